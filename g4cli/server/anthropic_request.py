@@ -260,6 +260,7 @@ def read_request(body: CountRequest, save_media: SaveMedia) -> TurnRequest:
         thought_tokens=thought_tokens,
         continue_last=continues_last(messages, f"messages.{len(body.messages) - 1}.content"),
         json_schema=encode_schema(output.schema_, "output_config.format") if output else "",
+        form_field="output_config.format",
     )
     if not isinstance(body, MessagesRequest):
         return request

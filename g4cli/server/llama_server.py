@@ -143,6 +143,7 @@ async def complete(body: LlamaCompletionBody, request: Request, service: Service
         stop=make_stop(body),
         max_tokens=max(body.n_predict or 0, 0),
         grammar=body.grammar or "",
+        form_field="grammar" if body.grammar else "json_schema",
         json_schema=(
             "" if body.json_schema is None else encode_schema(body.json_schema, "json_schema")
         ),

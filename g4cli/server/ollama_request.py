@@ -220,6 +220,7 @@ def _common_fields(body: _Asked) -> dict[str, Any]:
         "stop": tuple(stop),
         "max_tokens": max(options.num_predict or 0, 0),
         "json_schema": _read_format(body.format),
+        "form_field": "format",
         "n_probs": body.top_logprobs if body.logprobs else None,
         "keep_alive_s": body.keep_alive,
     }

@@ -103,6 +103,7 @@ def make_turn_requests(body: CompletionBody) -> list[TurnRequest]:
             stop=make_stop(body),
             max_tokens=_MAX_TOKENS if n_predict is None else max(n_predict, 0),
             grammar=body.grammar or "",
+            form_field="grammar",
             n_probs=body.logprobs,
             stop_on_loop=body.g4 is None or body.g4.stop_on_loop is not False,
         )

@@ -79,6 +79,7 @@ def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
         max_tokens=body.max_completion_tokens or body.max_tokens or 0,
         json_schema=schema,
         grammar=grammar,
+        form_field="grammar" if grammar else "response_format",
         n_probs=_choose_n_probs(body),
         stop_on_loop=body.g4 is None or body.g4.stop_on_loop is not False,
     )

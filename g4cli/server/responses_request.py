@@ -242,6 +242,7 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
         sampling={name: value for name, value in sampling.items() if value is not None},
         max_tokens=body.max_output_tokens or 0,
         json_schema=_read_schema(body),
+        form_field="text.format",
     )
 
 

@@ -186,8 +186,7 @@ def _make_grammar(request: TurnRequest) -> tuple[str | None, GrammarScope]:
     except BadField:
         raise
     except UsageError as err:
-        field = "grammar" if request.grammar else "response_format"
-        raise BadField(field, err.message) from None
+        raise BadField(request.form_field, err.message) from None
 
 
 def require_readable(n_characters: int) -> None:
@@ -200,9 +199,14 @@ class Turn:
     """One answer under way: iterate over it for its events, then close it, in any case."""
 
     def __init__(
-        self, model: LoadedModel, run: RunTurn, on_reply: Callable[[LoadedModel, Reply], None]
+        self,
+        model: LoadedModel,
+        run: RunTurn,
+        on_reply: Callable[[LoadedModel, Reply], None],
+        form_field: str = "",
     ) -> None:
-        self.model, self._on_reply = model, on_reply
+        """`form_field`: the field of the request that the grammar of `run` comes from."""
+        self.model, self._on_reply, self._form_field = model, on_reply, form_field
         self.n_prompt = len(run.prompt)
         self._events = _end_with_finished(model.engine.run_turn(run))
         self._first: TurnEvent | None = None
@@ -213,6 +217,12 @@ class Turn:
             self._first = await anext(self._events)
         except StopAsyncIteration:
             raise RuntimeFailed("the model's process gave no answer") from None
+        except BadField:
+            raise
+        except UsageError as err:  # a grammar that only its compiler refuses
+            if self._form_field:
+                raise BadField(self._form_field, err.message) from None
+            raise
 
     async def __aiter__(self) -> AsyncGenerator[TurnEvent, None]:
         """Yield PromptRead, what the answer consists of, and Finished."""

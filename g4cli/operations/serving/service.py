@@ -101,7 +101,9 @@ class Service:
             async with self._use_model(request.model, request.keep_alive_s) as model:
                 # A place is taken before any work is done for the request.
                 with model.engine.turn_places.take():
-                    turn = Turn(model, await model.make_run(request), self._count_reply)
+                    run = await model.make_run(request)
+                    field = request.form_field if request.json_schema or request.grammar else ""
+                    turn = Turn(model, run, self._count_reply, field)
                     try:
                         await turn.start()
                         yield turn
