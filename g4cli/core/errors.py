@@ -46,7 +46,7 @@ EXIT_CODES: Final[tuple[tuple[int, str], ...]] = (
     (4, "Not enough memory or disk space."),
     (5, "A file is damaged or not what it should be."),
     (6, "The network or the hub failed."),
-    (7, "llama.cpp refused the request or crashed."),
+    (7, "llama.cpp refused the request or crashed, or an answer was cut off within its schema."),
     (8, "The doctor found a failure."),
     (9, "The loop detector stopped the answer."),
     (130, "Interrupted by Ctrl-C."),

@@ -44,6 +44,11 @@ def answer_batch(
             batch = _Batch(out, request, missing, output, n_before, progress)
             batch.answer(n_parallel)
         n_new = batch.n_new
+        if batch.n_cut and _has_form(request):
+            out.warn(
+                f"{batch.n_cut:,} of {n_new:,} answers were cut off: they are incomplete, and may "
+                'not obey their schema or grammar (their finish_reason is "length")'
+            )
     if n_new == len(missing):
         sort_answers(prompts, output)
     n_done = n_before + n_new
@@ -52,8 +57,14 @@ def answer_batch(
     return 0 if n_new == len(missing) else Interrupted.exit_code
 
 
+def _has_form(request: ChatRequest) -> bool:
+    """Return whether a schema or grammar restricts the answers."""
+    files = request.json_schema or request.grammar
+    return bool(files or request.json_schema_text or request.schema or request.regex)
+
+
 class _Batch:
-    """The prompts that have no answer yet; `n_new` have got one."""
+    """The prompts that have no answer yet; `n_new` have got one, and `n_cut` were cut off."""
 
     def __init__(
         self,
@@ -64,7 +75,7 @@ class _Batch:
         n_before: int,
         progress: Progress,
     ) -> None:
-        self.n_new = 0
+        self.n_new = self.n_cut = 0
         self._out, self._request, self._prompts, self._output = out, request, prompts, output
         self._n_before, self._progress = n_before, progress
 
@@ -108,4 +119,5 @@ class _Batch:
             fields["logprobs"] = tokens_to_json(sampled)
         append_answer(self._output, prompt, fields)
         self.n_new += 1
+        self.n_cut += reply.finish_reason == "length"
         self._progress(self._n_before + self.n_new, self._n_before + len(self._prompts), "answers")

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from g4cli.cli.views.chat import draw_turns, make_view
-from g4cli.cli.views.reply import describe_limit, describe_loop, format_stats
+from g4cli.cli.views.reply import (
+    describe_cut_form,
+    describe_limit,
+    describe_loop,
+    format_stats,
+)
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
 from g4cli.prompt.messages import Media, Message
@@ -100,6 +105,8 @@ class ChatController:
             )
         elif reply.finish_reason == "interrupted":
             self.out.say("stopped; /retry answers again, /undo removes the question")
+        elif session.has_grammar and reply.finish_reason == "length":
+            self.out.warn(describe_cut_form(reply))
         elif reply.context_full:
             self.out.warn(
                 "the answer was truncated: the context is full (/clear, or a larger --ctx)"
@@ -116,7 +123,8 @@ class ChatController:
 
     def _answer(self) -> Reply:
         """Let the model answer what there is of the conversation."""
-        with make_view(self.out, self.display.thoughts) as view:
+        shows_calls = self.toolbox is None  # each call that g4 runs is shown once, with its source
+        with make_view(self.out, self.display.thoughts, shows_calls=shows_calls) as view:
             return self.session.run_turn(self.recorder.watch(view, self.session.conversation))
 
     def find_drawing(self) -> CheckedDrawing:

@@ -10,13 +10,14 @@ from g4cli.chat.code_block import find_code_block
 from g4cli.cli.views.json_lines import JsonLinesView
 from g4cli.cli.views.plain_chat import PlainView
 from g4cli.cli.views.reply import (
+    describe_cut_form,
     describe_limit,
     describe_loop,
     format_stats,
     reply_to_json,
     tokens_to_json,
 )
-from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped, NotFound
+from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped, NotFound, RuntimeFailed
 from g4cli.core.files import atomic_file
 from g4cli.core.visible import json_text
 from g4cli.operations.chat.inputs import list_requested_media
@@ -82,7 +83,10 @@ def answer_once(
         return LoopStopped.exit_code
     if reply.finish_reason == "interrupted":
         return Interrupted.exit_code
-    if reply.context_full:
+    is_cut_form = session.has_grammar and reply.finish_reason == "length"
+    if is_cut_form:
+        out.warn(describe_cut_form(reply))
+    elif reply.context_full:
         n_ctx = session.engine.n_ctx
         out.warn(f"the answer was truncated: the context of {n_ctx:,} tokens is full (--ctx)")
     elif reply.finish_reason == "length":
@@ -90,6 +94,8 @@ def answer_once(
     if display.stats:
         out.say(format_stats(session, reply))
     sys.stdout.flush()
+    if is_cut_form:
+        return RuntimeFailed.exit_code
     return 0 if checked is None or checked.works else DoctorFailed.exit_code
 
 

@@ -118,6 +118,15 @@ def describe_limit(reply: Reply) -> str:
     return f"the answer was truncated after {_count_tokens(reply.completion_tokens)} (--max-tokens)"
 
 
+def describe_cut_form(reply: Reply) -> str:
+    """Return that an answer under a schema or grammar was cut off, and what would let it end."""
+    option = "--ctx" if reply.context_full else "--max-tokens"
+    return (
+        f"the answer was cut off after {reply.completion_tokens:,} tokens: it is incomplete, and "
+        f"may not obey its schema or grammar (a larger {option} lets it end)"
+    )
+
+
 def _describe_repetition(loop: FoundLoop) -> str:
     unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
     extent = f"{_count_tokens(loop.covered)}, from token {loop.onset + 1:,}"
