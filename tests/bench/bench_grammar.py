@@ -1,12 +1,12 @@
 """Structured output: random schemas on tiny, the cost of masks, and tokens per second.
 
-    python tests/bench/bench_grammar.py schemas [--count 1000]
+    python tests/bench/bench_grammar.py schemas [--count 1000] [--first 0]
     python tests/bench/bench_grammar.py masks VOCABULARY.gguf
     python tests/bench/bench_grammar.py speed FILE [--tokens 64] [--rounds 3] [--threads N]
 
 schemas   answers of tiny to random schemas, with four kinds of sampling; each must be valid by the
-          package jsonschema, or the schema was refused before; answers cut off at the limit of
-          tokens are counted apart
+          packages jsonschema and jsonschema_rs, or the schema was refused before; answers cut off
+          at the limit of tokens are counted apart. `--first N` begins with another schema
 masks     microseconds of processor time per mask over the published vocabulary, by schema
 speed     the same prompt answered freely, under a schema, and under the same schema by the grammar
           sampler and the schema converter of llama.cpp, in turn; then under a schema of records,
@@ -21,6 +21,7 @@ import ctypes
 import importlib
 import json
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import jsonschema_rs
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -54,6 +56,7 @@ SAMPLINGS = (
     Sampling(temp=2.0, top_k=0, top_p=1.0),
     Sampling(temp=1.3, top_k=0, min_p=0.02, repeat_penalty=1.2),
 )
+MOST_TOKENS = 3900  # of an answer, in a context of 4,096
 PERSON = {
     "type": "object",
     "properties": {
@@ -169,10 +172,19 @@ def answer(engine: LlamaEngine, sampling: Sampling, grammar: str | None, limit: 
     return last.reply
 
 
-def run_schemas(count: int) -> None:
-    """Print what became of the answers to `count` random schemas."""
-    outcomes: Counter[str] = Counter()
+def find_errors(schema: dict[str, Any], text: str) -> list[str]:
+    """Return what two validators have against an answer."""
+    data = json.loads(text)
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    validator = jsonschema.Draft202012Validator(schema, format_checker=checker)
+    other = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+    return [error.message for found in (validator, other) for error in found.iter_errors(data)]
+
+
+def run_schemas(first: int, count: int) -> None:
+    """Print what became of the answers to `count` random schemas, the first one of seed `first`."""
+    lengths: list[int] = []
+    outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tiny.gguf"
         path.write_bytes(build_tiny())
@@ -181,23 +193,25 @@ def run_schemas(count: int) -> None:
             path, model_options=ModelOptions(), context_options=lambda _: context
         ) as engine:
             engine.masks.find_fault = explain_error  # type: ignore[method-assign]  # no process each
-            for seed in range(count):
+            for seed in range(first, first + count):
                 schema = SchemaMaker(seed).make()
                 try:
                     grammar = make_grammar(AnswerForm("json_schema", json.dumps(schema)))
-                    reply = answer(engine, SAMPLINGS[seed % len(SAMPLINGS)], grammar, 1500)
+                    reply = answer(engine, SAMPLINGS[seed % len(SAMPLINGS)], grammar, MOST_TOKENS)
                 except UsageError as err:
                     outcomes["refused"] += 1
                     outcomes[f"refused: {err.message.split(':')[-1].strip()[:40]}"] += 1
                     continue
                 if reply.finish_reason == "length":
                     outcomes["cut off"] += 1
+                    print("CUT OFF", seed, json.dumps(schema), reply.text[-200:], flush=True)
                     continue
-                validator = jsonschema.Draft202012Validator(schema, format_checker=checker)
-                errors = list(validator.iter_errors(json.loads(reply.text)))
+                lengths.append(len(reply.tokens))
+                errors = find_errors(schema, reply.text)
                 outcomes["INVALID" if errors else "valid"] += 1
                 if errors:
-                    print("INVALID", seed, json.dumps(schema), reply.text, errors[0].message)
+                    print("INVALID", seed, json.dumps(schema), reply.text, errors[0], flush=True)
+    print(f"tokens: median {statistics.median(lengths):.0f}, most {max(lengths)}")
     print(json.dumps(dict(outcomes), indent=1, ensure_ascii=False))
 
 
@@ -346,12 +360,13 @@ def main() -> None:
     parser.add_argument("what", choices=("schemas", "masks", "speed"))
     parser.add_argument("file", type=Path, nargs="?")
     parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
     args = parser.parse_args()
     if args.what == "schemas":
-        run_schemas(args.count)
+        run_schemas(args.first, args.count)
     elif args.what == "masks":
         run_masks(args.file)
     else:
