@@ -38,7 +38,7 @@ def _generate(**fields: Any) -> TurnRequest:
 
 
 def test_plain_questions() -> None:
-    expected = TurnRequest(model="tiny", messages=(Message("user", "Hi"),))
+    expected = TurnRequest(model="tiny", messages=(Message("user", "Hi"),), form_field="format")
     assert _chat() == _generate() == expected
 
 
