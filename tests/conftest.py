@@ -24,6 +24,9 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
+from g4cli.core.errors import EngineMissing
+from g4cli.runtime.llama.installation import library_folder
+
 TESTS = Path(__file__).parent
 
 # Tests start g4 some hundred times: without compiled modules each start takes a second more.
@@ -73,6 +76,26 @@ REQUIREMENTS = {
         "the published 31B chat template in ../shared/data", PUBLISHED_TEMPLATE.is_file
     ),
 }
+
+
+SSHD = Path("/usr/sbin/sshd")
+
+
+def _has_rpc() -> bool:
+    """Return whether the installed llama.cpp was compiled with its RPC backend."""
+    try:
+        return any(library_folder().glob("*ggml-rpc*"))
+    except EngineMissing:
+        return False
+
+
+REQUIREMENTS["requires_rpc"] = Requirement(
+    "llama.cpp compiled with GGML_RPC=ON, as `make setup` does it", _has_rpc
+)
+REQUIREMENTS["requires_sshd"] = Requirement(
+    "OpenSSH's client and server (apt-get install openssh-client openssh-server; mkdir /run/sshd)",
+    lambda: bool(shutil.which("ssh")) and SSHD.is_file() and Path("/run/sshd").is_dir(),
+)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 REQUIREMENTS["requires_chromium"] = Requirement(
     "Chromium (apt-get install chromium) for the page of g4 serve", lambda: bool(CHROMIUM)

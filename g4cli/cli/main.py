@@ -49,6 +49,7 @@ COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
     ("transcribe", "g4cli.cli.commands.transcribe", "transcribe"),
     ("serve", "g4cli.cli.commands.serve", "serve"),
     ("doctor", "g4cli.cli.commands.doctor", "doctor"),
+    ("worker", "g4cli.cli.commands.worker", "worker"),
     ("bench", "g4cli.cli.commands.bench", "bench"),
     ("svg check", "g4cli.cli.commands.svg", "check"),
     ("svg fix", "g4cli.cli.commands.svg", "fix"),
@@ -60,7 +61,8 @@ _GET, _RUN, _MAKE, _EXAMINE = "Get models", "Run models", "Make models", "Examin
 _SECTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "convert": _MAKE, "quantize": _MAKE, "imatrix": _MAKE, "fit": _RUN, "chat": _RUN,
-        "chats": _RUN, "compare": _RUN, "transcribe": _RUN, "serve": _RUN, "config": _RUN,
+        "chats": _RUN, "compare": _RUN, "transcribe": _RUN, "serve": _RUN, "worker": _RUN,
+        "config": _RUN,
         "eval": _EXAMINE, "doctor": _EXAMINE, "bench": _EXAMINE, "svg": _EXAMINE,
     }
 )  # fmt: skip

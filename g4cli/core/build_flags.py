@@ -6,6 +6,8 @@ A native build uses every feature that the CPU reports. Some virtual machines re
 on its tile instructions, so that the first matrix product in Q4_0 ends with SIGSEGV or SIGILL.
 There the build has GGML_NATIVE=OFF and names every other feature: it runs the same kernels except
 AMX. Flags: ggml/CMakeLists.txt, ggml-org/llama.cpp@0c1e57098.
+
+GGML_RPC lets a model span several machines (`g4 worker`, `--rpc`). It adds a small library.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Set
 from pathlib import Path
 from typing import NamedTuple
 
+ALWAYS_ON = ("-DGGML_RPC=ON",)
 # A flag is on if the CPU has all the features of its row, as /proc/cpuinfo names them.
 X86_FLAGS = (
     ("GGML_SSE42", ("sse4_2",)),
@@ -50,10 +53,10 @@ def choose_flags(
     `user_args`, the caller's CMAKE_ARGS, come last, so that they take precedence.
 
     >>> choose_flags("Darwin", "arm64", set()).cmake_args
-    ''
+    '-DGGML_RPC=ON'
     """
     if system == "Linux" and machine in ("x86_64", "AMD64") and "amx_tile" in cpu_features:
-        flags = ["-DGGML_NATIVE=OFF"]
+        flags = [*ALWAYS_ON, "-DGGML_NATIVE=OFF"]
         flags += [
             f"-D{flag}={'ON' if cpu_features >= set(needed) else 'OFF'}"
             for flag, needed in X86_FLAGS
@@ -66,7 +69,7 @@ def choose_flags(
             flags.append("-DCMAKE_CUDA_ARCHITECTURES=native")
         reason = "the CPU reports AMX, which may crash here: all other features are enabled by name"
     else:
-        flags, reason = [], "a native build: this machine has no AMX"
+        flags, reason = [*ALWAYS_ON], "a native build: this machine has no AMX"
     if user_args:
         flags.append(user_args)
         reason += "; your CMAKE_ARGS come last and take precedence"

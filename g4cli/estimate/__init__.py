@@ -30,7 +30,9 @@ from g4cli.core.units import MIB
 from g4cli.estimate.compute import (
     GPU_ALIGNMENT,
     compute_bytes,
+    copied_inputs_bytes,
     inputs_bytes,
+    is_pipelined,
     output_bytes,
     vocabulary_bytes,
     work_buffer_bytes,
@@ -49,9 +51,10 @@ from g4cli.estimate.options import (
     kv_type,
 )
 from g4cli.estimate.placement import layer_devices
-from g4cli.estimate.result import HOST, Estimate, Group, Term
+from g4cli.estimate.result import HOST, Estimate, Group, Term, is_remote
 from g4cli.estimate.tensor import Tensor
-from g4cli.estimate.weights import repacked_types, weight_terms
+from g4cli.estimate.weights import list_sent_tensors, repacked_types, weight_terms
+from g4cli.estimate.wire import NetworkCost, count_network_bytes, keeps_layers_together
 
 __all__ = [
     "CTX_PAD",
@@ -64,14 +67,19 @@ __all__ = [
     "Estimate",
     "Group",
     "Media",
+    "NetworkCost",
     "Options",
     "Tensor",
     "Term",
     "check_options",
+    "count_network_bytes",
     "estimate_memory",
+    "is_remote",
+    "keeps_layers_together",
     "kv_bytes",
     "kv_cells",
     "kv_type",
+    "layer_kv_bytes",
     "media_bytes",
     "repacked_types",
 ]
@@ -113,7 +121,9 @@ def estimate_memory(
         ),
         Term("process", HOST, "process", process_bytes(shape), "Python, libraries, vocabulary"),
     ]
-    terms += _media_terms(options, used[0] if used else HOST)
+    local = [device for device in used if not is_remote(device)]
+    terms += _media_terms(options, local[0] if local else HOST)
+    terms += _transfer_terms(tensors, options, devices, terms)
     terms += draft_terms(shape, options, used)
     sliding = kv_bytes(shape, options)[1]
     if sliding and sliding * options.n_checkpoints <= CHECKPOINTS_BYTES:
@@ -152,11 +162,52 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
     host = (
         inputs_bytes(shape, options) if options.n_gpu_layers < 0 else compute_bytes(shape, options)
     )
-    terms = [Term("compute buffer", gpu, "compute", on_gpu, note) for gpu in gpus]
+    owners = "workers'" if any(is_remote(gpu) for gpu in gpus) else "GPU's"
+    pipelined = is_pipelined(shape, options, len(gpus))
+    if pipelined:
+        host += copied_inputs_bytes(shape, options, 0, is_pipelined=True)
+    terms = [
+        Term(
+            "compute buffer",
+            gpu,
+            "compute",
+            on_gpu
+            + (pipelined or is_remote(gpu))
+            * copied_inputs_bytes(shape, options, at, is_pipelined=pipelined),
+            note,
+        )
+        for at, gpu in enumerate(gpus)
+    ]
     return [
-        Term("compute buffer", HOST, "compute", host, "inputs of the GPU's layers"),
+        Term("compute buffer", HOST, "compute", host, f"inputs of the {owners} layers"),
         *terms,
         output,
+    ]
+
+
+def _transfer_terms(
+    tensors: Sequence[Tensor], options: Options, devices: Sequence[str], terms: Sequence[Term]
+) -> list[Term]:
+    """Return what loading needs beyond the rest, where weights are sent to workers.
+
+    Both sides hold a whole tensor for the time of its transfer (serialize_set_tensor and recv_msg,
+    ggml/src/ggml-rpc/ggml-rpc.cpp, llama.cpp@0c1e57098). KV cache and compute buffers are made
+    after that.
+    """
+    largest: dict[str, int] = {}
+    for device, nbytes in list_sent_tensors(tensors, options, devices):
+        for place in (device, HOST):
+            largest[place] = max(largest.get(place, 0), nbytes)
+    later = {
+        place: sum(t.nbytes for t in terms if t.device == place and t.group in ("kv", "compute"))
+        for place in largest
+    }
+    found = {place: nbytes - later[place] for place, nbytes in largest.items()}
+    note = "the largest matrix, while the model is sent"
+    return [
+        Term("transfer buffer", place, "process", nbytes, note)
+        for place, nbytes in found.items()
+        if nbytes > 0
     ]
 
 

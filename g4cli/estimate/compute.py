@@ -14,6 +14,9 @@ GPU_ALIGNMENT: Final = 128
 """ggml_backend_cuda_buffer_type_get_alignment, ggml/src/ggml-cuda/ggml-cuda.cu."""
 
 
+_SCHED_COPIES: Final = 4  # GGML_SCHED_MAX_COPIES, ggml/src/ggml-backend.cpp
+
+
 def compute_bytes(shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT) -> int:
     """Return the bytes of the compute buffer for the largest ubatch, with all layers on one device.
 
@@ -35,6 +38,32 @@ def inputs_bytes(shape: Shape, options: Options) -> int:
     graph = build_network(shape, options)
     inputs = sum(leaf.nbytes for leaf in graph.leaves)
     return inputs + 4 * options.ubatch * (shape.n_embd + 2 * shape.n_embd_per_layer * shape.n_layer)
+
+
+def is_pipelined(shape: Shape, options: Options, n_devices: int) -> bool:
+    """Return whether llama.cpp computes several ubatches at once, each on another device.
+
+    It does if all layers and the output are on more than one GPU or worker. Source: the
+    constructor of llama_context, src/llama-context.cpp, llama.cpp@0c1e57098.
+    """
+    n_layers = options.n_gpu_layers
+    is_all = n_layers < 0 or n_layers > shape.n_layer
+    return n_devices > 1 and is_all and not options.n_cpu_moe
+
+
+def copied_inputs_bytes(shape: Shape, options: Options, device: int, *, is_pipelined: bool) -> int:
+    """Return the bytes by which the buffer of a device exceeds that of the network on one device.
+
+    `device` counts from 0, the one with the first layers. What comes from another device is copied
+    into the buffer; in a pipeline there are as many copies of all inputs as ubatches under way.
+    Source: ggml_backend_sched_split_graph, ggml/src/ggml-backend.cpp, llama.cpp@0c1e57098; the
+    figures of a pipeline are equal to llama.cpp's for 31B, the other one is an upper bound.
+    """
+    hidden = 4 * options.ubatch * shape.n_embd
+    if not is_pipelined:
+        return hidden
+    leaves = sum(leaf.nbytes for leaf in build_network(shape, options).leaves)
+    return (_SCHED_COPIES - 1) * leaves + (_SCHED_COPIES * hidden if device else 0)
 
 
 def work_buffer_bytes(shape: Shape, options: Options) -> int:

@@ -10,6 +10,11 @@ Group = Literal["weights", "kv", "compute", "process", "cache", "disk"]
 HOST: Final = "host"
 
 
+def is_remote(device: str) -> bool:
+    """Return whether `device` belongs to a worker on another machine: ggml names them RPC0, ..."""
+    return device.startswith("RPC")
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """The bytes for one purpose on one device ("host" or the name of a GPU).

@@ -8,7 +8,7 @@ short.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,7 +16,7 @@ from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
 from g4cli.estimate.graph import CPU_ALIGNMENT
 from g4cli.estimate.options import Options
 from g4cli.estimate.placement import device_of
-from g4cli.estimate.result import HOST, Term
+from g4cli.estimate.result import HOST, Term, is_remote
 from g4cli.estimate.tensor import Tensor
 
 # ggml_repack_get_optimal_repack_type, ggml/src/ggml-cpu/repack.cpp, llama.cpp@0c1e57098. The
@@ -65,7 +65,8 @@ def weight_terms(
     load_arch_tensors, src/models/gemma4.cpp, llama.cpp@0c1e57098).
     """
     gpus = tuple(dict.fromkeys(d for d in devices if d != HOST))
-    if gpus:  # make_cpu_buft_list prefers the GPU's pinned host buffer to CPU_REPACK
+    if any(not is_remote(gpu) for gpu in gpus):
+        # make_cpu_buft_list prefers the GPU's pinned host buffer to CPU_REPACK; workers have none.
         options = replace(options, repack=frozenset())
     device_by_name = {t.name: device_of(t.name, devices, options) for t in tensors} if gpus else {}
     on_host = [t for t in tensors if device_by_name[t.name] == HOST] if gpus else tensors
@@ -104,6 +105,22 @@ def weight_terms(
         nbytes = _total_bytes(copied, options) + sum(unlisted.get(gpu, 0) for gpu in gpus)
         terms.append(Term("page cache", HOST, "cache", nbytes, note))
     return terms
+
+
+def list_sent_tensors(
+    tensors: Sequence[Tensor], options: Options, devices: Sequence[str]
+) -> Iterator[tuple[str, int]]:
+    """Yield device and bytes of each tensor that loading sends to a worker.
+
+    `devices` are those of the layers and of the output.
+    """
+    for tensor in tensors:
+        device = device_of(tensor.name, devices, options)
+        if is_remote(device):
+            yield device, tensor.nbytes
+    if is_remote(devices[-1]):
+        for term in _output_terms(tensors, options, devices):
+            yield term.device, term.nbytes
 
 
 def _output_terms(

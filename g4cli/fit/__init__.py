@@ -2,6 +2,7 @@
 
 memory.py      devices, the reserve, the verdict
 placement.py   layers on GPUs and host
+workers.py     layers on other machines
 context.py     the largest context, and the one that a chat opens
 parallel.py    how many conversations at once
 plan.py        all of it for one network
@@ -12,6 +13,7 @@ from g4cli.fit.context import (
     COMMON_CTX,
     CONTEXTS,
     ContextPlan,
+    Trial,
     largest_context,
     plan_context,
     try_options,
@@ -24,7 +26,8 @@ from g4cli.fit.memory import (
     judge_estimate,
 )
 from g4cli.fit.parallel import MOST_PARALLEL, ParallelPlan, plan_parallel, share_context
-from g4cli.fit.placement import Placement, place_layers
+from g4cli.fit.placement import place_layers
+from g4cli.fit.placement_result import Placement
 from g4cli.fit.plan import ContextRow, FitPlan, plan_fit
 from g4cli.fit.ranking import TypeRanking, TypeRow, TypeVariant, rank_types
 
@@ -39,6 +42,7 @@ __all__ = [
     "Memory",
     "ParallelPlan",
     "Placement",
+    "Trial",
     "TypeRanking",
     "TypeRow",
     "TypeVariant",

@@ -8,7 +8,7 @@ from typing import Final
 
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
-from g4cli.estimate import CTX_PAD, HOST, Estimate, Options, Tensor, estimate_memory
+from g4cli.estimate import CTX_PAD, HOST, Estimate, Options, Tensor, estimate_memory, is_remote
 from g4cli.fit.memory import Memory, Verdict, judge_estimate
 from g4cli.fit.placement import place_layers
 
@@ -94,8 +94,9 @@ def plan_context(
         placed = try_options(shape, tensors, common, memories).options
         there = largest_context(shape, tensors, replace(placed, fixed_layout=True), memories)
         if there < most:
+            where = "workers" if any(is_remote(m.name) for m in memories) else "GPU"
             reason = (
-                f"context {there:,}: the largest with these layers on the GPU "
+                f"context {there:,}: the largest with these layers on the {where} "
                 f"({most:,} if more of them move to host memory)"
             )
             return ContextPlan(there, reason)

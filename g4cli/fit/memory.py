@@ -18,7 +18,8 @@ class Memory:
     """The memory of a device ("host" or a GPU's name): bytes in all, and free now.
 
     A `unified` GPU takes its memory from the host's. With `is_assumed` the user
-    described it (--memory), and nothing was measured.
+    described it (--memory), and nothing was measured. `place` is the address of the worker that has
+    the device.
     """
 
     name: str
@@ -26,6 +27,12 @@ class Memory:
     available_bytes: int
     unified: bool = False
     is_assumed: bool = False
+    place: str = ""
+
+    @property
+    def label(self) -> str:
+        """The device in sentences: "CUDA0", "laptop:50052 (RPC0)"."""
+        return f"{self.place} ({self.name})" if self.place else self.name
 
     @property
     def reserve_bytes(self) -> int:
@@ -87,7 +94,7 @@ def count_spare_bytes(estimate: Estimate, memories: Sequence[Memory]) -> int:
 def _name_device(memory: Memory, memories: Sequence[Memory]) -> str:
     if memory.name == HOST:
         return " in host memory" if len(memories) > 1 else ""
-    return f" on {memory.name}"
+    return f" on {memory.label}"
 
 
 def _explain_refusal(needed: int, memory: Memory, facts: str) -> str:

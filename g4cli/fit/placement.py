@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
-from g4cli.estimate import HOST, Options, Tensor, estimate_memory
+from g4cli.estimate import HOST, Options, Tensor, estimate_memory, is_remote
 from g4cli.fit.memory import Memory, judge_estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Options with the layers placed, in words where they are, and the option of chat for it."""
-
-    options: Options
-    reason: str
-    chat_option: str = ""
+from g4cli.fit.placement_result import Placement
+from g4cli.fit.workers import place_on_workers
 
 
 def place_layers(
@@ -32,6 +25,8 @@ def place_layers(
     gpus = [m for m in memories if m.name != HOST]
     if not gpus:
         return Placement(options, "no GPU: everything in host memory")
+    if any(is_remote(m.name) for m in gpus):
+        return place_on_workers(shape, tensors, options, memories)
     usable = [float(m.usable_bytes) for m in gpus]
     if not any(usable):
         return Placement(options, "the GPU has no free memory: everything in host memory")
@@ -46,7 +41,7 @@ def place_layers(
     def fits(trial: Options) -> bool:
         return judge_estimate(estimate_memory(shape, tensors, trial, names), gpus).fits
 
-    on = " and ".join(f"{m.name} ({size_text(m.available_bytes)} free)" for m in gpus)
+    on = " and ".join(f"{m.label} ({size_text(m.available_bytes)} free)" for m in gpus)
     everything = replace(options, n_gpu_layers=-1)
     if fits(everything):
         return Placement(everything, f"all {shape.n_layer} layers on {on}", "--gpu-layers auto")

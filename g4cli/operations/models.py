@@ -82,6 +82,8 @@ def make_model_options(
     lazy_ple: Literal["auto", "on", "off"],
     cpu_moe: bool,
     use_extra_bufts: bool,
+    workers: tuple[str, ...] = (),
+    tensor_split: tuple[float, ...] = (),
 ) -> ModelOptions:
     """Return how to load a model. Raises UsageError unless `gpu_layers` is "auto" or a number."""
     n_layers = parse_gpu_layers(gpu_layers)
@@ -92,4 +94,6 @@ def make_model_options(
         lazy_ple=lazy_ple,
         cpu_moe=cpu_moe,
         use_extra_bufts=use_extra_bufts,
+        workers=workers,
+        tensor_split=tensor_split,
     )

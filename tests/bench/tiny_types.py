@@ -23,6 +23,7 @@ from g4cli.quant.expand import make_runnable  # noqa: E402
 from g4cli.quant.file import quantize_file  # noqa: E402
 from g4cli.quant.metrics import diff_files  # noqa: E402
 from g4cli.quant.recipes import TYPES, Recipe  # noqa: E402
+from g4cli.runtime.engine.options import ModelOptions  # noqa: E402
 from g4cli.runtime.measure.evaluate import evaluate_model  # noqa: E402
 from tests.support.builders.tiny_file import TINY, build_tiny  # noqa: E402
 
@@ -50,7 +51,7 @@ def main() -> None:
                 make_runnable(target, Path(place)),
                 conversations,
                 against=base,
-                use_extra_bufts=False,
+                model_options=ModelOptions(use_extra_bufts=False),
                 n_threads=1,
             )
             score = ran.score

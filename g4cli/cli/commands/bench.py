@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import g4cli.cli.options.chat as o
-from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, make_worker_options
 from g4cli.cli.output import make_output
 
 
@@ -56,6 +56,8 @@ def bench(
     mmap: o.MmapOpt = True,
     lazy_ple: o.LazyPleOpt = "auto",
     cpu_moe: o.CpuMoeOpt = False,
+    rpc: o.RpcOpt = "",
+    tensor_split: o.TensorSplitOpt = "",
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -70,12 +72,14 @@ def bench(
       g4 bench e2b -r 3 --threads 4
       g4 bench e2b -p 0 -d 0,4096
       g4 bench e2b:q8_0 -p 2048 -n 256 --json
+      g4 bench 31b:q4_0 --rpc 192.168.1.20:50052
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.bench import bench_to_json, draw_bench
     from g4cli.core.errors import UsageError
     from g4cli.operations.fit.speed import has_gpus, remember_bench
     from g4cli.operations.models import make_model_options, prepare_model
+    from g4cli.operations.workers import place_on_all
     from g4cli.runtime.measure.client import measure_speed
     from g4cli.runtime.measure.messages import RunBench
     from g4cli.runtime.measure.reports import BenchOptions, parse_depths
@@ -83,19 +87,30 @@ def bench(
     if not n_prompt and not n_gen:
         raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
     loadable = prepare_model(model, out)
-    options = make_model_options(
+    workers, depths = make_worker_options(rpc, tensor_split), parse_depths(depth)
+    n_layers, split = place_on_all(
+        loadable,
+        workers,
         gpu_layers=gpu_layers,
+        n_ctx=max(n_prompt, n_gen) + max(depths),
+        kv_type=kv_type,
+        reporter=out,
+    )
+    options = make_model_options(
+        gpu_layers=n_layers,
         device=device,
         mmap=mmap,
         lazy_ple=lazy_ple,
         cpu_moe=cpu_moe,
         use_extra_bufts=loadable.use_extra_bufts,
+        workers=workers.texts,
+        tensor_split=split,
     )
     with out.progress(f"bench {loadable.path.name}", unit="steps") as progress:
         settings = BenchOptions(
             n_prompt,
             n_gen,
-            parse_depths(depth),
+            depths,
             repetitions,
             threads,
             kv_type,
@@ -103,7 +118,7 @@ def bench(
         )
         report = measure_speed(RunBench(loadable.path, options, settings), progress)
     # For `g4 fit`, which estimates speeds on all cores of the CPU.
-    if not threads and (gpu_layers == "0" or not has_gpus()):
+    if not threads and not workers and (gpu_layers == "0" or not has_gpus()):
         remember_bench(model, loadable.path, report.find_decode_speed())
     out.result(
         bench_to_json(loadable.path, report, kv_type),

@@ -7,7 +7,7 @@ import typer
 import g4cli.cli.options.chat as o
 import g4cli.cli.options.chat_output as form
 import g4cli.cli.options.chat_tools as t
-from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, make_worker_options
 from g4cli.cli.output import make_output
 from g4cli.cli.settings import read_origins
 from g4cli.core.errors import UsageError
@@ -58,6 +58,8 @@ def chat(
     mmap: o.MmapOpt = True,
     lazy_ple: o.LazyPleOpt = "auto",
     cpu_moe: o.CpuMoeOpt = False,
+    rpc: o.RpcOpt = "",
+    tensor_split: o.TensorSplitOpt = "",
     expand: o.ExpandOpt = "bf16",
     draft: o.DraftOpt = "auto",
     state_cache: o.StateCacheOpt = "auto",
@@ -99,6 +101,7 @@ def chat(
       g4 chat tiny -p "What is GGUF?" --temp 0 --json
       g4 chat e2b --resume last --state-cache 4G
       g4 chat e2b -p "A long story." --on-loop retry
+      g4 chat 31b:q8_0 --rpc 192.168.1.20:50052,ssh://me@192.168.1.21
     """
     out = make_output(as_json=json or stream_json, quiet=quiet)
     if continue_ and resume is not None:
@@ -122,6 +125,7 @@ def chat(
         threads=threads, gpu_layers=gpu_layers, device=device, mmap=mmap, lazy_ple=lazy_ple,
         cpu_moe=cpu_moe, expand=expand, draft=draft,
         state_cache="off" if private else state_cache,
+        workers=make_worker_options(rpc, tensor_split),
     )  # fmt: skip
     display = o.ChatDisplay(
         thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private,

@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, check_threads
+from g4cli.cli.options.chat import RpcOpt, TensorSplitOpt
+from g4cli.cli.options.common import (
+    JsonOpt,
+    ModelArg,
+    QuietOpt,
+    check_threads,
+    make_worker_options,
+)
 from g4cli.cli.output import make_output
 
 
@@ -44,6 +51,8 @@ def eval_(
             "--threads", help="Number of threads; 0 for all cores.", min=0, callback=check_threads
         ),
     ] = 0,
+    rpc: RpcOpt = "",
+    tensor_split: TensorSplitOpt = "",
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -60,24 +69,40 @@ def eval_(
       g4 eval tiny-q4_0.gguf --text chats.jsonl --against tiny-bf16.gguf
       g4 eval e2b:q4_0 --text book.txt --limit 20 --json
       g4 chats export last --json | g4 eval e2b:q4_0 --text -
+      g4 eval 31b:q8_0 --text chats.jsonl --rpc 192.168.1.20:50052
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.eval import draw_evaluation, evaluation_to_json
-    from g4cli.operations.models import prepare_model
+    from g4cli.operations.models import make_model_options, prepare_model
+    from g4cli.operations.workers import place_on_all
     from g4cli.runtime.measure.client import measure_quality
-    from g4cli.runtime.measure.eval_text import read_conversations
+    from g4cli.runtime.measure.eval_text import MAX_CTX, read_conversations
     from g4cli.runtime.measure.messages import RunEvaluation
 
     conversations = read_conversations(text)
     conversations = conversations[: limit or len(conversations)]
     loadable = prepare_model(model, out)
     reference = prepare_model(against, out) if against else None
+    workers = make_worker_options(rpc, tensor_split)
+    n_layers, split = place_on_all(
+        loadable, workers, gpu_layers="auto", n_ctx=MAX_CTX, reporter=out
+    )
+    options = make_model_options(
+        gpu_layers=n_layers,
+        device=None,
+        mmap=True,
+        lazy_ple="auto",
+        cpu_moe=False,
+        use_extra_bufts=loadable.use_extra_bufts,
+        workers=workers.texts,
+        tensor_split=split,
+    )
     with out.progress(f"evaluate {loadable.path.name}", unit="steps") as progress:
         request = RunEvaluation(
             loadable.path,
+            options,
             tuple(conversations),
             reference.path if reference else None,
-            loadable.use_extra_bufts,
             threads,
         )
         evaluation = measure_quality(request, progress)

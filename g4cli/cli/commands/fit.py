@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 import g4cli.cli.options.fit as o
-from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.options.common import JsonOpt, QuietOpt, make_worker_options
 from g4cli.cli.output import make_output
 from g4cli.core.errors import DoesNotFit, UsageError
 from g4cli.core.units import MORE_LAYERS
@@ -30,6 +30,9 @@ def fit(
     draft: o.DraftOpt = "auto",
     memory: o.MemoryOpt = "",
     gpu_memory: o.GpuMemoryOpt = "",
+    rpc: o.RpcOpt = "",
+    worker_memory: o.WorkerMemoryOpt = "",
+    tensor_split: o.TensorSplitOpt = "",
     verify: o.VerifyOpt = False,
     matrix: o.MatrixOpt = False,
     measure: o.MeasureOpt = False,
@@ -54,6 +57,8 @@ def fit(
       g4 fit model.gguf --ctx 32k --verify
       g4 fit 12b --memory 16GB --gpu-memory 8GB
       g4 fit 31b --draft network
+      g4 fit 31b:q8_0 --memory 16GB --worker-memory 16GB,16GB
+      g4 fit 31b:q8_0 --rpc 192.168.1.20:50052,ssh://me@192.168.1.21
       g4 fit --matrix
       g4 fit --measure   on an idle machine
     """
@@ -66,6 +71,7 @@ def fit(
     from g4cli.operations.fit.answer import answer_fit, answer_matrix
     from g4cli.operations.fit.request import FitRequest
 
+    workers = make_worker_options(rpc, tensor_split)
     request = FitRequest(
         model=model,
         ctx=o.parse_context(ctx),
@@ -89,6 +95,12 @@ def fit(
         ),
         verify=verify,
         measure=measure,
+        rpc=workers.addresses,
+        worker_memory_bytes=tuple(
+            o.parse_memory(text, "--worker-memory 16GB")
+            for text in (worker_memory.split(",") if worker_memory else ())
+        ),
+        tensor_split=workers.tensor_split,
     )
     if matrix:
         every = answer_matrix(request)

@@ -9,7 +9,7 @@ import typer
 
 import g4cli.cli.options.chat as o
 import g4cli.cli.options.serve as s
-from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.options.common import JsonOpt, QuietOpt, make_worker_options
 from g4cli.cli.output import make_output
 
 
@@ -46,6 +46,8 @@ def serve(
     device: o.DeviceOpt = None,
     mmap: o.MmapOpt = True,
     cpu_moe: o.CpuMoeOpt = False,
+    rpc: o.RpcOpt = "",
+    tensor_split: o.TensorSplitOpt = "",
     draft: o.DraftOpt = "auto",
     state_cache: o.StateCacheOpt = "auto",
     log_format: s.LogFormatOpt = "text",
@@ -65,6 +67,7 @@ def serve(
       g4 serve
       g4 serve e2b --host 0.0.0.0 --api-key-file keys.txt
       g4 serve tiny --port 0 --json
+      g4 serve 31b:q8_0 --rpc 192.168.1.20:50052,192.168.1.21:50052
       curl localhost:8080/v1/chat/completions -d '{"messages": [{"role": "user", "content": "Hi"}]}'
     """
     out = make_output(as_json=json, quiet=quiet)
@@ -103,6 +106,7 @@ def serve(
         keep_alive_s=parse_duration(keep_alive),
         max_models=max_models,
         queue=queue,
+        workers=make_worker_options(rpc, tensor_split),
     )
     keys = read_keys(api_key or (), api_key_file)
     require_key(host, keys, no_auth=no_auth)

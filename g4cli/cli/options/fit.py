@@ -9,6 +9,7 @@ import typer
 
 from g4cli.cli.completion import complete_known
 from g4cli.cli.options.chat import KvType
+from g4cli.cli.options.common import check_rpc, check_tensor_split
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_count, parse_gpu_layers, parse_size
 
@@ -144,6 +145,35 @@ GpuMemoryOpt: TypeAlias = Annotated[
         metavar="SIZE",
         help="Assume a GPU with this much memory: 24GB; two GPUs: 24GB,24GB.",
         show_default=False,
+        rich_help_panel=_WHERE_PANEL,
+    ),
+]
+RpcOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--rpc",
+        metavar="HOST:PORT,...",
+        help="Ask these workers (g4 worker) for their memory, and give layers to them.",
+        callback=check_rpc,
+        rich_help_panel=_WHERE_PANEL,
+    ),
+]
+WorkerMemoryOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Assume workers with this much memory: 16GB; two of them: 16GB,8GB.",
+        show_default=False,
+        rich_help_panel=_WHERE_PANEL,
+    ),
+]
+TensorSplitOpt: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--tensor-split",
+        metavar="N,N",
+        help="Proportions of the layers on workers and GPUs: 3,1. Default: by free memory.",
+        callback=check_tensor_split,
         rich_help_panel=_WHERE_PANEL,
     ),
 ]

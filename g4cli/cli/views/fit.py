@@ -7,6 +7,7 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from g4cli.cli.views.fit_network import draw_network, network_to_json
 from g4cli.core.quoting import shell_word
 from g4cli.core.units import GIB, size_text
 
@@ -79,6 +80,8 @@ def fit_to_json(answer: FitAnswer) -> dict[str, Any]:
             "best_type": answer.ranking.best,
             "type_reason": answer.ranking.reason,
         }
+    if answer.network:
+        data["network"] = network_to_json(answer.network)
     if answer.verification:
         data["verify"] = dict(answer.verification)
     return data
@@ -102,6 +105,8 @@ def draw_fit(out: Output, answer: FitAnswer) -> None:
         out.line(f"to get it: {command} ({subject.published})", style="dim")
     for memory in machine.memories:
         _render_device(out, memory, answer)
+    if answer.network:
+        draw_network(out, answer.network)
     _render_contexts(out, answer)
     if answer.ranking:
         _render_types(out, answer.ranking)
@@ -133,6 +138,7 @@ def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
     )
     limit = answer.machine.host.limited_by  # "memory", or a control group
     limited = f" (limited by {limit})" if memory.name == "host" and limit != "memory" else ""
+    place = f" on {memory.place}" if memory.place else ""
     out.line()
     out.line(
         f"{memory.name:5} ",
@@ -142,7 +148,7 @@ def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
     free = f"{size_text(memory.available_bytes)} of {size_text(memory.total_bytes)}"
     state = "assumed free" if memory.is_assumed else "free"
     reserve = f"{size_text(memory.reserve_bytes)} kept in reserve ({_RESERVE_GLYPH})"
-    out.line(f"      needs {size_text(needed)}; {free} {state}{limited}, {reserve}")
+    out.line(f"      needs {size_text(needed)}; {free} {state}{place}{limited}, {reserve}")
     for term in terms:
         glyph, style = _LOOK_OF_GROUP[term.group]
         size = size_text(term.nbytes)

@@ -10,6 +10,7 @@ from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
+from g4cli.core.worker_address import WorkerOptions
 from g4cli.estimate import MIN_DRAFTING_BYTES
 from g4cli.operations.models import LoadableModel
 from g4cli.runtime.engine.drafting import (
@@ -19,6 +20,12 @@ from g4cli.runtime.engine.drafting import (
     find_mismatch,
 )
 from g4cli.store.models import find_sidecar
+
+
+def explain_no_draft(workers: WorkerOptions) -> str:
+    """Return why draft models cannot be used with `workers`, or "" if they can."""
+    # llama.cpp crashes: github.com/ggml-org/llama.cpp/issues/27801.
+    return "draft models do not work with --rpc" if workers else ""
 
 
 def choose_draft(

@@ -25,6 +25,7 @@ from g4cli.operations.chat.session import (
     make_turn,
 )
 from g4cli.operations.models import LoadableModel, prepare_model
+from g4cli.operations.workers import ask_worker_memories
 from g4cli.prompt import PromptStyle, Renderer, choose_renderer
 from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.runtime.engine.async_client import AsyncEngine
@@ -157,5 +158,6 @@ def _plan(request: ChatRequest, model: LoadableModel, n_parallel: int, reporter:
     """Return how to load the model. A worker is started to list the devices, and ended."""
     with EngineClient() as engine:
         host = replace_gpus(read_host(), engine.hello().devices)
-    plan = plan_chat(request, model, host, reporter, n_parallel=n_parallel)
+    workers = ask_worker_memories(request.workers.addresses)
+    plan = plan_chat(request, model, host, reporter, n_parallel=n_parallel, workers=workers)
     return make_open_request(request, model, plan, _NO_DRAFT)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from g4cli.core.errors import DoesNotFit, G4Error
+from g4cli.core.errors import DoesNotFit, G4Error, UsageError
 from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import MAX_CONTEXT, capped_context
@@ -16,6 +16,7 @@ from g4cli.estimate import HOST, IMAGE_TOKENS, Options, estimate_memory
 from g4cli.fit import (
     CONTEXTS,
     Memory,
+    Trial,
     count_spare_bytes,
     largest_context,
     place_layers,
@@ -35,6 +36,7 @@ from g4cli.operations.fit.options import (
 from g4cli.operations.fit.subject import Subject, make_subject
 from g4cli.operations.models import LoadableModel, make_model_options
 from g4cli.operations.states import make_state_options
+from g4cli.operations.workers import check_split, fix_layout, warn_of_divided_layers
 from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import DeviceFacts, Open
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
@@ -52,7 +54,8 @@ class ChatPlan:
     `fits` says whether the plan fits into memory by the estimate.
     `n_parallel` conversations run at once, each with `n_ctx` tokens. `resident_bytes` is the
     estimate of the peak of resident memory on the host; 0: not estimated. `spare_bytes` of host
-    memory stay free beside the reserve.
+    memory stay free beside the reserve. `tensor_split`: the layers of each worker and GPU; empty:
+    llama.cpp divides them by free memory.
     """
 
     n_ctx: int
@@ -63,6 +66,7 @@ class ChatPlan:
     n_parallel: int = 1
     resident_bytes: int = field(default=0, compare=False)
     spare_bytes: int = field(default=0, compare=False)
+    tensor_split: tuple[float, ...] = ()
 
 
 def plan_chat(
@@ -74,15 +78,17 @@ def plan_chat(
     draft: str = "off",
     n_parallel: int = 1,
     require_fit: bool = False,
+    workers: tuple[Memory, ...] = (),
 ) -> ChatPlan:
-    """Return the plan for `host`, and say what was chosen and why.
+    """Return the plan for `host` and the devices of `workers`, and say what was chosen and why.
 
     `host` is this machine before the weights are loaded. `draft` is "off", "lookup" or the path of
     a draft model. `n_parallel` 0: as many conversations at once as fit, a few at most. What the
     request prescribes is not changed; a warning says if it may not fit, or if its context is longer
     than the model's. Raises UsageError, or with `require_fit` DoesNotFit instead of the warning.
     """
-    subject, memories = make_subject(model.path, model.header), list_memories(host)
+    subject, memories = make_subject(model.path, model.header), list_memories(host, workers=workers)
+    check_split(request.workers.tensor_split, memories)
     options = add_drafting(_make_options(request, model, subject, host), subject, draft)
     if claimed := capped_context(model.header):
         reporter.warn(
@@ -112,6 +118,8 @@ def _make_options(
         lazy_ple=request.lazy_ple,
         use_extra_bufts=model.use_extra_bufts,
     )
+    if request.workers:
+        options = fix_layout(options, request.workers, request.gpu_layers, cpu_moe=request.cpu_moe)
     mmproj = request.mmproj or (
         find_encoder(model.path) if request.image or request.audio else None
     )
@@ -142,6 +150,16 @@ def _plan_one(
     if not verdict.fits:
         _warn_of_size(verdict.reason, request, reporter)
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
+    if request.workers:
+        warn_of_divided_layers(subject, trial.options, memories, reporter)
+        return _plan_on_workers(
+            request,
+            trial,
+            n_ctx,
+            resident_bytes=resident_bytes,
+            spare_bytes=spare_bytes,
+            reporter=reporter,
+        )
     if not is_free or len(memories) == 1:
         data_bytes = 0
         if len(memories) == 1 and n_ctx <= subject.shape.n_ctx_train:
@@ -158,6 +176,29 @@ def _plan_one(
     placed = _place_on_gpus(subject, options, memories, n_ctx, reporter)
     return replace(
         placed, fits=verdict.fits, resident_bytes=resident_bytes, spare_bytes=spare_bytes
+    )
+
+
+def _plan_on_workers(
+    request: ChatRequest,
+    trial: Trial,
+    n_ctx: int,
+    *,
+    resident_bytes: int,
+    spare_bytes: int,
+    reporter: Reporter,
+) -> ChatPlan:
+    """Return the plan of a chat whose layers are divided between machines."""
+    reporter.say(trial.placement)
+    n_layers = trial.options.n_gpu_layers
+    return ChatPlan(
+        n_ctx,
+        "auto" if n_layers < 0 else str(n_layers),
+        request.cpu_moe,
+        fits=trial.verdict.fits,
+        resident_bytes=resident_bytes,
+        spare_bytes=spare_bytes,
+        tensor_split=trial.options.tensor_split,
     )
 
 
@@ -202,7 +243,13 @@ def _plan_together(
     if len(memories) == 1 and n_ctx <= most:
         data_bytes = _limit_data(subject, plan.options, request, model)
     gpu_layers, cpu_moe = request.gpu_layers, request.cpu_moe
-    if gpu_layers == "auto" and request.device is None and not cpu_moe and len(memories) > 1:
+    split: tuple[float, ...] = ()
+    if request.workers:
+        trial = try_options(subject.shape, subject.tensors, plan.options, memories)
+        layers, split = trial.options.n_gpu_layers, trial.options.tensor_split
+        gpu_layers = "auto" if layers < 0 else str(layers)
+        reporter.say(trial.placement)
+    elif gpu_layers == "auto" and request.device is None and not cpu_moe and len(memories) > 1:
         layers = plan.options.n_gpu_layers
         gpu_layers, cpu_moe = "auto" if layers < 0 else str(layers), plan.options.n_cpu_moe > 0
     estimate = estimate_memory(subject.shape, subject.tensors, plan.options)
@@ -210,6 +257,7 @@ def _plan_together(
     return ChatPlan(
         *(n_ctx, gpu_layers, cpu_moe, data_bytes, plan.fits, plan.n_parallel),
         spare_bytes=spare,
+        tensor_split=split,
     )
 
 
@@ -293,6 +341,8 @@ def choose_model_options(
         lazy_ple=request.lazy_ple,
         cpu_moe=plan.cpu_moe,
         use_extra_bufts=model.use_extra_bufts,
+        workers=request.workers.texts,
+        tensor_split=plan.tensor_split,
     )
 
 
@@ -316,7 +366,16 @@ def make_open_request(
         n_outputs=draft.n_outputs,
         n_parallel=plan.n_parallel,
     )
-    states = make_state_options(model.path, request.model, request.state_cache, ram_bytes=ram_bytes)
+    states = None
+    if not request.workers:
+        states = make_state_options(
+            model.path, request.model, request.state_cache, ram_bytes=ram_bytes
+        )
+    elif request.state_cache not in ("auto", "off"):
+        raise UsageError(
+            "with --rpc no states of prompts are saved: each would cross the network",
+            hint="--state-cache off",
+        )
     return Open(model.path, options, context, draft, plan.data_bytes, states)
 
 

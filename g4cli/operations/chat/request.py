@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from g4cli.core.worker_address import NO_WORKERS, WorkerOptions
+
 # A request is made before the worker process is started: whatever is imported here delays it.
 if TYPE_CHECKING:
     from g4cli.chat import Conversation, OnLoop, OverflowPolicy
@@ -25,8 +27,9 @@ class ChatRequest:
     number or "auto"; `draft` is auto, off, lookup or the path of a draft model. `max_tokens` 0
     means no limit, `threads` 0 all cores. `state_cache` is a size, auto or off. `conversation` is
     the one to continue; `json_schema_text` is a JSON schema that was read already, `declarations`
-    are tools that can be run. `n_probs`: each token of the answer is told with so many of the most
-    probable ones in its place; None: not at all. Any other field is the option of that name.
+    are tools that can be run. `workers` are other machines that get layers. `n_probs`: each token
+    of the answer is told with so many of the most probable ones in its place; None: not at all. Any
+    other field is the option of that name.
     """
 
     model: str
@@ -66,6 +69,7 @@ class ChatRequest:
     expand: ExpandedType = "bf16"
     draft: str = "auto"
     state_cache: str = "auto"
+    workers: WorkerOptions = NO_WORKERS
     conversation: Conversation | None = None
 
     @property

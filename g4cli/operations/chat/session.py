@@ -235,7 +235,10 @@ def find_media_options(request: ChatRequest, path: Path) -> MediaOptions:
             hint=f"g4 chat {shell_word(request.model)} --mmproj FILE",
         )
     return MediaOptions(
-        require_file(mmproj), image_tokens=request.image_tokens, n_threads=request.threads
+        require_file(mmproj),
+        image_tokens=request.image_tokens,
+        n_threads=request.threads,
+        use_gpu=not request.workers,  # llama.cpp would put the encoder on the first worker
     )
 
 

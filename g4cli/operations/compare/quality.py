@@ -15,6 +15,7 @@ from g4cli.operations.compare.answerers import describe_setup, identify_model
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
 from g4cli.operations.models import prepare_model
+from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.client import measure_quality, measure_speed
 from g4cli.runtime.measure.eval_text import read_conversations
 from g4cli.runtime.measure.messages import RunBench, RunEvaluation
@@ -45,7 +46,11 @@ def measure_model(
     with reporter.progress(f"evaluate {spec.label}", unit="steps") as progress:
         evaluation = measure_quality(
             RunEvaluation(
-                model.path, tuple(conversations), None, model.use_extra_bufts, request.threads
+                model.path,
+                ModelOptions(use_extra_bufts=model.use_extra_bufts),
+                tuple(conversations),
+                None,
+                request.threads,
             ),
             progress,
         )

@@ -9,12 +9,22 @@ from typing import Any
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.reporter import Reporter
 from g4cli.core.units import size_text
-from g4cli.estimate import HOST, Estimate, Term, check_options
+from g4cli.estimate import (
+    HOST,
+    Estimate,
+    NetworkCost,
+    Term,
+    check_options,
+    count_network_bytes,
+    is_remote,
+)
+from g4cli.estimate.placement import layer_devices
+from g4cli.estimate.weights import list_sent_tensors
 from g4cli.fit import COMMON_CTX, FitPlan, TypeRanking, plan_fit
 from g4cli.host import engine_version
 from g4cli.operations.fit.alternatives import find_alternative
 from g4cli.operations.fit.drafting import find_draft_file
-from g4cli.operations.fit.machine import Machine, find_machine
+from g4cli.operations.fit.machine import Machine, find_request_machine
 from g4cli.operations.fit.options import make_fit_options
 from g4cli.operations.fit.ranking import rank_all_models, rank_model_types
 from g4cli.operations.fit.request import FitRequest
@@ -29,7 +39,8 @@ class FitAnswer:
     `ranking` is None for a file that is not in the registry. `verification` holds llama.cpp's own
     figures if the request has `verify` (verification.compare_with_llama_cpp). `library` is the
     version of the installed llama-cpp-python, "" if there is none. `alternative` says what fits
-    instead, "" if the model fits or nothing does.
+    instead, "" if the model fits or nothing does. `network` is what layers on workers cost, None
+    where there are none.
     """
 
     subject: Subject
@@ -39,6 +50,7 @@ class FitAnswer:
     verification: Mapping[str, Any] | None
     library: str
     alternative: str = ""
+    network: NetworkCost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +68,15 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     BadFile for options or a shape that llama.cpp would refuse.
     """
     subject = find_subject(request.model)
-    machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
+    machine = find_request_machine(request)
     options = make_fit_options(request, machine.host, subject)
     check_options(subject.shape, options)
     context_choice = request.ctx if isinstance(request.ctx, str) else "given"
     plan = plan_fit(
         subject.shape, subject.tensors, options, machine.memories, context_choice=context_choice
     )
-    plan = replace(plan, estimate=add_saved_states(plan.estimate))
+    if not any(is_remote(m.name) for m in machine.memories):  # with workers none are saved
+        plan = replace(plan, estimate=add_saved_states(plan.estimate))
     # Types are compared at the requested context, or at one that is enough for most uses.
     n_ctx = plan.options.n_ctx if request.ctx != "auto" else min(plan.options.n_ctx, COMMON_CTX)
     ranking = rank_model_types(subject, options, machine.memories, machine.host, n_ctx)
@@ -77,7 +90,20 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     if not plan.verdict.fits:
         alternative = find_alternative(subject, machine, options, plan, ranking)
     verification = _compare_figures(request, subject, plan) if request.verify else None
-    return FitAnswer(subject, machine, plan, ranking, verification, library, alternative)
+    network = count_network_cost(subject, machine, plan)
+    return FitAnswer(subject, machine, plan, ranking, verification, library, alternative, network)
+
+
+def count_network_cost(subject: Subject, machine: Machine, plan: FitPlan) -> NetworkCost | None:
+    """Return what the plan sends over the network; None if it uses no workers.
+
+    None too where --tensor-split divides layers that have to stay together.
+    """
+    names = tuple(m.name for m in machine.memories if m.name != HOST)
+    devices = layer_devices(subject.shape.n_layer, plan.options, names)
+    sent = list_sent_tensors(subject.tensors, plan.options, devices)
+    load_bytes = sum(nbytes for _, nbytes in sent)
+    return count_network_bytes(subject.shape, plan.options, devices, load_bytes)
 
 
 def add_saved_states(estimate: Estimate) -> Estimate:
@@ -95,7 +121,7 @@ def add_saved_states(estimate: Estimate) -> Estimate:
 
 def answer_matrix(request: FitRequest) -> MatrixAnswer:
     """Return every model in every type, judged for the machine of `request`. Raises UsageError."""
-    machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
+    machine = find_request_machine(request)
     return MatrixAnswer(machine, rank_all_models(machine.host, machine.memories, request.kv_type))
 
 

@@ -11,9 +11,14 @@ from g4cli.estimate import HOST
 from g4cli.fit import Memory
 from g4cli.host import Gpu, GpuList, HostFacts, read_host, refresh_gpus
 from g4cli.operations.fit.options import list_memories
+from g4cli.operations.fit.request import FitRequest
+from g4cli.operations.workers import (
+    SYSTEM_SHARE,
+    ask_worker_memories,
+    check_split,
+    describe_worker_memories,
+)
 
-_SYSTEM_SHARE: Final = 8
-"""One part in this many of another machine's memory is assumed to be in use."""
 _MAX_GPUS: Final = 16
 
 
@@ -31,16 +36,51 @@ class Machine:
     options: str = ""
 
 
+def find_request_machine(request: FitRequest) -> Machine:
+    """Return the machine of `request`; workers of --rpc are asked for their memory.
+
+    Raises UsageError, NetworkError or RuntimeFailed.
+    """
+    if request.rpc and request.worker_memory_bytes:
+        raise UsageError(
+            "--rpc asks workers for their memory, --worker-memory describes them: one of both",
+            hint="--worker-memory 16GB,8GB",
+        )
+    workers = ask_worker_memories(request.rpc) or describe_worker_memories(
+        request.worker_memory_bytes
+    )
+    machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes, workers)
+    check_split(request.tensor_split, machine.memories)
+    return machine
+
+
 def find_machine(
     gpu: Literal["auto", "off", "probe"] = "auto",
     memory_bytes: int | None = None,
     gpu_memory_bytes: tuple[int, ...] = (),
+    workers: tuple[Memory, ...] = (),
 ) -> Machine:
     """Return this machine, or the one that `memory_bytes` or `gpu_memory_bytes` describe.
 
-    A machine that is described has the GPUs of `gpu_memory_bytes` and no others. Raises UsageError
-    for too many.
+    A machine that is described has the GPUs of `gpu_memory_bytes` and no others. `workers` are the
+    devices of other machines. Raises UsageError for too many.
     """
+    machine = _find_machine(gpu, memory_bytes, gpu_memory_bytes)
+    if not workers:
+        return machine
+    host, *gpus = machine.memories
+    places = list(dict.fromkeys(memory.place for memory in workers))
+    sizes = [sum(m.total_bytes for m in workers if m.place == place) for place in places]
+    names = [f"{place} with {size_text(size)}" for place, size in zip(places, sizes, strict=True)]
+    description = ", ".join([machine.description, *names[:-1]]) + f" and {names[-1]}"
+    return Machine(machine.host, (host, *workers, *gpus), description)
+
+
+def _find_machine(
+    gpu: Literal["auto", "off", "probe"],
+    memory_bytes: int | None,
+    gpu_memory_bytes: tuple[int, ...],
+) -> Machine:
     is_described = memory_bytes is not None or bool(gpu_memory_bytes)
     if gpu == "probe" and not is_described:
         refresh_gpus()
@@ -54,7 +94,7 @@ def find_machine(
         )
     parts, given = [], []
     if memory_bytes is not None:
-        free = memory_bytes - memory_bytes // _SYSTEM_SHARE
+        free = memory_bytes - memory_bytes // SYSTEM_SHARE
         host = replace(host, total_bytes=memory_bytes, available_bytes=free, limited_by="memory")
         parts.append(size_text(memory_bytes))
         given.append(f" --memory {exact_size_text(memory_bytes)}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
+from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD
 from g4cli.core.shape import Shape
@@ -14,7 +16,7 @@ from g4cli.estimate import HOST, Options, media_bytes, repacked_types
 from g4cli.estimate import kv_type as find_kv_type
 from g4cli.fit import Memory
 from g4cli.host import HostFacts
-from g4cli.operations.fit.drafting import add_drafting
+from g4cli.operations.fit.drafting import add_drafting, find_draft_file
 from g4cli.operations.fit.request import FitRequest
 from g4cli.operations.fit.subject import Subject
 from g4cli.store.models import find_sidecar
@@ -23,11 +25,17 @@ _N_BATCH: Final = 2048
 _LAZY_PLE_BYTES: Final = 4 * GIB
 
 
-def list_memories(host: HostFacts, *, with_gpus: bool = True) -> tuple[Memory, ...]:
-    """Return the devices of the machine `host`: its own memory, then the GPUs seen last."""
+def list_memories(
+    host: HostFacts, *, with_gpus: bool = True, workers: Sequence[Memory] = ()
+) -> tuple[Memory, ...]:
+    """Return the memory of `host`, of the devices of `workers`, and of the GPUs seen last.
+
+    This is llama.cpp's order too: it gives the first of the offloaded layers to workers.
+    """
     gpus = host.gpus.gpus if host.gpus and with_gpus else ()
     return (
         Memory(HOST, host.total_bytes, host.available_bytes),
+        *workers,
         *(Memory(g.name, g.total_bytes, g.free_bytes, g.unified) for g in gpus),
     )
 
@@ -77,6 +85,7 @@ def make_fit_options(request: FitRequest, host: HostFacts, subject: Subject) -> 
         flash_attn=request.flash_attn,
         swa_full=request.swa_full,
     )
+    options = replace(options, tensor_split=request.tensor_split)
     if request.n_gpu_layers != "auto" or request.n_cpu_moe:
         options = replace(
             options,
@@ -86,7 +95,17 @@ def make_fit_options(request: FitRequest, host: HostFacts, subject: Subject) -> 
         )
     if request.mmproj:
         options = add_encoder(options, subject.shape, request.mmproj, request.image_tokens)
-    return add_drafting(options, subject, request.draft)
+    return add_drafting(options, subject, _choose_draft(request, subject))
+
+
+def _choose_draft(request: FitRequest, subject: Subject) -> str:
+    """Return the value of --draft, without draft models where layers are on workers."""
+    draft = request.draft
+    if not (request.rpc or request.worker_memory_bytes) or draft in ("off", "lookup"):
+        return draft
+    if draft == "auto":
+        return "lookup" if find_draft_file(subject, draft) else "auto"
+    raise UsageError("draft models do not work with --rpc", hint="--draft lookup")
 
 
 def find_encoder(path: Path) -> Path | None:

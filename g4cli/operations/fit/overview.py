@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from g4cli.core.registry import MODELS, Model
 from g4cli.core.reporter import Reporter
-from g4cli.estimate import HOST
+from g4cli.estimate import HOST, is_remote
 from g4cli.fit import COMMON_CTX, try_options
 from g4cli.operations.fit.drafting import add_drafting
-from g4cli.operations.fit.machine import Machine, find_machine
+from g4cli.operations.fit.machine import Machine, find_request_machine
 from g4cli.operations.fit.options import make_run_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types
 from g4cli.operations.fit.request import FitRequest
@@ -93,9 +93,9 @@ def answer_overview(request: FitRequest, reporter: Reporter) -> Overview:
     The first call, and one that asks for it, measures for some seconds how fast this machine reads
     weights.
     """
-    machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
+    machine = find_request_machine(request)
     is_this = request.memory_bytes is None and not request.gpu_memory_bytes
-    gpus = tuple(m.name for m in machine.memories if m.name != HOST)
+    gpus = tuple(m.name for m in machine.memories if m.name != HOST and not is_remote(m.name))
     speeds = DecodeSpeeds({})
     if is_this:
         if request.measure or needs_measuring(gpus):

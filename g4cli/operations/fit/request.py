@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from g4cli.core.worker_address import WorkerAddress
+
 ContextChoice: TypeAlias = "int | Literal['auto', 'max']"
 """A number of tokens; "auto": the one that `g4 chat` would open; "max": the largest that fits."""
 
@@ -18,6 +20,8 @@ class FitRequest:
     `gpu_memory_bytes` (one size for each GPU) describe another machine than this one. `gpu` "probe"
     asks llama.cpp for the GPUs of this machine, "auto" takes those that it saw last, "off" none.
     `measure`: the rate at which this machine reads weights is measured again.
+    `rpc` are workers to ask for their memory; `worker_memory_bytes` describes workers, one size for
+    each. `tensor_split`: the proportions of the layers on workers and GPUs.
     """
 
     model: str
@@ -39,3 +43,6 @@ class FitRequest:
     gpu_memory_bytes: tuple[int, ...] = ()
     verify: bool = False
     measure: bool = False
+    rpc: tuple[WorkerAddress, ...] = ()
+    worker_memory_bytes: tuple[int, ...] = ()
+    tensor_split: tuple[float, ...] = ()

@@ -16,7 +16,7 @@ from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.core.units import GIB
 from g4cli.fit import COMMON_CTX
 from g4cli.host import HostFacts, read_host
-from g4cli.operations.chat.drafting import choose_draft
+from g4cli.operations.chat.drafting import choose_draft, explain_no_draft
 from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.fit.options import find_encoder
@@ -26,6 +26,7 @@ from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
 from g4cli.operations.serving.options import ServeOptions
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
+from g4cli.operations.workers import ask_worker_memories
 from g4cli.prompt import choose_renderer
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
@@ -46,9 +47,9 @@ def make_service(
     catalog = Catalog(options.models, options.aliases, options.mmproj)
     contexts: dict[str, int] = {}
     opener = ModelOpener(options, catalog, reporter, contexts)
-    pool = ModelPool(
-        opener.open_model, max_models=options.max_models, keep_alive_s=options.keep_alive_s
-    )
+    # A worker serves one client, and each model is one.
+    max_models = 1 if options.workers else options.max_models
+    pool = ModelPool(opener.open_model, max_models=max_models, keep_alive_s=options.keep_alive_s)
     image_tokens = options.image_tokens or IMAGE_TOKENS[-1]
     return Service(catalog, pool, on_reply, image_tokens=image_tokens, contexts=contexts)
 
@@ -115,7 +116,12 @@ class ModelOpener:
         if n_parallel == 0 and options.draft not in ("auto", "off"):
             n_parallel = 1
         option = "off" if options.draft == "auto" and n_parallel != 1 else options.draft
-        draft = choose_draft(option, model, lambda: hello.draft_refusal, self._reporter)
+        draft = choose_draft(
+            option,
+            model,
+            lambda: explain_no_draft(options.workers) or hello.draft_refusal,
+            self._reporter,
+        )
         host = replace_gpus(self._subtract_mapped(read_host(), others), hello.devices)
         plan = plan_chat(
             request,
@@ -125,6 +131,7 @@ class ModelOpener:
             draft=draft.option,
             n_parallel=n_parallel,
             require_fit=offer.name in self._contexts,
+            workers=ask_worker_memories(options.workers.addresses),
         )
         least = min(COMMON_CTX, shape_of(model.header).n_ctx_train)
         if others and (not plan.fits or (not request.ctx and plan.n_ctx < least)):
@@ -133,7 +140,12 @@ class ModelOpener:
         opening = make_open_request(request, model, plan, draft, ram_bytes=ram_bytes)
         media = None
         if request.mmproj is not None:
-            media = MediaOptions(request.mmproj, options.image_tokens, options.threads)
+            media = MediaOptions(
+                request.mmproj,
+                options.image_tokens,
+                options.threads,
+                use_gpu=not options.workers,  # llama.cpp would put it on the first worker
+            )
         return model, opening, media
 
     def _subtract_mapped(self, host: HostFacts, others: Sequence[str]) -> HostFacts:
@@ -160,6 +172,7 @@ class ModelOpener:
             mmap=options.mmap,
             cpu_moe=options.cpu_moe,
             state_cache=options.state_cache,
+            workers=options.workers,
         )
 
 

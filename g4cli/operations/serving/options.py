@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.errors import UsageError
+from g4cli.core.worker_address import NO_WORKERS, WorkerOptions
 
 if TYPE_CHECKING:
     from g4cli.chat import OnLoop
@@ -24,7 +25,7 @@ class ServeOptions:
     that of one request. `parallel` is how many requests a model computes at once; 0: as many as
     fit, at most 4. `on_loop` is "stop" or "warn": what was sent cannot be cut back.
     `keep_alive_s` below 0: models stay loaded. `sampling` holds defaults by the
-    names of the engine's Sampling.
+    names of the engine's Sampling. With `workers` one model is loaded at a time.
     """
 
     models: Sequence[str] = ()
@@ -48,6 +49,7 @@ class ServeOptions:
     keep_alive_s: float = 1800.0
     max_models: int = 0
     queue: int = 64
+    workers: WorkerOptions = NO_WORKERS
 
 
 def parse_parallel(text: str) -> int:

@@ -13,6 +13,11 @@ from g4cli.core.quoting import shell_command
 
 _MOST_CHARACTERS: Final = 400
 _VMSTAT: Final = Path("/proc/vmstat")
+# What llama.cpp's client of RPC servers aborts with: RPC_STATUS_ASSERT and rpc_dispatcher::start,
+# ggml/src/ggml-rpc/ggml-rpc.cpp.
+_WORKER_LOST: Final = re.compile(
+    r"^.*(?:Remote RPC server crashed|Failed to connect to|RPC handshake failed).*$", re.MULTILINE
+)
 # What an abort of ggml or of the C++ runtime writes, in the order of what tells more.
 _REASONS: Final = (
     re.compile(r"^.*GGML_(?:ASSERT|ABORT).*$", re.MULTILINE),
@@ -41,6 +46,11 @@ def error_of_end(
         return NoMemory(
             f"the system ended the process of {file or 'the model'}: not enough memory",
             hint=shell_command("g4", "fit", file) if file else None,
+        )
+    if _WORKER_LOST.search(said):
+        return RuntimeFailed(
+            "the connection to a worker of --rpc broke: the worker ended, or the network failed",
+            hint="start it again (g4 worker), then ask again (/retry)",
         )
     reason = find_reason(said)
     how = exit_text(status) + (f": {reason}" if reason else "")

@@ -16,6 +16,7 @@ from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ModelOptions
 from g4cli.runtime.llama.devices import has_gpu, keep_on_cpu, list_devices, load_ggml
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
+from g4cli.runtime.llama.rpc import register_workers, watch_workers
 
 # The expert matrices of the 26B network (common/common.h LLM_FFN_EXPS_REGEX, llama.cpp@0c1e57098).
 _EXPERTS: Final = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
@@ -39,16 +40,22 @@ class Model:
     ) -> None:
         """Load `path`. `stop` is called while it loads and cancels by returning true.
 
-        Raises RuntimeFailed, EngineMissing, UsageError (no such device) or Interrupted.
+        Raises RuntimeFailed, EngineMissing, UsageError (no such device), NetworkError (a worker
+        that does not answer) or Interrupted.
         """
         self.path = path
         self._c = load_llama()
         LOG.clear()
         params, referenced = _model_params(self._c, options)
 
+        watched: list[bool] = []
+
         @self._c.llama_progress_callback  # type: ignore[untyped-decorator,unused-ignore]
         def on_progress(done: float, _data: ctypes.c_void_p) -> bool:
             progress(int(done * 1000), 1000, "load")
+            if options.workers and not watched:  # they are connected now
+                watched.append(True)
+                watch_workers()
             return not stop()
 
         params.progress_callback = on_progress
@@ -194,10 +201,16 @@ def _model_params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
     params.use_extra_bufts = options.use_extra_bufts
     params.vocab_only = options.vocab_only
     referenced: list[Any] = []
+    devices = list(register_workers(options.workers))
     if options.device is not None:
-        array = (ctypes.c_void_p * 2)(_find_device(options.device), None)
+        devices.append(_find_device(options.device))
+        array = (ctypes.c_void_p * (len(devices) + 1))(*devices, None)
         params.devices = ctypes.addressof(array)
         referenced.append(array)
+    if options.tensor_split:
+        split = (ctypes.c_float * c.llama_max_devices())(*options.tensor_split)
+        params.tensor_split = split
+        referenced.append(split)
     if options.cpu_moe:
         referenced.append(keep_on_cpu(params, [_EXPERTS]))
     return params, referenced

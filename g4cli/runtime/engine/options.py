@@ -30,7 +30,10 @@ class ModelOptions:
     """How to load a model.
 
     `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk; `cpu_moe` keeps
-    experts in host memory; `use_extra_bufts` allows repacking.
+    experts in host memory; `use_extra_bufts` allows repacking. `workers` are addresses as --rpc
+    takes them (core.worker_address): their devices come before those of this machine.
+    `tensor_split`: the proportions in which the offloaded layers go to the devices; empty: by their
+    free memory.
     """
 
     n_gpu_layers: int = ALL_LAYERS
@@ -40,6 +43,8 @@ class ModelOptions:
     cpu_moe: bool = False
     use_extra_bufts: bool = True
     vocab_only: bool = False
+    workers: tuple[str, ...] = ()
+    tensor_split: tuple[float, ...] = ()
 
 
 MODEL_DEFAULTS: Final = ModelOptions()

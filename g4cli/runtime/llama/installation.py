@@ -24,6 +24,15 @@ def install_command() -> str:
     return f"{sys.executable} -m pip install {package} --extra-index-url {WHEELS}{kind}"
 
 
+def rebuild_command() -> str:
+    """Return the command that compiles llama-cpp-python again, with the flags of this version."""
+    package = f"llama-cpp-python=={LLAMA_CPP_PYTHON}"
+    return (
+        f'CMAKE_ARGS="$({sys.executable} -m g4cli.core.build_flags)" {sys.executable} -m pip '
+        f"install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python {package}"
+    )
+
+
 def library_folder() -> Path:
     """Return the folder of the shared libraries that llama_cpp loads. Raises EngineMissing."""
     if override := os.environ.get("LLAMA_CPP_LIB_PATH"):  # as llama_cpp/llama_cpp.py reads it

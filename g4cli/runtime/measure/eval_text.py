@@ -23,6 +23,9 @@ from g4cli.core.errors import BadFile
 from g4cli.core.files import read_input
 from g4cli.prompt import Message
 
+MAX_CTX: Final = 8192
+"""Tokens at which conversations are cut off."""
+
 REQUEST: Final = "Write a passage of text."
 _MAX_BYTES: Final = 64 * 1024**2
 # How a line of JSONL with a conversation begins.

@@ -30,9 +30,10 @@ from g4cli.prompt import Message, choose_renderer
 from g4cli.quant.scores import Score, score_predictions
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES, LlamaEngine, open_engine
-from g4cli.runtime.engine.options import ContextOptions, ModelOptions
+from g4cli.runtime.engine.options import MODEL_DEFAULTS, ContextOptions, ModelOptions
 from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.measure.document import Document, tokenize_conversation
+from g4cli.runtime.measure.eval_text import MAX_CTX
 from g4cli.runtime.measure.reports import Evaluation, TellOpening, ignore_opening
 
 # Tokens decoded together: each has a row of logits, 1 MiB with Gemma's vocabulary.
@@ -40,7 +41,6 @@ _BATCH: Final = 64
 # Rows scored together: their float64 copies take several MiB each.
 _ROWS: Final = 8
 _CTX_STEP: Final = 256
-_MAX_CTX: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def evaluate_model(
     conversations: Sequence[tuple[Message, ...]],
     *,
     against: Path | None = None,
-    use_extra_bufts: bool = True,
+    model_options: ModelOptions = MODEL_DEFAULTS,
     n_threads: int = 0,
     progress: Progress = no_progress,
     opening: TellOpening = ignore_opening,
@@ -70,22 +70,21 @@ def evaluate_model(
     are truncated to 8192 tokens. Raises BadFile if the vocabularies differ, and what loading
     raises.
     """
-    options = ModelOptions(use_extra_bufts=use_extra_bufts)
     with ExitStack() as stack:
 
         def open_model(file: Path, n_ctx: int) -> LlamaEngine:
             opening(file)
             context = _context_options(n_ctx, n_threads)
             return stack.enter_context(
-                open_engine(file, model_options=options, context_options=lambda _: context)
+                open_engine(file, model_options=model_options, context_options=lambda _: context)
             )
 
         engines = [open_model(path, _CTX_STEP)]
         whole = _tokenize_all(engines[0], conversations)
-        documents = [Document(d.tokens[:_MAX_CTX], d.first) for d in whole if d.first < _MAX_CTX]
+        documents = [Document(d.tokens[:MAX_CTX], d.first) for d in whole if d.first < MAX_CTX]
         if not documents:
             raise BadFile(
-                f"every prompt is longer than {_MAX_CTX:,} tokens: no answer is left to score"
+                f"every prompt is longer than {MAX_CTX:,} tokens: no answer is left to score"
             )
         # The first context only served to tokenize; the longest document gives the size needed.
         n_ctx = -(-max(len(d.tokens) for d in documents) // _CTX_STEP) * _CTX_STEP
@@ -107,7 +106,7 @@ def evaluate_model(
     return Evaluation(
         n_documents=len(documents),
         n_exact=sum(score.n_best == score.n for score in scores),
-        n_cut=sum(len(d.tokens) > _MAX_CTX for d in whole),
+        n_cut=sum(len(d.tokens) > MAX_CTX for d in whole),
         score=sum(scores, Score()),
         against=against,
     )

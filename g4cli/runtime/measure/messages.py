@@ -25,12 +25,15 @@ class RunBench:
 
 @dataclass(frozen=True, slots=True)
 class RunEvaluation:
-    """Asks for the Evaluation of the model at `path` on the last turn of each conversation."""
+    """Asks for the Evaluation of the model at `path` on the last turn of each conversation.
+
+    `model` is how it is loaded, and the model to compare with too.
+    """
 
     path: Path
+    model: ModelOptions
     conversations: tuple[tuple[Message, ...], ...]
     against: Path | None
-    use_extra_bufts: bool
     n_threads: int
 
 

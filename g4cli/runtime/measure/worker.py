@@ -37,7 +37,7 @@ def main() -> None:
             request.path,
             request.conversations,
             against=request.against,
-            use_extra_bufts=request.use_extra_bufts,
+            model_options=request.model,
             n_threads=request.n_threads,
             progress=service.progress,
             opening=send_opening,

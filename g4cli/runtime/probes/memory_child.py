@@ -28,6 +28,7 @@ from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.context import MTP
 from g4cli.runtime.llama.devices import keep_on_cpu
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
+from g4cli.runtime.llama.rpc import register_workers
 
 # The settings of `g4 chat`; types are ggml's numbers.
 RUN_DEFAULTS: Final = MappingProxyType(
@@ -51,9 +52,10 @@ RUN_DEFAULTS: Final = MappingProxyType(
         "n_gpu_layers": 0,
         "n_cpu_moe": 0,
         "tensor_split": (),
+        "workers": (),
     }
 )
-_LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split")
+_LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split", "workers")
 _CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layers")
 _OUTPUT: Final = re.compile(r"(\S+) +output buffer size = +([0-9.]+) MiB")
 _COMPUTE: Final = re.compile(r"(\S+) +compute buffer size = +([0-9.]+) MiB")
@@ -137,6 +139,7 @@ def _model_params(c: Any, run: Mapping[str, Any]) -> tuple[Any, list[Any]]:
     params.no_alloc, params.load_mode = True, 0  # nothing may be mapped either
     params.use_extra_bufts = run["repack"]
     params.n_gpu_layers = run["n_gpu_layers"]
+    register_workers(run["workers"])
     if run["tensor_split"]:
         split = (ctypes.c_float * c.llama_max_devices())(*run["tensor_split"])
         params.tensor_split = split

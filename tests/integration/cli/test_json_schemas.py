@@ -18,6 +18,7 @@ CASES = [
     ("chat", ["chat", "tiny", "-p", "What is GGUF?", "--temp", "0", "--json"]),
     ("fit", ["fit", "tiny", "--json"]),
     ("fit", ["fit", "e2b", "--memory", "2GB", "--json"]),
+    ("fit", ["fit", "31b:q8_0", "--memory", "16GB", "--worker-memory", "16GB,16GB", "--json"]),
     ("models", ["fit", "--memory", "16GB", "--json"]),
     ("list", ["list", "--available", "--json"]),
     ("doctor", ["doctor", "tiny", "--quick", "--json"]),

@@ -18,10 +18,12 @@ from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
 from g4cli.quant.scores import Score
 from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.document import Document
 from g4cli.runtime.measure.evaluate import Reading, evaluate_model, plan_readings
 from tests.support.builders.tiny_file import TINY, build_tiny
 
+PLAIN = ModelOptions(use_extra_bufts=False)
 CHATS = [
     json.loads(line)["messages"] for line in (TINY / "corpus.jsonl").read_text().splitlines()[5:9]
 ]
@@ -72,7 +74,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_equals_one_plain_decode(tiny: Path) -> None:
-    found = evaluate_model(tiny, CONVERSATIONS, use_extra_bufts=False)
+    found = evaluate_model(tiny, CONVERSATIONS, model_options=PLAIN)
     logs: list[float] = []
     for user, answer in CHATS:
         prompt = f"<bos><|turn>user\n{user['content']}<turn|>\n<|turn>model\n"
@@ -96,7 +98,7 @@ def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
         tiny,
         [(Message("user", "x"), Message("assistant", text))],
         against=tiny,
-        use_extra_bufts=False,
+        model_options=PLAIN,
         progress=lambda done, total, _: seen.append((done, total)),
     )
     assert found.score.n > 200
@@ -107,11 +109,11 @@ def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
 
 @pytest.mark.slow
 def test_against_itself_and_against_four_bits(tiny: Path, tmp_path: Path) -> None:
-    same = evaluate_model(tiny, CONVERSATIONS[:2], against=tiny, use_extra_bufts=False).score
+    same = evaluate_model(tiny, CONVERSATIONS[:2], against=tiny, model_options=PLAIN).score
     assert same.kl_mean < 1e-7
     assert same.same_top1 == 1
     rough = quantize_file(tiny, tmp_path / "q.gguf", recipe=Recipe("q2_k", pure=True)).path
-    other = evaluate_model(rough, CONVERSATIONS[:2], against=tiny, use_extra_bufts=False).score
+    other = evaluate_model(rough, CONVERSATIONS[:2], against=tiny, model_options=PLAIN).score
     assert other.kl_mean > 1e-4
     assert other.base_perplexity == pytest.approx(same.base_perplexity)
 
@@ -121,7 +123,7 @@ def test_other_vocabularies_are_refused(tiny: Path, tmp_path: Path) -> None:
     changed = tmp_path / "other.gguf"
     changed.write_bytes(build_tiny().replace(b"<bos>", b"<boz>", 1))
     with pytest.raises(BadFile, match="different vocabularies"):
-        evaluate_model(tiny, CONVERSATIONS[:1], against=changed, use_extra_bufts=False)
+        evaluate_model(tiny, CONVERSATIONS[:1], against=changed, model_options=PLAIN)
 
 
 def test_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,15 +198,15 @@ def test_what_documents_share_is_evaluated_once(
 
     monkeypatch.setattr(Context, "decode_batch", count_and_decode)
     alone = [
-        evaluate_model(tiny, [conversation], use_extra_bufts=False).score
+        evaluate_model(tiny, [conversation], model_options=PLAIN).score
         for conversation in conversations
     ]
     n_alone, decoded = decoded, 0
-    together = evaluate_model(tiny, conversations, use_extra_bufts=False).score
+    together = evaluate_model(tiny, conversations, model_options=PLAIN).score
     assert decoded < n_alone / 2
     expected = sum(alone, Score())
     assert together.n == expected.n
     # Equal here; with a window that is not restored it is off by 1.2e-3.
     assert together.perplexity == pytest.approx(expected.perplexity, rel=2e-4)
-    same = evaluate_model(tiny, conversations, against=tiny, use_extra_bufts=False).score
+    same = evaluate_model(tiny, conversations, against=tiny, model_options=PLAIN).score
     assert same.kl_mean < 1e-7

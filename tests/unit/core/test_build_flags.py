@@ -17,8 +17,8 @@ SAPPHIRE_RAPIDS = AVX2 | {
 
 def test_an_amx_machine_gets_everything_but_amx() -> None:
     args = choose_flags("Linux", "x86_64", SAPPHIRE_RAPIDS).cmake_args.split()
-    assert args[0] == "-DGGML_NATIVE=OFF"
-    assert {f"-D{flag}=ON" for flag, _ in X86_FLAGS} == set(args[1:])
+    assert args[:2] == ["-DGGML_RPC=ON", "-DGGML_NATIVE=OFF"]
+    assert {f"-D{flag}=ON" for flag, _ in X86_FLAGS} == set(args[2:])
     assert not any("AMX" in arg for arg in args)
 
 
@@ -42,7 +42,7 @@ def test_a_feature_the_cpu_lacks_is_switched_off_by_name() -> None:
 )
 def test_a_native_build_where_it_is_safe(system: str, machine: str, features: set[str]) -> None:
     flags = choose_flags(system, machine, features)
-    assert flags.cmake_args == ""
+    assert flags.cmake_args == "-DGGML_RPC=ON"
     assert "a native build" in flags.reason
 
 
@@ -54,7 +54,8 @@ def test_the_users_flags_come_last() -> None:
     assert args[-1] == "-DGGML_NATIVE=ON"
     assert args.index("-DGGML_NATIVE=OFF") < args.index("-DGGML_NATIVE=ON")
     assert "-DCMAKE_CUDA_ARCHITECTURES=native" in args
-    assert choose_flags("Linux", "x86_64", AVX2, "-DGGML_CUDA=on").cmake_args == "-DGGML_CUDA=on"
+    with_cuda = choose_flags("Linux", "x86_64", AVX2, "-DGGML_CUDA=on").cmake_args
+    assert with_cuda == "-DGGML_RPC=ON -DGGML_CUDA=on"
 
 
 def test_features_are_read_from_cpuinfo(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from g4cli.chat import FoundLoop, Reply, TurnOptions
+from g4cli.core.errors import RuntimeFailed
 from g4cli.prompt.messages import Media, Part, ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded
 from g4cli.runtime.engine.codec import FrameReader, ProtocolError
@@ -147,3 +148,16 @@ def test_the_kernel_counts_its_kills(tmp_path: Path) -> None:
     (tmp_path / "vmstat").write_text("pgfault 9\noom_kill 3\noom_killer 7\n")
     assert count_oom_kills(tmp_path / "vmstat") == 3
     assert count_oom_kills(tmp_path / "none") is None
+
+
+def test_a_lost_worker_of_rpc_is_not_blamed_on_the_file_that_is_loaded() -> None:
+    """What llama.cpp's client writes when it aborts, ggml/src/ggml-rpc/ggml-rpc.cpp."""
+    for said in (
+        "ggml-rpc.cpp:625: Remote RPC server crashed or returned malformed response\n",
+        "ggml-rpc.cpp:520: Failed to connect to 127.0.0.1:50052\n",
+    ):
+        found = error_of_end(-6, said, subject=Path("m.gguf"), opening=Path("m.gguf"))
+        assert type(found) is RuntimeFailed
+        assert "worker of --rpc" in found.message
+        assert found.hint is not None
+        assert "/retry" in found.hint

@@ -1,0 +1,53 @@
+"""`g4 worker`: offer this machine's memory and processors to a model on another machine."""
+
+from __future__ import annotations
+
+import g4cli.cli.options.worker as w
+from g4cli.cli.options.chat import ThreadsOpt
+from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.output import make_output
+
+
+def worker(
+    host: w.HostOpt = "127.0.0.1",
+    port: w.PortOpt = 50052,
+    device: w.DeviceOpt = None,
+    threads: ThreadsOpt = 0,
+    cache: w.CacheOpt = False,
+    insecure_network: w.InsecureOpt = False,
+    json: JsonOpt = False,
+    quiet: QuietOpt = False,
+) -> None:
+    """Let a model on another machine use this one: its layers are divided between both.
+
+    The other machine runs "g4 chat MODEL --rpc HOST:PORT" (or serve, bench, eval), with the same
+    version of g4, and has the model's file. A worker serves one client at a time. It knows neither
+    passwords nor encryption, so only programs of this machine reach it: others come through a
+    tunnel, which --rpc ssh://USER@HOST opens. Ctrl-C stops it.
+
+    \b
+    Examples:
+      g4 worker
+      g4 worker --port 0 --json
+      g4 worker --device CPU --threads 4 --cache
+      g4 worker --host 192.168.1.20 --insecure-network
+    """
+    out = make_output(as_json=json, quiet=quiet)
+    from g4cli.cli.views.worker import describe_event, show_worker
+    from g4cli.core.paths import cache_dir
+    from g4cli.runtime.rpc.server import WorkerServer, open_listener, require_private_address
+
+    require_private_address(host, insecure_network=insecure_network)
+    folder = None
+    if cache:
+        folder = cache_dir() / "rpc"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with WorkerServer(
+        open_listener(host, port),
+        lambda event, detail: out.say(describe_event(event, detail)),
+        device=device,
+        n_threads=threads,
+        cache_folder=str(folder) if folder else None,
+    ) as server:
+        show_worker(out, server, insecure_network=insecure_network)
+        server.serve_until_stopped()

@@ -1,0 +1,77 @@
+"""Show what layers on other machines cost: bytes for each token, and the time that they take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from g4cli.core.units import duration_text, size_text
+
+if TYPE_CHECKING:
+    from g4cli.cli.output import Output
+    from g4cli.estimate import NetworkCost
+
+# Name, bits per second, seconds from a message to its answer. Ethernet passes on 94 % as data
+# (1460 of 1538 bytes of a frame); the round trips are those that ping shows at home.
+_NETWORKS: Final = (
+    ("2.5 gigabit Ethernet", 2.35e9, 0.3e-3),
+    ("gigabit Ethernet", 0.94e9, 0.3e-3),
+    ("Wi-Fi, 300 Mbit/s", 0.3e9, 3e-3),
+    ("100 Mbit/s Ethernet", 94e6, 0.3e-3),
+)
+# Bytes that a machine with fast memory reads in a second: the slower the memory is, the less the
+# network counts.
+_READ_BYTES_PER_S: Final = 100e9
+_SMALL_PART: Final = 0.1
+
+
+def network_to_json(network: NetworkCost) -> dict[str, Any]:
+    """Return the cost of the network, in bytes and, for common networks, in seconds."""
+    return {
+        "token_bytes": network.token_bytes,
+        "prompt_bytes": network.prompt_bytes,
+        "round_trips": network.n_round_trips,
+        "load_bytes": network.load_bytes,
+        "networks": [
+            {
+                "name": name,
+                "bits_per_s": bits,
+                "round_trip_s": round_trip,
+                "token_s": network.token_seconds(bits, round_trip),
+                "load_s": 8 * network.load_bytes / bits,
+            }
+            for name, bits, round_trip in _NETWORKS
+        ],
+    }
+
+
+def draw_network(out: Output, network: NetworkCost) -> None:
+    """Draw bytes, round trips and times, and say whether gigabit Ethernet is enough."""
+    trips = "round trip" if network.n_round_trips == 1 else "round trips"
+    out.line()
+    out.line(
+        f"Network: {size_text(network.token_bytes)} and {network.n_round_trips} {trips} for each "
+        f"token of an answer, {size_text(network.prompt_bytes)} for 512 tokens of a prompt (both "
+        f"with a full context); {size_text(network.load_bytes)} to load the model."
+    )
+    rows = [
+        (
+            name,
+            duration_text(network.token_seconds(bits, round_trip)),
+            f"{1 / network.token_seconds(bits, round_trip):,.0f}",
+            duration_text(8 * network.load_bytes / bits),
+        )
+        for name, bits, round_trip in _NETWORKS
+    ]
+    out.table(("network", "adds per token", "tokens/s at most", "loading"), rows, right=(1, 2, 3))
+    out.line(_judge_gigabit(network))
+
+
+def _judge_gigabit(network: NetworkCost) -> str:
+    name, bits, round_trip = _NETWORKS[1]
+    adds = network.token_seconds(bits, round_trip)
+    part = adds / (adds + network.load_bytes / _READ_BYTES_PER_S)
+    verdict = "is enough" if part <= _SMALL_PART else "slows answers down"
+    return (
+        f"{name[0].upper()}{name[1:]} {verdict}: at most {part:.0%} of the time of a token, on "
+        "machines that read 100 GB/s from their memory; less on slower ones."
+    )

@@ -1,0 +1,121 @@
+"""Workers on other machines: their memory, and the layers that they get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from g4cli.core.errors import UsageError
+from g4cli.core.units import MORE_LAYERS, parse_gpu_layers
+from g4cli.core.worker_address import WorkerAddress, WorkerOptions
+from g4cli.estimate import Options, keeps_layers_together
+from g4cli.estimate.placement import layer_devices
+from g4cli.fit import Memory, try_options
+from g4cli.host import read_host
+from g4cli.operations.fit.options import list_memories, make_run_options
+from g4cli.operations.fit.subject import Subject, make_subject
+from g4cli.runtime.rpc.tunnel import open_tunnels
+from g4cli.runtime.rpc.workers import find_worker_devices
+
+if TYPE_CHECKING:
+    from g4cli.core.reporter import Reporter
+    from g4cli.operations.models import LoadableModel
+
+SYSTEM_SHARE: Final = 8
+"""One part in this many of the memory of a machine that the user describes is assumed in use."""
+
+
+def ask_worker_memories(addresses: Sequence[WorkerAddress]) -> tuple[Memory, ...]:
+    """Return the memory of each device of the workers. Raises NetworkError or RuntimeFailed."""
+    if not addresses:
+        return ()
+    with open_tunnels(addresses) as workers:
+        devices = find_worker_devices(workers)
+    return tuple(Memory(d.name, d.total_bytes, d.free_bytes, place=d.worker) for d in devices)
+
+
+def describe_worker_memories(sizes: Sequence[int]) -> tuple[Memory, ...]:
+    """Return the memory of workers that the user describes by their bytes."""
+    return tuple(
+        Memory(
+            f"RPC{i}", size, size - size // SYSTEM_SHARE, is_assumed=True, place=f"worker {i + 1}"
+        )
+        for i, size in enumerate(sizes)
+    )
+
+
+def place_on_all(
+    model: LoadableModel,
+    workers: WorkerOptions,
+    *,
+    gpu_layers: str,
+    n_ctx: int,
+    kv_type: str = "f16",
+    reporter: Reporter,
+) -> tuple[str, tuple[float, ...]]:
+    """Return the value of --gpu-layers and the split of the layers for a run on workers.
+
+    They are planned as a chat with a context of `n_ctx` tokens would be. Raises what asking the
+    workers raises.
+    """
+    if not workers:
+        return gpu_layers, workers.tensor_split
+    host = read_host()
+    subject = make_subject(model.path, model.header)
+    options = make_run_options(
+        host, subject, n_ctx=n_ctx, kv_type=kv_type, use_extra_bufts=model.use_extra_bufts
+    )
+    memories = list_memories(host, workers=ask_worker_memories(workers.addresses))
+    check_split(workers.tensor_split, memories)
+    options = fix_layout(options, workers, gpu_layers)
+    trial = try_options(subject.shape, subject.tensors, options, memories)
+    warn_of_divided_layers(subject, trial.options, memories, reporter)
+    reporter.say(trial.placement)
+    if not trial.verdict.fits:
+        reporter.warn(f"the model may not fit into memory: {trial.verdict.reason}")
+    placed = trial.options.n_gpu_layers
+    return "auto" if placed < 0 else str(placed), trial.options.tensor_split
+
+
+def fix_layout(
+    options: Options, workers: WorkerOptions, gpu_layers: str, *, cpu_moe: bool = False
+) -> Options:
+    """Return `options` with the layers where --gpu-layers, --tensor-split and --cpu-moe say.
+
+    Raises UsageError for `gpu_layers`.
+    """
+    options = replace(options, tensor_split=workers.tensor_split)
+    n_layers = parse_gpu_layers(gpu_layers)
+    if n_layers == "auto" and not cpu_moe:
+        return options
+    return replace(
+        options,
+        n_gpu_layers=-1 if n_layers == "auto" else int(n_layers),
+        n_cpu_moe=MORE_LAYERS if cpu_moe else 0,
+        fixed_layout=True,
+    )
+
+
+def warn_of_divided_layers(
+    subject: Subject, options: Options, memories: Sequence[Memory], reporter: Reporter
+) -> None:
+    """Warn if `options` divide layers that have to stay together."""
+    names = tuple(memory.name for memory in memories[1:])
+    devices = set(layer_devices(subject.shape.n_layer, options, names))
+    if len(devices) > 1 and keeps_layers_together(subject.shape):
+        reporter.warn(
+            "the layers of this model share keys and values: divided between machines, these cross "
+            "the network for each token"
+        )
+
+
+def check_split(split: Sequence[float], memories: Sequence[Memory]) -> None:
+    """Raise UsageError unless --tensor-split has a number for each device but the host."""
+    names = [m.label for m in memories[1:]]
+    if split and len(split) != len(names):
+        raise UsageError(
+            f"--tensor-split has {len(split)} numbers; the layers go to {len(names)} devices: "
+            f"{', '.join(names) or 'none'}",
+            hint=f"--tensor-split {','.join('1' * len(names))}" if names else "omit it",
+        )

@@ -1,0 +1,147 @@
+"""llama.cpp's RPC backend: devices of other machines in this process, or this one's for others."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+from collections.abc import Sequence
+from typing import Any, Final
+
+from g4cli.core.errors import EngineMissing, NetworkError, UsageError
+from g4cli.core.worker_address import WorkerAddress, parse_worker_address
+from g4cli.runtime.llama.devices import declare_functions, list_devices, load_ggml
+from g4cli.runtime.llama.installation import rebuild_command
+from g4cli.runtime.llama.library import load_llama
+from g4cli.runtime.rpc.keepalive import watch_connections_to
+from g4cli.runtime.rpc.tunnel import Tunnel
+from g4cli.runtime.rpc.workers import check_worker
+
+_ADD_SERVER: Final = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)
+# endpoint, cache folder or NULL, threads, number of devices, devices
+_START_SERVER: Final = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+    ctypes.c_size_t,
+    ctypes.POINTER(ctypes.c_void_p),
+)
+# The workers of this process by their addresses, as llama.cpp keeps them: to the end. A tunnel
+# ends with the process.
+_registered: Final[dict[str, tuple[int, ...]]] = {}
+_ports: Final[set[int]] = set()
+_tunnels: Final[list[Tunnel]] = []
+
+
+def require_rpc() -> None:
+    """Raise EngineMissing if this build of llama.cpp has no RPC backend."""
+    if not load_llama().llama_supports_rpc():
+        raise EngineMissing(
+            "this build of llama.cpp works on one machine: it was compiled without its RPC backend",
+            hint=rebuild_command(),
+        )
+
+
+def register_workers(addresses: Sequence[str]) -> tuple[int, ...]:
+    """Return the ggml devices of workers, in the order of `addresses`.
+
+    llama.cpp would end this process if one of them could not be used: each is asked first. Raises
+    EngineMissing, NetworkError, RuntimeFailed or UsageError.
+    """
+    if not addresses:
+        return ()
+    require_rpc()
+    devices: list[int] = []
+    for text in addresses:
+        if text not in _registered:
+            _registered[text] = _register_worker(parse_worker_address(text))
+        devices += _registered[text]
+    return tuple(devices)
+
+
+def watch_workers() -> None:
+    """Have the kernel end connections to workers that do not answer: a cable that is pulled."""
+    for port in _ports:
+        watch_connections_to(port)
+
+
+def _register_worker(address: WorkerAddress) -> tuple[int, ...]:
+    host, port = address.host, address.port
+    if address.ssh is not None:
+        tunnel = Tunnel(address.ssh, address.port)
+        _tunnels.append(tunnel)
+        host, port = "127.0.0.1", tunnel.port
+    check_worker(address, host, port)
+    ggml = _load_rpc()
+    # llama.cpp looks names up again for each connection.
+    endpoint = f"{_find_ipv4(host, address)}:{port}"
+    add_server = _ADD_SERVER(_find_function(ggml, b"ggml_backend_rpc_add_server"))
+    registry = add_server(endpoint.encode())
+    if not registry:
+        raise NetworkError(f"the worker {address} has no devices", hint="g4 worker --device CPU")
+    ggml.ggml_backend_register(registry)
+    _ports.add(port)
+    return tuple(
+        int(ggml.ggml_backend_reg_dev_get(registry, index))
+        for index in range(ggml.ggml_backend_reg_dev_count(registry))
+    )
+
+
+def _find_ipv4(host: str, address: WorkerAddress) -> str:
+    try:
+        return str(socket.getaddrinfo(host, None, socket.AF_INET)[0][4][0])
+    except OSError as err:
+        raise NetworkError(f"no address of the worker {address}: {err}") from err
+
+
+def choose_worker_devices(name: str | None) -> tuple[tuple[str, str], ...]:
+    """Return name and kind of the devices that this machine offers: all GPUs, or else the CPU.
+
+    `name` asks for one device. As llama.cpp's rpc-server chooses them (tools/rpc/rpc-server.cpp).
+    Raises UsageError or EngineMissing.
+    """
+    devices = list_devices()
+    chosen = [d for d in devices if d.name == name]
+    if name is None:
+        chosen = [d for d in devices if d.kind in ("gpu", "igpu")]
+        chosen = chosen or [d for d in devices if d.kind == "cpu"][:1]
+    if not chosen:
+        known = ", ".join(f"{d.name} ({d.description})" for d in devices)
+        raise UsageError(f"no device {name!r}; this build sees {known}", hint="omit --device")
+    return tuple((device.name, device.kind) for device in chosen)
+
+
+def serve_devices(
+    names: Sequence[str], host: str, port: int, n_threads: int, cache_folder: str | None
+) -> None:
+    """Serve devices to one client after the other; return only if the port cannot be opened.
+
+    Raises EngineMissing.
+    """
+    require_rpc()
+    ggml = _load_rpc()
+    array = (ctypes.c_void_p * len(names))(
+        *[ggml.ggml_backend_dev_by_name(name.encode()) for name in names]
+    )
+    start_server = _START_SERVER(_find_function(ggml, b"ggml_backend_rpc_start_server"))
+    folder = cache_folder.encode() if cache_folder else None
+    start_server(f"{host}:{port}".encode(), folder, n_threads, len(names), array)
+
+
+def _load_rpc() -> Any:
+    ggml = load_ggml()
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    declare_functions(
+        ggml,
+        ("ggml_backend_reg_by_name", pointer, [text]),
+        ("ggml_backend_reg_get_proc_address", pointer, [pointer, text]),
+        ("ggml_backend_reg_dev_count", ctypes.c_size_t, [pointer]),
+        ("ggml_backend_reg_dev_get", pointer, [pointer, ctypes.c_size_t]),
+        ("ggml_backend_register", None, [pointer]),
+    )
+    return ggml
+
+
+def _find_function(ggml: Any, name: bytes) -> int:
+    registry = ggml.ggml_backend_reg_by_name(b"RPC")
+    return int(ggml.ggml_backend_reg_get_proc_address(registry, name))

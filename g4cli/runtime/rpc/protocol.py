@@ -1,0 +1,118 @@
+"""Ask a server of llama.cpp's RPC protocol for its version, its devices and their memory.
+
+A message is a command (1 byte), the size of its body (8 bytes) and the body; an answer is its size
+and its body, numbers little-endian. Source: ggml/src/ggml-rpc/ggml-rpc.cpp, llama.cpp@0c1e57098.
+
+llama.cpp's own client ends its process where a server is absent, silent or another one. This client
+has a time limit for each step, and reads no more bytes than an answer may have: whatever answers is
+hostile until checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+PROTOCOL: Final = (7, 0, 0)
+"""RPC_PROTO_*_VERSION of the llama.cpp that g4 pins; llama.cpp changes it with its operations."""
+
+HELLO: Final = 14
+_DEVICE_COUNT: Final = 15
+_GET_DEVICE_MEMORY: Final = 11
+_CAPS_BYTES: Final = 24  # RPC_CONN_CAPS_SIZE: none, which means TCP
+MOST_DEVICES: Final = 16
+_MOST_BYTES: Final = 1 << 50  # of memory: more is no figure of a machine
+TIMEOUT_S: Final = 5.0
+
+
+class RpcFault(Exception):
+    """What answers is not a server of this protocol, or there is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """The memory of a device of a server, in bytes."""
+
+    free_bytes: int
+    total_bytes: int
+
+
+class Connection:
+    """A connection with a deadline: each step ends at `timeout_s` seconds after the first one."""
+
+    def __init__(self, host: str, port: int, timeout_s: float = TIMEOUT_S) -> None:
+        """Connect by IPv4, as llama.cpp does. Raises OSError (TimeoutError among them)."""
+        self._deadline = time.monotonic() + timeout_s
+        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+        self.socket = socket.create_connection((str(found[0][4][0]), port), timeout=timeout_s)
+
+    def send(self, data: bytes) -> None:
+        """Send `data`. Raises OSError."""
+        self._limit_time()
+        self.socket.sendall(data)
+
+    def read(self, n_bytes: int) -> bytes:
+        """Return the next bytes. Raises OSError, or RpcFault if the connection ends before."""
+        data = b""
+        while len(data) < n_bytes:
+            self._limit_time()
+            piece = self.socket.recv(n_bytes - len(data))
+            if not piece:
+                raise RpcFault("it closed the connection")
+            data += piece
+        return data
+
+    def _limit_time(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self.socket.settimeout(left)
+
+    def close(self) -> None:
+        """End the connection."""
+        self.socket.close()
+
+
+@contextlib.contextmanager
+def connected(host: str, port: int, timeout_s: float = TIMEOUT_S) -> Iterator[Connection]:
+    """Yield a connection, closed at the end of the block. Raises OSError."""
+    connection = Connection(host, port, timeout_s)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def say_hello(connection: Connection) -> tuple[int, int, int]:
+    """Return the version of the server's protocol. Raises OSError or RpcFault."""
+    answer = _ask(connection, HELLO, bytes(_CAPS_BYTES), 4 + _CAPS_BYTES)
+    return answer[0], answer[1], answer[2]
+
+
+def list_device_memory(connection: Connection) -> tuple[DeviceMemory, ...]:
+    """Return the memory of each device, after `say_hello`. Raises OSError or RpcFault."""
+    (count,) = struct.unpack("<I", _ask(connection, _DEVICE_COUNT, b"", 4))
+    if not 1 <= count <= MOST_DEVICES:
+        raise RpcFault(f"it claims to have {count:,} devices")
+    devices = []
+    for index in range(count):
+        answer = _ask(connection, _GET_DEVICE_MEMORY, struct.pack("<I", index), 16)
+        free, total = struct.unpack("<QQ", answer)
+        if total > _MOST_BYTES or free > total:
+            raise RpcFault(f"it claims {free:,} free bytes of {total:,}")
+        devices.append(DeviceMemory(free, total))
+    return tuple(devices)
+
+
+def _ask(connection: Connection, command: int, body: bytes, answer_bytes: int) -> bytes:
+    """Return the body of an answer, which must have `answer_bytes` bytes."""
+    connection.send(struct.pack("<BQ", command, len(body)) + body)
+    (size,) = struct.unpack("<Q", connection.read(8))
+    if size != answer_bytes:
+        raise RpcFault("its answer is not llama.cpp's RPC protocol")
+    return connection.read(answer_bytes)

@@ -1,0 +1,231 @@
+"""`g4 worker`: the relay in this process, llama.cpp's RPC server in a child process.
+
+A client can make llama.cpp's server abort, by what it sends or by dying in the middle of it. Then
+another child takes its place, so that the next client finds a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from g4cli import __version__
+from g4cli.core.child import Child, exit_text, start_child
+from g4cli.core.errors import RuntimeFailed, UsageError, error_of
+from g4cli.host import engine_version, read_host
+from g4cli.runtime.engine.ending import find_reason
+from g4cli.runtime.rpc.protocol import (
+    PROTOCOL,
+    DeviceMemory,
+    connected,
+    list_device_memory,
+    say_hello,
+)
+from g4cli.runtime.rpc.relay import Relay
+from g4cli.runtime.rpc.tunnel import find_free_port
+from g4cli.runtime.rpc.workers import WorkerInfo, limit_free_memory
+
+_START_S: Final = 60.0
+_POLL_S: Final = 0.02
+_KEPT_LINES: Final = 50
+# A server that dies more often than this in a row is not started again.
+_MOST_DEATHS: Final = 5
+_STEADY_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How llama.cpp's server runs.
+
+    `port`: of the loopback address. `device` None: all GPUs, or else the CPU. `n_threads` 0: one
+    for each physical core. `cache_folder`: where large tensors are kept for the next time; None:
+    nowhere.
+    """
+
+    port: int
+    device: str | None = None
+    n_threads: int = 0
+    cache_folder: str | None = None
+
+
+class RpcServer:
+    """llama.cpp's server in a child process. Close it when done."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        """Start it and wait until it answers. Raises RuntimeFailed, UsageError or EngineMissing."""
+        self._said: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.child: Child = start_child(
+            "g4cli.runtime.rpc.server_child", [json.dumps(asdict(options))], ignore_interrupt=True
+        )
+        try:
+            self.names, self.kinds = self._read_devices()
+            self._keep_output()
+            self.memory = self._wait_until_ready(options.port)
+        except BaseException:
+            self.child.close()
+            raise
+
+    def _read_devices(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        assert self.child.stdout is not None
+        line = self.child.stdout.readline()
+        try:
+            first: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise self.make_error() from None
+        if "error" in first:
+            raise error_of(*first["error"])
+        return tuple(first["names"]), tuple(first["kinds"])
+
+    def _keep_output(self) -> None:
+        """Read what the child writes, so that it never waits for a reader."""
+        for stream in (self.child.stdout, self.child.stderr):
+            threading.Thread(target=self._keep_lines, args=(stream,), daemon=True).start()
+
+    def _keep_lines(self, stream: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            for line in stream:
+                self._said.append(line.decode("utf-8", "replace")[:500])
+
+    def _wait_until_ready(self, port: int) -> tuple[DeviceMemory, ...]:
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and self.child.poll() is None:
+            try:
+                with connected("127.0.0.1", port, 5.0) as connection:
+                    say_hello(connection)
+                    return list_device_memory(connection)
+            except OSError:
+                time.sleep(_POLL_S)
+        raise self.make_error()
+
+    def make_error(self) -> RuntimeFailed:
+        """Return the error that says how the child ended."""
+        with contextlib.suppress(Exception):
+            self.child.wait(1.0)
+        status = self.child.poll()
+        if status is None:
+            return RuntimeFailed("llama.cpp's RPC server does not answer", hint="g4 doctor")
+        reason = find_reason("".join(self._said)) or "".join(list(self._said)[-1:]).strip()
+        how = exit_text(status) + (f": {reason}" if reason else "")
+        return RuntimeFailed(f"llama.cpp's RPC server ended ({how})", hint="g4 doctor")
+
+    def close(self) -> None:
+        """End the child."""
+        self.child.close()
+
+
+class WorkerServer:
+    """A worker that listens at `listener`. `serve` runs until it fails; close it when done."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        tell: Callable[[str, str], None],
+        *,
+        device: str | None = None,
+        n_threads: int = 0,
+        cache_folder: str | None = None,
+    ) -> None:
+        """Start llama.cpp's server. `tell` as Relay has it; and "ended" with how a server died.
+
+        Raises RuntimeFailed, UsageError (no such device) or EngineMissing (no RPC backend).
+        """
+        self._listener, self._tell = listener, tell
+        self._options = ServerOptions(find_free_port(), device, n_threads, cache_folder)
+        self.server = RpcServer(self._options)
+        self._relay = Relay(listener, ("127.0.0.1", self._options.port), self.make_info, self._tell)
+
+    def make_info(self, is_busy: bool) -> WorkerInfo:
+        """Return what a client learns of this worker."""
+        return WorkerInfo(
+            __version__,
+            engine_version() or "",
+            PROTOCOL,
+            is_busy,
+            self.server.kinds,
+            read_host().available_bytes,
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return the address and the port at which it listens."""
+        host, port = self._listener.getsockname()[:2]
+        return host, port
+
+    def list_devices(self) -> tuple[tuple[str, DeviceMemory], ...]:
+        """Return the name of each device, and its memory as a client sees it."""
+        info = self.make_info(False)
+        memories = limit_free_memory(self.server.memory, info)
+        return tuple(zip(self.server.names, memories, strict=True))
+
+    def serve(self) -> None:
+        """Serve clients; start llama.cpp's server again when a client made it end.
+
+        Raises RuntimeFailed if it ends again and again.
+        """
+        threading.Thread(target=self._relay.serve, daemon=True).start()
+        deaths = 0
+        while True:
+            started = time.monotonic()
+            self.server.child.wait()
+            deaths = 1 if time.monotonic() - started > _STEADY_S else deaths + 1
+            error = self.server.make_error()
+            if deaths > _MOST_DEATHS:
+                raise error
+            self._tell("ended", error.message)
+            self.server.close()
+            self.server = RpcServer(self._options)
+
+    def serve_until_stopped(self) -> None:
+        """Serve clients until Ctrl-C or SIGTERM. Raises what `serve` raises."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with contextlib.suppress(KeyboardInterrupt):
+            self.serve()
+
+    def __enter__(self) -> WorkerServer:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, and end llama.cpp's server."""
+        self._listener.close()
+        self.server.close()
+
+
+def require_private_address(host: str, *, insecure_network: bool) -> None:
+    """Raise UsageError if other machines could reach a worker that listens at `host`."""
+    try:
+        is_private = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_private = host == "localhost"
+    if not is_private and not insecure_network:
+        raise UsageError(
+            f"at {host}, everybody in the network could take this machine over: the protocol of "
+            "llama.cpp has neither passwords nor encryption",
+            hint="g4 worker, and --rpc ssh://USER@HOST on the other machine; or "
+            "--insecure-network if you trust all that reach this address",
+        )
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an IPv4 address; `port` 0 takes a free one.
+
+    Raises UsageError.
+    """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET, backlog=16)
+    except (OSError, OverflowError) as err:
+        raise UsageError(
+            f"the worker cannot listen at {host}, port {port}: {err.args[-1]}",
+            hint="g4 worker --port 0",
+        ) from err

@@ -1,0 +1,195 @@
+"""Find out whether a worker can be used, before llama.cpp connects to it, and what memory it has.
+
+`g4 worker` answers a question of g4's own besides llama.cpp's protocol: its build, whether it is
+busy, and the memory that is really free (for a CPU, llama.cpp's server reports all of it as free).
+llama.cpp's rpc-server does not know the question and closes the connection: then the version of the
+protocol is all that can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from g4cli.core.errors import G4Error, NetworkError, RuntimeFailed
+from g4cli.core.worker_address import WorkerAddress
+from g4cli.runtime.rpc.protocol import (
+    PROTOCOL,
+    TIMEOUT_S,
+    DeviceMemory,
+    RpcFault,
+    connected,
+    list_device_memory,
+    say_hello,
+)
+
+QUESTION: Final = b"G4WORKER"
+"""What asks `g4 worker` for its WorkerInfo; no message of llama.cpp's protocol begins so."""
+
+_MOST_INFO_BYTES: Final = 1 << 14
+_START_HINT: Final = "g4 worker on that machine"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What `g4 worker` answers: its versions, whether a client uses it, and its memory now.
+
+    `library` is the version of llama-cpp-python, `protocol` that of its RPC protocol. `kinds` are
+    those of its devices, as `runtime.llama.devices` has them. `available_bytes` of the host's
+    memory are free.
+    """
+
+    g4: str
+    library: str
+    protocol: tuple[int, int, int]
+    is_busy: bool
+    kinds: tuple[str, ...]
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDevice:
+    """A device of a worker. `name` is the one that ggml gives it here: RPC0, RPC1, ..."""
+
+    name: str
+    worker: str
+    free_bytes: int
+    total_bytes: int
+
+
+def find_worker_devices(
+    workers: Sequence[tuple[WorkerAddress, tuple[str, int]]], timeout_s: float = TIMEOUT_S
+) -> tuple[WorkerDevice, ...]:
+    """Return the devices of all `workers`, in the order in which ggml numbers them.
+
+    Each worker is its address and the host and port to connect to. Raises NetworkError (no answer)
+    or RuntimeFailed (busy, another build, no worker).
+    """
+    devices: list[WorkerDevice] = []
+    for address, (host, port) in workers:
+        for memory in check_worker(address, host, port, timeout_s):
+            name = f"RPC{len(devices)}"
+            devices.append(WorkerDevice(name, str(address), memory.free_bytes, memory.total_bytes))
+    return tuple(devices)
+
+
+def check_worker(
+    address: WorkerAddress, host: str, port: int, timeout_s: float = TIMEOUT_S
+) -> tuple[DeviceMemory, ...]:
+    """Return the memory of a worker's devices, if it can be used. Raises as find_worker_devices."""
+    try:
+        info = ask_info(host, port, timeout_s)
+        if info is not None:
+            _require_usable(address, info)
+        with connected(host, port, timeout_s) as connection:
+            version = say_hello(connection)
+            if version != PROTOCOL:
+                raise _another_build(address, f"protocol {_version_text(version)}")
+            memories = list_device_memory(connection)
+    except TimeoutError as err:
+        raise NetworkError(
+            f"the worker {address} gives no answer: it is unreachable, or it serves another client "
+            "(one at a time)",
+            hint=_START_HINT,
+        ) from err
+    except OSError as err:
+        raise NetworkError(
+            f"no connection to the worker {address}: {err.strerror or err}", hint=_START_HINT
+        ) from err
+    except RpcFault as err:
+        raise RuntimeFailed(f"{address} is not a worker: {err}", hint=_START_HINT) from err
+    return memories if info is None else limit_free_memory(memories, info)
+
+
+def ask_info(host: str, port: int, timeout_s: float = TIMEOUT_S) -> WorkerInfo | None:
+    """Return what `g4 worker` says of itself; None from a server that is not `g4 worker`.
+
+    Raises OSError.
+    """
+    with connected(host, port, timeout_s) as connection:
+        connection.send(QUESTION)
+        try:
+            (size,) = struct.unpack("<I", connection.read(4))
+            if not 2 <= size <= _MOST_INFO_BYTES:
+                return None
+            return parse_info(connection.read(size))
+        except (RpcFault, ConnectionError):
+            return None
+
+
+def pack_info(info: WorkerInfo) -> bytes:
+    """Return the answer to QUESTION."""
+    body = json.dumps(asdict(info)).encode()
+    return struct.pack("<I", len(body)) + body
+
+
+def parse_info(data: bytes) -> WorkerInfo | None:
+    """Return the WorkerInfo in an answer, None if it is not one."""
+    try:
+        found: Any = json.loads(data)
+        kinds, protocol = tuple(found["kinds"]), tuple(found["protocol"])
+        info = WorkerInfo(
+            g4=found["g4"],
+            library=found["library"],
+            protocol=protocol,
+            is_busy=found["is_busy"],
+            kinds=kinds,
+            available_bytes=found["available_bytes"],
+        )
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    is_valid = (
+        isinstance(info.g4, str)
+        and isinstance(info.library, str)
+        and isinstance(info.is_busy, bool)
+        and all(isinstance(kind, str) for kind in kinds)
+        and len(protocol) == len(PROTOCOL)
+        and all(type(n) is int for n in (*protocol, info.available_bytes))
+    )
+    return info if is_valid else None
+
+
+def _require_usable(address: WorkerAddress, info: WorkerInfo) -> None:
+    """Raise RuntimeFailed for a worker that is busy or of another build."""
+    from g4cli.host import engine_version
+
+    if info.is_busy:
+        raise RuntimeFailed(
+            f"the worker {address} serves another client: it has one at a time",
+            hint="try again when the other one has ended",
+        )
+    own = engine_version() or ""
+    if info.library != own:
+        raise _another_build(address, f"llama-cpp-python {info.library[:40]}")
+    if info.protocol != PROTOCOL:
+        raise _another_build(address, f"protocol {_version_text(info.protocol)}")
+
+
+def _another_build(address: WorkerAddress, found: str) -> G4Error:
+    from g4cli.host import engine_version
+
+    own = engine_version() or ""
+    return RuntimeFailed(
+        f"the worker {address} has {found}, this machine has llama-cpp-python {own} with protocol "
+        f"{_version_text(PROTOCOL)}: both need the same build",
+        hint="the same version of g4 on both machines: g4 --version",
+    )
+
+
+def _version_text(version: Sequence[int]) -> str:
+    return ".".join(map(str, version))
+
+
+def limit_free_memory(
+    memories: Sequence[DeviceMemory], info: WorkerInfo
+) -> tuple[DeviceMemory, ...]:
+    """Return `memories` with what is really free of a CPU's."""
+    available = max(0, info.available_bytes)
+    kinds = (*info.kinds, *[""] * len(memories))
+    return tuple(
+        DeviceMemory(min(m.free_bytes, available), m.total_bytes) if kind == "cpu" else m
+        for m, kind in zip(memories, kinds, strict=False)
+    )

@@ -1,0 +1,249 @@
+"""Whoever answers at the address of a worker is checked before llama.cpp connects to it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from contextlib import suppress
+from dataclasses import asdict, replace
+
+import pytest
+
+from g4cli.core.errors import G4Error, NetworkError, RuntimeFailed
+from g4cli.core.worker_address import parse_worker_address
+from g4cli.host import engine_version
+from g4cli.runtime.rpc import keepalive
+from g4cli.runtime.rpc.protocol import PROTOCOL, DeviceMemory
+from g4cli.runtime.rpc.relay import Relay
+from g4cli.runtime.rpc.workers import (
+    QUESTION,
+    WorkerInfo,
+    ask_info,
+    check_worker,
+    find_worker_devices,
+    pack_info,
+    parse_info,
+)
+from tests.support.fakes.rpc_server import FakeRpc, fake_rpc
+
+GIB = 1 << 30
+INFO = WorkerInfo("1.0", engine_version() or "", PROTOCOL, False, ("cpu",), 3 * GIB)
+
+
+def check(server: FakeRpc, timeout_s: float = 5.0) -> tuple[DeviceMemory, ...]:
+    with fake_rpc(server) as port:
+        address = parse_worker_address(f"127.0.0.1:{port}")
+        return check_worker(address, "127.0.0.1", port, timeout_s)
+
+
+def fault(server: FakeRpc, timeout_s: float = 5.0) -> G4Error:
+    with pytest.raises(G4Error) as caught:
+        check(server, timeout_s)
+    return caught.value
+
+
+def test_the_memory_of_a_server() -> None:
+    memory = ((1 * GIB, 2 * GIB), (3 * GIB, 4 * GIB))
+    assert check(FakeRpc(memory=memory)) == tuple(DeviceMemory(*pair) for pair in memory)
+
+
+def test_of_a_cpu_counts_what_is_really_free() -> None:
+    """llama.cpp reports all of a CPU's memory as free."""
+    full = ((16 * GIB, 16 * GIB),)
+    assert check(FakeRpc(memory=full, info=pack_info(INFO))) == (DeviceMemory(3 * GIB, 16 * GIB),)
+    gpu = pack_info(replace(INFO, kinds=("gpu",)))
+    assert check(FakeRpc(memory=full, info=gpu)) == (DeviceMemory(16 * GIB, 16 * GIB),)
+
+
+def test_devices_are_numbered_over_all_workers() -> None:
+    two = FakeRpc(memory=((GIB, GIB), (2 * GIB, 2 * GIB)))
+    with fake_rpc(two) as first, fake_rpc(FakeRpc()) as second:
+        workers = [
+            (parse_worker_address(f"127.0.0.1:{port}"), ("127.0.0.1", port))
+            for port in (first, second)
+        ]
+        devices = find_worker_devices(workers)
+    assert [(d.name, d.worker) for d in devices] == [
+        ("RPC0", f"127.0.0.1:{first}"),
+        ("RPC1", f"127.0.0.1:{first}"),
+        ("RPC2", f"127.0.0.1:{second}"),
+    ]
+
+
+@pytest.mark.parametrize("version", [(6, 0, 0), (7, 1, 0), (7, 0, 1), (255, 255, 255)])
+def test_another_protocol(version: tuple[int, int, int]) -> None:
+    found = fault(FakeRpc(version=version))
+    assert isinstance(found, RuntimeFailed)
+    assert ".".join(map(str, version)) in found.message
+    assert "both need the same build" in found.message
+
+
+def test_another_build() -> None:
+    found = fault(FakeRpc(info=pack_info(replace(INFO, library="0.3.99"))))
+    assert "0.3.99" in found.message
+    assert found.exit_code == 7
+
+
+def test_a_worker_that_is_busy() -> None:
+    found = fault(FakeRpc(info=pack_info(replace(INFO, is_busy=True))))
+    assert "serves another client" in found.message
+
+
+def test_no_answer_in_time() -> None:
+    found = fault(FakeRpc(silent=True), 0.3)
+    assert isinstance(found, NetworkError)
+    assert "no answer" in found.message
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    address = parse_worker_address(f"127.0.0.1:{port}")
+    with pytest.raises(NetworkError, match="no connection"):
+        check_worker(address, "127.0.0.1", port)
+
+
+def test_no_such_name() -> None:
+    address = parse_worker_address("no-such-machine.invalid")
+    with pytest.raises(NetworkError, match="no connection"):
+        check_worker(address, address.host, address.port)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        FakeRpc(hello=b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        FakeRpc(hello=b"SSH-2.0-OpenSSH_9.9\r\n"),
+        FakeRpc(hello=struct.pack("<Q", 1 << 62)),
+        FakeRpc(hello=struct.pack("<Q", 3) + b"abc"),
+        FakeRpc(memory=()),
+        FakeRpc(counts=struct.pack("<QI", 4, 1 << 31)),
+        FakeRpc(counts=struct.pack("<Q", 0xFFFFFFFFFFFFFFFF)),
+        FakeRpc(memory=((1 << 63, 1 << 63),)),
+        FakeRpc(memory=((2, 1),)),
+    ],
+)
+def test_what_is_no_worker(server: FakeRpc) -> None:
+    found = fault(server)
+    assert "is not a worker" in found.message
+    assert found.exit_code == 7
+
+
+def test_a_server_that_hangs_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        port = listener.getsockname()[1]
+        with pytest.raises(G4Error):
+            check_worker(parse_worker_address(f"127.0.0.1:{port}"), "127.0.0.1", port)
+
+
+def test_answers_to_the_question_are_checked() -> None:
+    assert parse_info(pack_info(INFO)[4:]) == INFO
+    good = {**asdict(INFO)}
+    for change in (
+        {"library": 3}, {"protocol": [7]}, {"protocol": 7}, {"is_busy": "no"}, {"kinds": [1]},
+        {"available_bytes": "1"}, {"available_bytes": True}, {"g4": None},
+    ):  # fmt: skip
+        assert parse_info(json.dumps({**good, **change}).encode()) is None
+    for data in (b"", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000):
+        assert parse_info(data) is None
+
+
+@pytest.mark.parametrize(
+    "answer", [struct.pack("<I", 1 << 31), struct.pack("<I", 0), b"\1", struct.pack("<I", 5) + b"{"]
+)
+def test_an_answer_that_is_none_leaves_the_protocol_to_judge(answer: bytes) -> None:
+    with fake_rpc(FakeRpc(info=answer)) as port:
+        assert ask_info("127.0.0.1", port, 5.0) is None
+
+
+class Clients:
+    """A relay before a server that only counts; what it told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        target = self.server.getsockname()[:2]
+        relay = Relay(
+            self.listener,
+            target,
+            lambda is_busy: replace(INFO, is_busy=is_busy),
+            lambda *event: self.told.append(event),
+        )
+        threading.Thread(target=relay.serve, daemon=True).start()
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        client.sendall(bytes([14]))
+        return client
+
+
+def test_one_client_at_a_time() -> None:
+    clients = Clients()
+    with clients.listener, clients.server:
+        first = clients.connect()
+        served, _ = clients.server.accept()
+        served.settimeout(20)
+        assert served.recv(1) == bytes([14])
+        info = ask_info("127.0.0.1", clients.port, 5.0)
+        assert info is not None
+        assert info.is_busy
+        with suppress(ConnectionError), clients.connect() as second:
+            assert second.recv(1) == b""  # refused: closed without an answer
+        assert ("refused", "127.0.0.1") in clients.told
+        first.sendall(b"x" * 3_000_000)
+        got = 0
+        while got < 3_000_000:
+            got += len(served.recv(1 << 20))
+        served.sendall(b"yes")
+        assert first.recv(3, socket.MSG_WAITALL) == b"yes"
+        first.close()
+        assert served.recv(1) == b""
+        served.close()
+        with clients.connect() as third:  # the next one is served
+            served, _ = clients.server.accept()
+            served.settimeout(20)
+            assert served.recv(1) == bytes([14])
+            served.close()
+            assert third.recv(1) == b""
+        after = ask_info("127.0.0.1", clients.port, 5.0)
+        assert after is not None
+        assert not after.is_busy
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\0", b"SSH-2.0\r\n", b"G4WORKEX"])
+def test_other_protocols_do_not_reach_the_server(data: bytes) -> None:
+    clients = Clients()
+    with clients.listener, clients.server:
+        with socket.create_connection(("127.0.0.1", clients.port), timeout=20) as client:
+            client.sendall(data)
+            with suppress(ConnectionError):
+                assert client.recv(1) == b""
+        clients.server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            clients.server.accept()
+    assert QUESTION not in data
+
+
+@pytest.mark.requires_linux
+def test_dead_peers_are_looked_for_on_connections_that_llama_cpp_opened() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
+            assert keepalive.watch_connections_to(port) == 1
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            idle = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+            assert idle == keepalive.IDLE_S
+            client.sendall(b"it still works")
+        assert keepalive.watch_connections_to(port) == 0

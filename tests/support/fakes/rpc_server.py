@@ -1,0 +1,118 @@
+"""Servers of llama.cpp's RPC protocol that say what a test wants, and `g4 worker` in a process.
+
+The bytes are written down here again, from ggml/src/ggml-rpc/ggml-rpc.cpp.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+PROGRAM = "from g4cli.cli.start import main; main()"
+
+
+@dataclass
+class FakeRpc:
+    """What a server answers. `hello` and `counts`, if given, are sent instead of its own answers.
+
+    `silent`: it accepts connections and says nothing. `info` answers g4's own question; None: it
+    closes the connection, as llama.cpp's rpc-server does.
+    """
+
+    version: tuple[int, int, int] = (7, 0, 0)
+    memory: Sequence[tuple[int, int]] = ((8 << 30, 16 << 30),)
+    silent: bool = False
+    info: bytes | None = None
+    hello: bytes | None = None
+    counts: bytes | None = None
+
+    def answer(self, command: int, body: bytes) -> bytes:
+        """Return the answer to a command, with its size before it."""
+        if command == 14:
+            return self.hello or _sized(bytes(self.version) + bytes(1 + 24))
+        if command == 15:
+            return self.counts or _sized(struct.pack("<I", len(self.memory)))
+        assert command == 11
+        (index,) = struct.unpack("<I", body)
+        return _sized(struct.pack("<QQ", *self.memory[index]))
+
+
+def _sized(body: bytes) -> bytes:
+    return struct.pack("<Q", len(body)) + body
+
+
+@contextmanager
+def fake_rpc(server: FakeRpc) -> Iterator[int]:
+    """Yield the port of `server` on the loopback address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_serve, args=(listener, server), daemon=True).start()
+        yield listener.getsockname()[1]
+
+
+def _serve(listener: socket.socket, server: FakeRpc) -> None:
+    kept = []
+    while True:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return
+        if server.silent:
+            kept.append(client)
+            continue
+        with client, suppress(OSError, struct.error):
+            first = client.recv(1, socket.MSG_PEEK)
+            if first == b"G":
+                if server.info is not None:
+                    client.recv(8)
+                    client.sendall(server.info)
+                continue
+            while head := client.recv(9, socket.MSG_WAITALL):
+                command, size = struct.unpack("<BQ", head)
+                client.sendall(
+                    server.answer(command, client.recv(size, socket.MSG_WAITALL) if size else b"")
+                )
+
+
+class WorkerProcess:
+    """`g4 worker` as a user starts it: its port, and what it wrote."""
+
+    def __init__(self, process: subprocess.Popen[str], start: dict[str, Any]) -> None:
+        self.process, self.start = process, start
+        self.port: int = start["port"]
+        self.address: str = start["address"]
+
+    def kill(self) -> None:
+        """Kill it, as a machine that fails."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def running_worker(*args: str, port: int = 0) -> Iterator[WorkerProcess]:
+    """Yield a `g4 worker` that is ready; it is killed after the block."""
+    command = [sys.executable, "-c", PROGRAM, "worker", "--port", str(port), "--json", *args]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    try:
+        lines = []
+        while not lines or lines[-1] != "}":
+            line = process.stdout.readline()
+            assert line, process.communicate()[1]
+            lines.append(line.rstrip("\n"))
+        yield WorkerProcess(process, json.loads("".join(lines)))
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
