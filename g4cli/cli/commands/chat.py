@@ -123,9 +123,8 @@ def chat(
         repeat_penalty=repeat_penalty, seed=seed, max_tokens=max_tokens, stop=stop or (),
         n_probs=logprobs, stop_on_loop=not no_loop_stop, on_loop=on_loop, ctx=ctx, kv_type=kv_type,
         threads=threads, gpu_layers=gpu_layers, device=device, mmap=mmap, lazy_ple=lazy_ple,
-        cpu_moe=cpu_moe, expand=expand, draft=draft,
+        cpu_moe=cpu_moe, expand=expand, draft=draft, workers=make_worker_options(rpc, tensor_split),
         state_cache="off" if private else state_cache,
-        workers=make_worker_options(rpc, tensor_split),
     )  # fmt: skip
     display = o.ChatDisplay(
         thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private,
