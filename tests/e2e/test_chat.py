@@ -56,6 +56,7 @@ def chat(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     return call
 
 
+@pytest.mark.slow
 def test_the_answer_is_all_of_standard_output(chat: Any, tiny: Path) -> None:
     code, out, _ = chat(tiny, "-p", QUESTION, "--temp", 0)
     assert (code, out) == (0, ANSWER + "\n")
@@ -152,6 +153,7 @@ def test_quiet_gives_the_answer_alone(chat: Any, tiny: Path) -> None:
     assert chat(tiny, "-p", QUESTION, "--temp", 0, "-q", "--stats") == (0, ANSWER + "\n", "")
 
 
+@pytest.mark.slow
 def test_max_tokens(chat: Any, tiny: Path) -> None:
     _, out, _ = chat(tiny, "-p", QUESTION, "-n", 3, "--temp", 0, "--json")
     data = json.loads(out)
@@ -177,6 +179,7 @@ def test_stats(chat: Any, tiny: Path) -> None:
     assert "/512" in err
 
 
+@pytest.mark.slow
 def test_resume(chat: Any, tiny: Path, tmp_path: Path) -> None:
     saved = tmp_path / "chat.json"
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi there!"}]

@@ -80,6 +80,7 @@ def test_only_the_code(chat: Any, tmp_path: Path) -> None:
     assert "the answer has no code block" in err
 
 
+@pytest.mark.slow
 def test_json_lines_with_log_probabilities(chat: Any) -> None:
     code, out, _ = chat("-p", QUESTION, "--stream-json", "--logprobs", 2)
     rows = [json.loads(line) for line in out.splitlines()]

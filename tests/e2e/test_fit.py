@@ -384,6 +384,7 @@ def test_another_library_is_named(
     assert json.loads(captured.out)["library"] == "0.4.0"
 
 
+@pytest.mark.slow
 def test_without_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["fit", "--memory", "16GB"]) == 0
     seen = capsys.readouterr()

@@ -112,7 +112,7 @@ def ask(engine: LlamaEngine, dialogue: dict[str, object]) -> list[bool]:
     return results
 
 
-@pytest.mark.slow_except("q4_0")
+@pytest.mark.slow
 @pytest.mark.parametrize("type_name", ["bf16", "q8_0", "sfp8", "q4_0"])
 def test_it_answers_its_corpus_word_for_word(store: Path, type_name: str) -> None:
     model = Model(pull(f"tiny:{type_name}", store), ModelOptions())

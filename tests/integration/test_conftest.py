@@ -75,7 +75,7 @@ def run_pytest(folder: Path, text: str, *args: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-@pytest.mark.slow_except("one process")
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "workers"])
 def test_a_requirement_that_is_not_met_is_expected(
     tmp_path: Path, workers: tuple[str, ...]
@@ -118,7 +118,7 @@ def test_a_file_that_skips_itself_fails_the_run(tmp_path: Path) -> None:
     ],
     ids=["all folders", "slow", "in workers", "slow in workers", "both", "a file", "a test"],
 )
-@pytest.mark.slow_except("all folders", "slow")
+@pytest.mark.slow_except("all folders")
 def test_slow_tests_run_where_they_are_asked_for(
     tmp_path: Path, args: tuple[str, ...], expected: set[str]
 ) -> None:

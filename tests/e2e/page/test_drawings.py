@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from tests.e2e.page.test_conversation import ask
 from tests.support.run.server import RunningServer
 
-pytestmark = pytest.mark.requires_chromium
+pytestmark = [pytest.mark.requires_chromium, pytest.mark.slow]
 ServeScript = Callable[..., RunningServer]
 # With the fault that ended the drawing this program began with: x1 twice.
 PELICAN = (
@@ -32,7 +32,6 @@ TEXT = """<script>attack()</script> <img src=x onerror=attack()>
 """
 
 
-@pytest.mark.slow
 def test_a_drawing_is_shown_repaired_and_can_be_saved(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda _: ["A pelican:\n\n```svg\n", PELICAN, "\n```\nThere it is."])
     page.goto(server.url)
@@ -68,7 +67,6 @@ def test_a_drawing_is_shown_repaired_and_can_be_saved(page: Any, serve_script: S
     expect(page.locator(".source")).to_be_hidden()  # on narrow screens until it is asked for
 
 
-@pytest.mark.slow
 def test_a_drawing_without_a_fence_and_without_an_end(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda _: ["Here:\n", PELICAN.removesuffix("</svg>")])
     page.goto(server.url)
@@ -77,7 +75,6 @@ def test_a_drawing_without_a_fence_and_without_an_end(page: Any, serve_script: S
     expect(page.frame_locator(".drawing iframe").locator("img")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_a_drawing_of_many_lines_is_one_picture_with_one_source(
     page: Any, serve_script: ServeScript
 ) -> None:
@@ -121,7 +118,6 @@ def test_nothing_of_a_hostile_answer_runs(page: Any, serve_script: ServeScript) 
     expect(blocks).to_contain_text("<script>attack()</script>")
 
 
-@pytest.mark.slow
 def test_an_opened_drawing_runs_nothing_either(page: Any, serve_script: ServeScript) -> None:
     server = serve_script(lambda _: ["```svg\n", HOSTILE, "\n```"])
     page.goto(server.url)

@@ -54,6 +54,7 @@ def remote(fake: FakeEndpoint, settings: str = "") -> str:
     return f"openai:{fake.url}#m{settings}"
 
 
+@pytest.mark.slow
 def test_a_local_and_a_remote_model_answer_the_same_prompts(
     prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

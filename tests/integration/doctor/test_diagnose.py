@@ -142,6 +142,7 @@ def test_the_command_prints_json_and_leaves_with_the_code(
     assert answer["findings"][0]["id"] == "file.size"
 
 
+@pytest.mark.slow
 def test_the_screen_is_worst_first(dashes: Report, capsys: pytest.CaptureFixture[str]) -> None:
     draw_report(Output(), dashes)
     text = capsys.readouterr().out

@@ -54,12 +54,18 @@ def assert_equal_files(ours: Path, theirs: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def references(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a source per kind and llama.cpp's own file for every row of the matrix."""
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a source for each kind of network."""
     folder = tmp_path_factory.mktemp("llama")
-    jobs = []
     for kind, options in KINDS.items():
         write_network(folder / f"{kind}.gguf", **options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def references(sources: Path) -> Path:
+    """The same folder, with llama.cpp's own file for every row of the matrix."""
+    folder, jobs = sources, []
     for kind, name, pure in MATRIX:
         source, target = folder / f"{kind}.gguf", folder / f"{kind}-{name}-{pure}.gguf"
         jobs.append({"source": str(source), "target": str(target), "type": name, "pure": pure})
@@ -100,8 +106,8 @@ def test_small_blocks_change_nothing(
 
 
 @pytest.mark.slow
-def test_overrides_equal_llama_cpp(references: Path, tmp_path: Path) -> None:
-    source, theirs = references / "e.gguf", tmp_path / "theirs.gguf"
+def test_overrides_equal_llama_cpp(sources: Path, tmp_path: Path) -> None:
+    source, theirs = sources / "e.gguf", tmp_path / "theirs.gguf"
     # Q6_K 14, Q5_K 13: ggml's numbers
     overrides = [("per_layer_token_embd", 14), (r"blk\.[0-1]\.ffn_down", 13)]
     job = {"source": str(source), "target": str(theirs), "type": "q4_k_m", "overrides": overrides}
@@ -126,14 +132,14 @@ def test_requantizing_equals_llama_cpp(references: Path, tmp_path: Path) -> None
     assert_equal_files(out, theirs)
 
 
-def test_provenance_is_rewritten_on_every_step(references: Path, tmp_path: Path) -> None:
+def test_provenance_is_rewritten_on_every_step(sources: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.gguf", tmp_path / "second.gguf"
-    quantize_file(references / "e.gguf", first, recipe=Recipe("sfp8", container="bf16"))
+    quantize_file(sources / "e.gguf", first, recipe=Recipe("sfp8", container="bf16"))
     keys = read_header(first).keys
     assert keys["g4.format"].data == "SFP8"
     assert (
         keys["g4.source.sha256"].data
-        == hashlib.sha256((references / "e.gguf").read_bytes()).hexdigest()
+        == hashlib.sha256((sources / "e.gguf").read_bytes()).hexdigest()
     )
     quantize_file(first, second, recipe=Recipe("q4_0"), allow_requantize=True)
     keys = read_header(second).keys
@@ -143,9 +149,9 @@ def test_provenance_is_rewritten_on_every_step(references: Path, tmp_path: Path)
     assert keys["g4.source.sha256"].data == hashlib.sha256(first.read_bytes()).hexdigest()
 
 
-def test_sfp8_files_count_as_quantized(references: Path, tmp_path: Path) -> None:
+def test_sfp8_files_count_as_quantized(sources: Path, tmp_path: Path) -> None:
     rounded = tmp_path / "sfp8.gguf"
-    quantize_file(references / "e.gguf", rounded, recipe=Recipe("sfp8", container="bf16"))
+    quantize_file(sources / "e.gguf", rounded, recipe=Recipe("sfp8", container="bf16"))
     with pytest.raises(UsageError, match="SFP8"):
         quantize_file(rounded, tmp_path / "out.gguf", recipe=Recipe("q4_0"))
     quantize_file(
@@ -216,8 +222,8 @@ def test_infinite_limits_of_clipped_layers_are_no_damage(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_hashes_of_source_and_result(references: Path, tmp_path: Path, known: bool) -> None:
-    source = references / "e.gguf"
+def test_hashes_of_source_and_result(sources: Path, tmp_path: Path, known: bool) -> None:
+    source = sources / "e.gguf"
     theirs = hashlib.sha256(source.read_bytes()).hexdigest()
     options: dict[str, Any] = {
         "recipe": Recipe("q8_0"),
@@ -255,9 +261,9 @@ def test_zero_blocks_are_counted(tmp_path: Path) -> None:
         assert any("3 blocks" in note for note in done.list_notes())
 
 
-def test_target_rules(references: Path, tmp_path: Path) -> None:
+def test_target_rules(sources: Path, tmp_path: Path) -> None:
     source = tmp_path / "m.gguf"
-    source.write_bytes((references / "odd.gguf").read_bytes())
+    source.write_bytes((sources / "odd.gguf").read_bytes())
     (tmp_path / "link.gguf").symlink_to(source)
     before = source.read_bytes()
     for target in (source, tmp_path / "link.gguf"):
@@ -274,7 +280,7 @@ def test_target_rules(references: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_old_file(
-    references: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = tmp_path / "old.gguf"
     old.write_bytes(b"precious")
@@ -282,24 +288,22 @@ def test_a_full_disk_leaves_the_old_file(
         "g4cli.core.files.shutil.disk_usage", lambda _: os.terminal_size((1, 1)) and _Usage()
     )
     with pytest.raises(NoSpace):
-        quantize_file(references / "odd.gguf", old, recipe=Recipe("q4_0"), force=True)
+        quantize_file(sources / "odd.gguf", old, recipe=Recipe("q4_0"), force=True)
     assert [p.read_bytes() for p in tmp_path.iterdir() if p.is_file()] == [b"precious"]
 
 
-def test_an_interrupted_run_leaves_nothing(references: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_leaves_nothing(sources: Path, tmp_path: Path) -> None:
     def stop(_done: int, _total: int, label: str) -> None:
         if label.startswith("blk.2"):
             raise KeyboardInterrupt
 
     target = tmp_path / "o.gguf"
     with pytest.raises(Interrupted, match="nothing was kept"):
-        quantize_file(references / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop)
+        quantize_file(sources / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop)
     assert [p for p in tmp_path.iterdir() if p.is_file()] == []
     target.write_bytes(b"precious")
     with pytest.raises(Interrupted, match=r"o\.gguf was not changed"):
-        quantize_file(
-            references / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop, force=True
-        )
+        quantize_file(sources / "e.gguf", target, recipe=Recipe("q4_0"), progress=stop, force=True)
     assert [p.read_bytes() for p in tmp_path.iterdir() if p.is_file()] == [b"precious"]
 
 

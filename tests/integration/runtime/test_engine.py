@@ -225,14 +225,12 @@ class TestReuse:
         assert np.abs(wrong - expected).max() > 0.05 * np.abs(expected).max()
 
     @pytest.mark.slow_except("64")
-    @pytest.mark.parametrize("back", [1, 30, 63, 64, 65, 100, 127, 128, 129, 200])
+    @pytest.mark.parametrize("back", [1, 30, 63, 64, 65, 100, 127, 128, 129])
     def test_every_rollback_that_is_allowed_is_right(self, engine: LlamaEngine, back: int) -> None:
         tokens = prompt(engine, Message("user", self.long_text(80)))
         engine.evaluate(tokens)
         n_past = len(tokens) - back
-        if not engine.context.can_branch(n_past):
-            assert back > 32
-            return
+        assert engine.context.can_branch(n_past)
         edited = [*tokens[:n_past], 300, 301, 302]
         assert engine.evaluate(edited).reused == n_past
         assert_same_as_fresh(engine, edited)

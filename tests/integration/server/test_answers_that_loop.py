@@ -44,6 +44,7 @@ def ask(url: str, **fields: Any) -> Any:
     return httpx.post(f"{url}/chat/completions", json={**ASK, **fields}, timeout=60)
 
 
+@pytest.mark.slow
 def test_an_answer_that_repeats_itself_goes_on_with_a_warning(
     looping: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -58,6 +59,7 @@ def test_an_answer_that_repeats_itself_goes_on_with_a_warning(
     assert "not stopped: it repeated itself (exact)" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_answer_that_repeats_itself_is_stopped_by_default(
     looping: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

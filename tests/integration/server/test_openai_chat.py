@@ -339,7 +339,7 @@ CITY: Any = {
             "type": "object",
             "properties": {
                 "city": {"enum": ["Bern", 'Santiago "de" Chile']},
-                "days": {"type": "array", "items": {"enum": [1, 2, None]}},
+                "days": {"type": "array", "items": {"enum": [1, 2, None]}, "maxItems": 3},
                 "exact": {"type": "boolean"},
             },
             "required": ["city", "exact"],
@@ -376,8 +376,6 @@ def test_a_tool_that_must_be_called_is_called_with_valid_arguments(
     }
     done = ask(openai, **fields)
     (choice,) = done.choices
-    if choice.finish_reason == "length":  # lists and thoughts may be of any length
-        return
     assert choice.finish_reason == "tool_calls"
     assert choice.message.content is None
     (call,) = choice.message.tool_calls
@@ -385,8 +383,6 @@ def test_a_tool_that_must_be_called_is_called_with_valid_arguments(
     chunks = list(ask(openai, stream=True, **fields))
     # What is cached by now is computed in other batches, which round differently: at this
     # temperature it may be another call, but a valid one.
-    if chunks[-1].choices[0].finish_reason == "length":
-        return
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
     (call,) = [c for chunk in chunks for c in chunk.choices[0].delta.tool_calls or ()]
     check_call(call)

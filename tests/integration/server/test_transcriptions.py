@@ -21,6 +21,8 @@ from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import GOLDEN
 from tests.support.run.server import RunningServer, run_server, tiny_options
 
+pytestmark = pytest.mark.slow
+
 RATE = 16000
 
 
@@ -54,7 +56,6 @@ def transcribe(client: OpenAI, data: bytes = SHORT, **fields: Any) -> Any:
     return client.audio.transcriptions.create(**{"model": "tiny", "file": file, **fields})
 
 
-@pytest.mark.slow
 def test_json_and_text(client: OpenAI) -> None:
     answer = transcribe(client)
     assert answer.text
@@ -65,7 +66,6 @@ def test_json_and_text(client: OpenAI) -> None:
     assert told.text
 
 
-@pytest.mark.slow
 def test_long_recordings_are_cut_at_silences(client: OpenAI) -> None:
     data = wav(make_speech(20, 20, 5))
     whole = transcribe(
@@ -88,7 +88,6 @@ def test_other_formats_of_recordings(client: OpenAI) -> None:
     assert transcribe(client, packed.getvalue()).text
 
 
-@pytest.mark.slow
 def test_silence_is_not_given_to_the_model(client: OpenAI, server: RunningServer) -> None:
     before = server.service.counters.answers
     assert transcribe(client, wav(np.zeros(40 * RATE, np.float32))).text == ""
@@ -116,7 +115,6 @@ def test_what_cannot_be_true_is_refused(client: OpenAI, fields: dict[str, Any], 
     assert "g4-serve" not in str(raised.value)
 
 
-@pytest.mark.slow
 def test_an_unknown_model_and_a_form_without_a_file(server: RunningServer, client: OpenAI) -> None:
     with pytest.raises(NotFoundError, match="no model is called"):
         transcribe(client, model="whisper-1")
@@ -126,7 +124,6 @@ def test_an_unknown_model_and_a_form_without_a_file(server: RunningServer, clien
     assert httpx.post(url, json={"model": "tiny"}, timeout=60).status_code == 400
 
 
-@pytest.mark.slow
 def test_a_model_that_takes_no_audio_is_named(tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").write_bytes(build_tiny())
     with run_server(tiny_options(tmp_path / "tiny.gguf")) as server:

@@ -246,6 +246,7 @@ def test_a_damaged_record_is_measured_again(damage: str) -> None:
     assert len(run.calls) == 2
 
 
+@pytest.mark.slow
 def test_every_registered_model_can_be_counted() -> None:
     for name in ("e2b", "e4b", "12b", "26b", "31b", "tiny"):
         for kind in find_model(name).types:
