@@ -142,15 +142,16 @@ def _kv_terms(shape: Shape, options: Options, devices: Sequence[str], device: st
         if devices[layer] == device:
             sums[shape.is_swa[layer]] += layer_kv_bytes(shape, options, layer)
     terms = (
-        Term("KV cache, full", device, "kv", sums[False], f"{cells.full:,} cells"),
-        Term("KV cache, sliding", device, "kv", sums[True], f"{cells.swa:,} cells"),
+        Term("KV cache, full", device, "kv", sums[False], f"{cells.full:,} tokens"),
+        Term("KV cache, sliding", device, "kv", sums[True], f"{cells.swa:,} tokens"),
     )
     return [t for t in terms if t.nbytes]
 
 
 def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
-    rows = "1 row" if options.outputs == 1 else f"{options.outputs} rows"
-    note = f"ubatch {options.ubatch}, {rows} of logits"
+    note = f"{options.ubatch:,} tokens at once"
+    if options.outputs > 1:
+        note += f", logits of {options.outputs:,}"
     output = Term("output buffer", HOST, "compute", output_bytes(shape, options))
     if not gpus:
         return [

@@ -56,7 +56,7 @@ def test_a_narrow_encoding_shows_a_bar_of_ascii() -> None:
     code, out, err = shell(f"g4 {FIT}", **NARROW)
     assert code == 0
     assert "Traceback" not in err
-    assert "ubatch 512" in out
+    assert "512 tokens at once" in out
     assert "?" not in out
     bar = next(line for line in out.splitlines() if line.startswith("host "))
     assert {"#", "=", "."} <= set(bar) <= set("host #=%:.-!")

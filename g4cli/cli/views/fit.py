@@ -97,7 +97,7 @@ def draw_fit(out: Output, answer: FitAnswer) -> None:
     if answer.alternative:
         out.line(f"Instead: {answer.alternative}")
     elif not plan.verdict.fits:
-        out.line("No other type or model fits either: it takes more memory.")
+        out.line("No other type or model fits either; more memory is needed.")
     out.line(plan.context_reason)
     out.line(f"KV cache {kind}; {_describe_drafting(plan)}", style="dim")
     if subject.published:
