@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 import g4cli.cli.options.chat as o
-from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, make_worker_options
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
+from g4cli.cli.options.rpc import RpcOpt, TensorSplitOpt, make_worker_options
 from g4cli.cli.output import make_output
 
 
@@ -56,8 +57,8 @@ def bench(
     mmap: o.MmapOpt = True,
     lazy_ple: o.LazyPleOpt = "auto",
     cpu_moe: o.CpuMoeOpt = False,
-    rpc: o.RpcOpt = "",
-    tensor_split: o.TensorSplitOpt = "",
+    rpc: RpcOpt = "",
+    tensor_split: TensorSplitOpt = "",
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:

@@ -7,7 +7,8 @@ import typer
 import g4cli.cli.options.chat as o
 import g4cli.cli.options.chat_output as form
 import g4cli.cli.options.chat_tools as t
-from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, make_worker_options
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
+from g4cli.cli.options.rpc import RpcOpt, TensorSplitOpt, make_worker_options
 from g4cli.cli.output import make_output
 from g4cli.cli.settings import read_origins
 from g4cli.core.errors import UsageError
@@ -58,8 +59,8 @@ def chat(
     mmap: o.MmapOpt = True,
     lazy_ple: o.LazyPleOpt = "auto",
     cpu_moe: o.CpuMoeOpt = False,
-    rpc: o.RpcOpt = "",
-    tensor_split: o.TensorSplitOpt = "",
+    rpc: RpcOpt = "",
+    tensor_split: TensorSplitOpt = "",
     expand: o.ExpandOpt = "bf16",
     draft: o.DraftOpt = "auto",
     state_cache: o.StateCacheOpt = "auto",

@@ -8,14 +8,8 @@ from typing import Annotated
 import typer
 
 from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.chat import RpcOpt, TensorSplitOpt
-from g4cli.cli.options.common import (
-    JsonOpt,
-    ModelArg,
-    QuietOpt,
-    check_threads,
-    make_worker_options,
-)
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, check_threads
+from g4cli.cli.options.rpc import RpcOpt, TensorSplitOpt, make_worker_options
 from g4cli.cli.output import make_output
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 import g4cli.cli.options.fit as o
-from g4cli.cli.options.common import JsonOpt, QuietOpt, make_worker_options
+from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.options.rpc import make_worker_options
 from g4cli.cli.output import make_output
 from g4cli.core.errors import DoesNotFit, UsageError
 from g4cli.core.units import MORE_LAYERS

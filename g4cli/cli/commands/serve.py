@@ -9,7 +9,8 @@ import typer
 
 import g4cli.cli.options.chat as o
 import g4cli.cli.options.serve as s
-from g4cli.cli.options.common import JsonOpt, QuietOpt, make_worker_options
+from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.options.rpc import RpcOpt, TensorSplitOpt, make_worker_options
 from g4cli.cli.output import make_output
 
 
@@ -46,8 +47,8 @@ def serve(
     device: o.DeviceOpt = None,
     mmap: o.MmapOpt = True,
     cpu_moe: o.CpuMoeOpt = False,
-    rpc: o.RpcOpt = "",
-    tensor_split: o.TensorSplitOpt = "",
+    rpc: RpcOpt = "",
+    tensor_split: TensorSplitOpt = "",
     draft: o.DraftOpt = "auto",
     state_cache: o.StateCacheOpt = "auto",
     log_format: s.LogFormatOpt = "text",

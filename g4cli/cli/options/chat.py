@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_conversation
-from g4cli.cli.options.common import check_rpc, check_tensor_split, check_threads
+from g4cli.cli.options.common import check_threads
 from g4cli.core.units import parse_gpu_layers
 
 _PROMPT = "Prompt"
@@ -323,26 +323,6 @@ DeviceOpt: TypeAlias = Annotated[
         "--device",
         metavar="NAME",
         help="GPU to use, by its name in llama.cpp, such as CUDA0.",
-        rich_help_panel=_ENGINE,
-    ),
-]
-RpcOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--rpc",
-        metavar="HOST:PORT,...",
-        help="Give layers to these workers (g4 worker); ssh://USER@HOST opens a tunnel.",
-        callback=check_rpc,
-        rich_help_panel=_ENGINE,
-    ),
-]
-TensorSplitOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--tensor-split",
-        metavar="N,N",
-        help="Proportions of the layers on workers and GPUs: 3,1. Default: by free memory.",
-        callback=check_tensor_split,
         rich_help_panel=_ENGINE,
     ),
 ]

@@ -10,7 +10,6 @@ import typer
 
 from g4cli.cli.completion import complete_model_or_preset
 from g4cli.core.errors import UsageError
-from g4cli.core.worker_address import WorkerOptions, parse_tensor_split, parse_worker_addresses
 
 JsonOpt: TypeAlias = Annotated[
     bool,
@@ -40,23 +39,6 @@ ModelArg: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
-
-
-def check_rpc(text: str) -> str:
-    """Return the value of --rpc. Raises UsageError unless it is a list of addresses."""
-    parse_worker_addresses(text)
-    return text
-
-
-def check_tensor_split(text: str) -> str:
-    """Return the value of --tensor-split. Raises UsageError unless it is a list of numbers."""
-    parse_tensor_split(text)
-    return text
-
-
-def make_worker_options(rpc: str, tensor_split: str) -> WorkerOptions:
-    """Return the values of --rpc and --tensor-split. Raises UsageError."""
-    return WorkerOptions(parse_worker_addresses(rpc), parse_tensor_split(tensor_split))
 
 
 def check_threads(n_threads: int | None) -> int | None:

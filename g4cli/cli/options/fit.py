@@ -9,7 +9,7 @@ import typer
 
 from g4cli.cli.completion import complete_known
 from g4cli.cli.options.chat import KvType
-from g4cli.cli.options.common import check_rpc, check_tensor_split
+from g4cli.cli.options.rpc import check_rpc, check_tensor_split
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_count, parse_gpu_layers, parse_size
 
