@@ -6,8 +6,11 @@
 FILE is a model, best of real shape (tests/support/builders/real_shapes.py e2b q4_0 FILE --weights
 random). Both are asked through HTTP for streamed completions of token ids, by the same client. Both
 get as many slots as the most clients, the same context, threads and greedy sampling, and no token
-ends an answer. Prompts differ from each other, so that nothing is found in memory. The two take
-turns; of several rounds the median counts. Prints one JSON document:
+ends an answer. Prompts differ from each other, so that nothing is found in memory. Both servers run
+all the time and are asked in turns, figure by figure, so that a machine that gets slower or faster
+meanwhile does so for both; who is asked first changes from round to round. Of several rounds the
+median counts. Prints one JSON document, whose last part, `ratio`, holds the medians of g4's figures
+divided by llama-server's of the same round:
 
     answer_tps        answer tokens per second of all clients together, by number of clients
     cpu_ms            processor time of the process that holds the sockets, per answer token, by
@@ -30,10 +33,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import psutil
 
@@ -119,6 +123,11 @@ class Server:
             writer.close()
 
     def read_cpu_s(self) -> float:
+        """Return the processor time of all threads: in nanoseconds where Linux tells them."""
+        threads = Path(f"/proc/{self.front.pid}/task").glob("*/schedstat")
+        nanoseconds = [int(each.read_text().split()[0]) for each in threads]
+        if nanoseconds:
+            return sum(nanoseconds) / 1e9
         times = self.front.cpu_times()
         return float(times.user + times.system)
 
@@ -184,24 +193,52 @@ async def measure_pause(server: Server, args: argparse.Namespace) -> dict[str, f
     return {"longest_pause_ms": max(gaps) * 1e3, "long_prompt_ms": (first - started) * 1e3}
 
 
-async def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    server = await Server.start(name, args, max(args.clients))
+Figure: TypeAlias = Callable[[Server], Awaitable[dict[str, float]]]
+
+
+def list_figures(args: argparse.Namespace) -> list[Figure]:
+    """Return what to measure, in order: each returns figures of one server by name."""
+
+    async def first_token(server: Server) -> dict[str, float]:
+        return {"first_token_ms": await measure_first_token(server, args)}
+
+    async def answers(server: Server, n_clients: int) -> dict[str, float]:
+        cpu_s = server.read_cpu_s()
+        tps = await measure_answers(server, n_clients, args)
+        cpu_s = server.read_cpu_s() - cpu_s
+        cpu_ms = cpu_s * 1e3 / (args.tokens * n_clients)
+        return {f"answer_tps_{n_clients}": tps, f"cpu_ms_{n_clients}": cpu_ms}
+
+    async def pause(server: Server) -> dict[str, float]:
+        return await measure_pause(server, args)
+
+    async def memory(server: Server) -> dict[str, float]:
+        return {"front_mib": server.front.memory_info().rss / 2**20}
+
+    figures: list[Figure] = [first_token] if args.prompt else []
+    figures += [partial(answers, n_clients=n_clients) for n_clients in args.clients]
+    return [*figures, *([pause] if args.long else []), memory]
+
+
+async def measure(args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Return the figures of each round, by the server's name."""
+    names = [args.only] if args.only else ["g4", "llama-server"]
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    servers: dict[str, Server] = {}
     try:
-        await collect_times(server.answer(make_prompt(64, args.n_vocab), 8))  # warm up
-        found: dict[str, Any] = {}
-        if args.prompt:
-            found["first_token_ms"] = await measure_first_token(server, args)
-        for n_clients in args.clients:
-            cpu_s = server.read_cpu_s()
-            found[f"answer_tps_{n_clients}"] = await measure_answers(server, n_clients, args)
-            cpu_s = server.read_cpu_s() - cpu_s
-            found[f"cpu_ms_{n_clients}"] = cpu_s * 1e3 / (args.tokens * n_clients)
-        if args.long:
-            found |= await measure_pause(server, args)
-        found["front_mib"] = server.front.memory_info().rss / 2**20
-        return found
+        for name in names:
+            servers[name] = server = await Server.start(name, args, max(args.clients))
+            await collect_times(server.answer(make_prompt(64, args.n_vocab), 8))  # warm up
+        for number in range(args.rounds):
+            for name in names:
+                found[name].append({})
+            for figure in list_figures(args):
+                for name in names if number % 2 == 0 else names[::-1]:
+                    found[name][-1] |= await figure(servers[name])
     finally:
-        await server.close()
+        for server in servers.values():
+            await server.close()
+    return found
 
 
 def main() -> None:
@@ -220,14 +257,18 @@ def main() -> None:
     args = parser.parse_args()
     args.clients = [int(n) for n in args.clients.split(",")]
     args.n_vocab = args.n_vocab or shape_of(read_header(args.file)).n_vocab
-    names = [args.only] if args.only else ["g4", "llama-server"]
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as args.cache:
-        for _ in range(args.rounds):
-            for name in names:
-                rounds[name].append(asyncio.run(measure(name, args)))
+        rounds = asyncio.run(measure(args))
+    if len(rounds) > 1:
+        rounds["ratio"] = [
+            {key: value / theirs[key] for key, value in ours.items() if theirs[key]}
+            for ours, theirs in zip(*rounds.values(), strict=True)
+        ]
     found = {
-        name: {key: round(statistics.median(each[key] for each in all_), 3) for key in all_[0]}
+        name: {
+            key: round(statistics.median(each[key] for each in all_ if key in each), 3)
+            for key in all_[0]
+        }
         for name, all_ in rounds.items()
     }
     print(json.dumps(found, indent=1))
