@@ -40,8 +40,8 @@ class ParallelPlan:
 def share_context(options: Options, n_parallel: int, n_ctx: int) -> Options:
     """Return `options` for a context of `n_parallel` conversations of `n_ctx` tokens each.
 
-    llama.cpp rounds each up to 256 cells. Tokens are drafted for a single conversation alone; each
-    may keep its own checkpoints.
+    llama.cpp rounds each up to 256 cells. A draft model serves a single conversation; each may keep
+    its own checkpoints.
     """
     total = -(-n_ctx // CTX_PAD) * CTX_PAD * n_parallel if n_parallel > 1 else n_ctx
     return replace(
@@ -49,7 +49,6 @@ def share_context(options: Options, n_parallel: int, n_ctx: int) -> Options:
         n_ctx=total,
         n_seq=n_parallel,
         n_checkpoints=options.n_checkpoints * n_parallel,
-        n_draft=options.n_draft if n_parallel == 1 else 0,
         draft=options.draft if n_parallel == 1 else None,
     )
 
@@ -75,7 +74,7 @@ def plan_parallel(
     if any(memory.name != HOST for memory in memories):
         first = share_context(options, n_parallel or 1, wanted)
         base = replace(try_options(shape, tensors, first, memories).options, fixed_layout=True)
-        base = replace(base, n_draft=options.n_draft, draft=options.draft)
+        base = replace(base, draft=options.draft)
         base = replace(base, n_checkpoints=options.n_checkpoints)
 
     def fits(n: int, ctx: int) -> bool:

@@ -29,7 +29,12 @@ def explain_no_draft(workers: WorkerOptions) -> str:
 
 
 def choose_draft(
-    option: str, model: LoadableModel, build_refusal: Callable[[], str], reporter: Reporter
+    option: str,
+    model: LoadableModel,
+    build_refusal: Callable[[], str],
+    reporter: Reporter,
+    *,
+    is_shared: bool = False,
 ) -> DraftChoice:
     """Return how to draft, from the value `option` of --draft.
 
@@ -37,6 +42,7 @@ def choose_draft(
     takes the draft model that was pulled with the model, else prompt lookup where that is faster;
     at temperature 0 it drafts only where the answer stays the same. A method that is named is used
     even where near ties may be decided differently; "network" is the draft model that was pulled.
+    `is_shared`: several conversations share the context, where "auto" takes no draft model.
     Raises FileMissing or NotFound, or UsageError if the draft model does not fit the model or the
     build.
     """
@@ -47,9 +53,11 @@ def choose_draft(
     if is_auto:
         exactness = "impossible" if find_float_matrices(model.header) else "by comparison"
     is_pulled = option in ("auto", "network")
-    path = (
-        find_sidecar(model.path, "draft") if is_pulled else require_file(Path(option).expanduser())
-    )
+    path = None
+    if not is_pulled:
+        path = require_file(Path(option).expanduser())
+    elif not (is_auto and is_shared):
+        path = find_sidecar(model.path, "draft")
     if path is None and option == "network":
         raise NotFound(
             f"no draft model was pulled with {model.path.name}", hint="g4 pull MODEL --draft"

@@ -111,16 +111,15 @@ class ModelOpener:
         hello, options = self._hello, self._options
         model = prepare_model(str(offer.path), self._reporter)
         request = self._make_request(offer.name, model)
-        # Tokens are drafted for one conversation at a time.
         n_parallel = options.parallel
-        if n_parallel == 0 and options.draft not in ("auto", "off"):
-            n_parallel = 1
-        option = "off" if options.draft == "auto" and n_parallel != 1 else options.draft
+        if n_parallel == 0 and options.draft not in ("auto", "off", "lookup"):
+            n_parallel = 1  # a draft model serves one conversation
         draft = choose_draft(
-            option,
+            options.draft,
             model,
             lambda: explain_no_draft(options.workers) or hello.draft_refusal,
             self._reporter,
+            is_shared=n_parallel != 1,
         )
         host = replace_gpus(self._subtract_mapped(read_host(), others), hello.devices)
         plan = plan_chat(

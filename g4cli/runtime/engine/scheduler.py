@@ -22,9 +22,13 @@ that prefix is not evaluated again, as far as the sliding window allows it (`seq
 prompt comes to an image or sound, its turn waits for the encoder, which works beside the batches of
 the others; the result is evaluated by itself, each piece in one step.
 
-Why there is another loop for a single conversation (`turn_queue`): it may draft tokens. A round of
-drafts is compared and rolled back within a batch that nobody shares. The state of a turn is the
-same in both (`g4cli.chat.Answer`).
+Each message wakes up the process that holds the sockets, and its client. So tokens that come faster
+than one in TOGETHER_S are sent together; first and last ones are never kept back.
+
+While a single turn answers, its tokens may be drafted (`lone_drafting`).
+
+Why there is another loop for a single conversation (`turn_queue`): a draft model reads the KV cache
+of one sequence alone. The state of a turn is the same in both (`g4cli.chat.Answer`).
 """
 
 from __future__ import annotations
@@ -37,47 +41,26 @@ from typing import TYPE_CHECKING, Any, Final
 from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES
+from g4cli.runtime.engine.lone_drafting import LoneDrafting
 from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions
+from g4cli.runtime.engine.prompt_pacer import PromptPacer
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.engine.sequence import Sequence
 from g4cli.runtime.engine.service import Service
 from g4cli.runtime.engine.slot import MOST_FILLERS, Slot, Turn, WaitingTurn, choose_slot
 
 if TYPE_CHECKING:
+    from g4cli.runtime.engine.drafting import Exactness
     from g4cli.runtime.engine.masks import MaskProcess
     from g4cli.runtime.engine.states import StateCache
 
-PAUSE_S: Final = 0.2
-_LEAST_TOKENS: Final = 16  # of a prompt in a batch: fewer would waste the weights that are read
 _FILLER: Final = 0  # any token will do
 _WAIT_S: Final = 0.01  # for a grammar, while there is nothing else to do
 _ENCODER_WAIT_S: Final = 0.02  # between two looks for requests while all wait for the encoder
-_MEASURED_TOKENS: Final = 8  # batches with fewer tokens of prompts say nothing of their speed
 _LEAST_BATCH: Final = 64  # tokens, that has room for those that are certain to follow
-
-
-class PromptPacer:
-    """Says how many tokens of prompts a batch may hold."""
-
-    def __init__(self, n_ubatch: int) -> None:
-        """`n_ubatch`: as many as llama.cpp evaluates at once."""
-        self._n_ubatch = n_ubatch
-        self._tokens_per_s = 0.0
-
-    def count_tokens(self, *, others_answer: bool) -> int:
-        """Return the most tokens of prompts for the next batch."""
-        if not others_answer:
-            return self._n_ubatch
-        allowed = int(self._tokens_per_s * PAUSE_S)
-        return max(_LEAST_TOKENS, min(self._n_ubatch, allowed))
-
-    def record_batch(self, n_tokens: int, seconds: float) -> None:
-        """Learn from a batch with `n_tokens` tokens of prompts."""
-        if n_tokens >= _MEASURED_TOKENS and seconds > 0:
-            speed = n_tokens / seconds
-            self._tokens_per_s = (self._tokens_per_s + speed) / 2 if self._tokens_per_s else speed
+TOGETHER_S: Final = 0.01  # nobody reads faster than a screen is drawn
 
 
 class Scheduler:
@@ -90,8 +73,11 @@ class Scheduler:
         self._waiting: deque[WaitingTurn] = deque()
         self._n_started = 0
         self._filled: list[Sequence] = []  # sequences with a filler in this batch
+        self._sent_at = 0.0
+        self._is_urgent = False  # what this step sends must not be kept back
         self._states: StateCache | None = None
         self._masks: MaskProcess | None = None
+        self._exactness: Exactness | None = None  # of drafting; None: nothing is drafted
         self._make_context()
 
     def _make_context(self) -> None:
@@ -104,8 +90,20 @@ class Scheduler:
         ]
         if self._states is not None:
             self.use_states(self._states)
+        self._drafting: LoneDrafting | None = None
+        if self._exactness is not None:
+            self.draft_by_lookup(self._exactness)
         self.pacer = PromptPacer(self.context.n_ubatch)
         self._batch = Batch(self.context.n_batch, options.n_parallel)
+
+    def draft_by_lookup(self, exactness: Exactness) -> None:
+        """Draft tokens from now on while a single turn answers.
+
+        The context needs `drafting.N_OUTPUTS` rows of logits.
+        """
+        self._exactness = exactness
+        experts = self.model.read_key("gemma4.expert_count") not in (None, "0")
+        self._drafting = LoneDrafting(self.context, exactness, has_experts=experts)
 
     def use_states(self, cache: StateCache) -> None:
         """Save and restore states of prompts from now on."""
@@ -163,11 +161,21 @@ class Scheduler:
         self._end_cancelled()
         self._fill_slots()
         running = [(slot, slot.turn) for slot in self._slots if slot.turn]
+        if any(turn.is_reading for _, turn in running):
+            self._send_kept()  # a prompt takes longer than a token
+            self._service.hold_output()
         if running:
             self._evaluate(running)
-        self._service.flush_output()
+        if self._is_urgent or time.perf_counter() - self._sent_at >= TOGETHER_S:
+            self._send_kept()
         for slot, _ in running:
-            slot.sequence.save_turn()
+            if slot.sequence.save_turn() and self._drafting is not None:
+                self._drafting.note_moved_cells()
+
+    def _send_kept(self) -> None:
+        """Send what was kept back until now."""
+        self._service.flush_output()
+        self._sent_at, self._is_urgent = time.perf_counter(), False
 
     def _evaluate(self, running: list[tuple[Slot, Turn]]) -> None:
         ready = running
@@ -182,7 +190,10 @@ class Scheduler:
             if not ready:
                 return
         try:
-            self._evaluate_batch(ready)
+            if self._drafting is not None and self._may_draft():
+                self._evaluate_alone(self._drafting, *ready[0])
+            else:
+                self._evaluate_batch(ready)
         except Exception as err:
             for slot, turn in ready:
                 slot.sequence.truncate(0)  # what it holds now is unknown
@@ -200,6 +211,7 @@ class Scheduler:
                 except Exception as err:
                     self._fail_turn(slot, turn, err)
         for waiting in [w for w in self._waiting if self._service.is_cancelled(w.number)]:
+            self._is_urgent = True
             self._waiting.remove(waiting)
             self._service.finish_request(waiting.number)
 
@@ -214,6 +226,7 @@ class Scheduler:
                 slot.used_at = self._n_started
                 slot.turn = Turn(waiting, self.model, slot.sequence, masks)
             except Exception as err:
+                self._is_urgent = True
                 self._service.fail_request(err, waiting.number)
 
     def _is_ready(self, slot: Slot, turn: Turn) -> bool:
@@ -245,7 +258,23 @@ class Scheduler:
         else:
             sequence.truncate_unfinished(turn.prompt)
 
+    def _may_draft(self) -> bool:
+        """Return whether one turn runs, and answers."""
+        running = [slot.turn for slot in self._slots if slot.turn]
+        return len(running) == 1 and not running[0].is_reading
+
+    def _evaluate_alone(self, drafting: LoneDrafting, slot: Slot, turn: Turn) -> None:
+        if not drafting.advance(turn):
+            turn.sequence.truncate_unfinished(turn.sequence.tokens)
+            return
+        try:
+            self._continue_answer(slot, turn)
+        except Exception as err:
+            self._fail_turn(slot, turn, err)
+
     def _evaluate_batch(self, running: list[tuple[Slot, Turn]]) -> None:
+        if self._drafting is not None:
+            self._drafting.stop()
         n_prompt_tokens = self._fill_batch([turn for _, turn in running])
         if not self._batch.n_tokens:  # all of them wait for their grammars
             self.masks.read_replies(_WAIT_S)
@@ -321,25 +350,34 @@ class Scheduler:
         self._filled += between
 
     def _continue_answer(self, slot: Slot, turn: Turn) -> None:
-        events: list[Any] = [turn.end_prompt(slot.sequence.number)] if turn.is_reading else []
+        events: list[Any] = []
+        if turn.is_reading:
+            events.append(turn.end_prompt(slot.sequence.number))
+            self._is_urgent = True
         # Beside other answers, tokens that one of them has more than the others cost a reading of
         # the weights of their own.
         is_alone = sum(slot.turn is not None for slot in self._slots) == 1
-        has_room = self.context.n_batch >= _LEAST_BATCH
-        events += turn.sample_token(self.context, may_take_certain=is_alone and has_room)
+        may_take = is_alone and self._drafting is None and self.context.n_batch >= _LEAST_BATCH
+        events += turn.sample_token(self.context, may_take_certain=may_take)
         if turn.answer.finish:
             self._end_turn(slot, turn, events)
         else:
             self._service.send_to(turn.number, *events)
 
     def _end_turn(self, slot: Slot, turn: Turn, events: list[Any]) -> None:
+        if self._drafting is not None:
+            self._drafting.stop()
         slot.sequence.mark_unsaved()
         self._service.send_to(turn.number, *events, *turn.end())
         slot.turn = None
+        self._is_urgent = True
         self._service.finish_request(turn.number)
 
     def _fail_turn(self, slot: Slot, turn: Turn, err: Exception) -> None:
+        if self._drafting is not None:
+            self._drafting.stop()
         slot.turn = None
+        self._is_urgent = True
         turn.close()
         self._service.fail_request(err, turn.number)
 

@@ -48,6 +48,7 @@ class Sequence:
         self._checkpoints: list[_Checkpoint] = []
         self.states: SequenceStates | None = None  # saves and restores what it holds
         self._is_unsaved = False
+        self._is_prompt_end = False
 
     def count_common(self, prompt: Tokens[int]) -> int:
         """Return the length of the common prefix with `prompt`, whose last token is never counted.
@@ -103,11 +104,18 @@ class Sequence:
         """Let the next `save_turn` save what the sequence holds now, or what follows it."""
         self._is_unsaved = True
 
+    def mark_prompt_end(self) -> None:
+        """Let the next `save_turn` make a checkpoint too: a prompt ends with what it holds now."""
+        self._is_prompt_end = True
+
     def save_turn(self) -> bool:
         """Save the state at the end of a prompt or answer; return whether its cells may have moved.
 
         Called when the tokens of the answer up to here are on their way to the reader.
         """
+        if self._is_prompt_end:
+            self._is_prompt_end = False
+            self.add_checkpoint()
         if self.states is None or not self._is_unsaved:
             return False
         self._is_unsaved = False

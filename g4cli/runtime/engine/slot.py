@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from g4cli.chat import Answer, Evaluated, PromptRead, TurnEvent
 from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.drafting import DraftStats
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.sampler import Sampler
@@ -44,6 +45,8 @@ class Turn:
         """
         request = waiting.request
         self.number, self.prompt = waiting.number, request.prompt
+        self.is_greedy = request.sampling.temp <= 0
+        self.drafted: DraftStats | None = None  # None: nothing was drafted for it
         self._sampler = _make_sampler(model, request, masks)
         close_thought = model.tokenize(request.close_thought, control=True)
         self.answer = Answer(model, request.options, TextDecoder(), close_thought)
@@ -79,7 +82,7 @@ class Turn:
 
     def end_prompt(self, slot: int) -> PromptRead:
         """Note that the prompt is evaluated; return the event that says so."""
-        self.sequence.add_checkpoint()
+        self.sequence.mark_prompt_end()
         self._answer_started = time.perf_counter()
         seconds = self._answer_started - self._started
         return PromptRead(len(self.prompt), self._reused, seconds, slot)
@@ -139,7 +142,7 @@ class Turn:
             answer_started - self._started,
             now - answer_started,
         )
-        return [*rest, TurnDone(reply, len(self.sequence.tokens), None)]
+        return [*rest, TurnDone(reply, len(self.sequence.tokens), self.drafted)]
 
     def close(self) -> None:
         """Free the sampler."""

@@ -59,6 +59,21 @@ class Drafter(Protocol):
     def close(self) -> None: ...
 
 
+class Evaluator(Protocol):
+    """What evaluates the tokens of a conversation: a Context with one sequence, or one of several.
+
+    Its methods are described at `Context`.
+    """
+
+    @property
+    def n_ctx(self) -> int: ...
+    def decode_one(self, token: int, /) -> bool: ...
+    def decode_run(self, tokens: Sequence[int], /) -> bool: ...
+    def advance_row(self) -> None: ...
+    def truncate(self, n_past: int, /) -> None: ...
+    def copy_logits(self) -> bytes: ...
+
+
 class LookupDrafter:
     """Drafts by copying what followed the same tokens earlier in the conversation."""
 
@@ -113,7 +128,12 @@ class Speculation:
     """Evaluates the tokens of answers for the engine, several at once where drafts allow it."""
 
     def __init__(
-        self, context: Context, drafter: Drafter, exactness: Exactness, *, has_experts: bool = False
+        self,
+        context: Evaluator,
+        drafter: Drafter,
+        exactness: Exactness,
+        *,
+        has_experts: bool = False,
     ) -> None:
         """`context` must have been made with N_OUTPUTS rows of logits."""
         self.drafted = DraftStats()

@@ -105,10 +105,10 @@ class EngineWorker:
         interrupt = self._service.interrupt
         if request.data_bytes:
             set_limits(ChildLimits(data_bytes=request.data_bytes))
-        if request.context.n_parallel > 1 and request.draft.kind != "off":
+        if request.context.n_parallel > 1 and request.draft.kind == "network":
             raise UsageError(
-                "tokens are drafted for one conversation at a time",
-                hint="--parallel 1, or --draft off",
+                "a draft model reads the KV cache of a single conversation",
+                hint="--parallel 1, or --draft lookup",
             )
         yield Opening(request.path)
         model = Model(
@@ -120,7 +120,10 @@ class EngineWorker:
         if request.context.n_parallel > 1:
             from g4cli.runtime.engine.scheduler import Scheduler  # loads numpy
 
-            self._opened = self._turns = Scheduler(model, request.context, self._service)
+            scheduler = Scheduler(model, request.context, self._service)
+            self._opened = self._turns = scheduler
+            if request.draft.kind == "lookup":
+                scheduler.draft_by_lookup(request.draft.exactness)
         else:
             engine = self._opened = LlamaEngine(model, request.context, interrupt)
             yield from self._attach_drafter(engine, request)

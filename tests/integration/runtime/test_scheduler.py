@@ -18,17 +18,25 @@ from g4cli.prompt.messages import Media, Message, Part
 from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.reply import AnswerText
 from g4cli.runtime.engine import media
+from g4cli.runtime.engine import scheduler as scheduler_module
 from g4cli.runtime.engine import slot as slot_module
 from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.drafting import N_OUTPUTS, DraftStats
 from g4cli.runtime.engine.llama_engine import open_engine
 from g4cli.runtime.engine.media import MediaEncoder
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
-from g4cli.runtime.engine.scheduler import PAUSE_S, PromptPacer, Scheduler
+from g4cli.runtime.engine.options import (
+    ContextOptions,
+    MediaOptions,
+    ModelOptions,
+    Sampling,
+)
+from g4cli.runtime.engine.prompt_pacer import PAUSE_S, PromptPacer
+from g4cli.runtime.engine.scheduler import Scheduler
 from g4cli.runtime.engine.slot import choose_slot
 from tests.support.builders.media_files import picture, png, write
-from tests.support.builders.tiny_file import build_tiny
+from tests.support.builders.tiny_file import build_tiny, build_tiny_q8
 from tests.support.fakes.pipe import Pipe
 from tests.support.paths import TESTS
 
@@ -123,6 +131,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(tiny: Path) -> Iterator[Model]:
     model = Model(tiny)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def q8_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    model = Model(write(tmp_path_factory.mktemp("drafting") / "q8.gguf", build_tiny_q8()))
     yield model
     model.close()
 
@@ -486,6 +501,134 @@ class TestEnds:
             assert (reply.finish_reason, reply.context_full) == ("length", True)
             assert reply.prompt_tokens + len(reply.tokens) == 256 + 1
         bench.scheduler.context.close()
+
+
+class TestMessages:
+    """Each flush wakes up the process that holds the sockets."""
+
+    def test_tokens_that_come_fast_are_sent_together(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flushed: list[int] = []
+        number = bench.add(bench.prompt("Who are you?"), ENDLESS, replace(NO_END, max_tokens=40))
+        monkeypatch.setattr(
+            bench.pipe, "flush_output", lambda: flushed.append(bench.n_told(number))
+        )
+        monkeypatch.setattr(scheduler_module, "TOGETHER_S", 1e9)
+        bench.run(until=lambda: bench.n_told(number) > 0)
+        assert flushed[-1] == 1  # the first token is not kept back
+        n_flushed = len(flushed)
+        bench.run(until=lambda: bench.n_told(number) > 10)
+        assert len(flushed) == n_flushed
+        other = bench.add(bench.prompt("What is GGUF?"), options=replace(NO_END, max_tokens=3))
+        bench.scheduler.run_step()
+        # All is sent before the prompt of another is read, and with its first token.
+        assert flushed[n_flushed] == 11
+        assert flushed[-1] == bench.n_told(number)
+        bench.run()
+        assert bench.reply(other).tokens
+        assert flushed[-1] == bench.n_told(number)
+
+    def test_a_failed_turn_is_told_at_once(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flushed: list[dict[int, Any]] = []
+        monkeypatch.setattr(scheduler_module, "TOGETHER_S", 1e9)
+        other = bench.add(bench.prompt("Who are you?"), ENDLESS)
+        bench.run(until=lambda: bench.n_told(other) > 3)
+        monkeypatch.setattr(
+            bench.pipe, "flush_output", lambda: flushed.append(dict(bench.pipe.failed))
+        )
+        broken = bench.add(
+            bench.prompt("Who are you?"), grammar=make_grammar(AnswerForm("regex", "("))
+        )
+        bench.run(until=lambda: broken in bench.pipe.failed)
+        assert broken in flushed[-1]
+        bench.pipe.cancelled.add(other)
+        bench.run()
+
+
+class TestDrafting:
+    """A single answer is drafted by prompt lookup; others end that, and it begins again.
+
+    The oracle is the same scheduler without drafting. The kernels of Q8_0 give one token and four
+    the same scores on x86-64; elsewhere the comparison keeps drafts out, and answers stay the same.
+    """
+
+    @pytest.fixture
+    def plain(self, q8_model: Model) -> Iterator[Bench]:
+        bench = Bench(q8_model, ContextOptions(2048, n_parallel=3, n_outputs=N_OUTPUTS))
+        yield bench
+        bench.close()
+
+    @pytest.fixture
+    def bench(self, q8_model: Model) -> Iterator[Bench]:
+        bench = Bench(q8_model, ContextOptions(2048, n_parallel=3, n_outputs=N_OUTPUTS))
+        bench.scheduler.draft_by_lookup("by comparison")
+        yield bench
+        bench.close()
+
+    def begin(self, bench: Bench, **limits: Any) -> int:
+        """Add a turn whose endless answer repeats its prompt and itself."""
+        options = replace(NO_END, **limits)
+        return bench.add(bench.long_prompt(60), replace(GREEDY, ignore_eos=True), options)
+
+    def drafted(self, bench: Bench, number: int) -> DraftStats:
+        done = bench.pipe.told[number][-1]
+        assert isinstance(done, TurnDone)
+        assert done.drafted is not None
+        return done.drafted
+
+    @pytest.mark.parametrize("stop", [(), ("e",)], ids=["length", "stop string"])
+    def test_an_answer_stays_the_same(
+        self, bench: Bench, plain: Bench, stop: tuple[str, ...]
+    ) -> None:
+        numbers = []
+        for each in (bench, plain):
+            numbers.append(self.begin(each, max_tokens=400, stop=stop))
+            each.run()
+        reply, want = bench.reply(numbers[0]), plain.reply(numbers[1])
+        assert (reply.tokens, reply.text) == (want.tokens, want.text)
+        drafted = self.drafted(bench, numbers[0])
+        if drafted.stopped_at is None and not stop:
+            assert 0 < drafted.n_accepted <= drafted.n_drafted
+            assert len(bench.batches) < len(plain.batches)
+
+    def test_others_come_and_go(self, bench: Bench, plain: Bench) -> None:
+        """Each of them ends the drafting for as long as it runs; no draft is left behind."""
+        replies = []
+        for each in (bench, plain):
+            number = self.begin(each, max_tokens=500)
+            each.run(until=lambda: each.n_told(number) > 100)  # noqa: B023
+            other = each.add(each.prompt("What is GGUF?"))
+            each.run(until=lambda: other in each.pipe.done)  # noqa: B023
+            gone = each.add(each.prompt("Who are you?"), ENDLESS)
+            each.run(until=lambda: each.n_told(gone) > 3)  # noqa: B023
+            each.pipe.cancelled.add(gone)
+            each.run()
+            reply = each.reply(number)
+            longer = (*each.long_prompt(60), *reply.tokens, *each.prompt("And then?")[1:])
+            again = each.ask(longer)
+            assert again.reused_tokens > 400
+            replies.append((reply.tokens, each.reply(other).tokens, again.tokens))
+        assert replies[0] == replies[1]
+        drafted = self.drafted(bench, 1)
+        assert drafted.n_accepted or drafted.stopped_at is not None
+
+    def test_whoever_goes_away_leaves_no_drafts_behind(self, bench: Bench) -> None:
+        number = self.begin(bench)
+        bench.run(until=lambda: bench.n_told(number) > 100)
+        bench.pipe.cancelled.add(number)
+        bench.run()
+        for slot in bench.scheduler._slots:
+            last = bench.scheduler.context.find_last_position(slot.sequence.number)
+            assert last + 1 == len(slot.sequence.tokens)
+
+    def test_nothing_is_drafted_where_a_batch_rounds_differently(self, bench: Bench) -> None:
+        bench.scheduler.draft_by_lookup("impossible")
+        number = self.begin(bench, max_tokens=100)
+        bench.run()
+        assert self.drafted(bench, number).n_drafted == 0
 
 
 class TestSlots:

@@ -45,7 +45,6 @@ def test_a_requested_number_is_kept_and_judged() -> None:
     assert estimate_memory(shapes.E2B, WEIGHTS, larger).sum_bytes(device=HOST) > int(4.1 * GIB)
 
 
-def test_only_a_single_conversation_drafts() -> None:
-    options = Options(1, n_draft=3)
-    assert share_context(options, 1, 4096).n_draft == 3
-    assert share_context(options, 2, 4096).n_draft == 0
+def test_prompt_lookup_needs_four_rows_of_logits_however_many_conversations_there_are() -> None:
+    plans = {n: share_context(Options(1, n_draft=3), n, 4096) for n in (1, 2, 8)}
+    assert {n: plan.outputs for n, plan in plans.items()} == {1: 4, 2: 4, 8: 8}
