@@ -131,11 +131,10 @@ def chat(
         thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private,
         output=output, only_code=extract, stream_json=stream_json, origins=read_origins(context),
     )  # fmt: skip
-    resumed = "last" if continue_ else resume
     n_parallel = parse_parallel(parallel)
     if n_parallel and prompts is None:
         raise UsageError("--parallel needs --prompts", hint="--prompts questions.jsonl")
     raise typer.Exit(
-        run_chat(out, request, prompt, display, resume=resumed, prompts=prompts,
-                 n_parallel=n_parallel, tool_options=tool_options)
+        run_chat(out, request, prompt, display, resume="last" if continue_ else resume,
+                 prompts=prompts, n_parallel=n_parallel, tool_options=tool_options)
     )  # fmt: skip
