@@ -138,10 +138,14 @@ def test_json(chat: Any, tiny: Path) -> None:
     data = json.loads(out)
     assert (code, err) == (0, "")
     assert set(data) == {
-        "text", "thought", "finish_reason", "usage", "timing", "loop", "conversation",
+        "model", "sampling", "text", "thought", "finish_reason", "usage", "timing", "loop",
+        "conversation",
     }  # fmt: skip
     assert (data["text"], data["thought"], data["finish_reason"]) == (ANSWER, "", "stop")
     assert data["loop"] is None
+    assert data["model"] == str(tiny)
+    assert data["sampling"]["temp"] == 0
+    assert data["sampling"]["seed"] < 0xFFFFFFFF, "the one that was drawn"
     assert set(data["usage"]) == {"prompt_tokens", "cached_tokens", "completion_tokens"}
     assert data["usage"]["prompt_tokens"] == 19
     assert set(data["timing"]) == {"load_s", "prompt_tps", "decode_tps"}
