@@ -1,4 +1,4 @@
-"""Texts for `g4 imatrix`: conversations in the chat frame, or a text as it is.
+"""Texts for `g4 imatrix`: conversations in the format of the chat template, or a text as it is.
 
     .jsonl   one conversation per line: {"messages": [...][, "tools": [...]]}, as OpenAI's API has
              them; it ends with an answer of the assistant
