@@ -49,8 +49,17 @@ _LEAP_YEAR: Final = (
 _DAY: Final = (
     f"(?:{_YEAR}-(?:0[13-9]|1[0-2])-[0-9]{{2}}|{_YEAR}-02-(?:[01][0-9]|2[0-8])|{_LEAP_YEAR}-02-29)"
 )
+# And they do not bound the name of a mailbox (RFC 5321 4.5.3.1.1) and the labels of its domain, and
+# know no labels that are reserved (RFC 5891 4.2.3.1: two hyphens behind two characters).
+_LABEL: Final = "(?:[^.]{1,3}|[^.]{2}(?:[^.-][^.]|-[^.-])[^.]*)"
 _FORMAT_PATTERNS: Final[Mapping[str, str]] = MappingProxyType(
-    {"date": f"^{_DAY}", "date-time": f"^{_DAY}.{{7}}[0-5]", "time": "^.{6}[0-5]"}
+    {
+        "date": f"^{_DAY}",
+        "date-time": f"^{_DAY}.{{7}}[0-5]",
+        "time": "^.{6}[0-5]",
+        "hostname": rf"^{_LABEL}(?:\.{_LABEL})*$",
+        "email": r"^[^@]{1,64}@(?:\[[^@]*|[^.@]{1,63}(?:\.[^.@]{1,63})*)$",
+    }
 )
 _MOST_BOUND: Final = 2**63 - 1024  # the largest double below 2**63
 _EXACT: Final = 2**53  # up to here, doubles are integers without gaps

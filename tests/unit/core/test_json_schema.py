@@ -136,9 +136,14 @@ def test_bounds_that_leave_no_number_are_refused(schema: Any) -> None:
         ("date-time", "2023-02-29T10:11:12Z", False), ("date-time", "2023-03-01T10:11:12Z", True),
         ("date-time", "2023-03-01T10:11:60Z", False),
         ("time", "10:11:59Z", True), ("time", "10:11:60Z", False),
+        ("hostname", "a.bc.d-f", True), ("hostname", "a--b", True), ("hostname", "abc-d", True),
+        ("hostname", "ab--c.d", False), ("hostname", "a.xn--b", False), ("hostname", "ab-c", True),
+        ("email", "a@b", True), ("email", "a@[1.2.3.4]", True), ("email", "a.b@c.d.e", True),
+        ("email", f"{'x' * 64}@b.c", True), ("email", f"{'x' * 65}@b.c", False),
+        ("email", f"a@{'x' * 63}.c", True), ("email", f"a@b.{'x' * 64}", False),
     ],
 )  # fmt: skip
-def test_dates_are_real(name: str, text: str, is_real: bool) -> None:
+def test_texts_of_a_format_are_what_others_take(name: str, text: str, is_real: bool) -> None:
     plain = parse_schema(json.dumps({"format": name}))
     both = parse_schema(json.dumps({"format": name, "pattern": "1", "allOf": [{"minLength": 1}]}))
     assert (re.search(plain["pattern"], text) is not None) is is_real
