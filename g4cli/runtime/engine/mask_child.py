@@ -47,6 +47,7 @@ from g4cli.runtime.engine.number_limit import (
 
 # Of lexers, up to 2 KiB each. The errors of llguidance would quote the schema by default.
 _MOST_STATES: Final = 200_000
+_MOST_ITEMS: Final = 10_000  # at one place: an object of 1,000 optional properties has 4,007
 _MOST_PLACES: Final = 300  # parts of a schema that are compiled to find the one at fault
 _TOKEN_NAME: Final = re.compile(r"<[^<>\[\]\n]+>")
 _TOKEN_NUMBER: Final = re.compile(r"\d{1,9}(?=[^<>]*\]>)")
@@ -63,9 +64,10 @@ _SLICES: Final = (
     *(rf'[^"\\\x00-\x1F\x7F]{{1,{length}}}' for length in (5, 10, 12, 15, 20, 30)),
     r'[^"\\\x00-\x1F\x7F]+',
 )
-# Messages that speak of options which g4 does not have.
+# Messages that speak of options which g4 does not have, or of the inside of llguidance.
 _WORDS: Final = {
-    "oneOf constraints are not supported": "oneOf: a value may match two of its options; use anyOf"
+    "oneOf constraints are not supported": "oneOf: a value may match two of its options; use anyOf",
+    "NoExtensionBias": "a reference leads to itself and to nothing else",
 }
 # Keywords whose values map names to schemas, lists of schemas, and single ones.
 _NAMED: Final = ("properties", "patternProperties", "$defs", "definitions")
@@ -111,7 +113,9 @@ def _index_vocabulary(vocabulary: Any) -> Any:
 
 def compile_grammar(tokenizer: Any, grammar: str) -> Any:
     """Return a matcher of llguidance; its `get_error()` is empty if the grammar is good."""
-    limits = llguidance.LLParserLimits(max_lexer_states=_MOST_STATES, verbose_errors=False)
+    limits = llguidance.LLParserLimits(
+        max_lexer_states=_MOST_STATES, max_items_in_row=_MOST_ITEMS, verbose_errors=False
+    )
     return llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
 
 
@@ -131,7 +135,13 @@ def explain_error(grammar: str) -> str:
         schema = part.get("json_schema")
         if schema is not None and (place := _find_fault(tokenizer, schema)):
             return place
-    return error
+    return _word_error(error)
+
+
+def _word_error(error: str) -> str:
+    """Return an error of llguidance without what nobody else can read."""
+    error = error.replace("<non-verbose/>", "").strip()
+    return _WORDS.get(error.partition(".")[0], error)
 
 
 def _make_small_tokenizer(grammar: str) -> Any:
@@ -161,7 +171,7 @@ def _find_fault(tokenizer: Any, root: Any) -> str:
         schema = {**shared, **part} if isinstance(part, dict) else part
         alone = json.dumps({"grammars": [{"json_schema": schema}]})
         if error := compile_grammar(tokenizer, alone).get_error():
-            return f"{place}: {_WORDS.get(error.partition('.')[0], error)}"
+            return f"{place}: {_word_error(error)}"
     return ""
 
 
@@ -282,7 +292,9 @@ def _make_scanner(grammar: str) -> NumberScanner | None:
 def _send_mask(number: int, stream: _Stream, *, looks_ahead: bool) -> None:
     mask = stream.write_mask(looks_ahead=looks_ahead)
     if stream.matcher.is_error():
-        _send_frame(number, ERROR, stream.matcher.get_error().encode("utf-8", "replace"))
+        _send_frame(
+            number, ERROR, _word_error(stream.matcher.get_error()).encode("utf-8", "replace")
+        )
     else:
         _send_frame(number, MASK, mask)
 

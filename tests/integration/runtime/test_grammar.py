@@ -19,6 +19,7 @@ import pytest
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.cli.main import run
 from g4cli.core.errors import RuntimeFailed, UsageError
+from g4cli.core.json_schema import MAX_PROPERTIES
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.tools import parse_call
@@ -280,6 +281,7 @@ def test_a_token_that_the_model_lacks(engine: LlamaEngine) -> None:
         ({"items": {"type": "string", "pattern": "(?=a)b"}}, "#/items: .*look-around"),
         ({"properties": {"a": {"type": "object", "properties": {"x": {}, "y": {}},
                                "minProperties": 2}}}, "#/properties/a: min/maxProperties"),
+        ({"$ref": "#"}, "used: a reference leads to itself and to nothing else$"),
     ],
 )  # fmt: skip
 def test_schemas_that_only_llguidance_refuses(engine: LlamaEngine, schema: Any, said: str) -> None:
@@ -302,6 +304,18 @@ def test_a_grammar_that_takes_too_long(
 
 
 @pytest.mark.slow
+def test_an_object_may_have_as_many_optional_properties_as_are_allowed(
+    engine: LlamaEngine,
+) -> None:
+    names = [f"p{index}" for index in range(MAX_PROPERTIES)]
+    schema = {"type": "object", "properties": {name: {"enum": [index]} for index, name in
+              enumerate(names)}, "required": names[-1:], "additionalProperties": False}  # fmt: skip
+    grammar = make_grammar(AnswerForm("json_schema", json.dumps(schema)))
+    quote = engine.model.tokenize('"', control=False)[0]
+    found = answer(engine, grammar, Sampling(temp=0, logit_bias=(TokenBias(quote, 9.0),)), 40)
+    assert found.text.lstrip("{ \n\t").startswith('"p')
+
+
 def test_the_process_is_started_again_after_it_ended(engine: LlamaEngine) -> None:
     assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
     child = engine.masks._child
