@@ -75,7 +75,7 @@ class Answer:
         self._close_thought = close_thought
         self._parser = ReplyParser(thinking=options.in_thought)
         self._stops = StopFilter(options.stop)
-        self._detector = LoopDetector(self._has_text, vocabulary.digits)
+        self._detector = LoopDetector(self._has_text, vocabulary.digits, self._count_line_ends)
         self._known_texts: dict[int, bool] = {}
         self._forced: list[int] = []
         self._sampled: list[SampledToken] = []  # whose text has not come yet
@@ -249,3 +249,6 @@ class Answer:
             text = self._vocabulary.piece(token).decode("utf-8", "ignore")
             self._known_texts[token] = any(c.isalnum() for c in text)
         return self._known_texts[token]
+
+    def _count_line_ends(self, token: int) -> int:
+        return self._vocabulary.piece(token).count(b"\n")

@@ -4,7 +4,8 @@
 anybody would ask for; then it returns a `Loop`:
 
 kind          what repeats                                          stops after
-exact         one or two tokens                                     250 tokens
+exact         running text that the model is certain of             160 tokens and 3 copies
+              one or two tokens                                     250 tokens
               a longer cycle, up to 2,048 tokens                    392 tokens and 3 or 4 copies
               a row of a grid (few different tokens)                640 tokens
 noisy         a cycle with single tokens swapped, dropped, added    360 tokens and 4 or 5 copies
@@ -38,13 +39,13 @@ examined as a whole: `window.py` looks for cycles with noise, `unordered.py` for
 come in no fixed order and for counters. Text that is new ends that search early, so that ordinary
 answers cost little.
 
-*The second signal.* A model that is caught in a cycle is certain of each token: the repetition
-itself is the reason. One that writes a table or a refrain hesitates wherever it could end or go on
-in another way. So with the probability that the model gave to each token, an exact cycle stops much
-earlier: after `CERTAIN_COVER` tokens in a row of which none had less than `CERTAIN`, and at least
-two copies. The probability is needed only while the stream repeats (`wants_probability`). The
-answers of `g4 chat` and `g4 serve` are judged by their tokens alone, because the gain was not
-measured on loops of trained models yet.
+*The second signal.* A trained model that is caught in a cycle gives its tokens 0.9 and more on
+average: the repetition itself is the reason. That alone proves nothing, because it gives as much to
+the rows of a table of zeros, or to a line that a pupil writes a hundred times. Those who ask for
+such things get rows, though; a model that fails goes on within a sentence, or paragraph by
+paragraph. So with the probability that the model gave to each token, an exact cycle of running text
+(words, few digits, no row ends in it) stops as soon as it covers `CERTAIN_COVER` tokens and three
+copies. The probability is needed only while the stream repeats (`wants_probability`).
 
 False alarms are avoided by the number of tokens that a loop must cover, not by the number of
 copies: tables, rulers and matrices of zeros repeat often but end.
@@ -85,7 +86,8 @@ CERTAIN: Final = 0.9
 CERTAIN_COVER: Final = 160
 """Tokens that a certain cycle must cover to stop an answer."""
 _CERTAIN_COPIES: Final = 3
-_CERTAIN_ROWS: Final = 320  # tokens that a certain row of a grid must cover
+_TEXT_SHARE: Final = 0.5  # tokens of running text that hold letters or digits, at least
+_DIGIT_SHARE: Final = 0.1  # and digits, at most
 _CERTAIN_WINDOW: Final = 64  # tokens at the end of the run, or a period, whose mean is taken
 _CERTAIN_STRIDE: Final = 8
 _MAX_SURPRISE: Final = -log(CERTAIN)
@@ -129,15 +131,18 @@ class LoopDetector:
 
     `is_text` returns whether a token holds letters or digits: rows without any may repeat for
     longer. `digits` maps the ids of the vocabulary's digits to their values 0 to 9; counters need
-    it.
+    it. `count_line_ends` returns how many line ends a token holds; where it is None, probabilities
+    are not used.
     """
 
     def __init__(
         self,
         is_text: Callable[[int], bool] | None = None,
         digits: Mapping[int, int] = GEMMA4_DIGITS,
+        count_line_ends: Callable[[int], int] | None = None,
     ) -> None:
         self._is_text, self._digits = is_text, digits
+        self._count_line_ends = count_line_ends
         self._tokens: list[int] = []
         # One per token: the distance to the last occurrence of the 4-gram that it ends, or 0.
         self._lags: list[int] = []
@@ -237,13 +242,31 @@ class LoopDetector:
     def _find_certain_cycle(self) -> WindowLoop | None:
         """Return the exact cycle if it covers enough for one that the model is certain of."""
         period = self._period
-        recent = self._surprises[-max(_CERTAIN_WINDOW, period) :]
-        if sum(recent) > _MAX_SURPRISE * len(recent) or self._run + period < CERTAIN_COVER:
+        least = max(CERTAIN_COVER, _CERTAIN_COPIES * period)
+        if self._run + period < least:
             return None
-        covered = self._run + self._count_missed() + period
-        least = _CERTAIN_ROWS if self._is_grid() else CERTAIN_COVER
-        enough = covered >= max(least, _CERTAIN_COPIES * period)
-        return WindowLoop(period, covered) if enough else None
+        recent = self._surprises[-max(_CERTAIN_WINDOW, period) :]
+        if sum(recent) > _MAX_SURPRISE * len(recent) or not self._is_running_text():
+            return None
+        return WindowLoop(period, self._run + self._count_missed() + period)
+
+    def _is_running_text(self) -> bool:
+        """Return whether the cycle is words without lists, rows or data among them.
+
+        A single line end makes a row; two and more end a paragraph.
+        """
+        if self._is_text is None or self._count_line_ends is None:
+            return False
+        unit = self._tokens[-self._period :]
+        n_text, n_digits = sum(map(self._is_text, unit)), sum(map(self._digits.__contains__, unit))
+        if n_text < _TEXT_SHARE * len(unit) or n_digits > _DIGIT_SHARE * len(unit):
+            return False
+        ends = [self._count_line_ends(token) for token in unit]
+        # The neighbors of the first token are the last one, and the second.
+        return not any(
+            ends[i] == 1 and not ends[i - 1] and not ends[(i + 1) % len(ends)]
+            for i in range(len(ends))
+        )
 
     def _count_missed(self) -> int:
         """Return how many tokens before the run repeat as well.

@@ -1,8 +1,10 @@
 """Measure the loop detector on answers of real models, beside the published rules.
 
-    python tests/bench/bench_real_loops.py ANSWERS.jsonl MODEL.gguf [--show KIND]
+    python tests/bench/bench_real_loops.py ANSWERS.jsonl [MODEL-read.jsonl] MODEL.gguf [--rules]
+    python tests/bench/bench_real_loops.py ANSWERS.jsonl MODEL.gguf --show KIND
 
 ANSWERS comes from real_loops.py, MODEL is the file that gave them (only its vocabulary is read).
+Texts that it read are no loops, whatever they look like.
 The labels do not use the detector: they look at the whole answer, also at what follows.
 
 loop      the answer did not end by itself, and its last 300 tokens and more brought no new 8-gram
@@ -38,7 +40,7 @@ from g4cli.runtime.engine.options import ModelOptions
 
 GRAM = 8
 STALE, DOUBTFUL = 300, 150
-COUNTING = "counting"
+COUNTING, READ = "counting", "read"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def find_cycle(tokens: Sequence[int]) -> tuple[int, int]:
 def label_answer(row: dict[str, Any], digits: Mapping[int, int]) -> Answer:
     """Return the answer with its label and, for a loop, where it begins."""
     tokens = row["tokens"]
+    if row["mode"] == READ:
+        return Answer(row, "text", row["kind"])
     newest, lag = find_stale(tokens)
     is_counter = False
     collapsed, _ = collapse_numbers(tokens, digits)
@@ -128,8 +132,13 @@ def label_answer(row: dict[str, Any], digits: Mapping[int, int]) -> Answer:
 class Detector:
     """g4's loop detector, with or without the probabilities of an answer."""
 
-    def __init__(self, digits: Mapping[int, int], is_text: Callable[[int], bool]) -> None:
-        self._detector = LoopDetector(is_text, digits)
+    def __init__(
+        self,
+        digits: Mapping[int, int],
+        is_text: Callable[[int], bool],
+        count_line_ends: Callable[[int], int],
+    ) -> None:
+        self._detector = LoopDetector(is_text, digits, count_line_ends)
 
     def stop_at(self, answer: Answer, *, with_p: bool) -> int:
         """Return the index of the token at which the answer is stopped, or -1."""
@@ -152,22 +161,23 @@ def describe_rule(answers: Sequence[Answer], stops: Sequence[int]) -> tuple[str,
     loops = [(a, s) for a, s in zip(answers, stops, strict=True) if a.label == "loop"]
     waste = sorted(s - a.onset + 1 for a, s in loops if s >= a.onset)
     early = sum(0 <= s < a.onset for a, s in loops)
-    texts = [s for a, s in zip(answers, stops, strict=True) if a.label == "text"]
-    false = sum(s >= 0 for s in texts) + early
+    texts = [(a, s) for a, s in zip(answers, stops, strict=True) if a.label == "text"]
+    false = sum(s >= 0 for a, s in texts if a.row["mode"] != READ) + early
+    read = sum(s >= 0 for a, s in texts if a.row["mode"] == READ)
     others = sum(
         s >= 0 for a, s in zip(answers, stops, strict=True) if a.label in ("asked", "doubtful")
     )
     middle = waste[len(waste) // 2] if waste else 0
     high = waste[int(0.9 * (len(waste) - 1))] if waste else 0
     recall = len(waste) / max(1, len(loops))
-    cells = f"{recall:.3f} | {middle} | {high} | {false} | {others}"
+    cells = f"{recall:.3f} | {middle} | {high} | {false} | {read} | {others}"
     return cells, Counter(a.kind for a, s in loops if s < a.onset)
 
 
 def main() -> None:
     """Print what the answers are, and a row for each rule."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("answers", type=Path)
+    parser.add_argument("answers", type=Path, nargs="+")
     parser.add_argument("model", type=Path)
     parser.add_argument("--show", default="", help="print the ends of the answers of this label")
     parser.add_argument("--rules", action="store_true", help="the published rules too")
@@ -182,7 +192,10 @@ def main() -> None:
             texts[token] = any(c.isalnum() for c in piece)
         return texts[token]
 
-    rows = [json.loads(line) for line in args.answers.open(encoding="utf-8")]
+    def count_line_ends(token: int) -> int:
+        return model.piece(token).count(b"\n")
+
+    rows = [json.loads(line) for path in args.answers for line in path.open(encoding="utf-8")]
     answers = [label_answer(row, digits) for row in rows]
     if args.show:
         for a in answers:
@@ -200,11 +213,14 @@ def main() -> None:
     print("loops by temperature:", {t: n for (t, is_loop), n in by_temperature.items() if is_loop})
     kinds = Counter(a.kind for a in answers if a.label == "loop")
     print("loops by kind:", dict(kinds), "\n")
-    print("| rule | recall | median waste | p90 | false stops | asked, doubtful |")
-    print("|---|--:|--:|--:|--:|--:|")
+    n_read = sum(a.row["mode"] == READ for a in answers)
+    columns = f"recall | median waste | p90 | false stops | of {n_read} read | asked, doubtful"
+    print(f"| rule | {columns} |\n|---|--:|--:|--:|--:|--:|--:|")
     by_kind: dict[str, list[tuple[int, int]]] = {}
     for name, with_p in (("g4, ids alone", False), ("g4, with probabilities", True)):
-        stops = [Detector(digits, is_text).stop_at(a, with_p=with_p) for a in answers]
+        stops = [
+            Detector(digits, is_text, count_line_ends).stop_at(a, with_p=with_p) for a in answers
+        ]
         cells, missed = describe_rule(answers, stops)
         print(f"| {name} | {cells} |", f"<!-- missed {dict(missed)} -->" if missed else "")
         for a, s in zip(answers, stops, strict=True):

@@ -5,20 +5,27 @@ A copy of the bundled model whose output can only be `---` loops from its first 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from g4cli.chat import Finished, LoopNoticed, Reply, TurnOptions, run_turn
+from g4cli.chat import Answer, Finished, LoopNoticed, Reply, TurnOptions, run_turn
+from g4cli.runtime.engine import probabilities
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
+from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ContextOptions, Sampling
+from g4cli.runtime.engine.scheduler import Scheduler
 from g4cli.runtime.engine.text_decoder import TextDecoder
-from tests.support.builders.damage import KINDS
+from tests.support.builders.damage import KINDS, changed
 from tests.support.builders.tiny_file import build_tiny
+from tests.support.fakes.pipe import Pipe
 
 GREEDY = Sampling(temp=0.0)
+ENDLESS = Sampling(temp=0.0, ignore_eos=True)
 OPTIONS = TurnOptions(max_tokens=600)
 
 
@@ -33,6 +40,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEngine]:
     yield from open_file(tmp_path_factory.mktemp("loops") / "tiny.gguf", build_tiny())
 
 
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaEngine]:
+    """Return a network without attention: it says one sentence again and again."""
+    path = tmp_path_factory.mktemp("loops") / "forgetful.gguf"
+    yield from open_file(path, changed("attn_output.weight", np.zeros_like)(build_tiny()))
+
+
 def open_file(path: Path, data: bytes) -> Iterator[LlamaEngine]:
     path.write_bytes(data)
     with open_engine(
@@ -41,6 +55,16 @@ def open_file(path: Path, data: bytes) -> Iterator[LlamaEngine]:
         context_options=lambda _: ContextOptions(n_ctx=1024),
     ) as engine:
         yield engine
+
+
+@pytest.fixture
+def certain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sentence count as running text that the network is certain of.
+
+    A line ends behind it, and the network would rather end the answer there.
+    """
+    monkeypatch.setattr(Answer, "_count_line_ends", lambda _self, _token: 0)
+    monkeypatch.setattr(probabilities, "read_probability", lambda *_: 0.95)
 
 
 def prompt_of(engine: LlamaEngine) -> list[int]:
@@ -72,3 +96,50 @@ def test_the_banned_token_does_not_come_next(tiny: LlamaEngine) -> None:
         assert tiny.continue_without([*prompt_of(tiny), *kept], banned)
         assert tiny.n_past == len(prompt_of(tiny)) + 4
         assert tiny.sample() != banned
+
+
+def test_a_loop_that_the_model_is_certain_of_ends_earlier(
+    forgetful: LlamaEngine, request: pytest.FixtureRequest
+) -> None:
+    forgetful.begin(ENDLESS)
+    *_, rows = run_turn(forgetful, prompt_of(forgetful), OPTIONS, TextDecoder())
+    request.getfixturevalue("certain")
+    forgetful.begin(ENDLESS)
+    *_, last = run_turn(forgetful, prompt_of(forgetful), OPTIONS, TextDecoder())
+    assert isinstance(rows, Finished)
+    assert isinstance(last, Finished)
+    assert rows.reply.completion_tokens == 392
+    assert 160 <= last.reply.completion_tokens <= 180
+
+
+@pytest.mark.usefixtures("certain")
+def test_a_server_that_is_certain_of_a_loop_ends_it_earlier(forgetful: LlamaEngine) -> None:
+    pipe = Pipe()
+    options = ContextOptions(n_ctx=1024)
+    scheduler = Scheduler(forgetful.model, options, pipe)  # type: ignore[arg-type]
+    scheduler.add_turn(1, RunTurn(tuple(prompt_of(forgetful)), ENDLESS, OPTIONS))
+    while scheduler.has_work:
+        scheduler.run_step()
+    scheduler.context.close()
+    done = pipe.told[1][-1]
+    assert isinstance(done, TurnDone)
+    assert done.reply.finish_reason == "loop"
+    assert 160 <= done.reply.completion_tokens <= 180
+
+
+def test_the_probability_of_a_token_is_that_among_all(tiny: LlamaEngine) -> None:
+    tiny.begin(Sampling(temp=2.0, seed=5))
+    tiny.evaluate(prompt_of(tiny))
+    token = tiny.sample()
+    logprob = tiny.read_probabilities(token, 0).logprob
+    assert tiny.read_probability(token) == pytest.approx(math.exp(logprob), rel=1e-4)
+
+
+def test_a_grammar_leaves_no_probability_to_judge_by(
+    tiny: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.begin(GREEDY)
+    tiny.evaluate(prompt_of(tiny))
+    token = tiny.sample()
+    monkeypatch.setattr(tiny, "_sampler", object())  # any other than the plain one
+    assert tiny.read_probability(token) is None

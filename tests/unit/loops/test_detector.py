@@ -55,14 +55,23 @@ def test_every_period_is_found_with_its_onset(period: int, before: int) -> None:
     assert (loop.period, loop.onset) == (period, before)
 
 
-def find_certain_loop(
-    stream: Iterable[tuple[int, float]], is_text: Callable[[int], bool] | None = None
-) -> tuple[int, Loop] | None:
+LINE, PARAGRAPH = 107, 108  # "\n" and "\n\n" in Gemma 4's vocabulary
+
+
+def is_text(token: int) -> bool:
+    return token >= 500
+
+
+def count_line_ends(token: int) -> int:
+    return {LINE: 1, PARAGRAPH: 2}.get(token, 0)
+
+
+def find_certain_loop(stream: Iterable[tuple[int, float]]) -> tuple[int, Loop] | None:
     """Return the same as `find_loop` for a stream of tokens with their probabilities.
 
     Probabilities are told when they are wanted, as the engine does.
     """
-    detector = LoopDetector(is_text)
+    detector = LoopDetector(is_text, count_line_ends=count_line_ends)
     for count, (token, probability) in enumerate(stream, 1):
         wanted = probability if detector.wants_probability else None
         loop = detector.feed(token, wanted)
@@ -97,11 +106,34 @@ def test_a_cycle_with_doubts_stops_as_by_its_tokens_alone(probability: float) ->
     assert find_certain_loop(stream) == find_loop(token for token, _ in stream)
 
 
-def test_rows_of_a_grid_may_be_certain_for_longer() -> None:
-    row = [236771, 236764] * 19 + [236771, 107]  # "0,0,...,0\n"
-    found = find_certain_loop([(token, 1.0) for token in row * 40])
+@pytest.mark.parametrize(
+    "row",
+    [
+        [*range(1000, 1008), LINE],  # a line that is written a hundred times
+        [1000, LINE, *range(1001, 1010), PARAGRAPH],
+        [1000, 1001, 1002, 30, 31, 32, 33],  # mostly signs
+        [236770, 236771, *range(1000, 1006)],  # "10" and six words
+    ],
+)
+def test_rows_signs_and_numbers_stop_as_by_their_tokens_alone(row: list[int]) -> None:
+    stream = [(token, 1.0) for token in row * 80]
+    assert find_certain_loop(stream) == find_loop(token for token, _ in stream)
+
+
+@pytest.mark.parametrize("end", [[PARAGRAPH], [LINE, LINE], [LINE, PARAGRAPH]])
+def test_paragraphs_are_running_text(end: list[int]) -> None:
+    found = find_certain_loop([(token, 1.0) for token in [*range(1000, 1020), *end] * 30])
     assert found is not None
-    assert 320 <= found[0] <= 400
+    assert found[0] <= 180
+    # The unit may begin anywhere, between two line ends too.
+    assert find_certain_loop([(t, 1.0) for t in [*end[1:], *[*range(1000, 1020), *end] * 30]])
+
+
+def test_without_the_line_ends_of_a_vocabulary_probabilities_change_nothing() -> None:
+    stream = [*range(1000, 1020)] * 30
+    detector = LoopDetector(is_text)
+    loops = [detector.feed(token, 1.0) for token in stream]
+    assert loops.index(next(filter(None, loops))) + 1 == 392
 
 
 def test_a_short_repetition_that_someone_asked_for_is_not_stopped() -> None:
@@ -111,8 +143,8 @@ def test_a_short_repetition_that_someone_asked_for_is_not_stopped() -> None:
 
 
 def test_an_unknown_probability_begins_the_count_anew() -> None:
-    detector = LoopDetector()
-    loops = [detector.feed(7, 1.0 if n % 50 else None) for n in range(249)]
+    detector = LoopDetector(is_text, count_line_ends=count_line_ends)
+    loops = [detector.feed(700, 1.0 if n % 50 else None) for n in range(249)]
     assert loops == [None] * 249
 
 
