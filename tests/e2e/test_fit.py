@@ -244,7 +244,7 @@ def test_another_machine_is_described_in_words(capsys: pytest.CaptureFixture[str
     host = data["devices"][0]
     assert (host["total_bytes"], host["available_bytes"]) == (8 * GIB, 7 * GIB)
     assert (data["machine"], data["limited_by"]) == ("a machine with 8.00 GiB", "memory")
-    assert data["instead"] == "e4b:q4_0 fits with 32,768 tokens: g4 fit e4b"
+    assert data["instead"] == "e4b:q4_0 fits with 32,768 tokens: g4 fit e4b --memory 8G"
     assert run(["fit", "e4b", "--memory", "8GB", "-q"]) == 0
     assert run(["fit", "12b", "--memory", "16GB", "--gpu-memory", "12GB,8GB", "--json"]) == 0
     data = json.loads(capsys.readouterr().out.partition("\n")[2])

@@ -13,7 +13,7 @@ from g4cli.cli.chat.controller import ChatController, strip_quotes
 from g4cli.cli.chat.resume import resume_chat
 from g4cli.cli.completion import complete_conversation, complete_pulled
 from g4cli.cli.views.saved_chats import draw_newest_chats, shorten_line
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import NotFound, UsageError
 from g4cli.core.units import size_text
 from g4cli.operations.chat.saved import LIST, may_replace, save_chat
 from g4cli.operations.chat.session import THOUGHT_TOKENS
@@ -102,7 +102,10 @@ def _run_load(chat: ChatController, rest: str) -> None:
     if not rest or rest == LIST:
         draw_newest_chats(chat.out)
         return
-    conversation, _ = resume_chat(chat.out, strip_quotes(rest))
+    try:
+        conversation, _ = resume_chat(chat.out, strip_quotes(rest))
+    except NotFound as err:
+        raise NotFound(err.message, hint="/load lists them") from err
     chat.switch_conversation(conversation)
     chat.show_history()
 

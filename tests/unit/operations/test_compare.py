@@ -177,7 +177,7 @@ def test_types_are_those_of_the_model_in_place_of_the_prompt(tmp_path: Path) -> 
     [
         ({"models": ["e2b"]}, "no prompt to ask"),
         ({"prompt": "Hi"}, "name a model to ask"),
-        ({"prompt": "Hi", "models": ["e2b"], "prompts": "facts"}, "exclude"),
+        ({"prompt": "Hi", "models": ["e2b"], "prompts": "facts"}, "cannot be used together"),
         ({"prompt": "Hi", "models": ["e2b"], "judge": "26b"}, "two models"),
         ({"prompt": "e2b:q4_0", "types": "q8_0"}, "without a type"),
         ({"models": ["e2b"], "types": "q8_0"}, "types of one model"),
