@@ -181,6 +181,13 @@ def _check_keywords(schema: dict[str, Any], place: str) -> None:
     for low, high in _BOUNDS.items():
         if _is_larger(schema.get(low), schema.get(high)):
             raise _schema_error(f"{low} is larger than {high} at {place}")
+    least, required = schema.get("minProperties"), schema.get("required")
+    n_required = len(required) if isinstance(required, list) else 0
+    if _is_larger(least, n_required + 1):
+        # Nothing keeps a model from writing a name twice, which counts once.
+        raise _schema_error(
+            f"minProperties {least!s:.20} at {place} cannot be enforced: it needs names in required"
+        )
     n_properties = len(schema.get("properties") or ())
     if n_properties > MAX_PROPERTIES:
         raise _schema_error(f"{n_properties:,} properties at {place}, at most {MAX_PROPERTIES:,}")

@@ -280,7 +280,7 @@ def test_a_token_that_the_model_lacks(engine: LlamaEngine) -> None:
          "#/properties/a: oneOf"),
         ({"items": {"type": "string", "pattern": "(?=a)b"}}, "#/items: .*look-around"),
         ({"properties": {"a": {"type": "object", "properties": {"x": {}, "y": {}},
-                               "minProperties": 2}}}, "#/properties/a: min/maxProperties"),
+                               "maxProperties": 1}}}, "#/properties/a: min/maxProperties"),
         ({"$ref": "#"}, "used: a reference leads to itself and to nothing else$"),
     ],
 )  # fmt: skip

@@ -25,6 +25,8 @@ REFUSED: Any = [
     ({"type": "what"}, "type 'what' at # is unknown"),
     ({"type": ["string", 3]}, "type '3' at # is unknown"),
     ({"minLength": 5, "maxLength": 2}, "minLength is larger than maxLength at #"),
+    ({"items": {"minProperties": 2}}, "minProperties 2 at #/items cannot be enforced"),
+    ({"minProperties": 3, "required": ["a"]}, "minProperties 3 at # cannot be enforced"),
     ({"pattern": "a" * 3000}, "pattern has 3,000 characters at #"),
     ({"properties": {f"p{i}": {} for i in range(2000)}}, "2,000 properties at #"),
     ({"properties": []}, "properties is no object at #"),
@@ -102,6 +104,12 @@ def test_texts_of_a_format_have_a_length(name: str, most: int | None) -> None:
     assert bound() == most
     assert bound(maxLength=9) == 9
     assert most is None or bound(minLength=9000) == 9000
+
+
+@pytest.mark.parametrize("required", [["a"], ["a", "b"]])
+def test_one_property_more_than_is_required_is_another_one(required: list[str]) -> None:
+    schema = {"minProperties": 2, "required": required}
+    assert parse_schema(json.dumps(schema))["minProperties"] == 2
 
 
 MOST = 2**63 - 1024
