@@ -77,10 +77,14 @@ class Quantized:
             types = " or ".join(sorted({c.type.name for c in fallen}))
             why = fallen[0].obstacle
             notes.append(
-                f"{len(fallen)} tensors became {types} instead, for example {fallen[0].name}: {why}"
+                f"{len(fallen)} {'tensor' if len(fallen) == 1 else 'tensors'} became {types} "
+                f"instead, for example {fallen[0].name}: {why}"
             )
         for count, what in (
-            (sum(c.zero_blocks for c in self.counts.values()), "blocks contain only zeros"),
+            (
+                sum(c.zero_blocks for c in self.counts.values()),
+                "blocks contain only zeros (harmless)",
+            ),
             (
                 sum(c.n_clamped for c in self.counts.values()),
                 "weights were clamped to SFP8's largest value",
