@@ -36,7 +36,12 @@ def _image(data: str) -> dict[str, Any]:
 
 
 def test_a_plain_question() -> None:
-    assert _read() == TurnRequest(model="tiny", messages=(Message("user", "Hi"),), max_tokens=16)
+    assert _read() == TurnRequest(
+        model="tiny",
+        messages=(Message("user", "Hi"),),
+        max_tokens=16,
+        form_field="output_config.format",
+    )
 
 
 def test_sampling_and_stop_sequences() -> None:
