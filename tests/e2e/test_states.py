@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import signal
 import subprocess
@@ -41,8 +42,10 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
     def call(question: str, *options: str, document: str = DOCUMENT) -> Any:
         monkeypatch.setattr("sys.stdin", io.StringIO(document))
-        limits = ("--temp", "0", "-n", "4", "--ctx", "2048")
-        return ok(capsys, "chat", str(home / "tiny.gguf"), "-p", question, *limits, *options)
+        limits = ("--temp", "0", "-n", "4", "--ctx", "2048", "--json")
+        code, out, err = g4(capsys, "chat", home / "tiny.gguf", "-p", question, *limits, *options)
+        assert code == 0, err  # a notice says that the answer was cut off
+        return json.loads(out)
 
     return call
 
