@@ -44,6 +44,7 @@ CHILDREN = (
     "g4cli.runtime.engine.worker",
     "g4cli.runtime.engine.mask_child",
     "g4cli.runtime.render.child",
+    "g4cli.runtime.rpc.server_child",
     "g4cli.runtime.sound.decode_child",
     "g4cli.operations.tools.function_child",
 )
