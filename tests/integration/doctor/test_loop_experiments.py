@@ -92,7 +92,7 @@ def test_a_crash_costs_one_experiment(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_language_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no language model"):
+    with pytest.raises(UsageError, match="is not a language model"):
         ask(tmp_path / "model.gguf", _without_tensors)
 
 
