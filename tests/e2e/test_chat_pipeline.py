@@ -140,6 +140,7 @@ def test_many_prompts_with_one_load(chat: Any, tmp_path: Path) -> None:
     assert json.loads(found[1])["text"] == answers["b"]["text"]
 
 
+@pytest.mark.slow
 def test_prompts_that_are_answered_at_once(chat: Any, tmp_path: Path) -> None:
     """They stand in the order of the prompts; one was there before, another was cut off."""
     prompts, output, alone = tmp_path / "p.jsonl", tmp_path / "a.jsonl", tmp_path / "b.jsonl"

@@ -126,6 +126,7 @@ def test_other_vocabularies_are_refused(tiny: Path, tmp_path: Path) -> None:
         evaluate_model(tiny, CONVERSATIONS[:1], against=changed, model_options=PLAIN)
 
 
+@pytest.mark.slow
 def test_command(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = tmp_path / "chats.jsonl"
     text.write_text("\n".join(json.dumps({"messages": chat}) for chat in CHATS))

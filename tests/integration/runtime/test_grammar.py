@@ -236,6 +236,7 @@ def test_no_token_is_certain_where_probabilities_are_asked_for(engine: LlamaEngi
         assert bool(engine.take_certain_tokens()) is not keep_logits
 
 
+@pytest.mark.slow
 def test_what_is_certain_does_not_depend_on_the_speed_of_another_process(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

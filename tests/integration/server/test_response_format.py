@@ -144,6 +144,7 @@ REFUSED: Any = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("schema", "said"), REFUSED, ids=range(len(REFUSED)))
 def test_a_schema_that_cannot_be_enforced_is_refused_by_its_place(

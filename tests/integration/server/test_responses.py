@@ -93,6 +93,7 @@ def test_a_schema_is_kept(openai: OpenAI) -> None:
     assert json.loads(response.output_text) == {"a": 7}
 
 
+@pytest.mark.slow
 def test_the_notes_of_codex_change_nothing(openai: OpenAI) -> None:
     noted = ask(openai, extra_body={"client_metadata": {"x-codex-window-id": "1"}}, store=False)
     assert noted.output_text == ask(openai).output_text

@@ -100,6 +100,7 @@ def test_a_worker_without_memory_gets_no_layer() -> None:
     assert set(devices) == {"RPC1"}
 
 
+@pytest.mark.slow
 def test_more_workers_hold_a_longer_context() -> None:
     tensors = choose_types(text_tensors(shapes.G31B), Recipe("q8_0"))
     contexts = [
