@@ -64,7 +64,11 @@ def place_on_all(
     host = read_host()
     subject = make_subject(model.path, model.header)
     options = make_run_options(
-        host, subject, n_ctx=n_ctx, kv_type=kv_type, use_extra_bufts=model.use_extra_bufts
+        host,
+        subject,
+        n_ctx=min(n_ctx, subject.shape.n_ctx_train),  # the estimate ends there
+        kv_type=kv_type,
+        use_extra_bufts=model.use_extra_bufts,
     )
     memories = list_memories(host, workers=ask_worker_memories(workers.addresses))
     check_split(workers.tensor_split, memories)

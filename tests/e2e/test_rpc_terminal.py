@@ -39,6 +39,19 @@ def test_retry_works_when_the_worker_is_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.requires_rpc
+def test_eval_on_a_worker_is_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its documents may be longer than the context of a small model."""
+    path, text = tmp_path / "tiny.gguf", tmp_path / "text.txt"
+    path.write_bytes(build_tiny())
+    text.write_text("GGUF is the file format of llama.cpp.\n")
+    with running_worker() as worker:
+        there = g4(capsys, "eval", path, "--text", text, "-q", "--rpc", worker.address)
+    here = g4(capsys, "eval", path, "--text", text, "-q")
+    assert (there[0], here[0]) == (0, 0)
+    assert there[1] == here[1]
+
+
+@pytest.mark.requires_rpc
 def test_fit_asks_the_worker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
