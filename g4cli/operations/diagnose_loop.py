@@ -91,7 +91,7 @@ class LoopDiagnosis:
     @property
     def exit_code(self) -> int:
         """8 if the model repeats itself or could not be run, else 0."""
-        return 8 if self.conclusion.loops or not any(r.was_run for r in self.results) else 0
+        return 8 if self.conclusion.loops or not self.conclusion.n_run else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of `--json`: docs/reference/schemas/doctor-loop.json."""
@@ -123,6 +123,7 @@ class LoopDiagnosis:
                 for fault in found.causes
             ],
             "experiments": [result.as_json() for result in self.results],
+            "not_run": found.n_not_run,
             "seconds": round(self.spent_s, 3),
             "budget": self.budget_s,
         }
@@ -149,6 +150,7 @@ def diagnose_loop(
     started = time.monotonic()
     laboratory = _Laboratory(path, header, request, started)
     results: list[LoopResult] = []
+    left = 0
     try:
         for result, left in laboratory.run_experiments(reporter, results):
             on_result(result, left, laboratory.estimate_left(results, left))
@@ -160,7 +162,7 @@ def diagnose_loop(
         str(path),
         request.question,
         tuple(results),
-        conclude(results),
+        conclude(results, left),
         f"llama-cpp-python {engine_version() or 'of unknown version'}",
         time.monotonic() - started,
         request.budget_s,

@@ -45,28 +45,29 @@ def draw_experiment(out: Output, result: LoopResult, n_left: int, left_s: float)
 def draw_loop_diagnosis(out: Output, diagnosis: LoopDiagnosis) -> None:
     """Draw the conclusion, the known faults that fit it, and what to do."""
     found = diagnosis.conclusion
-    n_run = sum(result.was_run for result in diagnosis.results)
     heading = ("LOOP", "bold red") if found.loops else ("NO LOOP", "bold green")
-    if not n_run:
+    if not found.n_run or (found.n_not_run and not found.loops):
         heading = ("UNKNOWN", "bold yellow")
-    text = found.text if n_run else "no experiment gave an answer"
     out.line()
     out.line(
         heading,
-        f"  {diagnosis.subject}: {text}",
-        (f"  ({n_run} experiments, {duration_text(diagnosis.spent_s)})", "dim"),
+        f"  {diagnosis.subject}: {found.text}",
+        (f"  ({found.n_run} experiments, {duration_text(diagnosis.spent_s)})", "dim"),
     )
     for fault in found.causes:
         _draw_cause(out, fault)
-    out.line(f"next: {_advise(diagnosis, n_run)}", style="bold")
+    out.line(f"next: {_advise(diagnosis)}", style="bold")
 
 
-def _advise(diagnosis: LoopDiagnosis, n_run: int) -> str:
+def _advise(diagnosis: LoopDiagnosis) -> str:
     """Return what to do next, with the name of the file quoted for a shell."""
     found, file = diagnosis.conclusion, shell_word(Path(diagnosis.subject))
     if found.causes:
         advice = found.causes[0].workaround
-    elif found.loops or not n_run:
+    elif found.n_not_run and not found.loops:
+        minutes = max(10, round(4 * diagnosis.budget_s / 60))
+        advice = f"the same command with more time: --budget {minutes}m"
+    elif found.loops or not found.n_run:
         advice = "g4 doctor FILE --deep; the same command with --report bug.md writes a bug report"
     else:
         advice = "the prompt at which it repeats itself: g4 doctor FILE --loop PROMPT"

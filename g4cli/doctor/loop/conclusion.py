@@ -51,15 +51,23 @@ class Conclusion:
     """Whether there is a loop, under which conditions, and the known faults that fit, best first.
 
     No conditions: it loops in every experiment. None: no set of them explains the experiments.
+    `n_run` experiments gave an answer; there was no time for `n_not_run` others.
     """
 
     loops: bool
     conditions: tuple[LoopCondition, ...] | None
     causes: tuple[KnownFault, ...]
+    n_run: int
+    n_not_run: int
 
     @property
     def text(self) -> str:
         """The conclusion as a sentence."""
+        if not self.n_run:
+            return "no experiment gave an answer"
+        if not self.loops and self.n_not_run:
+            n_all = self.n_run + self.n_not_run
+            return f"{self.n_run} of {n_all} experiments were run, and none shows a loop"
         if not self.loops:
             return "no experiment makes the model repeat itself"
         if self.conditions is None:
@@ -74,12 +82,13 @@ def join_words(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
 
 
-def conclude(results: Sequence[LoopResult]) -> Conclusion:
-    """Return what follows from the experiments that were run."""
+def conclude(results: Sequence[LoopResult], n_left: int = 0) -> Conclusion:
+    """Return what follows from the experiments; `n_left` of them are not in `results`."""
     run = [result for result in results if result.was_run]
     bad = [result for result in run if result.is_bad]
+    n_not_run = n_left + sum(result.outcome == "skipped" for result in results)
     if not bad:
-        return Conclusion(False, (), ())
+        return Conclusion(False, (), (), len(run), n_not_run)
     conditions = find_conditions(run)
     symptoms = dict.fromkeys("garbage" if r.outcome == "garbage" else "loop" for r in bad)
     if any(result.repetition for result in bad):
@@ -91,12 +100,13 @@ def conclude(results: Sequence[LoopResult]) -> Conclusion:
         device = condition.value if condition.factor == "device" else device
         names += [name] if name else []
     if conditions is None:
-        return Conclusion(True, None, _explain_chance(run))
+        return Conclusion(True, None, _explain_chance(run), len(run), n_not_run)
     # Conditions without a name in the table, such as the absence of tools, leave no cause.
     causes: list[KnownFault] = []
     if names or not conditions:
         causes = [fault for symptom in symptoms for fault in match_faults(names, symptom, device)]
-    return Conclusion(True, conditions, tuple(dict.fromkeys(causes))[:_MOST_CAUSES])
+    best = tuple(dict.fromkeys(causes))[:_MOST_CAUSES]
+    return Conclusion(True, conditions, best, len(run), n_not_run)
 
 
 def _explain_chance(results: Sequence[LoopResult]) -> tuple[KnownFault, ...]:

@@ -81,6 +81,7 @@ def test_what_the_budget_has_no_room_for_is_named(tmp_path: Path) -> None:
     assert seen[0].was_run
     assert {result.outcome for result in seen[1:]} == {"skipped"}
     assert diagnosis.exit_code == 0
+    assert diagnosis.conclusion.n_not_run == len(seen) - 1
 
 
 @pytest.mark.slow

@@ -141,6 +141,16 @@ def test_crashes_prove_no_loop() -> None:
     assert conclude(results).loops is False
 
 
+@pytest.mark.parametrize(("n_skipped", "n_left"), [(20, 0), (0, 20), (12, 8)])
+def test_experiments_that_were_not_run_prove_nothing(n_skipped: int, n_left: int) -> None:
+    good = LoopResult(LoopSettings(), "ended")
+    late = LoopResult(LoopSettings(bos=False), "skipped", reason="no time left")
+    found = conclude([good, *[late] * n_skipped], n_left)
+    assert (found.loops, found.n_run, found.n_not_run) == (False, 1, 20)
+    assert found.text == "1 of 21 experiments were run, and none shows a loop"
+    assert conclude([good]).text == "no experiment makes the model repeat itself"
+
+
 def test_a_length_that_loops_alone_is_said_exactly() -> None:
     good = [LoopResult(LoopSettings(n_context=n), "ended") for n in (0, 200, 4000)]
     bad = LoopResult(LoopSettings(n_context=1200), "loop", repetition=Repetition(1, 0))
