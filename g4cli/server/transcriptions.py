@@ -95,10 +95,9 @@ async def transcribe_recording(request: Request, service: ServiceParam) -> Respo
         what = "they need response_format=verbose_json"
         raise BadField("timestamp_granularities", what)
     require_audio(service, form.model)
-    with tempfile.TemporaryDirectory(prefix="g4-serve-") as folder:
-        working = _transcribe_file(service, file, Path(folder), asked)
-        recording, segments = await wait_for_result(request, working)
-    return _make_response(form, recording.seconds, segments)
+    working = _transcribe_file(service, file, asked)
+    seconds, segments = await wait_for_result(request, working)
+    return _make_response(form, seconds, segments)
 
 
 def _read_form(parts: list[FormPart]) -> tuple[TranscriptionForm, memoryview]:
@@ -129,17 +128,31 @@ def _read_form(parts: list[FormPart]) -> tuple[TranscriptionForm, memoryview]:
 
 
 async def _transcribe_file(
-    service: Service, data: memoryview, folder: Path, asked: TranscriptionRequest
-) -> tuple[Recording, list[Segment]]:
-    def decode() -> tuple[Recording, list[tuple[int, int]]]:
-        path = folder / "recording"
-        path.write_bytes(data)
-        recording = decode_recording(path, folder / "samples.pcm", name="the recording")
-        return recording, recording.find_windows(WINDOW_S)
+    service: Service, data: memoryview, asked: TranscriptionRequest
+) -> tuple[float, list[Segment]]:
+    """Return the duration of a recording in seconds, and what is said in it."""
+    decoding = asyncio.create_task(asyncio.to_thread(_decode_upload, data))
+    try:
+        recording = await asyncio.shield(decoding)
+    except asyncio.CancelledError:
+        decoding.add_done_callback(_close_recording)  # the client has gone; the thread goes on
+        raise
+    with recording:
+        windows = await asyncio.to_thread(recording.find_windows, WINDOW_S)
+        found = [item async for item in transcribe(service, recording, windows, asked)]
+        return recording.seconds, [segment for segment in found if segment.text]
 
-    recording, windows = await asyncio.to_thread(decode)
-    found = [item async for item in transcribe(service, recording, windows, asked)]
-    return recording, [segment for segment in found if segment.text]
+
+def _decode_upload(data: memoryview) -> Recording:
+    with tempfile.TemporaryDirectory(prefix="g4-serve-") as folder:
+        path = Path(folder) / "recording"
+        path.write_bytes(data)
+        return decode_recording(path, name="the recording")
+
+
+def _close_recording(decoding: asyncio.Task[Recording]) -> None:
+    if not decoding.cancelled() and decoding.exception() is None:
+        decoding.result().pcm.close()
 
 
 def _make_response(form: TranscriptionForm, seconds: float, segments: list[Segment]) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +112,7 @@ async def _transcribe_files(
 ) -> None:
     try:
         for path in files:
-            with tempfile.TemporaryDirectory(prefix="g4-transcribe-") as folder:
-                recording = decode_recording(path, Path(folder) / "samples.pcm")
+            with decode_recording(path) as recording:
                 made = await _transcribe_recording(service, path, recording, request, reporter)
             finish(made)
             made.saved.delete()

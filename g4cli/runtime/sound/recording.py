@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +32,20 @@ _WALL_LIMIT_S: Final = 1200.0
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording of one channel: `n_samples` 16-bit samples in the file `pcm`, RATE a second."""
+    """A recording of one channel: `n_samples` 16-bit samples in the file `pcm`, RATE a second.
 
-    pcm: Path
+    A decoded file has no name any more: what was said is gone from the disk when it is closed,
+    also when this process is killed. Closed at the end of a `with` block.
+    """
+
+    pcm: BinaryIO
     n_samples: int
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pcm.close()
 
     @property
     def seconds(self) -> float:
@@ -49,43 +61,48 @@ class Recording:
 
     def read_wav(self, start: int, end: int) -> bytes:
         """Return the samples from number `start` to `end`, exclusive, as a WAV file."""
-        with self.pcm.open("rb") as file:
-            file.seek(start * _SAMPLE_BYTES)
-            data = file.read((end - start) * _SAMPLE_BYTES)
+        data = self._read(start, end - start)
         form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, RATE * _SAMPLE_BYTES, 2, 16)
         content = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
         return struct.pack("<4sI", b"RIFF", len(content)) + content
 
     def _read_blocks(self) -> Iterator[NDArray[np.float32]]:
-        with self.pcm.open("rb") as file:
-            while data := file.read(_BLOCK * _SAMPLE_BYTES):
-                yield np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+        for start in range(0, self.n_samples, _BLOCK):
+            data = self._read(start, min(_BLOCK, self.n_samples - start))
+            yield np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
+
+    def _read(self, start: int, n_samples: int) -> bytes:
+        """Return samples; several threads may read at once."""
+        return os.pread(self.pcm.fileno(), n_samples * _SAMPLE_BYTES, start * _SAMPLE_BYTES)
 
 
-def decode_recording(path: Path, pcm: Path, *, name: str = "") -> Recording:
-    """Return the recording in the file `path`, decoded to the file `pcm`, in constant memory.
+def decode_recording(path: Path, *, name: str = "") -> Recording:
+    """Return the recording in the file `path`, decoded to a temporary file, in constant memory.
 
     `name` stands for the path in messages. Raises FileMissing, BadMedia, or RuntimeFailed if no
     process can be started.
     """
     name = name or str(path)
     hint = f"formats of recordings: {FORMATS}"
-    request = {"recording": str(require_file(path).resolve()), "pcm": str(pcm.resolve())}
-    try:
-        seen, status = run_child(
-            "g4cli.runtime.sound.decode_child",
-            text=json.dumps({**request, "seconds": MAX_SECONDS}),
-            timeout_s=_WALL_LIMIT_S,
-            memory_bytes=GIB,
-            limits=ChildLimits(data_bytes=GIB, cpu_seconds=_CPU_LIMIT_S),
-        )
-    except OSError as err:
-        raise RuntimeFailed(f"{name} cannot be decoded: {err}") from err
-    answer = _parse_answer(seen.stdout)
-    if "samples" not in answer:
-        what = answer.get("error", f"ends the process that decodes it (status {status})")
-        raise BadMedia(f"{name} {what}", hint=hint)
-    return Recording(pcm, int(answer["samples"]))
+    source = str(require_file(path).resolve())
+    with tempfile.TemporaryDirectory(prefix="g4-recording-") as folder:
+        pcm = Path(folder) / "samples.pcm"
+        request = {"recording": source, "pcm": str(pcm), "seconds": MAX_SECONDS}
+        try:
+            seen, status = run_child(
+                "g4cli.runtime.sound.decode_child",
+                text=json.dumps(request),
+                timeout_s=_WALL_LIMIT_S,
+                memory_bytes=GIB,
+                limits=ChildLimits(data_bytes=GIB, cpu_seconds=_CPU_LIMIT_S),
+            )
+        except OSError as err:
+            raise RuntimeFailed(f"{name} cannot be decoded: {err}") from err
+        answer = _parse_answer(seen.stdout)
+        if "samples" not in answer:
+            what = answer.get("error", f"ends the process that decodes it (status {status})")
+            raise BadMedia(f"{name} {what}", hint=hint)
+        return Recording(pcm.open("rb"), int(answer["samples"]))
 
 
 def _parse_answer(stdout: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import tracemalloc
 import wave
 from pathlib import Path
@@ -22,7 +23,7 @@ def make_tone(seconds: float, rate: int, hertz: float = 440) -> np.ndarray:
 
 
 def read_samples(recording: Recording) -> np.ndarray:
-    return np.fromfile(recording.pcm, "<i2") / 32767
+    return np.frombuffer(recording.pcm.read(), "<i2") / 32767
 
 
 @pytest.mark.slow
@@ -31,9 +32,9 @@ def test_formats_and_rates(tmp_path: Path, kind: str, rate: int) -> None:
     path = tmp_path / f"a.{kind}"
     stereo = np.stack([make_tone(12, rate), make_tone(12, rate)], 1)
     soundfile.write(path, stereo, rate, format=kind)
-    recording = decode_recording(path, tmp_path / "pcm")
-    assert recording.seconds == pytest.approx(12, abs=0.1)
-    middle = read_samples(recording)[16000:176000]
+    with decode_recording(path) as recording:
+        assert recording.seconds == pytest.approx(12, abs=0.1)
+        middle = read_samples(recording)[16000:176000]
     assert np.abs(np.fft.rfft(middle)).argmax() == pytest.approx(4400, abs=1)  # 440 Hz in 10 s
     assert middle.std() == pytest.approx(0.5 / 2**0.5, abs=0.02)
 
@@ -50,10 +51,22 @@ def test_steps_are_joined_without_a_trace(rate: int) -> None:
 
 def test_a_window_is_a_wav_file(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", make_tone(3, 16000), 16000)
-    recording = decode_recording(tmp_path / "a.wav", tmp_path / "pcm")
-    with wave.open(io.BytesIO(recording.read_wav(16000, 24000))) as file:
+    with (
+        decode_recording(tmp_path / "a.wav") as recording,
+        wave.open(io.BytesIO(recording.read_wav(16000, 24000))) as file,
+    ):
         assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (16000, 1, 8000)
-        assert file.readframes(8000) == recording.pcm.read_bytes()[32000:48000]
+        assert file.readframes(8000) == recording.pcm.read()[32000:48000]
+
+
+def test_what_was_said_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    soundfile.write(tmp_path / "a.wav", make_tone(3, 16000), 16000)
+    with decode_recording(tmp_path / "a.wav") as recording:
+        assert not list((tmp_path / "t").iterdir())  # while it is read, for SIGKILL leaves it
+        assert len(recording.find_windows(30)) == 1
+    assert recording.pcm.closed
 
 
 @pytest.mark.slow
@@ -68,7 +81,7 @@ def test_a_window_is_a_wav_file(tmp_path: Path) -> None:
 def test_what_is_no_recording(tmp_path: Path, data: bytes, said: str) -> None:
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(BadMedia, match=said):
-        decode_recording(tmp_path / "a", tmp_path / "pcm", name="the recording")
+        decode_recording(tmp_path / "a", name="the recording")
 
 
 @pytest.mark.slow
@@ -76,7 +89,7 @@ def test_a_recording_that_is_too_long(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "MAX_SECONDS", 2)
     soundfile.write(tmp_path / "a.wav", make_tone(3, 16000), 16000)
     with pytest.raises(BadMedia, match="is too long"):
-        decode_recording(tmp_path / "a.wav", tmp_path / "pcm")
+        decode_recording(tmp_path / "a.wav")
 
 
 @pytest.mark.slow
@@ -87,10 +100,10 @@ def test_an_hour_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
         with (tmp_path / "pcm").open("wb") as file:
             for _ in range(minutes):
                 file.write(minute)
-        recording = Recording(tmp_path / "pcm", minutes * 960_000)
-        tracemalloc.start()
-        windows = recording.find_windows(30)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        with Recording((tmp_path / "pcm").open("rb"), minutes * 960_000) as recording:
+            tracemalloc.start()
+            windows = recording.find_windows(30)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
         assert len(windows) >= 2 * minutes
     assert peaks[1] < peaks[0] + (24 << 20)
