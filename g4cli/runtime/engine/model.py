@@ -195,13 +195,13 @@ class Model:
 def _model_params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
     """Return llama_model_params and the objects that must outlive the load."""
     params = c.llama_model_default_params()
-    params.n_gpu_layers = options.n_gpu_layers if has_gpu() else 0
     params.load_mode = _LOAD_MMAP if options.mmap else _LOAD_NONE
     params.lazy_mode = _LAZY[options.lazy_ple]
     params.use_extra_bufts = options.use_extra_bufts
     params.vocab_only = options.vocab_only
     referenced: list[Any] = []
     devices = list(register_workers(options.workers))
+    params.n_gpu_layers = options.n_gpu_layers if has_gpu() else 0
     if options.device is not None:
         devices.append(_find_device(options.device))
         array = (ctypes.c_void_p * (len(devices) + 1))(*devices, None)

@@ -50,8 +50,13 @@ def list_devices() -> tuple[Device, ...]:
 
 
 def has_gpu() -> bool:
-    """Return whether this build can offload layers to a GPU."""
-    return bool(load_llama().llama_supports_gpu_offload())
+    """Return whether layers can be offloaded: to a GPU, or to a worker that is registered.
+
+    llama_supports_gpu_offload() says so of every build with RPC, also where no worker is.
+    """
+    ggml = load_ggml()
+    handles = map(ggml.ggml_backend_dev_get, range(ggml.ggml_backend_dev_count()))
+    return any(_KIND.get(ggml.ggml_backend_dev_type(h)) in ("gpu", "igpu") for h in handles)
 
 
 class _BufferOverride(ctypes.Structure):
@@ -76,13 +81,14 @@ def keep_on_cpu(params: Any, patterns: Sequence[bytes]) -> Any:
 
 
 def load_ggml() -> Any:
-    """Return libggml, its backends registered and its device functions declared.
+    """Return the libggml that libllama uses, its backends registered, device functions declared.
 
     Raises EngineMissing.
     """
     load_llama()  # registers the backends
-    path = build_info().library
-    library = ctypes.CDLL(str(path.with_name(path.name.replace("llama", "ggml"))))
+    # A wheel holds no links: libggml.so and libggml.so.0 are two copies, each with its own registry
+    # of devices, and libllama uses one. A symbol is looked up in what libllama was linked to.
+    library = ctypes.CDLL(str(build_info().library))
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     sizes = ctypes.POINTER(ctypes.c_size_t)
     declare_functions(
