@@ -3,7 +3,7 @@
 llama.cpp's server accepts a connection, serves it to its end and only then looks at the next one: a
 second client waits without a word. It cannot tell its build either. So `g4 worker` listens itself
 and passes the bytes of one client at a time to llama.cpp's server in the child process; a second
-one is refused at once, and whoever asks (`workers.QUESTION`) learns of it.
+one is refused after `_PATIENCE_S` seconds, and whoever asks (`workers.QUESTION`) learns of it.
 
 A client opens several connections one after the other: to ask for devices, then to work. The next
 one may arrive before the end of the last one was noticed, so it waits `_PATIENCE_S` for its turn.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,9 +23,10 @@ from g4cli.runtime.rpc.protocol import HELLO
 from g4cli.runtime.rpc.workers import QUESTION, WorkerInfo, pack_info
 
 _ASKING_S: Final = 1.0  # a connection that lasts longer than this is one that works
-_PATIENCE_S: Final = 2.0
-_FIRST_S: Final = 10.0  # for the first bytes of a client
-_MOST_CONNECTIONS: Final = 16
+_PATIENCE_S: Final = 2.0  # until the end of the connection before is noticed
+_FIRST_S: Final = 10.0  # for the first bytes of a client, and to reach llama.cpp's server
+_MOST_CONNECTIONS: Final = 16  # further ones are closed at once
+_AGAIN_S: Final = 0.1  # after a connection that could not be accepted
 _PIECE_BYTES: Final = 1 << 20
 
 
@@ -46,7 +48,6 @@ class Relay:
         self._make_info, self._tell = make_info, tell
         self._turn = threading.Lock()
         self._places = threading.Semaphore(_MOST_CONNECTIONS)
-        self._served: set[socket.socket] = set()
 
     def serve(self) -> None:
         """Serve clients until the listener is closed."""
@@ -54,7 +55,10 @@ class Relay:
             try:
                 client, address = self._listener.accept()
             except OSError:
-                return
+                if self._listener.fileno() < 0:
+                    return
+                time.sleep(_AGAIN_S)  # this one failed, or too many files are open
+                continue
             if not self._places.acquire(blocking=False):
                 client.close()
                 continue
@@ -66,16 +70,20 @@ class Relay:
         try:
             with client, contextlib.suppress(OSError):
                 client.settimeout(_FIRST_S)
-                first = client.recv(len(QUESTION), socket.MSG_PEEK)
-                if first[:1] == QUESTION[:1]:
+                # The first byte tells g4's question from the first command of a client.
+                first = client.recv(1, socket.MSG_PEEK)
+                if first == QUESTION[:1]:
                     self._answer_question(client)
-                elif first[:1] == bytes([HELLO]):
+                elif first == bytes([HELLO]):
                     self._pass_on(client, name)
         finally:
             self._places.release()
 
     def _answer_question(self, client: socket.socket) -> None:
-        if client.recv(len(QUESTION), socket.MSG_WAITALL) == QUESTION:
+        asked = b""
+        while len(asked) < len(QUESTION) and (part := client.recv(len(QUESTION) - len(asked))):
+            asked += part
+        if asked == QUESTION:
             client.sendall(pack_info(self._make_info(self._turn.locked())))
 
     def _pass_on(self, client: socket.socket, name: str) -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 
@@ -55,6 +56,18 @@ def test_of_a_cpu_counts_what_is_really_free() -> None:
     assert check(FakeRpc(memory=full, info=pack_info(INFO))) == (DeviceMemory(3 * GIB, 16 * GIB),)
     gpu = pack_info(replace(INFO, kinds=("gpu",)))
     assert check(FakeRpc(memory=full, info=gpu)) == (DeviceMemory(16 * GIB, 16 * GIB),)
+
+
+def test_a_question_may_come_in_pieces() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        relay = Relay(listener, ("127.0.0.1", 1), lambda _: INFO, lambda *_: None)
+        threading.Thread(target=relay.serve, daemon=True).start()
+        with socket.create_connection(listener.getsockname()[:2], timeout=20) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in (QUESTION[:3], QUESTION[3:]):
+                client.sendall(piece)
+                time.sleep(0.1)
+            assert parse_info(client.recv(1 << 14)[4:]) == INFO
 
 
 def test_devices_are_numbered_over_all_workers() -> None:
