@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from g4cli.chat import Answer, Finished, LoopNoticed, Reply, TurnOptions, run_turn
+from g4cli.chat import Finished, LoopNoticed, Reply, TurnOptions, run_turn
+from g4cli.chat import answer as answer_module
+from g4cli.loops import LoopDetector
+from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.runtime.engine import probabilities
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
@@ -63,7 +66,11 @@ def certain(monkeypatch: pytest.MonkeyPatch) -> None:
 
     A line ends behind it, and the network would rather end the answer there.
     """
-    monkeypatch.setattr(Answer, "_count_line_ends", lambda _self, _token: 0)
+    monkeypatch.setattr(
+        answer_module,
+        "LoopDetector",
+        lambda has_text, digits, _: LoopDetector(has_text, digits, lambda _token: 0),
+    )
     monkeypatch.setattr(probabilities, "read_probability", lambda *_: 0.95)
 
 
@@ -135,11 +142,8 @@ def test_the_probability_of_a_token_is_that_among_all(tiny: LlamaEngine) -> None
     assert tiny.read_probability(token) == pytest.approx(math.exp(logprob), rel=1e-4)
 
 
-def test_a_grammar_leaves_no_probability_to_judge_by(
-    tiny: LlamaEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiny.begin(GREEDY)
+def test_a_grammar_leaves_no_probability_to_judge_by(tiny: LlamaEngine) -> None:
+    tiny.begin(GREEDY, make_grammar(AnswerForm("gbnf", "root ::= [a-z]+")))
     tiny.evaluate(prompt_of(tiny))
     token = tiny.sample()
-    monkeypatch.setattr(tiny, "_sampler", object())  # any other than the plain one
     assert tiny.read_probability(token) is None
