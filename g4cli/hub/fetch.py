@@ -28,7 +28,8 @@ class Fetched:
     """A verified file.
 
     `fetched_bytes` were downloaded by this call, `resumed_bytes` by earlier ones. `origin` is
-    "hub", "cache" (the Hugging Face cache) or "here" (the target existed).
+    "hub", "cache" (the Hugging Face cache) or "here" (the target existed). Bytes copied from an
+    older file on this disk count as neither.
     """
 
     path: Path
@@ -55,7 +56,8 @@ def fetch_file(
 
     One process downloads, others wait for it. `notice` receives sentences for the user. Raises
     NetworkError, NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted (Ctrl-C, or
-    `cancelled` became true); what has arrived is always kept, unless `restart` discards it first.
+    `cancelled` became true); what has arrived is always kept, unless `restart` discards the target
+    and its partial file first.
     """
     waiting = f"waiting: another g4 process is downloading {target.name}"
     with hold_lock(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
@@ -155,7 +157,8 @@ def _run_transfer(request: _Request, partial: Partial, first: Location | None) -
 
 def partials_of(target: Path) -> list[Path]:
     """Return the partial files of `target`, of its present and of earlier contents."""
-    return sorted(target.parent.glob(f".{target.name}.*.part"))
+    name = re.compile(rf"\.{re.escape(target.name)}\.[^.]+\.part")  # the key has no dot
+    return sorted(path for path in target.parent.iterdir() if name.fullmatch(path.name))
 
 
 def _drop_older_partials(target: Path) -> None:

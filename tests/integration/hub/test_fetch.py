@@ -22,6 +22,7 @@ from g4cli.core.paths import hub_cache_dir
 from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file, reuse
 from g4cli.hub.client import HubOptions
 from g4cli.hub.connection import load_certificates
+from g4cli.hub.fetch import partials_of
 from g4cli.hub.transfer import Limits
 from tests.support.builders.gguf import BF16, build_gguf, gemma4_keys
 from tests.support.fakes.hub import FakeHub, FakeRepo, Fault, running
@@ -501,6 +502,13 @@ def test_an_older_partial_goes_when_the_new_file_is_whole(hub: FakeHub, tmp_path
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = newer = DATA[::-1]
     assert fetch_path(tmp_path).path.read_bytes() == newer
     assert list_store(tmp_path) == ["m-Q4_0.gguf"]
+
+
+def test_partial_files_of_a_name_are_those_of_no_other_name(tmp_path: Path) -> None:
+    for name in ("m[1].gguf", "m1.gguf", "m[1].gguf.old"):
+        (tmp_path / f".{name}.0123456789ab.part").touch()
+    found = [path.name for path in partials_of(tmp_path / "m[1].gguf")]
+    assert found == [".m[1].gguf.0123456789ab.part"]
 
 
 def gguf_of(template: str, fill: int) -> bytes:
