@@ -13,14 +13,17 @@ from g4cli.core.quoting import shell_command
 
 _MOST_CHARACTERS: Final = 400
 _VMSTAT: Final = Path("/proc/vmstat")
+# Somebody ended the process: that says nothing about the file it was loading.
+_FROM_OUTSIDE: Final = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 # What llama.cpp's client of RPC servers aborts with: RPC_STATUS_ASSERT and rpc_dispatcher::start,
 # ggml/src/ggml-rpc/ggml-rpc.cpp.
 _WORKER_LOST: Final = re.compile(
     r"^.*(?:Remote RPC server crashed|Failed to connect to|RPC handshake failed).*$", re.MULTILINE
 )
-# What an abort of ggml or of the C++ runtime writes, in the order of what tells more.
+# What an abort of ggml or of the C++ runtime writes, in the order of what tells more. GGML_ASSERT
+# and GGML_ABORT both end in ggml_abort, which writes "FILE:LINE: text" (ggml/src/ggml.c).
 _REASONS: Final = (
-    re.compile(r"^.*GGML_(?:ASSERT|ABORT).*$", re.MULTILINE),
+    re.compile(r"^.*(?:GGML_ASSERT|\.(?:c|cc|cpp|h|hpp|m|mm|cu|cuh):\d+: ).*$", re.MULTILINE),
     re.compile(r"^ *what\(\): *(.+)$", re.MULTILINE),
     re.compile(r"^.*error:.*$", re.MULTILINE | re.IGNORECASE),
     re.compile(r"^.*terminate called.*$", re.MULTILINE),
@@ -35,27 +38,28 @@ def error_of_end(
     opening: Path | None = None,
     out_of_memory: bool | None = None,
 ) -> G4Error:
-    """Return the error for a worker that ended with `status` (negative: a signal).
+    """Return the error for a worker process that ended with `status` (negative: a signal).
 
     `said`: the end of its standard error. `subject`: the file that it worked with. `opening`: the
     file that it was loading, if any. `out_of_memory`: whether the kernel killed processes for lack
-    of memory meanwhile; None where nobody can know.
+    of memory meanwhile; None where the system does not count them.
     """
     file = opening or subject
     if status == -signal.SIGKILL and out_of_memory is not False:
         return NoMemory(
-            f"the system ended the process of {file or 'the model'}: not enough memory",
+            f"the system ended the process that held {file or 'the model'}: "
+            + ("not enough memory" if out_of_memory else "probably not enough memory"),
             hint=shell_command("g4", "fit", file) if file else None,
         )
     if _WORKER_LOST.search(said):
         return RuntimeFailed(
             "the connection to a worker of --rpc broke: the worker ended, or the network failed",
-            hint="start it again (g4 worker), then ask again (/retry)",
+            hint="start it again (g4 worker), then repeat the request (in a chat: /retry)",
         )
     reason = find_reason(said)
     how = exit_text(status) + (f": {reason}" if reason else "")
     doctor = shell_command("g4", "doctor", *([file] if file else []))
-    if opening and status != -signal.SIGKILL:
+    if opening and status not in _FROM_OUTSIDE:
         return BadFile(f"{opening}: llama.cpp crashed while loading this file ({how})", hint=doctor)
     return RuntimeFailed(f"the process that runs the model ended ({how})", hint=doctor)
 
@@ -71,7 +75,10 @@ def find_reason(said: str) -> str:
 
 
 def count_oom_kills(vmstat: Path = _VMSTAT) -> int | None:
-    """Return how many processes the kernel has killed for lack of memory, if it tells."""
+    """Return how many processes the kernel has killed for lack of memory since the system started.
+
+    None where it does not count them.
+    """
     try:
         lines = vmstat.read_text().splitlines()
     except OSError:

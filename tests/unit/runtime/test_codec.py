@@ -112,6 +112,8 @@ def test_a_frame_without_end_is_refused() -> None:
 def test_find_reason() -> None:
     said = "llama: hello\nggml.c:12: GGML_ASSERT(a == b) failed\n#1 trace\n"
     assert find_reason(said) == "ggml.c:12: GGML_ASSERT(a == b) failed"
+    said = "/llama.cpp/ggml/src/ggml-backend.cpp:812: pre-allocated tensor in a wrong buffer\n"
+    assert find_reason(said + "#1 trace\n") == said.strip()  # GGML_ABORT
     said = "terminate called after throwing an instance of 'std::bad_alloc'\n"
     said += "  what():  std::bad_alloc\n"
     assert find_reason(said) == "std::bad_alloc"
@@ -125,7 +127,8 @@ def test_find_reason() -> None:
         (-6, "m.gguf", False, "bad-file", "m.gguf: llama.cpp crashed while loading this file"),
         (-6, None, False, "runtime-failed", "ended (SIGABRT: a GGML_ASSERT(x))"),
         (-9, "m.gguf", True, "no-memory", "not enough memory"),
-        (-9, None, None, "no-memory", "not enough memory"),
+        (-9, None, None, "no-memory", "probably not enough memory"),
+        (-15, "m.gguf", False, "runtime-failed", "ended (SIGTERM"),
         (-9, None, False, "runtime-failed", "ended (SIGKILL"),
         (1, None, False, "runtime-failed", "ended (exit code 1"),
     ],
