@@ -309,7 +309,7 @@ class _Reader:
             return (
                 {"None": None, "True": True, "False": False}[word]
                 if word[:1] in "NTF"
-                else json.loads(word)
+                else json.loads(word, parse_constant=_refuse_constant)
             )
         except (KeyError, ValueError):
             return word
@@ -324,3 +324,8 @@ class _Reader:
     def _skip_space(self) -> None:
         while self._at < len(self._text) and self._text[self._at].isspace():
             self._at += 1
+
+
+def _refuse_constant(word: str) -> Any:
+    """Refuse Infinity, -Infinity and NaN, which Python reads and JSON does not have."""
+    raise ValueError(word)

@@ -236,6 +236,8 @@ class TestTools:
              {"a": "x, y: {z}", "b": -1500.0, "c": None, "d": [], "e": {}}),
             ('call:f{"a": "b\\n", <|"|>c<|"|>: word}', {"a": "b\n", "c": "word"}),
             ("call:f{a:True,b:None}", {"a": True, "b": None}),
+            ("call:f{a:Infinity,b:-Infinity,c:NaN}",
+             {"a": "Infinity", "b": "-Infinity", "c": "NaN"}),
         ],
     )  # fmt: skip
     def test_notation(self, text: str, arguments: dict[str, Any]) -> None:
