@@ -173,8 +173,9 @@ def _repair_template(header: Header, keys: Keys, failed: Failed, changes: list[C
     if not bad or TOKENIZER + "tokens" not in keys:
         return
     text = (tiny_dir() / "chat_template.jinja").read_text(encoding="utf-8")
-    shape = _read_shape(header)
-    if find_model_name(shape) in EMPTY_THOUGHT_MODELS:
+    model = _find_model_by_tensors(header)  # its keys may be wrong too
+    name = model.name if model else find_model_name(_read_shape(header))
+    if name in EMPTY_THOUGHT_MODELS:
         opened = "    {{- '<|turn>model\\n' -}}\n"
         text = text.replace(
             opened + "{%- endif -%}", f"{opened}    {_EMPTY_THOUGHT}\n{{%- endif -%}}"

@@ -19,16 +19,19 @@ from g4cli.doctor.facts.duplicates import RowHasher
 from g4cli.doctor.facts.sfp8_values import Sfp8ValueCounter
 from g4cli.doctor.facts.tensor_stats import TensorStats
 
-PAGE: Final = 4096
+PAGE: Final = 4096  # of usual file systems: a write that was lost leaves whole pages of zeros
 _SAMPLE_BYTES: Final = 1 << 18
-_N_SAMPLES: Final = 8
-_STEP_BYTES: Final = 1 << 22
+_N_SAMPLES: Final = 8  # spread from the beginning of a tensor to its end
+_STEP_BYTES: Final = 1 << 22  # are read at once if all bytes are
+_MEDIAN_OF: Final = 65_536  # numbers at most
 
 
 def scan_tensors(
     header: Header, *, full: bool = False, progress: Progress = no_progress
 ) -> tuple[TensorStats, ...]:
-    """Return the statistics of every tensor in the file, from samples or all bytes (`full`).
+    """Return the statistics of each tensor that begins within the file.
+
+    Of samples of it, or of all bytes (`full`).
 
     Uses all cores, and about 30 MB of memory per core. `progress` counts tensors.
     """
@@ -124,8 +127,8 @@ class _TensorScan:
             self.non_finite += words.size - finite.size
             top = finite.max() if finite.size else words.dtype.type(0)
         self.largest = max(self.largest, float(to_float32(np.array([top]), name)[0]))
-        # The median is taken once, from the first piece with finite numbers.
-        sample = words[:65_536]
+        # From the first piece whose median is not zero: enough for an order of magnitude.
+        sample = words[:_MEDIAN_OF]
         sample = sample[sample < plain.first_non_finite] if not self.median else sample[:0]
         if sample.size:
             # In double precision: the mean of the two in the middle may leave the range of float32.
@@ -140,8 +143,10 @@ class _TensorScan:
             self.non_finite += values.size - finite.size
             top = float(finite.max()) if finite.size else 0.0
         self.largest = max(self.largest, top * levels)
-        if not self.median:
-            self.median = float(np.median(values[:65_536])) * levels
+        sample = values[:_MEDIAN_OF]
+        sample = sample[np.isfinite(sample)] if not self.median else sample[:0]
+        if sample.size:
+            self.median = float(np.median(sample)) * levels
 
     def _count_zeros(self, offset: int, data: NDArray[np.uint8]) -> None:
         self.zero_bytes += data.size - int(np.count_nonzero(data))
