@@ -1,4 +1,6 @@
-"""The body of POST /v1/chat/completions, field by field, and the TurnRequest that it becomes.
+"""The body of POST /v1/chat/completions, field by field.
+
+openai_messages.py makes a TurnRequest of it.
 
 Source: openai-python, src/openai/types/chat/completion_create_params.py; fields that OpenAI lacks
 are llama-server's (llama.cpp, tools/server/README.md). A field is obeyed or refused with its name.

@@ -190,10 +190,10 @@ MeasureOpt: TypeAlias = Annotated[
 
 
 def parse_context(text: str) -> int | Literal["auto", "max"]:
-    """Return the value of --ctx: a number of tokens, "max", or "auto" for "". Raises UsageError."""
-    if text == "max":
-        return "max"
-    return parse_count(text) if text else "auto"
+    """Return the value of --ctx: a number of tokens, "max", or "auto" (also for "")."""
+    if text in ("", "auto"):
+        return "auto"
+    return "max" if text == "max" else parse_count(text)
 
 
 def parse_layers(text: str) -> int | Literal["auto"]:
