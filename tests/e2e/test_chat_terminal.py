@@ -240,9 +240,9 @@ def test_save_replaces_nothing_but_chats(talk: Callable[..., Terminal], tmp_path
         t.wait_for("not saved")
         assert notes.read_text() == "precious"
         t.enter(f"/save {tmp_path}/chat.json")
-        t.wait_for("saved 0 turns")
+        t.wait_for("saved 0 questions")
         t.enter(f"/save {tmp_path}/chat.json")
-        t.wait_for("saved 0 turns", count=2)
+        t.wait_for("saved 0 questions", count=2)
         t.enter("/quit")
         assert t.wait_end() == 0
 
@@ -283,12 +283,13 @@ def test_a_terminal_that_cannot_move_its_cursor(talk: Callable[..., Terminal]) -
         t.enter("What is GGUF?")
         t.wait_for("all the tensors of a model.")
         assert b"\x1b[?2026h" not in t.raw
+        t.wait_for(PROMPT, count=2)  # before it, Ctrl-C would end the answer
         t.send("half a line\x03")
         t.wait_for("to quit: Ctrl-C again, or Ctrl-D")
         t.enter('"""What is')
-        t.wait_for("... ")
+        t.wait_for("\n...")
         t.enter('GGUF?"""')
-        t.wait_for("all the tensors of a model.", count=2)
+        t.wait_for(PROMPT, count=4)
         t.enter("/quit")
         assert t.wait_end() == 0
 
@@ -416,7 +417,8 @@ def test_completion_and_history(talk: Callable[..., Terminal], home: Path) -> No
         t.wait_for("tiny.gguf", count=2)
         t.send("\x03")
         t.enter("/etc/passwd holds what?")
-        t.wait_for(PROMPT, count=5)
+        t.wait_for("I am a tiny demonstration model")
+        t.wait_for(PROMPT, count=3)
         assert "no such command" not in t.text
         t.send("\x03")
         t.wait_for("to quit: Ctrl-C again, or Ctrl-D")
@@ -443,6 +445,7 @@ def test_ctrl_c_stops_the_answer_and_the_second_leaves(
         t.wait_for(PROMPT, count=2)
         t.enter("/save /dev/null/x")
         t.wait_for("error:")
+        t.wait_for(PROMPT, count=3)
         t.send("\x03")
         t.wait_for("to quit: Ctrl-C again")
         t.send("\x03")

@@ -272,8 +272,14 @@ class MaskProcess:
 
 
 def make_grammar_error(grammar: str, fault: str) -> UsageError:
-    """Return the error for a grammar (llguidance's JSON) that cannot be used because of `fault`."""
-    is_schema = any("json_schema" in part for part in json.loads(grammar)["grammars"])
+    """Return the error for a grammar that cannot be used because of `fault`.
+
+    `grammar` is llguidance's JSON; text that is none cannot be used either.
+    """
+    try:
+        is_schema = any("json_schema" in part for part in json.loads(grammar)["grammars"])
+    except (ValueError, LookupError, TypeError):
+        is_schema = False
     name = "JSON schema" if is_schema else "grammar"
     return UsageError(f"the {name} cannot be used: {one_line(fault)[:400]}")
 
