@@ -70,7 +70,9 @@ def measure_paint(browser: Any, url: str, times: int = 10) -> list[float]:
     for _ in range(times):
         page = browser.new_page()
         page.goto(url)
-        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length")
+        # Not wait_for_function(): it evaluates text, which the page's policy forbids.
+        while not page.evaluate("performance.getEntriesByName('first-contentful-paint').length"):
+            page.wait_for_timeout(2)
         found.append(
             page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
         )
