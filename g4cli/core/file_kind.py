@@ -178,11 +178,19 @@ _PLAIN_KINDS: Final = {
 }
 
 
+def makes_embeddings(header: Header) -> bool:
+    """Return whether the network turns a text into numbers instead of continuing it."""
+    name = text_key(header, "general.architecture")
+    causal = header.keys.get(f"{name}.attention.causal")
+    is_encoder = causal is not None and causal.data is False
+    return is_encoder or f"{name}.pooling_type" in header.keys
+
+
 def command_for(header: Header) -> str:
     """Return the command that this kind of file is for; a file on the hub is called FILE in it."""
     path = "FILE" if is_on_hub(header.path) else shell_word(Path(header.path))
     commands: dict[FileKind, str] = {
-        "other-model": f"llama-cli -m {path}",
+        "other-model": f"llama-{'embedding' if makes_embeddings(header) else 'cli'} -m {path}",
         "other-mmproj": f"llama-mtmd-cli -m MODEL --mmproj {path}",
         "mmproj": f"g4 chat MODEL --mmproj {path}",
         "draft-model": f"g4 chat MODEL --draft {path}",

@@ -48,7 +48,7 @@ from g4cli.doctor.checks import (
     tokenizer,
     weights,
 )
-from g4cli.doctor.checks.advice import OTHER_MODEL_ADVICE
+from g4cli.doctor.checks.advice import EXAMINE, EXAMINE_DEEP, OTHER_MODEL_ADVICE
 from g4cli.doctor.checks.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.facts.file_facts import JUDGED_KINDS, Depth, FileFacts
 from g4cli.doctor.facts.gather import gather_facts
@@ -67,7 +67,7 @@ from g4cli.doctor.probe.prompts import (
     render_chat_questions,
 )
 from g4cli.doctor.probe.tokenizer import ask_tokenizer
-from g4cli.doctor.report import Check, Report, is_requested, run_checks, skipped
+from g4cli.doctor.report import Check, Finding, Report, is_requested, run_checks, skipped
 from g4cli.doctor.run_network import LARGE_BYTES, Interview, run_network
 from g4cli.doctor.verdict import SUMMARY, decide_verdict, judge_without_failures
 
@@ -192,7 +192,7 @@ def _ask_own_tokenizer(facts: FileFacts, header: Header, path: Path) -> FileFact
 def _interview_other_model(facts: FileFacts) -> Interview | None:
     """Return the questions for another network; None if llama.cpp cannot ask it any."""
     tokenizer = facts.own_tokenizer
-    if tokenizer is None or tokenizer.failed or not facts.is_generative:
+    if tokenizer is None or tokenizer.failed or facts.reason_not_generative:
         return None
     asked = own_questions(facts.own_prompt, tokenizer)
     plain = own_plain_questions(tokenizer)
@@ -206,7 +206,7 @@ def _interview_other_model(facts: FileFacts) -> Interview | None:
 def judge_facts(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
     """Return the report on `facts`, from the checks (or families) in `only`, or all."""
     results = run_checks(_checks_for(facts), facts, only)
-    findings = tuple(replace(f, fix=insert_names(f.fix, facts)) for f in results)
+    findings = tuple(replace(f, fix=insert_names(_useful_fix(f, facts), facts)) for f in results)
     verdict, confidence, decisive = decide_verdict(findings)
     summary, fix = SUMMARY[verdict], decisive[0].fix if decisive else ""
     if isinstance(facts.fault, NotGGUF):
@@ -224,6 +224,16 @@ def judge_facts(facts: FileFacts, only: tuple[str, ...] = ()) -> Report:
         findings=findings,
         kind=facts.kind,
     )
+
+
+def _useful_fix(finding: Finding, facts: FileFacts) -> str:
+    """Return what to do about a finding, '' if it is a command that would skip the check again."""
+    if finding.status != "skipped" or facts.depth == "quick":
+        return finding.fix
+    can_go_deeper = facts.depth != "deep" and (facts.probe is not None or facts.probe_skipped)
+    repeats = finding.fix == EXAMINE
+    too_deep = finding.fix.startswith(EXAMINE_DEEP) and finding.id.startswith("probe.")
+    return "" if repeats or (too_deep and not can_go_deeper) else finding.fix
 
 
 def _checks_for(facts: FileFacts) -> tuple[Check, ...]:

@@ -10,6 +10,7 @@ from g4cli.core.file_kind import command_for, kind_text
 from g4cli.core.gguf_header import Header
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_command
+from g4cli.doctor.checks.advice import UPDATE_ENGINE
 from g4cli.doctor.facts.file_facts import JUDGED_KINDS, FileFacts
 from g4cli.doctor.report import Cause, Confidence, Finding, Verdict
 
@@ -83,10 +84,12 @@ def judge_without_failures(
     statuses = {f.id: f.status for f in findings}
     missing = [name for name, check in _AREAS if statuses.get(check, "skipped") == "skipped"]
     if not missing:
-        text = f"the file is sound, but {UNTRAINED}" if facts.is_untrained else SUMMARY["healthy"]
+        text = SUMMARY["healthy"]
         if facts.is_other_model:
-            found = UNTRAINED if facts.is_untrained else "nothing wrong was found in it"
-            text = f"this is {kind_text(header)}; {found}, by what holds for every language model"
+            text += " by what holds for every language model"
+        text = f"the file is sound, but {UNTRAINED}" if facts.is_untrained else text
+        if facts.is_other_model:
+            text = f"this is {kind_text(header)}; {text}"
         return "healthy", text, ""
     not_run = next((f for f in findings if f.id == _LOADING and f.status == "skipped"), None)
     reason = f" ({_reason_not_asked(facts)})" if _reason_not_asked(facts) else ""
@@ -99,7 +102,9 @@ def judge_without_failures(
         if not_run and facts.probe_skipped
         else shell_command("g4", "doctor", Path(facts.path))
     )
-    if facts.is_other_model and facts.depth != "quick" and not facts.probe_skipped:
+    if facts.has_unknown_architecture:
+        command = UPDATE_ENGINE
+    elif facts.is_other_model and facts.depth != "quick" and not facts.probe_skipped:
         command = command_for(header)
     is_local = not is_on_hub(facts.path)
     return "not-checked", text, command if is_local and header.tensors else ""
@@ -111,6 +116,4 @@ def _reason_not_asked(facts: FileFacts) -> str:
         return facts.probe_skipped
     if facts.has_unknown_architecture:
         return "this llama.cpp does not know the architecture"
-    if facts.is_other_model and not facts.is_generative:
-        return "it makes embeddings and no answers"
-    return ""
+    return facts.reason_not_generative if facts.is_other_model else ""

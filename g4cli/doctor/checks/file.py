@@ -8,7 +8,7 @@ from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.units import size_text
 from g4cli.doctor.checks.advice import DOWNLOAD_AGAIN, EXAMINE_DEEP
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
+from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped
 
 
 def is_gguf(facts: FileFacts) -> bool:
@@ -32,8 +32,9 @@ def check_header(facts: FileFacts) -> Outcome:
         return skipped("the file is not a GGUF")
     if facts.fault is None:
         assert facts.header is not None
-        count = len(facts.header.tensors)
-        return ok(f"version {facts.header.version}, {len(facts.header.keys)} keys, {count} tensors")
+        n_keys = format_count(len(facts.header.keys), "key")
+        n_tensors = format_count(len(facts.header.tensors), "tensor")
+        return ok(f"version {facts.header.version}, {n_keys}, {n_tensors}")
     fault = facts.fault
     position = f" at byte {fault.offset:,}" if fault.offset is not None else ""
     field = f" ({fault.field})" if fault.field else ""

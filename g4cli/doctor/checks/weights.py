@@ -91,7 +91,7 @@ def check_zero(facts: FileFacts) -> Outcome:
             confidence="high",
             detail=tuple(lost),
         )
-    return ok(f"no zero tensors, no zero pages in {len(facts.stats)} tensors")
+    return ok(f"no zero tensors, no zero pages in {format_count(len(facts.stats), 'tensor')}")
 
 
 def _describe_holes(holes: list[TensorStats], n_empty: int) -> str:

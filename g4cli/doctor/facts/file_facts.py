@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.file_kind import FileKind, text_key
+from g4cli.core.file_kind import FileKind, makes_embeddings, text_key
 from g4cli.core.gguf_header import Header
 from g4cli.core.shape import Shape
 from g4cli.core.template_child import TEMPLATE_KEY, TEMPLATE_LIMIT
@@ -79,14 +79,14 @@ class FileFacts:
         return self.kind == "other-model"
 
     @property
-    def is_generative(self) -> bool:
-        """Whether the network continues a text: an embedding model or an encoder does not."""
-        if self.header is None:
-            return False
-        name = text_key(self.header, "general.architecture")
-        causal = self.header.keys.get(f"{name}.attention.causal")
-        is_encoder = causal is not None and causal.data is False
-        return not (is_encoder or f"{name}.pooling_type" in self.header.keys or "t5" in name)
+    def reason_not_generative(self) -> str:
+        """Why the network does not continue a text, '' if it does."""
+        name = text_key(self.header, "general.architecture") if self.header is not None else ""
+        if self.header is None or not name:
+            return "it does not name its architecture"
+        if "t5" in name:
+            return "it has an encoder and a decoder"
+        return "it makes embeddings and no answers" if makes_embeddings(self.header) else ""
 
     @property
     def has_unknown_architecture(self) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from g4cli.doctor.diagnose import diagnose_file
+from g4cli.doctor.diagnose import diagnose_file, judge_facts
+from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.report import Report
 from tests.support.builders.gguf import write_gguf
 from tests.support.builders.small_llama import CHATML, TOKENS, llama_keys, llama_tensors
@@ -30,7 +31,7 @@ def finding(report: Report, id_: str) -> Any:
 def test_a_sound_model_is_healthy_and_named(tmp_path: Path) -> None:
     report = diagnose_llama(tmp_path)
     assert (report.verdict, report.exit_code, report.kind) == ("healthy", 0, "other-model")
-    assert "its weights are random" in report.summary
+    assert "the file is sound, but its weights are random" in report.summary
     assert "Llama (llama, F32), not Gemma 4" in report.summary
     examined = {f.id for f in report.findings if f.status in ("ok", "warn")}
     assert {
@@ -60,6 +61,8 @@ def test_a_model_that_this_llama_cpp_does_not_know_is_not_called_healthy(tmp_pat
     assert "not checked: tokenizer, answers" in report.summary
     assert "does not know the architecture" in report.summary
     assert finding(report, "keys.architecture").code == "unknown-architecture"
+    assert report.fix == "update llama.cpp (g4 doctor shows its version)"
+    assert not [f.id for f in report.findings if f.status == "skipped" and f.fix]
 
 
 BAD: tuple[tuple[str, dict[str, Any], str, str, str], ...] = (
@@ -121,3 +124,13 @@ def test_an_embedding_model_is_not_asked_questions(tmp_path: Path) -> None:
     report = diagnose_file(write_gguf(tmp_path / "m.gguf", keys, llama_tensors()))
     assert report.verdict == "not-checked"
     assert "it makes embeddings and no answers" in report.summary
+    assert report.fix == f"llama-embedding -m {tmp_path / 'm.gguf'}"
+
+
+def test_an_encoder_with_a_decoder_is_not_called_an_embedding_model(tmp_path: Path) -> None:
+    report = judge_facts(
+        gather_facts(
+            write_gguf(tmp_path / "m.gguf", llama_keys(architecture="t5"), llama_tensors())
+        )
+    )
+    assert "it has an encoder and a decoder" in report.summary
