@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_real_loops import Vocabulary, find_stop
 from numpy.typing import NDArray
 from real_loop_prompts import Prompt
 from real_loops import N_PARALLEL, Answer, Model
@@ -37,7 +38,13 @@ class Retry(Answer):
     """A continued answer: `banned` is never its first token (-1: nothing is banned)."""
 
     def __init__(
-        self, row: dict[str, Any], way: str, feed: list[int], kept: list[int], banned: int
+        self,
+        row: dict[str, Any],
+        way: str,
+        feed: list[int],
+        kept: list[int],
+        banned: int,
+        detector: LoopDetector,
     ) -> None:
         temperature = row["temperature"]
         if way in ("warm", "both"):
@@ -45,7 +52,7 @@ class Retry(Answer):
         prompt = Prompt(row["kind"], row["mode"], row["prompt"])
         super().__init__(prompt, temperature, 7, [*feed, *kept])
         self.way, self._banned = way, banned if way in ("ban", "both") else -1
-        self._detector = LoopDetector()
+        self._detector = detector
         for token in kept:
             self._detector.feed(token)
 
@@ -54,26 +61,30 @@ class Retry(Answer):
         if self._banned >= 0:
             logits[self._banned], self._banned = -np.inf, -1
         super().take_logits(logits, ends, longest)
-        if self.ended in ("", "stuck") and self._detector.feed(self.tokens[-1], self.p[-1]):
+        if self.ended == "end":
+            return
+        wanted = self.p[-1] if self._detector.wants_probability else None
+        if self._detector.feed(self.tokens[-1], wanted):
             self.ended = "loop"
 
 
-def make_retries(model: Model, rows: list[dict[str, Any]], most: int) -> list[Retry]:
+def make_retries(
+    model: Model, vocabulary: Vocabulary, rows: list[dict[str, Any]], most: int
+) -> list[Retry]:
     """Return every way to continue each of the first `most` answers that the detector stops."""
     retries: list[Retry] = []
     for row in rows:
-        detector = LoopDetector()
-        loop = None
-        for token, p in zip(row["tokens"], row["p"], strict=True):
-            loop = detector.feed(token, p)
-            if loop:
-                break
-        if loop is None or len(retries) >= most * len(WAYS):
+        detector = vocabulary.make_detector()
+        place = find_stop(detector, row, with_p=True)
+        if place < 0 or len(retries) >= most * len(WAYS):
             continue
+        loop = detector.feed(row["tokens"][place])  # a loop once found stays
+        assert loop is not None
         n_kept = loop.onset if loop.kind.startswith("few") else loop.onset + loop.period
         feed = model.tokenize(Prompt(row["kind"], row["mode"], row["prompt"]))
         kept, banned = row["tokens"][:n_kept], row["tokens"][n_kept]
-        retries += [Retry(row, way, feed, kept, banned) for way in WAYS]
+        for way in WAYS:
+            retries.append(Retry(row, way, feed, kept, banned, vocabulary.make_detector()))
     return retries
 
 
@@ -88,7 +99,8 @@ def main() -> None:
     rows = [json.loads(line) for line in args.answers.open(encoding="utf-8")]
     longest = max(len(row["tokens"]) for row in rows)
     model = Model(args.model, longest + args.tokens, 1)
-    waiting = make_retries(model, rows, args.loops)
+    waiting = make_retries(model, Vocabulary(args.model), rows, args.loops)
+    print(f"{len(waiting) // len(WAYS)} answers that the detector stops")
     ended: Counter[tuple[str, str]] = Counter()
     running: dict[int, Retry] = {}
     while waiting or running:

@@ -16,7 +16,8 @@ text      everything else
 
 A loop begins with the first copy of what is repeated. Its kind is that of its tail: an exact cycle
 by its period; "counter" if numbers change; else "noisy". A stop before the beginning counts as a
-false stop; waste is counted from the beginning to the stop.
+false stop; waste is counted from the beginning to the stop. The table of kinds says how many loops
+of a kind a rule finds, and its median waste.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ class Answer:
     onset: int = -1
 
 
-def collapse_numbers(tokens: Sequence[int], digits: Mapping[int, int]) -> tuple[list[int], bool]:
-    """Return the tokens with one -1 for each number, and whether numbers differ at the end.
+def collapse_numbers(tokens: Sequence[int], digits: Mapping[int, int]) -> list[int]:
+    """Return the tokens with one -1 for each number.
 
     The list has as many entries as `tokens`: the digits of a number after its first are -2, which
     `find_stale` skips.
@@ -62,7 +63,7 @@ def collapse_numbers(tokens: Sequence[int], digits: Mapping[int, int]) -> tuple[
     out: list[int] = []
     for token in tokens:
         out.append(token if token not in digits else -2 if out and out[-1] < 0 else -1)
-    return out, -1 in out[-STALE:]
+    return out
 
 
 def find_stale(tokens: Sequence[int]) -> tuple[int, int]:
@@ -105,7 +106,7 @@ def label_answer(row: dict[str, Any], digits: Mapping[int, int]) -> Answer:
         return Answer(row, "text", row["kind"])
     newest, lag = find_stale(tokens)
     is_counter = False
-    collapsed, _ = collapse_numbers(tokens, digits)
+    collapsed = collapse_numbers(tokens, digits)
     if len(tokens) - newest < STALE:
         newest_collapsed, lag_collapsed = find_stale(collapsed)
         if len(tokens) - newest_collapsed >= STALE:
@@ -129,26 +130,40 @@ def label_answer(row: dict[str, Any], digits: Mapping[int, int]) -> Answer:
     return Answer(row, "loop", "counter" if is_counter else "noisy", onset)
 
 
-class Detector:
-    """g4's loop detector, with or without the probabilities of an answer."""
+class Vocabulary:
+    """The tokens of a model as the loop detector needs them."""
 
-    def __init__(
-        self,
-        digits: Mapping[int, int],
-        is_text: Callable[[int], bool],
-        count_line_ends: Callable[[int], int],
-    ) -> None:
-        self._detector = LoopDetector(is_text, digits, count_line_ends)
+    def __init__(self, path: Path) -> None:
+        self._model = Model(path, ModelOptions(vocab_only=True))
+        self.digits: Mapping[int, int] = dict(self._model.digits)
+        self._texts: dict[int, bool] = {}
 
-    def stop_at(self, answer: Answer, *, with_p: bool) -> int:
-        """Return the index of the token at which the answer is stopped, or -1."""
-        detector = self._detector
-        pairs = zip(answer.row["tokens"], answer.row["p"], strict=True)
-        for place, (token, p) in enumerate(pairs):
-            wanted = p if with_p and detector.wants_probability else None
-            if detector.feed(token, wanted) is not None:
-                return place
-        return -1
+    def is_text(self, token: int) -> bool:
+        """Return whether a token holds a letter or a digit."""
+        if token not in self._texts:
+            piece = self._model.piece(token).decode("utf-8", "ignore")
+            self._texts[token] = any(c.isalnum() for c in piece)
+        return self._texts[token]
+
+    def count_line_ends(self, token: int) -> int:
+        """Return how many line ends a token holds."""
+        return self._model.piece(token).count(b"\n")
+
+    def join_pieces(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens."""
+        return b"".join(map(self._model.piece, tokens)).decode("utf-8", "replace")
+
+    def make_detector(self) -> LoopDetector:
+        """Return a detector for one answer, as `g4 chat` makes it."""
+        return LoopDetector(self.is_text, self.digits, self.count_line_ends)
+
+
+def find_stop(detector: LoopDetector, row: Mapping[str, Any], *, with_p: bool) -> int:
+    """Return the index of the token at which the detector stops an answer, or -1."""
+    for place, (token, p) in enumerate(zip(row["tokens"], row["p"], strict=True)):
+        if detector.feed(token, p if with_p and detector.wants_probability else None):
+            return place
+    return -1
 
 
 def run_rule(rule: Rule, tokens: Sequence[int]) -> int:
@@ -174,71 +189,68 @@ def describe_rule(answers: Sequence[Answer], stops: Sequence[int]) -> tuple[str,
     return cells, Counter(a.kind for a, s in loops if s < a.onset)
 
 
+def show_answers(answers: Sequence[Answer], wanted: str, vocabulary: Vocabulary) -> None:
+    """Print the ends of the answers of a label or a kind of loop."""
+    for a in answers:
+        if wanted in (a.label, a.kind):
+            end = vocabulary.join_pieces(a.row["tokens"][-120:])[-240:]
+            told = f"{a.row['temperature']} {a.row['prompt'][:50]!r} {a.row['ended']}"
+            print(f"{a.label} {a.kind} from {a.onset}: {told} ...{end!r}")
+
+
+def describe_answers(answers: Sequence[Answer]) -> str:
+    """Return how many answers there are, and how many loops by temperature and by kind."""
+    loops = [a for a in answers if a.label == "loop"]
+    n_tokens = sum(len(a.row["tokens"]) for a in answers)
+    temperatures = sorted(Counter(a.row["temperature"] for a in loops).items())
+    return (
+        f"{len(answers)} answers, {n_tokens:,} tokens: {dict(Counter(a.label for a in answers))}\n"
+        f"loops by temperature: {dict(temperatures)}\n"
+        f"loops by kind: {dict(sorted(Counter(a.kind for a in loops).items()))}\n"
+    )
+
+
+def describe_kind(answers: Sequence[Answer], stops: Sequence[int], kind: str) -> str:
+    """Return the cell of a rule for a kind of loop: how many it finds, and the median waste."""
+    waste = sorted(
+        s - a.onset + 1
+        for a, s in zip(answers, stops, strict=True)
+        if a.label == "loop" and a.kind == kind and s >= a.onset
+    )
+    return f"{len(waste)}, {waste[len(waste) // 2]}" if waste else "0"
+
+
 def main() -> None:
-    """Print what the answers are, and a row for each rule."""
+    """Print what the answers are, a row for each rule, and a row for each kind of loop."""
     parser = argparse.ArgumentParser()
     parser.add_argument("answers", type=Path, nargs="+")
     parser.add_argument("model", type=Path)
     parser.add_argument("--show", default="", help="print the ends of the answers of this label")
     parser.add_argument("--rules", action="store_true", help="the published rules too")
     args = parser.parse_args()
-    model = Model(args.model, ModelOptions(vocab_only=True))
-    digits = dict(model.digits)
-    texts: dict[int, bool] = {}
-
-    def is_text(token: int) -> bool:
-        if token not in texts:
-            piece = model.piece(token).decode("utf-8", "ignore")
-            texts[token] = any(c.isalnum() for c in piece)
-        return texts[token]
-
-    def count_line_ends(token: int) -> int:
-        return model.piece(token).count(b"\n")
-
+    vocabulary = Vocabulary(args.model)
     rows = [json.loads(line) for path in args.answers for line in path.open(encoding="utf-8")]
-    answers = [label_answer(row, digits) for row in rows]
+    answers = [label_answer(row, vocabulary.digits) for row in rows]
     if args.show:
-        for a in answers:
-            if args.show in (a.label, a.kind):
-                end = b"".join(map(model.piece, a.row["tokens"][-120:])).decode("utf-8", "replace")
-                told = f"{a.row['temperature']} {a.row['prompt'][:50]!r} {a.row['ended']}"
-                print(f"{a.label} {a.kind} from {a.onset}: {told} ...{end[-240:]!r}")
+        show_answers(answers, args.show, vocabulary)
         return
-    n_tokens = sum(len(a.row["tokens"]) for a in answers)
-    labels = Counter(a.label for a in answers)
-    print(f"{len(answers)} answers, {n_tokens:,} tokens: {dict(labels)}")
-    by_temperature = Counter(
-        (a.row["temperature"], a.label == "loop") for a in answers if a.label in ("loop", "text")
-    )
-    print("loops by temperature:", {t: n for (t, is_loop), n in by_temperature.items() if is_loop})
-    kinds = Counter(a.kind for a in answers if a.label == "loop")
-    print("loops by kind:", dict(kinds), "\n")
+    print(describe_answers(answers))
     n_read = sum(a.row["mode"] == READ for a in answers)
     columns = f"recall | median waste | p90 | false stops | of {n_read} read | asked, doubtful"
     print(f"| rule | {columns} |\n|---|--:|--:|--:|--:|--:|--:|")
-    by_kind: dict[str, list[tuple[int, int]]] = {}
+    stops: dict[str, list[int]] = {}
     for name, with_p in (("g4, ids alone", False), ("g4, with probabilities", True)):
-        stops = [
-            Detector(digits, is_text, count_line_ends).stop_at(a, with_p=with_p) for a in answers
-        ]
-        cells, missed = describe_rule(answers, stops)
-        print(f"| {name} | {cells} |", f"<!-- missed {dict(missed)} -->" if missed else "")
-        for a, s in zip(answers, stops, strict=True):
-            if a.label == "loop":
-                by_kind.setdefault(f"{a.kind}/{with_p}", []).append((a.onset, s))
+        stops[name] = [find_stop(vocabulary.make_detector(), a.row, with_p=with_p) for a in answers]
     for name, make in RULES[1:] if args.rules else ():
-        stops = [run_rule(make(), a.row["tokens"]) for a in answers]
-        print(f"| {name} | {describe_rule(answers, stops)[0]} |", flush=True)
-    print(
-        "\n| kind | loops | found | median waste, ids | with probabilities |\n|---|--:|--:|--:|--:|"
-    )
+        stops[name] = [run_rule(make(), a.row["tokens"]) for a in answers]
+    for name, found in stops.items():
+        cells, missed = describe_rule(answers, found)
+        print(f"| {name} | {cells} |", f"<!-- missed {dict(missed)} -->" if missed else "")
+    kinds = Counter(a.kind for a in answers if a.label == "loop")
+    print(f"\n| kind | loops | {' | '.join(stops)} |\n|---|--:|{'--:|' * len(stops)}")
     for kind, n in sorted(kinds.items()):
-        cells = []
-        for with_p in (False, True):
-            pairs = by_kind[f"{kind}/{with_p}"]
-            waste = sorted(s - o + 1 for o, s in pairs if s >= o)
-            cells.append((len(waste), waste[len(waste) // 2] if waste else 0))
-        print(f"| {kind} | {n} | {cells[1][0]} | {cells[0][1]} | {cells[1][1]} |")
+        each = " | ".join(describe_kind(answers, found, kind) for found in stops.values())
+        print(f"| {kind} | {n} | {each} |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Let a small model talk until it loops, and keep its answers as token ids and probabilities.
 
     python tests/bench/real_loops.py MODEL.gguf FOLDER [--answers 48] [--minutes 40] [--tokens 900]
+    python tests/bench/real_loops.py MODEL.gguf FOLDER --longer 2000
     python tests/bench/real_loops.py MODEL.gguf FOLDER --read 37
 
 Each call adds answers to FOLDER/MODEL.jsonl until every prompt has one at each temperature; without
@@ -10,6 +11,10 @@ probability that the model itself gave to each chosen token (at temperature 1, b
 top-p). End tokens end an answer. An answer that brings no new 8-gram for 450 tokens is "stuck":
 more of it would tell nothing new. Sampling is g4's: top-k 64, top-p 0.95. The same llama.cpp on the
 same CPU makes the same answers. An F32 file is the fastest.
+
+--longer N goes on, up to N tokens, with the answers that were cut off and whose last 150 tokens
+bring nothing new if a number counts as one token: counters, which the detector watches for longest.
+They take the place of the shorter ones.
 
 --read SEED writes FOLDER/MODEL-read.jsonl instead: the texts of bench_loops.py that repeat much and
 are no loops, of this seed, as if the model had written them, with the probabilities that it gives
@@ -23,11 +28,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_real_loops import DOUBTFUL, Vocabulary, collapse_numbers, find_stale
 from loop_hard import hard_documents
 from loop_hard_more import more_hard_documents
 from numpy.typing import NDArray
@@ -63,6 +69,25 @@ class Answer:
         self._grams: set[tuple[int, ...]] = set()
         self._newest = 0
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """The answer as a line of the data set, but for the model's name."""
+        kind, mode, text = self.prompt
+        row = {"kind": kind, "mode": mode, "prompt": text, "temperature": self.temperature}
+        return row | {"ended": self.ended, "tokens": self.tokens, "p": self.p}
+
+    def resume(self, tokens: list[int], p: list[float]) -> None:
+        """Continue after the tokens of a shorter answer."""
+        self.feed = [*self.feed, *tokens]
+        self.tokens, self.p = list(tokens), list(p)
+        for end in range(1, len(tokens) + 1):
+            self._note_gram(tuple(tokens[max(0, end - 8) : end]), end)
+
+    def _note_gram(self, gram: tuple[int, ...], place: int) -> None:
+        if gram not in self._grams:
+            self._grams.add(gram)
+            self._newest = place
+
     def take_logits(self, logits: NDArray[np.float32], ends: set[int], longest: int) -> None:
         """Choose the next token; set `ended` when it is the last."""
         best = np.argpartition(logits, -TOP_K)[-TOP_K:]
@@ -82,10 +107,7 @@ class Answer:
         self.tokens.append(token)
         self.p.append(float(f"{shares[place]:.4g}"))
         self.feed = [token]
-        gram = tuple(self.tokens[-8:])
-        if gram not in self._grams:
-            self._grams.add(gram)
-            self._newest = len(self.tokens)
+        self._note_gram(tuple(self.tokens[-8:]), len(self.tokens))
         if len(self.tokens) - self._newest >= STUCK:
             self.ended = "stuck"
         elif len(self.tokens) >= longest:
@@ -229,6 +251,29 @@ def generate_answers(
                 yield answer
 
 
+def is_counter(row: dict[str, Any], digits: Mapping[int, int]) -> bool:
+    """Return whether an answer was cut off while it counted, or repeated itself with changes."""
+    collapsed = collapse_numbers(row["tokens"], digits)
+    stale = len(row["tokens"]) - find_stale(collapsed)[0]
+    return row["ended"] == "length" and stale >= DOUBTFUL
+
+
+def continue_counters(
+    model: Model, path: Path, rows: list[dict[str, Any]], longest: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the longer answers that take the place of those of `rows` that were cut off."""
+    digits = Vocabulary(path).digits
+    waiting = []
+    for number, row in enumerate(rows):
+        if len(row["tokens"]) < longest and is_counter(row, digits):
+            prompt = Prompt(row["kind"], row["mode"], row["prompt"])
+            answer = Answer(prompt, row["temperature"], number, model.tokenize(prompt))
+            answer.resume(row["tokens"], row["p"])
+            waiting.append(answer)
+    for answer in generate_answers(model, waiting, longest, float("inf")):
+        yield answer.row
+
+
 def main() -> None:
     """Add answers to the data set."""
     parser = argparse.ArgumentParser()
@@ -236,31 +281,38 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--answers", type=int, default=sys.maxsize)
     parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--longer", type=int, metavar="TOKENS")
     parser.add_argument("--read", type=int, metavar="SEED")
     parser.add_argument("--tokens", type=int, default=900)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    name = args.model.stem
     if args.read is not None:
         model = Model(args.model, READ_TOKENS, args.threads)
-        with (args.folder / f"{args.model.stem}-read.jsonl").open("w", encoding="utf-8") as file:
+        with (args.folder / f"{name}-read.jsonl").open("w", encoding="utf-8") as file:
             for row in read_hard_texts(model, args.read):
-                file.write(json.dumps({"model": args.model.stem, **row}) + "\n")
+                file.write(json.dumps({"model": name, **row}) + "\n")
         return
-    target = args.folder / f"{args.model.stem}.jsonl"
+    target = args.folder / f"{name}.jsonl"
     target.touch()
     rows: list[dict[str, Any]] = [json.loads(line) for line in target.open(encoding="utf-8")]
+    model = Model(args.model, args.longer or args.tokens, args.threads)
+    if args.longer:
+        longer = {}
+        for row in continue_counters(model, args.model, rows, args.longer):
+            longer[row["mode"], row["prompt"], row["temperature"]] = {"model": name, **row}
+        rows = [longer.get((r["mode"], r["prompt"], r["temperature"]), r) for r in rows]
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        target.write_text(text, encoding="utf-8")
+        print(f"{len(longer)} answers are longer now")
+        return
     done = {(row["mode"], row["prompt"], row["temperature"]) for row in rows}
-    model = Model(args.model, args.tokens, args.threads)
     waiting = list(list_answers(model, done))[: args.answers]
     started, n = time.monotonic(), 0
     with target.open("a", encoding="utf-8") as file:
         for answer in generate_answers(model, waiting, args.tokens, 60 * args.minutes):
             n += len(answer.tokens)
-            kind, mode, text = answer.prompt
-            row = {"model": args.model.stem, "kind": kind, "mode": mode, "prompt": text}
-            row |= {"temperature": answer.temperature, "ended": answer.ended}
-            row |= {"tokens": answer.tokens, "p": answer.p}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json.dumps({"model": name, **answer.row}, ensure_ascii=False) + "\n")
             file.flush()
     took = time.monotonic() - started
     print(
