@@ -19,7 +19,7 @@ from g4cli.doctor.facts.machine import LIBRARIES, installed_version
 from g4cli.doctor.report import Report
 
 HEADING: Final = "# g4 doctor: "
-_MAX_DETAIL: Final = 40
+_MAX_DETAIL: Final = 40  # names of a finding that are listed: a choice, so that it can be read
 
 
 def write_bug_report(report: Report) -> str:
@@ -68,8 +68,11 @@ def remove_private_parts(text: str, subject: str) -> str:
     for path in _path_spellings(Path(subject)):
         text = text.replace(path, name)
     for folder in _parent_folders(Path(subject)):
+        # A folder alone becomes FOLDER; in front of a name it is removed.
         start = rf"(?<![\w.]){re.escape(folder)}"
         text = re.sub(rf"{start}(?![\w.-])", "FOLDER", re.sub(start + re.escape(os.sep), "", text))
+    # Paths in quotes, which may hold spaces; paths of two or more names without quotes, but no URLs
+    # and no closing tags; and those of Windows.
     text = re.sub(r"(?<=['\"])/[^'\"\n]*/([^'\"\n]*)(?=['\"])", r"\1", text)
     text = re.sub(
         r"(?<![\w.<])(?<!:/)(?!//)(?:/[\w.@+()\[\]{}~%=&$!-]+){2,}/?",
@@ -81,6 +84,7 @@ def remove_private_parts(text: str, subject: str) -> str:
         user = getpass.getuser()
     except (KeyError, OSError):
         return text
+    # Such a name is part of many words, or tells nothing.
     if len(user) < 3 or user == "root":
         return text
     return re.sub(rf"\b{re.escape(user)}\b", "USER", text)
@@ -102,7 +106,11 @@ def _parent_folders(path: Path) -> list[str]:
 
 
 def code_span(text: str) -> str:
-    """Return `text` as a Markdown code span on one line."""
+    """Return `text` as a Markdown code span on one line.
+
+    The fence is longer than any run of backticks in the text, and a space keeps a backtick or space
+    at its ends apart from it (CommonMark 0.31, 6.1).
+    """
     text = one_line(text)
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)

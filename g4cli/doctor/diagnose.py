@@ -78,10 +78,11 @@ CHECKS: Final[tuple[Check, ...]] = (
 )  # fmt: skip
 # Checks and families that hold for a GGUF of any kind; the others need a file of Gemma 4.
 _ANY_KIND: Final = ("file", "keys.architecture", "tensors.parts")
-# Checks of tensor data that hold for a language model of any architecture.
+# Checks of tensor data that hold for a language model of any architecture, besides those above.
 _ANY_MODEL: Final = (
     "weights.zero", "weights.finite", "weights.scales", "weights.duplicates", "tensors.engine-bug",
 )  # fmt: skip
+# Of another model: the checks and families that need what llama.cpp makes of its vocabulary.
 _NEED_TOKENIZER: Final = ("tokenizer", "template", "probe", "keys.architecture")
 _GEMMA4_ONLY: Final = "holds for Gemma 4 only"
 # The known texts contain tokens up to 107, the newline.
@@ -258,6 +259,7 @@ def _holds_for_any_model(check: Check) -> bool:
 
 
 def _skip(check: Check, why: str) -> Check:
+    """Return the check with a result that says why it was not run."""
     return replace(check, run=lambda _: skipped(why))
 
 

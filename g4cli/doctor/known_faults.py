@@ -37,10 +37,11 @@ ENGINE_DATE: Final = "2026-10-01"
 class KnownFault:
     """One fault of an engine, a converter or a model.
 
-    It shows as `symptoms` where all `conditions` hold, with `engine` of `builds`. `backends` are
-    the llama.cpp backends that are concerned, () for any. `fixed_in` says which change ended it,
-    "" where none did; `fixed_on` is the day of that change (ISO), "" if unknown. `tensor_types` and
-    `release` (of the one backend) let a check recognize it before the file runs.
+    It shows as `symptoms` where all `conditions` hold, with those `builds` of the program `engine`.
+    `source` names the reports, as OWNER/REPO#ISSUE on GitHub. `backends` are the llama.cpp backends
+    that are concerned, () for any. `fixed_in` says which change ended it, "" where none did;
+    `fixed_on` is the day of that change (ISO), "" if unknown. `tensor_types` and `release` (of the
+    one backend) let a check recognize it before the file runs.
     """
 
     id: str
@@ -412,18 +413,18 @@ def match_faults(
     fault of other backends does not fit. A fault that needs a part of the conditions fits less.
     Those of the llama.cpp that g4 requires come before those that are fixed there.
     """
-    wanted = set(conditions) or {"always"}
-    found = []
-    for fault in KNOWN_FAULTS:
+    seen = set(conditions) or {"always"}
+
+    def fits(fault: KnownFault) -> bool:
+        on_backend = not fault.backends or any(map(backend.startswith, fault.backends))
+        return symptom in fault.symptoms and set(fault.conditions) <= seen and on_backend
+
+    def rank(fault: KnownFault) -> tuple[bool, ...]:
         needs = set(fault.conditions)
-        if symptom not in fault.symptoms or not needs <= wanted:
-            continue
-        if fault.backends and not any(backend.startswith(name) for name in fault.backends):
-            continue
         # Of the conditions, the length of the context alone explains least.
-        rank = (needs != wanted, fault.is_fixed_here, not fault.backends, needs == {"long-context"})
-        found.append((rank, fault))
-    return tuple(fault for _, fault in sorted(found, key=lambda row: row[0]))
+        return needs != seen, fault.is_fixed_here, not fault.backends, needs == {"long-context"}
+
+    return tuple(sorted(filter(fits, KNOWN_FAULTS), key=rank))
 
 
 def find_release(backend: str, backends: Mapping[str, Any]) -> str | None:

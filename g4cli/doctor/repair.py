@@ -1,14 +1,19 @@
-"""Write a copy of a file with repaired metadata, and name the bytes to download again.
+"""Write a copy of a file with repaired metadata, and name the bytes to download again (`--fix`).
 
-The data of tensors is copied unchanged, except for the RoPE table, which follows from the shape.
+`operations/diagnose.py` calls `repair_file` with the report on the file, and diagnoses the copy
+again. What is repaired are keys that follow from what is certain in the file: the names and shapes
+of its tensors tell which model it is, and a published model has known keys. The data of tensors is
+copied unchanged, except for the RoPE table, which follows from the shape too. Damaged weights can
+only be downloaded again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -46,19 +51,30 @@ from g4cli.doctor.reference import (
     SUPPRESSED_TOKENS,
     TOKENIZER,
     find_model_name,
+    make_rope_table,
 )
 from g4cli.doctor.report import Finding, Report
 from g4cli.doctor.verdict import PRECEDENCE
 
-_EMPTY_THOUGHT: Final = "{{- '' if thinking else '<|channel>thought\\n<channel|>' -}}"
+# The end of the bundled model's template: what begins an answer; and the line that the larger
+# models need there (reference.EMPTY_THOUGHT_MODELS).
+_ANSWER_BEGINS: Final = "    {{- '<|turn>model\\n' -}}\n"
+_EMPTY_THOUGHT: Final = "    {{- '' if thinking else '<|channel>thought\\n<channel|>' -}}\n"
 
-# The kinds of files whose metadata g4 can repair.
+_BYTE_TOKEN: Final = re.compile(rb"<0x..>", re.DOTALL)
+
+# The kinds of files (core.file_kind) whose metadata g4 can repair.
 REPAIRABLE: Final = ("text-model", "vocabulary", "sfp8-archive")
+
+Failed: TypeAlias = Mapping[str, Finding]
+"""The findings that failed or warned, by the id of their check."""
+Keys: TypeAlias = dict[str, Value]
+"""The keys of the copy, which repairs change in place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of a copy: the id of the check that failed, and what was changed."""
+    """A change in the copy: `check` is the id of the check that failed, `text` what was done."""
 
     check: str
     text: str
@@ -66,7 +82,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """The changes of a copy at `path`, and byte ranges (first, last) to download again."""
+    """The changes in the copy at `path`, () if none was written.
+
+    `ranges` are the ranges of bytes of the source to download again: (first, last), both included,
+    as HTTP writes them.
+    """
 
     path: Path
     changes: tuple[Change, ...]
@@ -87,7 +107,7 @@ def repair_file(
     """Return the changes in a copy of `source` at `target`; without changes nothing is written.
 
     `report` is the diagnosis of `source`. Raises UsageError if `target` exists or `source` is not a
-    Gemma 4 text model, BadGGUF if the header cannot be read, and NoSpace.
+    Gemma 4 text model, BadGGUF if the header cannot be read, and NoSpace if the copy does not fit.
     """
     require_new_file(target)
     failed = {f.id: f for f in report.findings if f.status in ("fail", "warn")}
@@ -97,19 +117,21 @@ def repair_file(
             f"{source}: this is {kind_text(header)}; --fix repairs Gemma 4 text models",
             hint=shell_command("g4", "doctor", source),
         )
-    ranges = find_bad_ranges(header, failed)
-    keys, changes = dict(header.keys), list[Change]()
-    for repair_keys in _REPAIRS:
-        repair_keys(header, keys, failed, changes)
-    table = _repair_rope_table(header, keys, failed, changes)
+    ranges = _find_bad_ranges(header, failed)
+    keys = dict(header.keys)
+    changes = [change for repair in _REPAIRS for change in repair(header, keys, failed)]
+    rope_table, rope_changes = _repair_rope_table(header, keys, failed)
+    changes += rope_changes
+    # A truncated file is completed first: a copy would lack the same bytes.
     if not changes or ("file.size" in failed and ranges):
         return Repair(target, (), ranges)
     specs = [TensorSpec(t.name, t.type, t.shape) for t in header.tensors.values()]
-    if table is not None and ROPE_FREQS not in header.tensors:
-        specs.insert(0, TensorSpec(ROPE_FREQS, BY_NAME["F32"], (len(table) // 4,)))
+    if rope_table is not None and ROPE_FREQS not in header.tensors:
+        # In front of the others, where llama.cpp's converter writes it.
+        specs.insert(0, TensorSpec(ROPE_FREQS, BY_NAME["F32"], (len(rope_table) // 4,)))
     with create_gguf(target, keys, specs, progress=progress) as writer:
         for spec in specs:
-            for piece in _iter_data(header, spec, table):
+            for piece in _iter_data(header, spec, rope_table):
                 writer.write(piece)
         written = writer.finish()
     verify_written(written, specs)
@@ -126,75 +148,68 @@ def require_new_file(target: Path) -> None:
 
 
 def is_better(after: Report, before: Report) -> bool:
-    """Return whether a repaired copy is better: in its verdict, or by fewer warnings."""
+    """Return whether a repaired copy has a better verdict than its source, or fewer warnings."""
     return _rank_report(after) < _rank_report(before)
 
 
 def _rank_report(report: Report) -> tuple[int, int]:
-    """Return (rank of the verdict, number of warnings): the lower, the better."""
+    """Return (rank of the verdict, number of warnings): the lower, the better.
+
+    0 for a report without a failure, 1 for one that doubts, 2 and more for failures: the more a
+    cause explains, the worse it is.
+    """
     if not report.exit_code:
-        doubtful = report.verdict == "unknown"
-        return int(doubtful), sum(f.status == "warn" for f in report.findings)
-    causes = PRECEDENCE[::-1]
-    return 2 + (causes.index(report.verdict) if report.verdict in causes else 0), 0
+        is_doubtful = report.verdict == "unknown"
+        return int(is_doubtful), sum(f.status == "warn" for f in report.findings)
+    mildest_first = PRECEDENCE[::-1]
+    return 2 + (mildest_first.index(report.verdict) if report.verdict in mildest_first else 0), 0
 
 
-def find_bad_ranges(header: Header, failed: dict[str, Finding]) -> tuple[tuple[int, int], ...]:
+def _find_bad_ranges(header: Header, failed: Failed) -> tuple[tuple[int, int], ...]:
     """Return the byte ranges (first, last) to download again: missing data, or damaged tensors."""
     if header.data_end > header.file_size:
         return ((header.file_size, header.data_end - 1),)
-    names = [
-        n
-        for i in ("weights.zero", "weights.finite", "weights.scales")
-        if i in failed
-        for n in failed[i].detail
-    ]
+    checks = ("weights.zero", "weights.finite", "weights.scales")  # their details name tensors
+    names = [name for check in checks if check in failed for name in failed[check].detail]
     damaged = [header.tensors[n] for n in dict.fromkeys(names) if n in header.tensors]
     return tuple((header.file_offset(t), header.file_offset(t) + t.nbytes - 1) for t in damaged)
 
 
-def _iter_data(header: Header, spec: TensorSpec, table: bytes | None) -> Iterator[bytes]:
-    if spec.name == ROPE_FREQS and table is not None:
-        yield table
+def _iter_data(header: Header, spec: TensorSpec, rope_table: bytes | None) -> Iterator[bytes]:
+    """Yield the bytes of a tensor of the copy: the source's, or those of the repaired table."""
+    if spec.name == ROPE_FREQS and rope_table is not None:
+        yield rope_table
     else:
         yield from iter_tensor(header, header.tensors[spec.name])
 
 
-Failed = dict[str, Any]
-Keys = dict[str, Value]
-
-
-def _repair_template(header: Header, keys: Keys, failed: Failed, changes: list[Change]) -> None:
-    bad = [
-        i
-        for i in ("template.present", "template.safe", "template.rendering", "template.revision")
-        if i in failed
-    ]
+def _repair_template(header: Header, keys: Keys, failed: Failed) -> list[Change]:
+    checks = ("template.present", "template.safe", "template.rendering", "template.revision")
+    bad = [check for check in checks if check in failed]
     if not bad or TOKENIZER + "tokens" not in keys:
-        return
+        return []
     text = (tiny_dir() / "chat_template.jinja").read_text(encoding="utf-8")
     model = _find_model_by_tensors(header)  # its keys may be wrong too
     name = model.name if model else find_model_name(_read_shape(header))
     if name in EMPTY_THOUGHT_MODELS:
-        opened = "    {{- '<|turn>model\\n' -}}\n"
-        text = text.replace(
-            opened + "{%- endif -%}", f"{opened}    {_EMPTY_THOUGHT}\n{{%- endif -%}}"
-        )
+        end = "{%- endif -%}"
+        text = text.replace(_ANSWER_BEGINS + end, _ANSWER_BEGINS + _EMPTY_THOUGHT + end)
     keys[TEMPLATE_KEY] = string_value(text)
-    changes += [Change(i, "chat template set to Gemma 4's") for i in bad]
+    return [Change(check, "chat template set to Gemma 4's") for check in bad]
 
 
-def _repair_values(_header: Header, keys: Keys, failed: Failed, changes: list[Change]) -> None:
+def _repair_values(_header: Header, keys: Keys, failed: Failed) -> list[Change]:
     if "keys.values" not in failed:
-        return
+        return []
     for key, number, _ in CONSTANT_KEYS:
         keys[key] = float32_value(number)
     for name in ("type", "factor", "original_context_length", "finetuned"):
         keys.pop(f"gemma4.rope.scaling.{name}", None)
-    changes.append(Change("keys.values", "norm epsilon, RoPE bases and softcap set to Gemma 4's"))
+    return [Change("keys.values", "norm epsilon, RoPE bases and softcap set to Gemma 4's")]
 
 
-def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed, changes: list[Change]) -> None:
+def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed) -> list[Change]:
+    changes = []
     # Gemma 4's tokenizer works by merges: without them its name alone would not repair the file.
     merges = keys.get(TOKENIZER + "merges")
     if (
@@ -219,43 +234,39 @@ def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed, changes: list
     if "tokenizer.suppressed" in failed:
         keys[TOKENIZER + "suppress_tokens"] = array_value(ValueType.INT32, list(SUPPRESSED_TOKENS))
         changes.append(Change("tokenizer.suppressed", "suppressed tokens set to Gemma 4's"))
+    return changes
 
 
-def _repair_types(_header: Header, keys: Keys, failed: Failed, changes: list[Change]) -> None:
+def _repair_token_types(_header: Header, keys: Keys, failed: Failed) -> list[Change]:
     tokens, types = keys.get(TOKENIZER + "tokens"), keys.get(TOKENIZER + "token_type")
     finding = failed.get("tokenizer.control")
     if finding is None or finding.code != TOKEN_TYPES or tokens is None or types is None:
-        return
+        return []
     if not isinstance(tokens.data, Array) or not isinstance(types.data, Array):
-        return
-    numbers = types.data.to_numpy().astype(np.int32).copy()
-    for token, text, kind in CONTROL_TOKENS:
-        if token < len(numbers) and text:
-            numbers[token] = kind
-    for i, text_bytes in enumerate(tokens.data.byte_strings()):
-        if (
-            len(text_bytes) == 6
-            and text_bytes.startswith(b"<0x")
-            and text_bytes.endswith(b">")
-            and i < len(numbers)
-        ):
-            numbers[i] = BYTE_TYPE
-    keys[TOKENIZER + "token_type"] = array_value(ValueType.INT32, numbers)
-    changes.append(Change("tokenizer.control", "types of control and byte tokens set to Gemma 4's"))
+        return []
+    type_numbers = types.data.to_numpy().astype(np.int32).copy()
+    for token, _, type_number in CONTROL_TOKENS:
+        if token < len(type_numbers):
+            type_numbers[token] = type_number
+    for token, text in enumerate(tokens.data.byte_strings()):
+        if token < len(type_numbers) and _BYTE_TOKEN.fullmatch(text):
+            type_numbers[token] = BYTE_TYPE
+    keys[TOKENIZER + "token_type"] = array_value(ValueType.INT32, type_numbers)
+    return [Change("tokenizer.control", "types of control and byte tokens set to Gemma 4's")]
 
 
-def _repair_shape(header: Header, keys: Keys, failed: Failed, changes: list[Change]) -> None:
+def _repair_shape(header: Header, keys: Keys, failed: Failed) -> list[Change]:
     """Set missing and wrong keys to those of the model that has these tensors."""
-    bad = [i for i in ("keys.architecture", "keys.shape", "tensors.inventory") if i in failed]
-    if not bad:
-        return
-    model = _find_model_by_tensors(header)
+    checks = ("keys.architecture", "keys.shape", "tensors.inventory")
+    bad = [check for check in checks if check in failed]
+    model = _find_model_by_tensors(header) if bad else None
     if model is None:
-        return
+        return []
     expected = {"general.architecture": string_value("gemma4"), **_shape_keys(model.shape, keys)}
-    if any(k not in keys or keys[k].data != v.data for k, v in expected.items()):
-        keys.update(expected)
-        changes.append(Change(bad[0], f"keys set to those of {model.name}"))
+    if all(k in keys and keys[k].data == v.data for k, v in expected.items()):
+        return []
+    keys.update(expected)
+    return [Change(bad[0], f"keys set to those of {model.name}")]
 
 
 def _find_model_by_tensors(header: Header) -> Model | None:
@@ -274,14 +285,16 @@ def _find_model_by_tensors(header: Header) -> Model | None:
 
 
 def _shape_keys(s: Shape, keys: Keys) -> Keys:
-    g = "gemma4."
+    """Return the keys that describe the shape `s`; `keys` are those that the copy has."""
+    prefix = "gemma4."
     per_layer: tuple[tuple[str, tuple[int, ...]], ...] = (
         ("feed_forward_length", s.n_ff),
         ("attention.head_count", s.n_head),
         ("attention.head_count_kv", s.n_head_kv),
     )
     shape_keys: Keys = {
-        g + name: uint32_value(items[0])
+        # One number for all layers if they are equal, as llama.cpp's converter writes them.
+        prefix + name: uint32_value(items[0])
         if len(set(items)) == 1
         else array_value(ValueType.INT32, list(items))
         for name, items in per_layer
@@ -305,44 +318,46 @@ def _shape_keys(s: Shape, keys: Keys) -> Keys:
             "expert_used_count": s.n_expert_used,
             "expert_feed_forward_length": s.n_ff_expert,
         }
-    shape_keys |= {g + name: uint32_value(number) for name, number in numbers.items()}
-    shape_keys[g + "attention.sliding_window_pattern"] = array_value(ValueType.BOOL, list(s.is_swa))
-    if g + "context_length" not in keys:
-        shape_keys[g + "context_length"] = uint32_value(s.n_ctx_train)
+    shape_keys |= {prefix + name: uint32_value(number) for name, number in numbers.items()}
+    shape_keys[prefix + "attention.sliding_window_pattern"] = array_value(
+        ValueType.BOOL, list(s.is_swa)
+    )
+    if prefix + "context_length" not in keys:
+        shape_keys[prefix + "context_length"] = uint32_value(s.n_ctx_train)
     return shape_keys
 
 
-_REPAIRS: Final[tuple[Callable[[Header, Keys, Failed, list[Change]], None], ...]] = (
-    _repair_shape, _repair_values, _repair_tokenizer, _repair_types, _repair_template,
+# In this order: the shape of the network decides what is expected of the rest.
+_REPAIRS: Final[tuple[Callable[[Header, Keys, Failed], list[Change]], ...]] = (
+    _repair_shape, _repair_values, _repair_tokenizer, _repair_token_types, _repair_template,
 )  # fmt: skip
 
 
 def _repair_rope_table(
-    header: Header, keys: Keys, failed: Failed, changes: list[Change]
-) -> bytes | None:
-    """Return the data of Gemma 4's RoPE table if the file's is wrong or missing."""
-    absent = ROPE_FREQS not in header.tensors
-    only_this = (
-        absent
-        and "tensors.inventory" in failed
-        and failed["tensors.inventory"].detail == (ROPE_FREQS,)
+    header: Header, keys: Keys, failed: Failed
+) -> tuple[bytes | None, list[Change]]:
+    """Return the data of Gemma 4's RoPE table, None if the file's own stays, and the change."""
+    is_absent = ROPE_FREQS not in header.tensors
+    inventory, rope = failed.get("tensors.inventory"), failed.get("weights.rope")
+    is_all_that_is_missing = (
+        is_absent and inventory is not None and inventory.detail == (ROPE_FREQS,)
     )
-    width = keys.get("gemma4.attention.key_length")
+    head_dim = keys.get("gemma4.attention.key_length")
     if (
-        not ("weights.rope" in failed or only_this)
-        or width is None
-        or not isinstance(width.data, int)
+        not (rope or is_all_that_is_missing)
+        or head_dim is None
+        or not isinstance(head_dim.data, int)
     ):
-        return None
+        return None, []
     # Damage around the table cannot be repaired, and a good table would hide it.
-    if failed.get("weights.rope") is not None and failed["weights.rope"].cause == "file-damaged":
-        return None
-    n = width.data // 2
-    if not absent and header.tensors[ROPE_FREQS].nbytes != 4 * n:
-        return None
-    check = "tensors.inventory" if only_this else "weights.rope"
-    changes.append(Change(check, "RoPE table set to Gemma 4's"))
-    return np.array([1.0] * (n // 4) + [1e30] * (n - n // 4), dtype="<f4").tobytes()
+    if rope is not None and rope.cause == "file-damaged":
+        return None, []
+    n_pairs = head_dim.data // 2
+    if not is_absent and header.tensors[ROPE_FREQS].nbytes != 4 * n_pairs:
+        return None, []
+    check = "tensors.inventory" if is_all_that_is_missing else "weights.rope"
+    data = np.array(make_rope_table(n_pairs), dtype="<f4").tobytes()
+    return data, [Change(check, "RoPE table set to Gemma 4's")]
 
 
 def _read_shape(header: Header) -> Shape | None:

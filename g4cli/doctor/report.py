@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 from g4cli.core.errors import DoctorFailed, NotGGUF
 from g4cli.core.file_kind import FileKind
 
+# "crash": the check itself failed, which is a bug in g4.
 Status: TypeAlias = Literal["ok", "warn", "fail", "crash", "skipped"]
 Cause: TypeAlias = Literal["file-damaged", "conversion-defect", "tokenizer", "template", "runtime"]
 Verdict: TypeAlias = Literal["healthy", "unknown", "not-checked", "not-a-gguf"] | Cause
@@ -100,7 +101,8 @@ def fail(
 class Report:
     """A diagnosis: the verdict, the evidence for it, what to type next, and all findings.
 
-    `kind` is what the file holds (`core.file_kind`), '' for a machine and for an unreadable header.
+    `subject` is the file as the user named it, or "this machine". `kind` is what the file holds
+    (`core.file_kind`), '' for a machine and for an unreadable header.
     """
 
     subject: str
@@ -148,7 +150,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A function that judges facts. Its id is `family.name`; --only takes either."""
+    """A function that judges facts: FileFacts, or MachineFacts in the family "machine".
+
+    Its id is `family.name`; --only takes an id or a family.
+    """
 
     id: str
     run: Callable[[Any], Outcome]

@@ -10,10 +10,10 @@ from typing import Final, TypeAlias
 from g4cli.core.progress import Progress
 from g4cli.core.units import GIB, size_text
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.probe.child import N_TOKENS, ProbeResult, greedy_probe
+from g4cli.doctor.probe.child import N_ANSWER_TOKENS, ProbeResult, greedy_probe
 from g4cli.doctor.probe.compare import (
     ALTERNATIVE_CONFIGS,
-    N_TOKENS_SHORT,
+    N_ANSWER_TOKENS_SHORT,
     EngineConfig,
     ask_in_formats,
     compare_configs,
@@ -22,6 +22,8 @@ from g4cli.doctor.probe.prompts import Question
 
 # Larger files run only with --deep, and for fewer tokens: a token takes seconds on a CPU.
 LARGE_BYTES: Final = 8 * GIB
+# Of free memory, the share that a file may take; the context and buffers need the rest.
+_MAX_FILE_SHARE: Final = 0.9
 
 Format: TypeAlias = tuple[str, tuple[Question, ...]]
 """The name of a prompt format, and the questions in it."""
@@ -29,7 +31,11 @@ Format: TypeAlias = tuple[str, tuple[Question, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Interview:
-    """What to ask a network: `questions`; if `is_suspicious`, the same in `other_formats`."""
+    """What to ask a network: `questions`; if the answers are suspicious, those of `other_formats`.
+
+    `is_suspicious` judges facts that hold the first answers. `other_formats` is a function because
+    a template is rendered for it.
+    """
 
     questions: tuple[Question, ...]
     is_suspicious: Callable[[FileFacts], bool]
@@ -54,7 +60,7 @@ def run_network(
     if reason:
         return replace(facts, probe_skipped=reason)
     questions = interview.questions
-    n_tokens = N_TOKENS if facts.size <= large_bytes else N_TOKENS_SHORT
+    n_tokens = N_ANSWER_TOKENS if facts.size <= large_bytes else N_ANSWER_TOKENS_SHORT
     progress(0, 0, f"load it and ask {len(questions)} questions")
     first = greedy_probe(path, [(q.name, q.text) for q in questions], n_tokens=n_tokens)
     facts = replace(facts, probe=first, expected=tuple(q.expected for q in questions))
@@ -91,7 +97,7 @@ def _configs_to_compare(
 
 def _reason_not_to_run(facts: FileFacts, free_bytes: int, large_bytes: int) -> str:
     """Return why the network is not run, or ''."""
-    if free_bytes and facts.size > 0.9 * free_bytes:
+    if free_bytes and facts.size > _MAX_FILE_SHARE * free_bytes:
         return f"{size_text(facts.size)} do not fit into {size_text(free_bytes)} of memory"
     if facts.size > large_bytes and facts.depth != "deep":
         return f"{size_text(facts.size)} take minutes: only with --deep"

@@ -1,10 +1,13 @@
-"""Derive the verdict from findings: the cause of the most certain failure, and a command."""
+"""Derive the verdict from findings: the cause of the most certain failure, and a command.
+
+`diagnose.py` and `diagnose_machine.py` call it after all checks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from g4cli.core.file_kind import command_for, kind_text
 from g4cli.core.gguf_header import Header
@@ -35,7 +38,8 @@ SUMMARY: Final[dict[Verdict, str]] = {
 
 UNTRAINED: Final = "its weights are random: the network was never trained"
 
-# What must be examined of a healthy model, with the last check of it.
+# What must be examined of a healthy model, with the check that comes last in it: if that one was
+# skipped, the part was not examined to its end.
 _AREAS: Final = (
     ("tokenizer", "tokenizer.encoding"),
     ("weights", "weights.finite"),
@@ -44,31 +48,48 @@ _AREAS: Final = (
 _LOADING: Final = "probe.load"
 
 
-def decide_verdict(findings: Sequence[Finding]) -> tuple[Verdict, Confidence, tuple[Finding, ...]]:
-    """Return the verdict, its confidence, and the findings that decided it, most certain first."""
+class Decision(NamedTuple):
+    """A verdict, and the findings that decided it, most certain first; none for "healthy"."""
+
+    verdict: Verdict
+    confidence: Confidence
+    decisive: tuple[Finding, ...] = ()
+
+
+class Judgment(NamedTuple):
+    """A verdict, its summary, and the command to type next, "" if there is none."""
+
+    verdict: Verdict
+    summary: str
+    command: str
+
+
+def decide_verdict(findings: Sequence[Finding]) -> Decision:
+    """Return the verdict that follows from the findings alone."""
     failures = [f for f in findings if f.status == "fail"]
     suspicions = [f for f in findings if f.status == "warn" and f.cause]
     # A warning with a cause is too weak for a verdict, but too strong for "healthy".
     if not failures and suspicions:
-        return "unknown", "medium", tuple(suspicions)
+        return Decision("unknown", "medium", tuple(suspicions))
     if not failures:
-        return (
-            ("unknown", "low", ())
-            if any(f.status == "crash" for f in findings)
-            else ("healthy", "high", ())
-        )
-    explained = [(f, f.cause) for f in failures if f.cause]
+        crashed = any(f.status == "crash" for f in findings)
+        return Decision("unknown", "low") if crashed else Decision("healthy", "high")
+    explained = [
+        (_CONFIDENCE_RANK[f.confidence], PRECEDENCE.index(f.cause), f) for f in failures if f.cause
+    ]
     if not explained:
-        return "unknown", "low", tuple(failures)
-    explained.sort(key=lambda e: (_CONFIDENCE_RANK[e[0].confidence], PRECEDENCE.index(e[1])))
-    best, cause = explained[0]
-    return cause, best.confidence, tuple(f for f, c in explained if c == cause)
+        return Decision("unknown", "low", tuple(failures))
+    explained.sort(key=lambda row: row[:2])
+    best = explained[0][-1]
+    assert best.cause is not None
+    decisive = tuple(f for _, _, f in explained if f.cause == best.cause)
+    return Decision(best.cause, best.confidence, decisive)
 
 
 def judge_without_failures(
     facts: FileFacts, header: Header, findings: Sequence[Finding]
-) -> tuple[Verdict, str, str]:
-    """Return verdict, summary and next command for a file without a failed check.
+) -> Judgment:
+    """Return the judgment of a file without a failed check.
 
     A language model is healthy if its tokenizer, weights and answers were examined. Any other file
     is "not-checked", and the summary says what it is and what was not examined.
@@ -80,7 +101,7 @@ def judge_without_failures(
             if judged
             else "Its format is sound; tokenizer, template and weights were not examined"
         )
-        return "not-checked", f"this is {kind_text(header)}. {what}", command_for(header)
+        return Judgment("not-checked", f"this is {kind_text(header)}. {what}", command_for(header))
     statuses = {f.id: f.status for f in findings}
     missing = [name for name, check in _AREAS if statuses.get(check, "skipped") == "skipped"]
     if not missing:
@@ -90,7 +111,7 @@ def judge_without_failures(
         text = f"the file is sound, but {UNTRAINED}" if facts.is_untrained else text
         if facts.is_other_model:
             text = f"this is {kind_text(header)}; {text}"
-        return "healthy", text, ""
+        return Judgment("healthy", text, "")
     not_run = next((f for f in findings if f.id == _LOADING and f.status == "skipped"), None)
     reason = f" ({_reason_not_asked(facts)})" if _reason_not_asked(facts) else ""
     text = UNTRAINED if facts.is_untrained else "nothing wrong was found"
@@ -107,7 +128,7 @@ def judge_without_failures(
     elif facts.is_other_model and facts.depth != "quick" and not facts.probe_skipped:
         command = command_for(header)
     is_local = not is_on_hub(facts.path)
-    return "not-checked", text, command if is_local and header.tensors else ""
+    return Judgment("not-checked", text, command if is_local and header.tensors else "")
 
 
 def _reason_not_asked(facts: FileFacts) -> str:

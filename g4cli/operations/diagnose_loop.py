@@ -27,7 +27,7 @@ from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
 from g4cli.core.units import GIB, duration_text
-from g4cli.doctor.loop.conclusion import Conclusion, conclude
+from g4cli.doctor.loop.conclusion import Conclusion, draw_conclusion
 from g4cli.doctor.loop.outcome import LoopResult, find_repetition, is_garbage
 from g4cli.doctor.loop.prompt import DEFAULT_QUESTION, SCHEMA, PromptWriter, make_writer
 from g4cli.doctor.loop.report import write_loop_report
@@ -162,7 +162,7 @@ def diagnose_loop(
         str(path),
         request.question,
         tuple(results),
-        conclude(results, left),
+        draw_conclusion(results, left),
         f"llama-cpp-python {engine_version() or 'of unknown version'}",
         time.monotonic() - started,
         request.budget_s,

@@ -21,7 +21,7 @@ from g4cli.prompt.messages import Media, Message
 
 if TYPE_CHECKING:
     from g4cli.chat import Conversation, Reply
-    from g4cli.cli.options.chat import ChatDisplay
+    from g4cli.cli.chat.display import ChatDisplay
     from g4cli.cli.output import Output
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession

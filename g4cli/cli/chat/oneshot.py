@@ -24,7 +24,7 @@ from g4cli.operations.chat.inputs import list_requested_media
 
 if TYPE_CHECKING:
     from g4cli.chat import Reply
-    from g4cli.cli.options.chat import ChatDisplay
+    from g4cli.cli.chat.display import ChatDisplay
     from g4cli.cli.output import Output
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession

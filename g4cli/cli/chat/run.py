@@ -14,7 +14,7 @@ from g4cli.operations.chat.saved import LIST
 from g4cli.store import find_model_path, find_newest_model
 
 if TYPE_CHECKING:
-    from g4cli.cli.options.chat import ChatDisplay
+    from g4cli.cli.chat.display import ChatDisplay
     from g4cli.cli.output import Output
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.request import ChatRequest

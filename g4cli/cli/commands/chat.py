@@ -45,7 +45,7 @@ def chat(
     top_p: o.TopPOpt = None,
     top_k: o.TopKOpt = None,
     min_p: o.MinPOpt = None,
-    repeat_penalty: o.PenaltyOpt = None,
+    repeat_penalty: o.RepeatPenaltyOpt = None,
     seed: o.SeedOpt = None,
     max_tokens: o.MaxTokensOpt = 0,
     stop: o.StopOpt = None,
@@ -107,6 +107,7 @@ def chat(
     out = make_output(as_json=json or stream_json, quiet=quiet)
     if continue_ and resume is not None:
         raise UsageError("--continue and --resume cannot be used together")
+    from g4cli.cli.chat.display import ChatDisplay
     from g4cli.cli.chat.question import read_at_file
     from g4cli.cli.chat.run import run_chat
     from g4cli.operations.chat.request import ChatRequest
@@ -127,7 +128,7 @@ def chat(
         cpu_moe=cpu_moe, expand=expand, draft=draft, workers=make_worker_options(rpc, tensor_split),
         state_cache="off" if private else state_cache,
     )  # fmt: skip
-    display = o.ChatDisplay(
+    display = ChatDisplay(
         thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private,
         output=output, only_code=extract, stream_json=stream_json, origins=read_origins(context),
     )  # fmt: skip

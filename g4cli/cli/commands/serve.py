@@ -35,7 +35,7 @@ def serve(
     top_p: o.TopPOpt = None,
     top_k: o.TopKOpt = None,
     min_p: o.MinPOpt = None,
-    repeat_penalty: o.PenaltyOpt = None,
+    repeat_penalty: o.RepeatPenaltyOpt = None,
     seed: o.SeedOpt = None,
     max_tokens: o.MaxTokensOpt = 0,
     no_loop_stop: o.NoLoopStopOpt = False,

@@ -1,9 +1,11 @@
-"""The options of `g4 chat` and `g4 bench`, and those of them that concern the display."""
+"""The options of `g4 chat`; other commands that run a model share them.
+
+An option whose value is not one of a list, such as --ctx or --draft, arrives as text: what it means
+depends on the model, so it is parsed where the model is prepared (`operations/chat/plan.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -13,6 +15,7 @@ from g4cli.cli.completion import complete_conversation
 from g4cli.cli.options.common import check_threads
 from g4cli.core.units import parse_gpu_layers
 
+# The panels of `g4 chat --help`.
 _PROMPT = "Prompt"
 _MEDIA = "Images and audio"
 _SAMPLING = "Sampling"
@@ -24,27 +27,6 @@ Overflow: TypeAlias = Literal["drop", "error"]
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 Container: TypeAlias = Literal["bf16", "q8_0"]
 LazyPle: TypeAlias = Literal["auto", "on", "off"]
-
-
-@dataclass(frozen=True, slots=True)
-class ChatDisplay:
-    """How a chat is shown: `thoughts` (show, fold or hide), speeds after each answer, the banner.
-
-    `drawing` is the file for the drawing in the answer to the only question. `private`: neither the
-    conversation nor the typed lines are saved. `origins` says where the options come from.
-    `output` is the file for the answer to the only question; `only_code`: of it, only the first
-    code block; `stream_json`: its events as JSON lines.
-    """
-
-    thoughts: str = "show"
-    stats: bool = False
-    banner: bool = True
-    drawing: Path | None = None
-    private: bool = False
-    output: Path | None = None
-    only_code: bool = False
-    stream_json: bool = False
-    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 PromptOpt: TypeAlias = Annotated[
@@ -244,12 +226,12 @@ MinPOpt: TypeAlias = Annotated[
         rich_help_panel=_SAMPLING,
     ),
 ]
-PenaltyOpt: TypeAlias = Annotated[
+RepeatPenaltyOpt: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--repeat-penalty",
         help="Penalty for repeated tokens; 1: none.",
-        min=0.1,
+        min=0.1,  # logits are divided by it, so 0 is impossible; a choice: far below any use
         rich_help_panel=_SAMPLING,
     ),
 ]

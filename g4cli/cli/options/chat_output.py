@@ -7,8 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-_OUTPUT = "Output"
-# As many as OpenAI's API allows.
+_OUTPUT = "Output"  # a panel of `g4 chat --help`
+# Alternatives for each token: as many as OpenAI's API allows.
 MAX_LOGPROBS = 20
 
 OutputOpt: TypeAlias = Annotated[

@@ -12,7 +12,7 @@ from g4cli.core.errors import UsageError
 if TYPE_CHECKING:
     from g4cli.operations.tools.options import ToolOptions
 
-_PROMPT = "Prompt"
+_PROMPT = "Prompt"  # a panel of `g4 chat --help`
 
 ToolsOpt: TypeAlias = Annotated[
     Path | None,
@@ -81,9 +81,10 @@ def make_tool_options(
     yes: list[str] | None,
     max_tool_rounds: int,
 ) -> ToolOptions | None:
-    """Return what g4 runs for the model, None without any of it; the arguments are the options.
+    """Return the tools that g4 runs when the model calls them, None if no option names any.
 
-    Raises UsageError for a JSON list of tools, which g4 does not run, beside tools that it runs.
+    The arguments are the values of the options above. A JSON list in `tools` only declares tools:
+    g4 prints their calls. Raises UsageError for such a list beside tools that g4 runs.
     """
     from g4cli.operations.tools.options import ToolOptions
 
@@ -107,5 +108,5 @@ def make_tool_options(
 
 
 def is_python_file(tools: Path | None) -> bool:
-    """Return whether --tools names functions of Python, and no declarations in JSON."""
+    """Return whether `tools`, the value of --tools, is a Python file and not a JSON list."""
     return tools is not None and tools.suffix == ".py"

@@ -10,6 +10,7 @@ import typer
 from g4cli.cli.completion import complete_pulled
 from g4cli.core.quoting import shell_command
 
+# The panels of `g4 compare --help`.
 _MODELS = "Models"
 _ANSWERS = "Answers"
 _MEASURE = "Measurements"
@@ -78,7 +79,7 @@ SeedOpt: TypeAlias = Annotated[
     typer.Option(
         "--seed",
         min=0,
-        max=(1 << 32) - 1001,
+        max=(1 << 32) - 1001,  # llama.cpp's seeds have 32 bits, and --samples at most 1000
         help="Seed of the first answer; the next ones count on from it.",
         rich_help_panel=_ANSWERS,
     ),
@@ -137,7 +138,10 @@ MarkdownOpt: TypeAlias = Annotated[
 
 
 def write_command(prompt: str, models: list[str], options: dict[str, Any]) -> str:
-    """Return the command line of a comparison; options that are empty or None are left out."""
+    """Return the command line that repeats a comparison, quoted for a shell, for its report.
+
+    `options` maps option names ("--samples") to values; those that are "" or None are left out.
+    """
     words = ["g4", "compare", *([prompt] if prompt else [])]
     for model in models:
         words += ["-m", model]

@@ -1,4 +1,7 @@
-"""The options of `g4 fit`, and the parsers of their values."""
+"""The options of `g4 fit`, and the parsers of their values.
+
+Those that `g4 chat` has too are declared again, because they stand in other panels of --help.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_known
-from g4cli.cli.options.chat import KvType
+from g4cli.cli.options.chat import KvType, LazyPle
 from g4cli.cli.options.rpc import check_rpc, check_tensor_split
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_count, parse_gpu_layers, parse_size
@@ -17,10 +20,11 @@ from g4cli.core.units import GIB, parse_count, parse_gpu_layers, parse_size
 _RUN_PANEL: Final = "What runs"
 _DETAILS_PANEL: Final = "Details of the run"
 _WHERE_PANEL: Final = "Where it runs"
+# A choice: what lies outside is a typing error, such as "8" (bytes) for "8GB".
 _MIN_MEMORY_BYTES: Final = GIB // 4
 _MAX_MEMORY_BYTES: Final = 1 << 60
 
-# "" stands for no model: an overview of all.
+# Without MODEL the command gets "" and shows an overview of all models.
 FitModelArg: TypeAlias = Annotated[
     str,
     typer.Argument(
@@ -39,7 +43,7 @@ CtxOpt: TypeAlias = Annotated[
         rich_help_panel=_RUN_PANEL,
     ),
 ]
-KvOpt: TypeAlias = Annotated[
+KvTypeOpt: TypeAlias = Annotated[
     KvType, typer.Option("--kv-type", help="Type of the KV cache.", rich_help_panel=_RUN_PANEL)
 ]
 DraftOpt: TypeAlias = Annotated[
@@ -60,7 +64,7 @@ MmprojOpt: TypeAlias = Annotated[
         rich_help_panel=_RUN_PANEL,
     ),
 ]
-ImageOpt: TypeAlias = Annotated[
+ImageTokensOpt: TypeAlias = Annotated[
     int, typer.Option(metavar="N", help="Most tokens per image.", rich_help_panel=_RUN_PANEL)
 ]
 UbatchOpt: TypeAlias = Annotated[
@@ -76,10 +80,10 @@ SequencesOpt: TypeAlias = Annotated[
     int,
     typer.Option(metavar="N", help="Parallel sequences.", min=1, rich_help_panel=_DETAILS_PANEL),
 ]
-FlashOpt: TypeAlias = Annotated[
+FlashAttnOpt: TypeAlias = Annotated[
     bool, typer.Option(help="Use flash attention.", rich_help_panel=_DETAILS_PANEL)
 ]
-SwaOpt: TypeAlias = Annotated[
+SwaFullOpt: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--swa-full",
@@ -90,8 +94,8 @@ SwaOpt: TypeAlias = Annotated[
 MmapOpt: TypeAlias = Annotated[
     bool, typer.Option(help="Map the file instead of reading it.", rich_help_panel=_DETAILS_PANEL)
 ]
-LazyOpt: TypeAlias = Annotated[
-    Literal["auto", "on", "off"],
+LazyPleOpt: TypeAlias = Annotated[
+    LazyPle,
     typer.Option(
         help="Keep per-layer embeddings on the disk; auto: above 4 GiB.",
         rich_help_panel=_DETAILS_PANEL,
@@ -104,7 +108,7 @@ GpuOpt: TypeAlias = Annotated[
         rich_help_panel=_WHERE_PANEL,
     ),
 ]
-LayersOpt: TypeAlias = Annotated[
+GpuLayersOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         "--gpu-layers",
@@ -114,13 +118,13 @@ LayersOpt: TypeAlias = Annotated[
         rich_help_panel=_WHERE_PANEL,
     ),
 ]
-MoeOpt: TypeAlias = Annotated[
+CpuMoeOpt: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--cpu-moe", help="Keep the experts of 26B on the CPU.", rich_help_panel=_WHERE_PANEL
     ),
 ]
-MoeLayersOpt: TypeAlias = Annotated[
+NCpuMoeOpt: TypeAlias = Annotated[
     int,
     typer.Option(
         "--n-cpu-moe",
@@ -196,13 +200,19 @@ def parse_context(text: str) -> int | Literal["auto", "max"]:
     return "max" if text == "max" else parse_count(text)
 
 
-def parse_layers(text: str) -> int | Literal["auto"]:
-    """Return the value of --gpu-layers, which its callback has checked: a number, or "auto"."""
+def parse_n_gpu_layers(text: str) -> int | Literal["auto"]:
+    """Return the value of --gpu-layers as a number, or "auto".
+
+    `text` comes from `core.units.parse_gpu_layers`, which has replaced "all" by a number.
+    """
     return "auto" if text == "auto" else int(text)
 
 
 def parse_memory(text: str, example: str) -> int:
-    """Return the bytes of a device's memory. Raises UsageError, with `example` as the hint."""
+    """Return the bytes that `text` ("8GB") gives to a device.
+
+    Raises UsageError for text that is no size of a memory, with `example`, an option, as the hint.
+    """
     nbytes = parse_size(text)
     if not _MIN_MEMORY_BYTES <= nbytes < _MAX_MEMORY_BYTES:
         raise UsageError(f"{text!r} is not a valid memory size (0.25 GiB or more)", hint=example)

@@ -1,4 +1,7 @@
-"""The options for layers on other machines, of chat, serve, bench and eval; fit has its own."""
+"""The options for layers on other machines: chat, serve, bench and eval share them.
+
+`g4 fit` declares its own (options/fit.py): it also takes workers that do not exist yet.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import typer
 
 from g4cli.cli.completion import complete_model_or_preset
 
+# The panels of `g4 serve --help`.
 _ACCESS = "Access"
 _MODELS = "Models"
 _ENGINE = "Engine"

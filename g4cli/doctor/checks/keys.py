@@ -14,6 +14,9 @@ from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.reference import CONSTANT_KEYS
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
+# Relative: keys are stored as float32.
+_F32_ROUNDING: Final = 1e-5
+
 
 def check_architecture(facts: FileFacts) -> Outcome:
     """Name the network, and fail for Gemma 4 under another name or with an unreadable shape."""
@@ -57,7 +60,7 @@ def check_values(facts: FileFacts) -> Outcome:
         for key, value, why in CONSTANT_KEYS
         if (text := _describe_difference(header, key, value, why))
     ]
-    wrong += _rope_scaling_keys(header)
+    wrong += _list_rope_scaling(header)
     if wrong:
         return fail("; ".join(wrong), REPAIR, cause="conversion-defect")
     return ok("norm epsilon, RoPE bases and softcap are those of Gemma 4")
@@ -69,12 +72,12 @@ def _describe_difference(header: Header, key: str, value: float, why: str) -> st
     if stored is None:
         # llama.cpp's defaults are right except for this one (src/models/gemma4.cpp, 0c1e57098).
         return f"{key} is missing ({why})" if key == "gemma4.rope.freq_base" else ""
-    if not isinstance(stored.data, int | float) or abs(stored.data - value) > 1e-5 * value:
+    if not isinstance(stored.data, int | float) or abs(stored.data - value) > _F32_ROUNDING * value:
         return f"{key} is {stored.data}, expected {value:g} ({why})"
     return ""
 
 
-def _rope_scaling_keys(header: Header) -> list[str]:
+def _list_rope_scaling(header: Header) -> list[str]:
     """Return what RoPE scaling keys say: no Gemma 4 has any, and llama.cpp would apply them."""
     faults = []
     for name in ("type", "factor"):
@@ -91,7 +94,7 @@ def check_shape(facts: FileFacts) -> Outcome:
     shape = facts.shape
     if shape is None or facts.header is None:
         return skipped("no Gemma 4 header")
-    bad = list(_impossible_numbers(shape, facts.header))
+    bad = _list_impossible_numbers(shape, facts.header)
     if facts.model_name:
         known = next(m.shape for m in MODELS if m.name == facts.model_name)
         bad += [
@@ -118,8 +121,8 @@ def check_shape(facts: FileFacts) -> Outcome:
     )
 
 
-def _impossible_numbers(shape: Shape, header: Header) -> list[str]:
-    """Return what holds for no Gemma 4 of any size."""
+def _list_impossible_numbers(shape: Shape, header: Header) -> list[str]:
+    """Return the statements of the keys that hold for no Gemma 4 of any size."""
     bad = []
     if shape.is_swa and shape.is_swa[-1]:
         bad.append("the last layer has a sliding window; in Gemma 4 it is global")
@@ -130,15 +133,17 @@ def _impossible_numbers(shape: Shape, header: Header) -> list[str]:
             value = header.keys.get(f"gemma4.{key}")
             if value is not None and value.data != width:
                 bad.append(f"gemma4.{key} is {value.data}, the head dimension is {width}")
+    # Published models have 512 or 1024.
     if not 0 < shape.n_swa <= 4096:
         bad.append(f"the sliding window is {shape.n_swa} tokens")
     return bad
 
 
 def _shorten_value(value: Any) -> str:
+    """Return a number of the shape for a message; of one per layer: "4/8 x30"."""
     if isinstance(value, tuple):
-        kinds = list(dict.fromkeys(value))
-        return "/".join(str(k) for k in kinds[:3]) + f" x{len(value)}"
+        different = list(dict.fromkeys(value))
+        return "/".join(map(str, different[:3])) + f" x{len(value)}"
     return str(value)
 
 

@@ -15,9 +15,11 @@ from g4cli.doctor.facts.machine import LIBRARIES, MachineFacts
 from g4cli.doctor.known_faults import KNOWN_FAULTS, find_release
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
-# The smallest published model needs about this much.
+# The smallest published model (E2B as Q4_0) needs about this much memory, and 3.2 GiB of disk.
 _LOW_MEMORY: Final = 4 * GIB
 _LOW_DISK: Final = 5 * GIB
+# Keys of the event "backends" that tell the version of the GPU's driver, and what to call them.
+_DRIVER_KEYS: Final = (("driver", "driver for CUDA"), ("driver_release", "release"))
 
 
 def check_libraries(facts: MachineFacts) -> Outcome:
@@ -51,6 +53,7 @@ def check_engine(facts: MachineFacts) -> Outcome:
             REINSTALL_ENGINE,
             cause="runtime",
         )
+    # system_info is text such as "CPU : AVX2 = 1 | AMX_INT8 = 0 | OPENMP = 1 | ".
     features = [
         part.split("=")[0].strip().removeprefix("CPU : ")
         for part in str(library["system_info"]).split("|")
@@ -66,6 +69,7 @@ def check_kernels(facts: MachineFacts) -> Outcome:
         return skipped("llama.cpp did not answer")
     products = kernels["products"]
     bad = [p for p in products if p["status"] in ("crash", "wrong")]
+    # The layout in the file; g4 can do without the repacked ones (use_extra_bufts).
     plain = [p for p in bad if p["layout"] == "plain"]
     if plain:
         return fail(
@@ -95,7 +99,7 @@ def check_gpu(facts: MachineFacts) -> Outcome:
     text = ", ".join(
         [f"{' and '.join(others) or 'CPU only'}: {', '.join(names) or 'no GPU'}"]
         + ([f"CUDA {cuda or 'of an unknown release'}"] if cuda is not None else [])
-        + [f"{what} {versions[key]}" for key, what in _DRIVER if versions.get(key)]
+        + [f"{what} {versions[key]}" for key, what in _DRIVER_KEYS if versions.get(key)]
     )
     for fault in KNOWN_FAULTS:
         for backend in fault.backends if fault.release else ():
@@ -109,9 +113,6 @@ def check_gpu(facts: MachineFacts) -> Outcome:
     if others and not names:
         return warn(f"{text}: llama.cpp was built for a GPU and finds none", "check the GPU driver")
     return ok(text)
-
-
-_DRIVER: Final = (("driver", "driver for CUDA"), ("driver_release", "release"))
 
 
 def check_memory(facts: MachineFacts) -> Outcome:

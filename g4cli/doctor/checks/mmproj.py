@@ -12,11 +12,17 @@ from g4cli.doctor.checks.advice import GET_MMPROJ
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
+# The last matrix of each encoder: its rows are the hidden size of the text network.
 _OUTPUT: Final = {"vision": "mm.input_projection.weight", "audio": "mm.a.input_projection.weight"}
 
 
 def _list_encoders(header: Header) -> list[str]:
-    return [t for t in PROJECTORS if header.get(f"clip.has_{t}_encoder", bool, default=False)]
+    """Return which of "vision" and "audio" the keys say that the file holds."""
+    return [
+        encoder
+        for encoder in PROJECTORS
+        if header.get(f"clip.has_{encoder}_encoder", bool, default=False)
+    ]
 
 
 def check_projector(facts: FileFacts) -> Outcome:
@@ -68,12 +74,12 @@ def check_projector(facts: FileFacts) -> Outcome:
 def check_pair(facts: FileFacts) -> Outcome:
     """Compare an mmproj with the model in its folder, if there is exactly one of each."""
     header = facts.header
-    mine = header.architecture if header is not None and facts.neighbors else ""
-    wanted = {MMPROJ: TEXT, TEXT: MMPROJ}.get(mine)
+    own = header.architecture if header is not None and facts.neighbors else ""
+    wanted = {MMPROJ: TEXT, TEXT: MMPROJ}.get(own)
     others = [h for h in facts.neighbors if h.architecture == wanted]
     if header is None or len(others) != 1:
         return skipped("no other file to compare with")
-    text, mmproj = (others[0], header) if mine == MMPROJ else (header, others[0])
+    text, mmproj = (others[0], header) if own == MMPROJ else (header, others[0])
     width = text.get("gemma4.embedding_length", int, default=0)
     wrong = {
         int(v.data)
@@ -86,7 +92,7 @@ def check_pair(facts: FileFacts) -> Outcome:
     if not wrong:
         return ok(f"fits {other}")
     # Two files in one folder need not belong together: the mmproj fails, the model does not.
-    if mine == MMPROJ:
+    if own == MMPROJ:
         return fail(
             f"the model in its folder ({other}) has the hidden size {width}, this mmproj is for "
             f"{min(wrong)}",

@@ -24,8 +24,8 @@ from g4cli.doctor.probe.answers import (
     MAX_SATURATED,
     find_early_loop,
     is_broken,
+    least_mean_score,
     mean_score,
-    min_correct,
     shorten_answer,
 )
 from g4cli.doctor.probe.child import GreedyRun, strip_function_names
@@ -36,14 +36,18 @@ from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 # The mean entropy of the next token, as a share of that of a random guess (log2 of the vocabulary),
 # above which a network is broken. Measured on `tiny` alone: see check_entropy.
 _MAX_ENTROPY: Final = 0.5
-# In bits. Below this the network is certain of every next token.
+# Bits of mean entropy below which a message says that the network is certain of its loop.
 _CERTAIN: Final = 0.01
+# Logits that differ less are all equal: those of sound networks spread over tens.
+_MIN_SPREAD: Final = 1e-3
+# Share of tokens without text above which answers are no text.
+_MAX_NO_TEXT: Final = 1 / 4
 # Share of plain texts that a sound network continues as expected: one word of three; characters of
 # many (`tiny`: 0.85 in sound copies, at most 0.52 in copies with broken weights).
 _MIN_CONTINUED: Final = 0.3
 _MIN_CONTINUED_TINY: Final = 0.6
-# Tokens without text in the published vocabulary: first, last.
-_NO_TEXT: Final = ((0, 0), (3, 4), (6, 45), (53, 97), (99, 99), (102, 104), (255_999, 262_143))
+# Ids of tokens without text in the published vocabulary, as ranges (first, last).
+_NO_TEXT_IDS: Final = ((0, 0), (3, 4), (6, 45), (53, 97), (99, 99), (102, 104), (255_999, 262_143))
 
 
 def check_load(facts: FileFacts) -> Outcome:
@@ -110,8 +114,8 @@ def check_loop(facts: FileFacts) -> Outcome:
         return warn(f"{text}; the weights are random, so this proves nothing")
     if len(loops) < len(probe.runs):
         return warn(text)
-    figures = [h for run in probe.runs for h in run.entropy]
-    if figures and sum(figures) / len(figures) < _CERTAIN:
+    entropies = [bits for run in probe.runs for bits in run.entropy]
+    if entropies and sum(entropies) / len(entropies) < _CERTAIN:
         text += ", with certainty"
     return fail(
         text + "; a sound model never does this",
@@ -135,7 +139,7 @@ def check_logits(facts: FileFacts) -> Outcome:
             confidence="medium",
         )
     spread = max(run.highest - run.lowest for run in probe.runs)
-    if spread < 1e-3:
+    if spread < _MIN_SPREAD:
         return fail(
             "all logits are equal: the embeddings are zero",
             GET_ANOTHER,
@@ -169,7 +173,7 @@ def check_answers(facts: FileFacts) -> Outcome:
         f"{share:.0%} of the expected answers; to {first.prompt!r} it answers "
         f"{shorten_answer(first)!r}"
     )
-    if share < min_correct(facts.model_name):
+    if share < least_mean_score(facts.model_name):
         return fail(text, GET_ANOTHER, cause="conversion-defect", confidence="medium")
     return ok(f"{share:.0%} of the expected answers")
 
@@ -185,17 +189,17 @@ def check_entropy(facts: FileFacts) -> Outcome:
     not measured.
     """
     probe = facts.probe
-    figures = [h for run in probe.runs for h in run.entropy] if probe is not None else []
-    if probe is None or not figures or probe.n_vocab < 2:
+    entropies = [bits for run in probe.runs for bits in run.entropy] if probe is not None else []
+    if probe is None or not entropies or probe.n_vocab < 2:
         return skipped("there are no answers")
-    mean, most = sum(figures) / len(figures), log2(probe.n_vocab)
+    mean, random_guess = sum(entropies) / len(entropies), log2(probe.n_vocab)
     text = (
-        f"entropy {mean:.2f} bits per token, {max(figures):.2f} at most ({most:.1f} is a random "
-        "guess)"
+        f"entropy {mean:.2f} bits per token, {max(entropies):.2f} at most ({random_guess:.1f} is a "
+        "random guess)"
     )
     if facts.is_untrained:
         return warn(f"{text}; the weights are random, so this proves nothing")
-    if mean > _MAX_ENTROPY * most:
+    if mean > _MAX_ENTROPY * random_guess:
         return fail(
             f"{text}: close to a random guess",
             GET_ANOTHER,
@@ -211,8 +215,8 @@ def check_tokens(facts: FileFacts) -> Outcome:
     if probe is None or not probe.runs or facts.is_untrained:
         return skipped("there are no answers")
     tokens = [t for run in probe.runs for t in run.tokens]
-    no_text = [t for t in tokens if any(first <= t <= last for first, last in _NO_TEXT)]
-    if tokens and len(no_text) * 4 > len(tokens):
+    no_text = [t for t in tokens if any(first <= t <= last for first, last in _NO_TEXT_IDS)]
+    if len(no_text) > _MAX_NO_TEXT * len(tokens):
         return fail(
             f"{len(no_text)} of {len(tokens)} tokens are padding, unused or image tokens: a "
             "numeric fault",
@@ -256,16 +260,18 @@ def check_configs(facts: FileFacts) -> Outcome:
 
 
 def _describe_difference(comparison: ConfigComparison) -> str:
+    """Return what a configuration does in place of giving the first answer."""
     if comparison.failed:
         return comparison.failed
     if comparison.base_broken and not comparison.broken:
         return "the answer is sound, and with the usual configuration it is not"
     if comparison.broken and not comparison.base_broken:
         return "the answer is broken, and with the usual configuration it is sound"
-    return f"the answer differs from token {comparison.same + 1} on, although both were certain"
+    return f"the answer differs from token {comparison.n_same + 1} on, although both were certain"
 
 
 def _advise_config(comparison: ConfigComparison) -> str:
+    """Return what to do if answers depend on that configuration."""
     if comparison.kind == "gpu":
         return "g4 chat FILE --gpu-layers 0, then update llama.cpp and the GPU driver"
     if comparison.kind == "kv" and comparison.base_broken:
@@ -334,7 +340,7 @@ def _are_wrong(facts: FileFacts, runs: Sequence[GreedyRun], score: float) -> boo
     if not runs:
         return False
     return all(is_broken(run) for run in runs) or (
-        bool(facts.model_name) and score < min_correct(facts.model_name)
+        bool(facts.model_name) and score < least_mean_score(facts.model_name)
     )
 
 

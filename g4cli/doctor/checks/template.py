@@ -16,7 +16,7 @@ from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.template import make_template_variables
 
 FOREIGN: Final = (
-    # marker, family
+    # What a template writes, and whose it is then.
     ("<start_of_turn>", "Gemma 1 to 3"),
     ("<|im_start|>", "ChatML"),
     ("[INST]", "Llama 2 or Mistral"),
@@ -129,6 +129,7 @@ def check_rendering(facts: FileFacts) -> Outcome:
 
 
 def _shorten_prompt(text: str) -> str:
+    """Return a prompt for a message: its beginning, and its end, where an answer begins."""
     return text if len(text) <= 160 else text[:100] + " ... " + text[-50:]
 
 

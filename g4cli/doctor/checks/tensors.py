@@ -12,9 +12,21 @@ from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.known_faults import KnownFault, find_release, find_type_faults
-from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
+from g4cli.doctor.report import (
+    WORST_FIRST,
+    Check,
+    Outcome,
+    fail,
+    format_count,
+    ok,
+    skipped,
+    warn,
+)
 
+# Names of tensors of an mmproj begin so: vision, audio, projectors (clip-impl.h of llama.cpp).
 _ENCODER_PREFIXES: Final = ("v.", "a.", "mm.")
+# Other converters write separate expert matrices instead of a fused one, and fused attention.
+_OTHER_LAYOUT: Final = re.compile(r"^blk\.\d+\.(ffn_(gate|up)_exps|attn_qkv)\.weight$")
 
 
 def check_tied(facts: FileFacts) -> Outcome:
@@ -54,7 +66,7 @@ def check_inventory(facts: FileFacts) -> Outcome:
     optional = unused_kv(shape) | _replaced_tensors(header.tensors.keys())
     missing = [name for name in wanted if name not in header.tensors and name not in optional]
     extra = [
-        n for n in header.tensors if n not in wanted and n != OUTPUT and not _SEPARATE.search(n)
+        n for n in header.tensors if n not in wanted and n != OUTPUT and not _OTHER_LAYOUT.search(n)
     ]
     other = [
         f"{name} is {list(t.shape)}, expected {list(wanted[name])}"
@@ -107,19 +119,16 @@ def check_parts(facts: FileFacts) -> Outcome:
     return ok(f"part {number + 1} of {count}, and all parts are there")
 
 
-# Other converters write separate expert matrices instead of a fused one, and fused attention.
-_SEPARATE: Final = re.compile(r"^blk\.\d+\.(ffn_(gate|up)_exps|attn_qkv)\.weight$")
-
-
 def _replaced_tensors(names: Iterable[str]) -> frozenset[str]:
-    """Return the names of tensors that another layout of the same weights replaces."""
+    """Return the tensors that may be absent because others of `names` hold the same weights."""
     replaced: set[str] = set()
     for name in names:
-        match = _SEPARATE.search(name)
+        match = _OTHER_LAYOUT.search(name)
         if match:
-            block = name.rsplit(".", 2)[0]
-            gone = ("attn_q", "attn_k", "attn_v") if "attn_qkv" in name else ("ffn_gate_up_exps",)
-            replaced |= {f"{block}.{g}.weight" for g in gone}
+            layer = name.rsplit(".", 2)[0]
+            is_fused = "attn_qkv" in name
+            parts = ("attn_q", "attn_k", "attn_v") if is_fused else ("ffn_gate_up_exps",)
+            replaced |= {f"{layer}.{part}.weight" for part in parts}
     return frozenset(replaced)
 
 
@@ -137,8 +146,8 @@ def check_engine_bug(facts: FileFacts) -> Outcome:
         for fault in find_type_faults(types)
         for backend in fault.backends
     ]
-    worst = [o for status in ("fail", "warn") for o in outcomes if o.status == status]
-    return next(iter(worst or outcomes), ok("no tensor type with a known bug of llama.cpp"))
+    worst_first = sorted(outcomes, key=lambda outcome: WORST_FIRST.index(outcome.status))
+    return worst_first[0] if worst_first else ok("no tensor type with a known bug of llama.cpp")
 
 
 def _judge_fault(fault: KnownFault, backend: str, types: set[str], facts: FileFacts) -> Outcome:
@@ -148,7 +157,7 @@ def _judge_fault(fault: KnownFault, backend: str, types: set[str], facts: FileFa
         f"{fault.release} computes them wrongly ({fault.symptom_text})"
     )
     advice = f"{fault.workaround}, or a file of another type: g4 pull MODEL:q4_0"
-    release = find_release(backend, facts.backends)
+    release = find_release(backend, facts.backends)  # "" if unknown, None without that backend
     if release == fault.release:
         return fail(
             f"{what}, and that is the build here", advice, cause="runtime", confidence="high"

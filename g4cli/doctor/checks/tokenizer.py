@@ -24,10 +24,19 @@ from g4cli.doctor.reference import (
 )
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
+# Special tokens without which a model is not usable, and what a wrong one does.
 _CONSEQUENCES: Final = {
     "bos_token_id": " (prompts begin with the wrong token)",
     "eos_token_id": " (answers end too early, or never)",
 }
+# The token of a newline, in the published vocabulary and in that of `tiny`, which has 768 tokens.
+_NEWLINE: Final = 107
+_N_TINY_TOKENS: Final = 768
+# Tokens that end generation: <turn|> is as good an EOS as <eos>.
+_END_OF_TURN: Final = 106
+# Types of control tokens: llama.cpp handles both alike, but for printing.
+_CONTROL_TYPES: Final = (3, 4)
+_N_BYTE_TOKENS: Final = 256
 TOKEN_TYPES: Final = "token-types"
 """The code of a finding with right tokens and wrong types, which --fix repairs."""
 
@@ -82,15 +91,15 @@ def check_counts(facts: FileFacts) -> Outcome:
 def check_control(facts: FileFacts) -> Outcome:
     """Compare texts and types of the control tokens with Gemma 4's."""
     v = facts.vocabulary
-    if v is None or not v.first:
+    if v is None or not v.first_texts:
         return skipped("no tokens to look at")
     bad = [
-        f"token {i} is {v.first[i]!r}, expected {text!r}"
+        f"token {i} is {v.first_texts[i]!r}, expected {text!r}"
         for i, text, _ in CONTROL_TOKENS
-        if i < len(v.first) and v.first[i] != text
+        if i < len(v.first_texts) and v.first_texts[i] != text
     ]
-    if v.n_tokens in (N_TOKENS, 768) and v.first[107] != "\n":
-        bad.append(f"token 107 is {v.first[107]!r}, expected a newline")
+    if v.n_tokens in (N_TOKENS, _N_TINY_TOKENS) and v.first_texts[_NEWLINE] != "\n":
+        bad.append(f"token {_NEWLINE} is {v.first_texts[_NEWLINE]!r}, expected a newline")
     if bad:
         return fail(
             f"{len(bad)} control tokens have other ids than in Gemma 4: {bad[0]}",
@@ -101,13 +110,13 @@ def check_control(facts: FileFacts) -> Outcome:
     # llama.cpp corrects normal tokens that look like control tokens, with a warning, and not the
     # reverse.
     wrong = [
-        f"{text} is stored as type {v.types[i]}, expected {kind}"
-        for i, text, kind in CONTROL_TOKENS
-        if i < len(v.types) and v.types[i] != kind and not (v.types[i] in (3, 4) and kind in (3, 4))
+        f"{text} is stored as type {v.first_types[i]}, expected {type_number}"
+        for i, text, type_number in CONTROL_TOKENS
+        if i < len(v.first_types) and v.first_types[i] not in (type_number, *_CONTROL_TYPES)
     ]
     n_bytes = dict(v.type_counts).get(BYTE_TYPE, 0)
-    if v.type_counts and n_bytes != 256:
-        wrong.append(f"{n_bytes} byte tokens, expected 256")
+    if v.type_counts and n_bytes != _N_BYTE_TOKENS:
+        wrong.append(f"{n_bytes} byte tokens, expected {_N_BYTE_TOKENS}")
     if wrong:
         return fail(
             f"token types: {wrong[0]}"
@@ -129,16 +138,11 @@ def check_ids(facts: FileFacts) -> Outcome:
     bad = []
     for name, expected in SPECIAL_IDS:
         value = header.keys.get(TOKENIZER + name)
-        # 106 is <turn|>, at which llama.cpp ends generation as well.
-        if (
-            value is not None
-            and value.data != expected
-            and not (name == "eos_token_id" and value.data == 106)
-        ):
+        allowed = (expected, _END_OF_TURN) if name == "eos_token_id" else (expected,)
+        if value is not None and value.data not in allowed:
             bad.append(f"{name} is {value.data}, expected {expected}{_CONSEQUENCES.get(name, '')}")
-    for name, expected in (("bos_token_id", 2), ("eos_token_id", 1)):
-        if TOKENIZER + name not in header.keys:
-            bad.append(f"{name} is missing, expected {expected}{_CONSEQUENCES.get(name, '')}")
+        if value is None and name in _CONSEQUENCES:
+            bad.append(f"{name} is missing, expected {expected}{_CONSEQUENCES[name]}")
     prefix = header.keys.get(TOKENIZER + "add_space_prefix")
     if prefix is not None and prefix.data is not False:
         bad.append("add_space_prefix is true: every text begins with a space")
@@ -196,6 +200,7 @@ def check_vocabulary(facts: FileFacts) -> Outcome:
 
 
 def _expected_hashes(facts: FileFacts) -> dict[str, str] | None:
+    """Return the sha256 of "tokens" and "merges", None for a vocabulary that g4 does not know."""
     assert facts.vocabulary is not None
     if facts.vocabulary.n_tokens == N_TOKENS:
         return {"tokens": TOKENS_SHA256, "merges": MERGES_SHA256}

@@ -20,33 +20,40 @@ from g4cli.doctor.checks.advice import (
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.tensor_scan import PAGE
 from g4cli.doctor.facts.tensor_stats import TensorStats
+from g4cli.doctor.reference import make_rope_table
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
 
-# Rows of tokens that never occurred in training may be zero in a sound file.
-_TABLES: Final = (TOKEN_EMBD, PER_LAYER_TOKEN_EMBD, OUTPUT)
-# Far above every weight of a published model (norms reach hundreds), unlike shifted or random
-# bytes.
+# Tables with one row per token. Rows of tokens that no text ever used may be zero in a sound file.
+_EMBEDDINGS: Final = (TOKEN_EMBD, PER_LAYER_TOKEN_EMBD)
+_TABLES: Final = (*_EMBEDDINGS, OUTPUT)
+# Magnitudes far above every weight of a published model (norms reach hundreds): shifted or random
+# bytes have them. A tensor fails if its largest weight also stands out from its median
+# (_OUTLIER_FACTOR), or is impossible by itself. Powers of ten are a choice: nothing lies near them.
 _IMPLAUSIBLE_MATRIX: Final = 1e4
 _IMPLAUSIBLE_VECTOR: Final = 1e6
 _IMPOSSIBLE: Final = 1e12
+_OUTLIER_FACTOR: Final = 64
 # Limits of the clipped layers of image and audio encoders (Gemma4ClippableLinear, transformers
 # 5.23.0).
-_BOUNDS: Final = ("input_min", "input_max", "output_min", "output_max")
-_SCALAR_BYTES: Final = 4
-# RoPE rotates a quarter of the pairs of a global head (partial_rotary_factor 0.25).
-_ROTATED_SHARE: Final = 4
-# Rows that repeat another one, as a share of all, above which a matrix is broken: 2.4 % of the
-# published vocabulary are tokens that no text ever used.
+_CLIP_LIMITS: Final = ("input_min", "input_max", "output_min", "output_max")
+_SCALAR_BYTES: Final = 4  # one F32
+# Rows that repeat another one, as a share of all, above which a matrix is broken. Unused tokens
+# share one row in sound files, but they are only 2.4 % of the published vocabulary.
 _MAX_REPEATED: Final = 1 / 3
-# The container that an SFP8 label names -> the type of its tensors.
-_SFP8_CONTAINERS: Final = {"I8": "I8", "BF16": "BF16", "F32": "F32"}
+# Share of zeros above which an embedding table is damaged, for the same reason.
+_MAX_ZEROS: Final = 1 / 3
+# The types that hold SFP8 values; a label names one of them.
+_SFP8_CONTAINERS: Final = ("I8", "BF16", "F32")
 
 # Damaged files hold any bits: numpy would print a warning about signaling NaNs.
 _IGNORE_NAN: Final = np.errstate(invalid="ignore")
 
 
 def check_zero(facts: FileFacts) -> Outcome:
-    """Fail for tensors of zeros (a faulty conversion) and for zero pages (a faulty download)."""
+    """Fail for tensors of zeros (a faulty conversion) and for zero pages (a faulty download).
+
+    A page is what a file system writes at once: a write that was lost leaves whole pages of zeros.
+    """
     if not facts.stats:
         return _not_read()
     empty = [s.name for s in facts.stats if s.all_zero]
@@ -64,12 +71,11 @@ def check_zero(facts: FileFacts) -> Outcome:
             DOWNLOAD_AGAIN,
             cause="file-damaged",
         )
-    # In tables many unused rows may be zero, so more than a third must be.
     holes = [s for s in facts.stats if s.zero_pages and not s.all_zero and s.name not in _TABLES]
     holes += [
         s
         for s in facts.stats
-        if s.name in _TABLES[:2] and not s.all_zero and s.zero_pages * PAGE > s.read / 3
+        if s.name in _EMBEDDINGS and not s.all_zero and s.zero_pages * PAGE > _MAX_ZEROS * s.read
     ]
     if holes:
         return fail(
@@ -95,6 +101,7 @@ def check_zero(facts: FileFacts) -> Outcome:
 
 
 def _describe_holes(holes: list[TensorStats], n_empty: int) -> str:
+    """Return what is missing: zero pages in the tensors `holes`, and `n_empty` whole tensors."""
     pages = sum(s.zero_pages for s in holes)
     more = f", and {format_count(n_empty, 'more tensor')} all zero" if n_empty else ""
     return (
@@ -124,7 +131,7 @@ def check_finite(facts: FileFacts) -> Outcome:
 
 def _is_clip_limit(stats: TensorStats) -> bool:
     """Return whether this is a limit of a clipped layer, infinite where training set none."""
-    return stats.scales == 0 and stats.nbytes <= _SCALAR_BYTES and stats.name.endswith(_BOUNDS)
+    return stats.scales == 0 and stats.nbytes <= _SCALAR_BYTES and stats.name.endswith(_CLIP_LIMITS)
 
 
 def check_scales(facts: FileFacts) -> Outcome:
@@ -149,7 +156,7 @@ def check_scales(facts: FileFacts) -> Outcome:
         for s in facts.stats
         if s.name != ROPE_FREQS
         and s.largest > (_IMPLAUSIBLE_VECTOR if s.name in vectors else _IMPLAUSIBLE_MATRIX)
-        and (s.largest > 64 * s.median or s.largest > _IMPOSSIBLE)
+        and (s.largest > _OUTLIER_FACTOR * s.median or s.largest > _IMPOSSIBLE)
     ]
     if implausible:
         first = implausible[0]
@@ -171,11 +178,12 @@ def check_rope(facts: FileFacts) -> Outcome:
     table: Any = facts.vectors.get(ROPE_FREQS)
     if facts.shape is None or table is None or not table.any():
         return skipped("no RoPE table")
-    n, rotated = len(table), len(table) // _ROTATED_SHARE
-    wanted = np.array([1.0] * rotated + [1e30] * (n - rotated), dtype=np.float32)
-    if np.allclose(table, wanted, rtol=1e-3):
-        return ok(f"RoPE rotates {rotated} pairs and leaves {n - rotated}")
+    expected = make_rope_table(len(table))
+    n_rotated, n_others = expected.count(1.0), expected.count(1e30)
+    if np.allclose(table, np.array(expected, dtype=np.float32), rtol=1e-3):
+        return ok(f"RoPE rotates {n_rotated} pairs and leaves {n_others}")
     kinds = sorted({f"{v:.3g}" for v in table.tolist()})
+    # Wrong factors of a converter lie in this range; bytes that moved do not.
     if not np.all((table > 1e-6) & (table <= 2e30)):
         return fail(
             f"{ROPE_FREQS} holds {', '.join(kinds[:3])}: bytes are shifted or overwritten",
@@ -183,7 +191,7 @@ def check_rope(facts: FileFacts) -> Outcome:
             cause="file-damaged",
         )
     return fail(
-        f"{ROPE_FREQS} must be {rotated} x 1.0 and {n - rotated} x 1e30, "
+        f"{ROPE_FREQS} must be {n_rotated} x 1.0 and {n_others} x 1e30, "
         f"holds {', '.join(kinds[:4])}: positions in long texts are wrong, "
         "and llama.cpp does not notice",
         REPAIR,
@@ -193,11 +201,11 @@ def check_rope(facts: FileFacts) -> Outcome:
 
 @_IGNORE_NAN
 def check_norms(facts: FileFacts) -> Outcome:
-    """Fail if most norms are exactly 1: their weights were lost."""
+    """Fail if at least half of the norms are exactly 1: their weights were lost."""
     norms = {n: v for n, v in facts.vectors.items() if n.endswith("norm.weight") and v.size > 1}
     if facts.shape is None or not norms:
         return skipped("no norms")
-    lost = [n for n, v in norms.items() if bool(np.all(v == 1.0))]
+    lost = [n for n, v in norms.items() if bool(np.all(v == 1.0))]  # 1 is what training starts with
     if lost and len(lost) * 2 >= len(norms):
         return fail(
             f"{len(lost)} of {len(norms)} norms are exactly 1 throughout: their weights were lost",
@@ -241,6 +249,7 @@ def check_duplicates(facts: FileFacts) -> Outcome:
 
 
 def _judge_repeated_rows(facts: FileFacts) -> Outcome:
+    """Return the outcome of single rows that repeat, without a copied block among them."""
     repeated = [
         s
         for s in facts.stats
@@ -294,9 +303,8 @@ def _find_mislabeled(facts: FileFacts, container: str, names: frozenset[str]) ->
     assert facts.header is not None
     tensors, value = facts.header.tensors, facts.header.keys.get(TABLE_KEY)
     table = value.data.tolist() if value is not None and isinstance(value.data, Array) else []
-    expected = _SFP8_CONTAINERS.get(container)
-    other = [n for n in names if n not in tensors or tensors[n].type.name != expected]
-    if expected is None:
+    other = [n for n in names if n not in tensors or tensors[n].type.name != container]
+    if container not in _SFP8_CONTAINERS:
         found = f"the label says SFP8 in {container!r}, which does not exist"
         return fail(found, QUANTIZE_SFP8, cause="conversion-defect")
     if other:

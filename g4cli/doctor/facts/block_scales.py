@@ -2,9 +2,12 @@
 
 Source: ggml/src/ggml-common.h and the encoders in ggml-quants.c, ggml-org/llama.cpp@0c1e57098. An
 encoder that divides by the largest magnitude writes a scale >= 0; one that keeps the sign of the
-largest weight (Q4_0, Q3_K, Q6_K, IQ4_NL) may write a negative one. `levels` is the largest
-factor that a scale is multiplied with: the largest level, in types with scales of parts of a block
-times the largest of those (Q4_K: 15 * 63, Q6_K: 32 * 128).
+largest weight (Q4_0, Q3_K, Q6_K, IQ4_NL) may write a negative one.
+
+A weight is the scale times a stored level, in types whose blocks have parts times the scale of its
+part too. `max_factor` is the largest product of these: an upper bound, which is enough, since only
+the order of magnitude of weights is judged. The levels of the IQ types stand in grids, with 43
+(IQ2) and 62 (IQ3) as the largest numbers; 32 is above the scale of any part.
 """
 
 from __future__ import annotations
@@ -18,33 +21,36 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class BlockLayout:
-    """F16 scales at byte `offsets` of a block; `levels` is the largest |weight / scale|."""
+    """Where a block has F16 scales: at the bytes `offsets`; `max_factor`: |weight / scale| at most.
+
+    `signed`: encoders write negative scales.
+    """
 
     offsets: tuple[int, ...]
     signed: bool
-    levels: int
+    max_factor: int
 
 
 LAYOUTS: Final = {
-    # type: offsets of scales, may be negative, largest factor
+    # type: offsets, signed, max_factor
     "Q4_0": BlockLayout((0,), True, 8),
     "Q4_1": BlockLayout((0,), False, 15),
     "Q5_0": BlockLayout((0,), True, 16),
     "Q5_1": BlockLayout((0,), False, 31),
     "Q8_0": BlockLayout((0,), False, 127),
-    "Q2_K": BlockLayout((80, 82), False, 45),
-    "Q3_K": BlockLayout((108,), True, 128),
-    "Q4_K": BlockLayout((0, 2), False, 945),
-    "Q5_K": BlockLayout((0, 2), False, 1953),
-    "Q6_K": BlockLayout((208,), True, 4096),
-    "IQ2_XXS": BlockLayout((0,), True, 1376),
-    "IQ2_XS": BlockLayout((0,), True, 1376),
-    "IQ2_S": BlockLayout((0,), True, 1376),
-    "IQ3_XXS": BlockLayout((0,), True, 1984),
-    "IQ3_S": BlockLayout((0,), True, 1984),
+    "Q2_K": BlockLayout((80, 82), False, 3 * 15),
+    "Q3_K": BlockLayout((108,), True, 4 * 32),
+    "Q4_K": BlockLayout((0, 2), False, 15 * 63),
+    "Q5_K": BlockLayout((0, 2), False, 31 * 63),
+    "Q6_K": BlockLayout((208,), True, 32 * 128),
+    "IQ2_XXS": BlockLayout((0,), True, 43 * 32),
+    "IQ2_XS": BlockLayout((0,), True, 43 * 32),
+    "IQ2_S": BlockLayout((0,), True, 43 * 32),
+    "IQ3_XXS": BlockLayout((0,), True, 62 * 32),
+    "IQ3_S": BlockLayout((0,), True, 62 * 32),
     "IQ1_S": BlockLayout((0,), True, 16),
     "IQ4_NL": BlockLayout((0,), True, 127),
-    "IQ4_XS": BlockLayout((0,), True, 4064),
+    "IQ4_XS": BlockLayout((0,), True, 127 * 32),
     "TQ1_0": BlockLayout((52,), True, 1),
     "TQ2_0": BlockLayout((64,), True, 1),
 }
@@ -53,28 +59,32 @@ LAYOUTS: Final = {
 def read_block_scales(
     data: NDArray[np.uint8], block_bytes: int, layout: BlockLayout
 ) -> NDArray[np.float32]:
-    """Return the scales in whole blocks as float32, shape (scales per block, blocks)."""
+    """Return the scales in the whole blocks of `data` as float32, shape (scales per block, blocks).
+
+    `data` are bytes of a tensor from the beginning of a block on; a rest of a block is left out.
+    """
     blocks = data[: data.size // block_bytes * block_bytes].reshape(-1, block_bytes)
     scales = [
-        blocks[:, at : at + 2].copy().view("<f2")[:, 0].astype(np.float32) for at in layout.offsets
+        blocks[:, offset : offset + 2].copy().view("<f2")[:, 0].astype(np.float32)
+        for offset in layout.offsets
     ]
     return np.stack(scales)
 
 
 @dataclass(frozen=True, slots=True)
 class PlainType:
-    """A type of plain numbers: its word, the mask of the magnitude, the first word not finite.
+    """A type of plain floating-point numbers, read as integer words of the numpy dtype `word`.
 
-    Without the sign, IEEE numbers order as their words do: the largest word is the largest
-    magnitude.
+    `magnitude_mask` removes the sign bit. What remains orders as the magnitudes do (IEEE 754), so
+    the largest word is the largest number; from `first_non_finite` on they are infinity and NaN.
     """
 
     word: str
-    magnitude: int
+    magnitude_mask: int
     first_non_finite: int
 
 
-PLAIN: Final = {
+PLAIN_TYPES: Final = {
     "F32": PlainType("<u4", 0x7FFF_FFFF, 0x7F80_0000),
     "F16": PlainType("<u2", 0x7FFF, 0x7C00),
     "BF16": PlainType("<u2", 0x7FFF, 0x7F80),

@@ -5,6 +5,10 @@ its middle, and a tensor by 64 bytes of every 4096, which takes a fraction of th
 everything; tensors that agree there are then compared in full. Rows of zeros, and rows of tokens
 that kept the same initial value, repeat in sound files too: there, one content occurs often. A
 block of different rows that occurs again in the same order is a copy.
+
+To find such blocks, each row gets a *lag*: how many rows earlier the same content occurred last, -1
+if it did not. In a copied block all rows have one lag, so the longest run of rows with the same lag
+is the longest block.
 """
 
 from __future__ import annotations
@@ -23,21 +27,25 @@ from g4cli.doctor.facts.tensor_stats import RepeatedRows, TensorStats
 
 _SAMPLE_BYTES: Final = 64
 _SAMPLE_EVERY: Final = 4096
-# Fewer rows in a block may repeat by chance in matrices of small integers.
+# Fewer rows in a block may repeat by chance in matrices of small integers (a choice).
 _MIN_BLOCK_ROWS: Final = 8
 # Rows to remember, 16 bytes each; no published matrix has as many (experts counted one by one).
 _MAX_ROWS: Final = 1 << 20
-# Smaller tensors may rightly be equal: scalars, norms that were never trained.
+# Smaller tensors may rightly be equal: scalars, norms that were never trained (a choice).
 _MIN_TENSOR_BYTES: Final = 1 << 14
+# A content that occurs more often than this (and than in one row of 64) makes no block: zeros, or
+# one initial value. A choice: a block that was written twice makes each content occur twice.
+_COMMON_CONTENT: Final = 8
+_COMMON_SHARE: Final = 64
 # Odd factors make a sum of 64-bit words depend on every bit and on the order (multiply-shift
-# hashing).
+# hashing). The seed is any: the factors must only stay the same within a run.
 _FACTORS: Final = np.random.default_rng(4).integers(
     1, 2**63, _SAMPLE_BYTES // 8, dtype=np.uint64
 ) | np.uint64(1)
 
 
 class RowHasher:
-    """Fingerprints a tensor that is read in pieces, and finds repeated rows."""
+    """Hashes a tensor that is read in pieces, to find its repeated rows and equal tensors."""
 
     def __init__(self, tensor: TensorInfo, start: int) -> None:
         """Prepare for a tensor that begins at byte `start` of the file."""
@@ -46,7 +54,7 @@ class RowHasher:
         self._is_matrix = len(tensor.shape) > 1 and self._row_bytes >= _SAMPLE_BYTES
         self._n_rows = 0
         self._hashes: list[NDArray[np.uint64]] = []
-        self._numbers: list[NDArray[np.int64]] = []
+        self._row_numbers: list[NDArray[np.int64]] = []
         self._digest = hashlib.blake2b(digest_size=16)
 
     def add_piece(self, offset: int, data: NDArray[np.uint8]) -> None:
@@ -58,14 +66,14 @@ class RowHasher:
             or self._n_rows >= _MAX_ROWS
         ):
             return
-        count = data.size // self._row_bytes
-        middle = (self._row_bytes - _SAMPLE_BYTES) // 2
-        rows = data[: count * self._row_bytes].reshape(count, self._row_bytes)
-        words = np.ascontiguousarray(rows[:, middle : middle + _SAMPLE_BYTES]).view("<u8")
+        n_rows = data.size // self._row_bytes
+        rows = data[: n_rows * self._row_bytes].reshape(n_rows, self._row_bytes)
+        first_byte = (self._row_bytes - _SAMPLE_BYTES) // 2
+        words = np.ascontiguousarray(rows[:, first_byte : first_byte + _SAMPLE_BYTES]).view("<u8")
         self._hashes.append((words * _FACTORS).sum(axis=1, dtype=np.uint64))
-        first = (offset - self._start) // self._row_bytes
-        self._n_rows += count
-        self._numbers.append(np.arange(first, first + count, dtype=np.int64))
+        first_row = (offset - self._start) // self._row_bytes
+        self._n_rows += n_rows
+        self._row_numbers.append(np.arange(first_row, first_row + n_rows, dtype=np.int64))
 
     @property
     def fingerprint(self) -> str:
@@ -76,20 +84,22 @@ class RowHasher:
         """Return the rows that repeat, of all rows added."""
         if not self._hashes:
             return RepeatedRows()
-        return find_repeated_rows(np.concatenate(self._hashes), np.concatenate(self._numbers))
+        return find_repeated_rows(np.concatenate(self._hashes), np.concatenate(self._row_numbers))
 
 
 def _sample_bytes(data: NDArray[np.uint8]) -> bytes:
+    """Return 64 bytes of every 4096, or all of a shorter piece."""
     whole = data.size // _SAMPLE_EVERY * _SAMPLE_EVERY
     if not whole:
         return data.tobytes()
     return data[:whole].reshape(-1, _SAMPLE_EVERY)[:, :_SAMPLE_BYTES].tobytes()
 
 
-def find_repeated_rows(hashes: NDArray[np.uint64], numbers: NDArray[np.int64]) -> RepeatedRows:
-    """Return the repetitions among rows with these `hashes` and row `numbers`.
+def find_repeated_rows(hashes: NDArray[np.uint64], row_numbers: NDArray[np.int64]) -> RepeatedRows:
+    """Return the repetitions among rows with these hashes of their contents.
 
-    Both have shape (n,); numbers ascend and may have gaps, across which no block extends.
+    Both arrays have shape (n,). Row numbers ascend and may have gaps (where rows were not read),
+    across which no block extends.
     """
     order = np.argsort(hashes, kind="stable")
     ranked = hashes[order]
@@ -97,36 +107,41 @@ def find_repeated_rows(hashes: NDArray[np.uint64], numbers: NDArray[np.int64]) -
     n_repeated = int(np.count_nonzero(equal))
     if not n_repeated:
         return RepeatedRows(len(hashes))
-    # For each row the index of the previous row with the same content.
+    # For each row the index of the previous row with the same content: equal hashes are neighbors
+    # in `order`, in the order of their rows.
     previous = np.full(len(hashes), -1, dtype=np.int64)
     previous[order[1:][equal]] = order[:-1][equal]
-    # A content that occurs often (zeros, one initial value) makes no block.
     _, counts = np.unique(ranked, return_counts=True)
-    common = np.repeat(counts > max(8, len(hashes) // 64), counts)
-    previous[order[common]] = -1
-    lag = np.where(previous >= 0, numbers - numbers[previous], -1)
+    is_common = counts > max(_COMMON_CONTENT, len(hashes) // _COMMON_SHARE)
+    previous[order[np.repeat(is_common, counts)]] = -1
+    lags = np.where(previous >= 0, row_numbers - row_numbers[previous], -1)
     # A block that repeats at once has too few different rows: tokens that no text used, in a row.
-    lag[lag < _MIN_BLOCK_ROWS] = -1
-    block, end = _find_longest_run(lag, numbers)
-    if block < _MIN_BLOCK_ROWS:
+    lags[lags < _MIN_BLOCK_ROWS] = -1
+    start, length = _find_longest_run(lags, row_numbers)
+    if length < _MIN_BLOCK_ROWS:
         return RepeatedRows(len(hashes), n_repeated)
-    second = int(numbers[end - block + 1])
-    return RepeatedRows(len(hashes), n_repeated, block, second - int(lag[end]), second)
+    second = int(row_numbers[start])
+    return RepeatedRows(
+        len(hashes), n_repeated, block_rows=length, first=second - int(lags[start]), second=second
+    )
 
 
-def _find_longest_run(lag: NDArray[np.int64], numbers: NDArray[np.int64]) -> tuple[int, int]:
-    """Return length and last index of the longest run of rows with one positive lag."""
-    same = np.zeros(len(lag), dtype=bool)
-    same[1:] = (lag[1:] == lag[:-1]) & (lag[1:] > 0) & (np.diff(numbers) == 1)
-    starts = np.flatnonzero(~same)
-    lengths = np.diff(np.append(starts, len(lag)))
-    lengths[lag[starts] <= 0] = 0
-    best = int(lengths.argmax())
-    return int(lengths[best]), int(starts[best] + lengths[best] - 1)
+def _find_longest_run(lags: NDArray[np.int64], row_numbers: NDArray[np.int64]) -> tuple[int, int]:
+    """Return first index and length of the longest run of neighbors with one positive lag."""
+    continues = np.zeros(len(lags), dtype=bool)
+    continues[1:] = (lags[1:] == lags[:-1]) & (lags[1:] > 0) & (np.diff(row_numbers) == 1)
+    starts = np.flatnonzero(~continues)
+    lengths = np.diff(np.append(starts, len(lags)))
+    lengths[lags[starts] <= 0] = 0
+    longest = int(lengths.argmax())
+    return int(starts[longest]), int(lengths[longest])
 
 
 def find_equal_tensors(header: Header, stats: Iterable[TensorStats]) -> tuple[tuple[str, str], ...]:
-    """Return pairs of names of matrices that hold the same bytes, compared in full."""
+    """Return pairs of names of matrices that hold the same bytes.
+
+    Fingerprints select the candidates, whose data are then read and compared in full.
+    """
     seen: dict[tuple[str, str, int], str] = {}
     pairs = []
     for s in stats:
@@ -142,13 +157,15 @@ def find_equal_tensors(header: Header, stats: Iterable[TensorStats]) -> tuple[tu
     return tuple(pairs)
 
 
-def _have_same_bytes(header: Header, one: TensorInfo, two: TensorInfo, step: int = 1 << 22) -> bool:
+def _have_same_bytes(header: Header, one: TensorInfo, two: TensorInfo) -> bool:
+    """Return whether two tensors of the same size hold the same bytes."""
+    step = 1 << 22  # bytes at once
     with open_file(header.path, buffering=0) as file:
-        for at in range(0, one.nbytes, step):
+        for offset in range(0, one.nbytes, step):
             pieces = []
             for tensor in (one, two):
-                file.seek(header.file_offset(tensor) + at)
-                pieces.append(file.read(min(step, one.nbytes - at)))
+                file.seek(header.file_offset(tensor) + offset)
+                pieces.append(file.read(min(step, one.nbytes - offset)))
             if pieces[0] != pieces[1]:
                 return False
     return True

@@ -1,4 +1,4 @@
-"""The facts about one file that the checks judge."""
+"""The facts about one file: `gather.py` and the probes fill them in, the checks judge them."""
 
 from __future__ import annotations
 
@@ -35,41 +35,41 @@ JUDGED_KINDS: Final[frozenset[str]] = frozenset(
 class FileFacts:
     """What is known about a file. What was not asked for (--quick, --only) is empty or None.
 
-    What could not be read is None, and `fault` or `shape_fault` says why. `kind` is '' without a
-    header. `model_name` is the model that the shape belongs to, or ''. `vectors` holds norms,
-    scales and the RoPE table by name, each of shape (n,). `expected` holds the answers, or words of
-    them, to the prompts of `probe`, and `probe_skipped` the reason why there is no probe.
-    `backends` is what llama.cpp says about itself. `equal_tensors` pairs the names of tensors with
-    the same bytes. `neighbors` are the headers of other GGUF files in the folder, which an mmproj
-    is compared with. `own_prompt` and `own_tokenizer` are asked for models other than Gemma 4:
-    what the file's own template writes, and what llama.cpp makes of its vocabulary.
+    What could not be read is None, and `fault` or `shape_fault` says why.
     """
 
-    path: str
-    size: int
-    head: bytes
-    kind: FileKind | Literal[""] = ""
+    path: str  # as the user named it; for a file on the hub OWNER/REPO/...
+    size: int  # bytes
+    head: bytes  # the first bytes, 4096 at most
+    kind: FileKind | Literal[""] = ""  # "" without a header
     header: Header | None = None
     fault: BadGGUF | None = None
-    shape: Shape | None = None
+    shape: Shape | None = None  # of Gemma 4 only
     shape_fault: BadGGUF | None = None
     depth: Depth = "default"
-    model_name: str = ""
+    model_name: str = ""  # g4's name of the model with this shape, "" without one
     is_chat_model: bool = False
     vocabulary: Vocabulary | None = None
+    # Statistics of the data of each tensor, and its vectors (norms, scales, the RoPE table) by
+    # name, each of shape (n,).
     stats: tuple[TensorStats, ...] = ()
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    equal_tensors: tuple[tuple[str, str], ...] = ()  # pairs of names with the same bytes
+    # What llama.cpp makes of known texts; its answers to the prompts, what they should contain (in
+    # the same order), and why there are none.
     tokenizer: TokenizerAnswers | None = None
     probe: ProbeResult | None = None
     probe_skipped: str = ""
     expected: tuple[str, ...] = ()
+    # The same prompts with other configurations of llama.cpp, and in other prompt formats.
     comparisons: tuple[ConfigComparison, ...] = ()
     formats: tuple[FormatAnswers, ...] = ()
     hashes: Hashes | None = None
-    is_sparse: bool = False
-    backends: Mapping[str, Any] = field(default_factory=dict)
-    equal_tensors: tuple[tuple[str, str], ...] = ()
-    neighbors: tuple[Header, ...] = ()
+    is_sparse: bool = False  # most of the file takes no space on the disk
+    backends: Mapping[str, Any] = field(default_factory=dict)  # known_faults.find_release reads it
+    neighbors: tuple[Header, ...] = ()  # of other GGUF files in the folder, to pair an mmproj
+    # For models other than Gemma 4: what the file's own template writes, and what llama.cpp makes
+    # of its vocabulary.
     own_prompt: OwnPrompt | None = None
     own_tokenizer: OwnTokenizer | None = None
 
@@ -96,7 +96,11 @@ class FileFacts:
 
     @property
     def is_untrained(self) -> bool:
-        """Whether all norms are near 1 on average, which no trained network has."""
+        """Whether the weights are random: all norms are near 1 on average, where training begins.
+
+        In `tiny`, which was trained, the averages go from 0.12 to 1.67. Norms that are exactly 1
+        were lost (the check weights.norms). Vectors of less than 16 numbers tell too little.
+        """
         means = [
             # Numbers at the end of float32, as in damaged files, must not overflow their sum.
             float(v.mean(dtype="f8"))

@@ -1,4 +1,7 @@
-"""Read the facts that a file alone gives: header, hashes, statistics of its data."""
+"""Read the facts that a file alone gives: header, hashes, statistics of its data.
+
+`diagnose.py` calls `gather_facts` first, and then lets llama.cpp add what only running tells.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,10 @@ from g4cli.doctor.facts.vocabulary import read_vocabulary
 from g4cli.doctor.reference import find_model_name
 from g4cli.doctor.report import is_requested
 
+# Bytes of the beginning that are kept, to see whether a GGUF begins there.
+_HEAD_BYTES: Final = 4096
+# GGUF files of the folder whose headers are read, at most: a choice, so that a folder of hundreds
+# costs no time.
 _MAX_NEIGHBORS: Final = 12
 
 
@@ -44,7 +51,7 @@ def gather_facts(
         return FileFacts(str(path), 0, b"", fault=folder, depth=depth)
     path = require_file(path)
     with open_file(path) as file:
-        head = file.read(4096)
+        head = file.read(_HEAD_BYTES)
         size = os.fstat(file.fileno()).st_size
     try:
         header = read_header(path, check_data=False)
@@ -78,7 +85,10 @@ def facts_of_header(path: str, size: int, head: bytes, header: Header, depth: De
 
 
 def _is_chat_model(header: Header, name: str) -> bool:
-    """Return whether the file is an instruction-tuned model, which needs a chat template."""
+    """Return whether the file says that it is an instruction-tuned model ("it" in Gemma's names).
+
+    `name` is g4's name of the model; its `tiny` is one, without saying so in its header.
+    """
     words = [
         str(v.data).lower()
         for k in ("general.finetune", "general.name", "general.basename")
@@ -90,6 +100,7 @@ def _is_chat_model(header: Header, name: str) -> bool:
 def _add_data_facts(
     facts: FileFacts, header: Header, path: Path, only: tuple[str, ...], progress: Progress
 ) -> FileFacts:
+    """Return `facts` with what the file at `path` holds after its header, as `only` needs it."""
     deep = facts.depth == "deep"
     if is_requested(only, "file.hash"):
         progress(0, 0, "sha256 of the file")
@@ -98,15 +109,17 @@ def _add_data_facts(
         return facts
     if is_requested(only, "mmproj.pair"):
         facts = replace(facts, neighbors=_read_neighbors(path))
-    wanted = is_requested(only, "weights")
-    stats = scan_tensors(header, full=deep, progress=progress) if wanted else ()
+    judges_weights = is_requested(only, "weights")
+    stats = scan_tensors(header, full=deep, progress=progress) if judges_weights else ()
     progress(0, 0, "equal tensors")
+    # POSIX counts blocks of 512 bytes; Windows does not count them.
+    bytes_on_disk = getattr(path.stat(), "st_blocks", facts.size) * 512
     return replace(
         facts,
         stats=stats,
         equal_tensors=find_equal_tensors(header, stats),
         vectors=read_vectors(header),
-        is_sparse=getattr(path.stat(), "st_blocks", facts.size) * 512 < facts.size / 4,
+        is_sparse=bytes_on_disk < facts.size / 4,
     )
 
 

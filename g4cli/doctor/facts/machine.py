@@ -19,7 +19,7 @@ from g4cli.core.paths import cache_dir, data_dir, state_dir
 from g4cli.doctor.probe.engine import EngineFacts
 
 LIBRARIES: Final = (
-    # distribution, the version that g4 was tested with ("" = any)
+    # Name of the distribution, and the version that g4 was tested with ("": any version will do).
     ("llama-cpp-python", LLAMA_CPP_PYTHON),
     ("numpy", ""),
     ("typer", ""),
@@ -37,7 +37,9 @@ class MachineFacts:
 
     `versions` maps a library to its version, '' if it is not installed. `folders` pairs each folder
     of g4 with the reason why it cannot be written, '' if it can. Memory is that which processes
-    here may use in total and now, 0 if unknown.
+    here may use in total and now, 0 if unknown. `disk_free` is the room on the disk of `disk_path`,
+    where models are kept. `encoding` is that of the terminal's text, `terminal` describes it where
+    that is UTF-8.
     """
 
     python: str

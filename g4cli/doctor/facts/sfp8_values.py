@@ -4,7 +4,8 @@ SFP8 has one scale 2^k per tensor. Magnitudes are grid * 2^k, where the grid has
 from 2^-7 to 1.875 and two mantissa bits below, down to 1.25 * 2^-23 (reference: quant/sfp8.py). An
 encoder takes the least k that keeps the largest magnitude within 1.875, so k follows from the
 values themselves, but only once all of them were seen. Until then three magnitudes are enough to
-decide: the largest, the smallest, and the smallest one with a third mantissa bit.
+decide: the largest, the smallest, and the smallest one that uses the third mantissa bit (a *fine*
+one), which must lie in the upper part of the grid.
 """
 
 from __future__ import annotations
@@ -35,17 +36,19 @@ class Sfp8ValueCounter:
         """
         self._type, self._only_scaled_down = type_name, only_scaled_down
         self._not_sfp8 = 0
-        self._largest, self._finest, self._smallest = 0, 0xFFFF, 0xFFFF
+        # Of the magnitudes so far, as words; the smallest begin above every word.
+        self._largest, self._smallest_fine, self._smallest = 0, 0xFFFF, 0xFFFF
 
     def add_piece(self, data: NDArray[np.uint8]) -> None:
-        """Add the bytes of the next whole numbers."""
+        """Add the bytes of the next whole numbers, in any order of pieces."""
         if self._type == "I8":
             self._not_sfp8 += int(np.count_nonzero(data == RESERVED))
             return
         words = data[: data.size // 2 * 2].view("<u2")
         if self._type == "F32":
+            # Its upper half is a bfloat16; SFP8 values have zeros in the lower one.
             words = data[: data.size // 4 * 4].view("<u2")
-            self._not_sfp8 += int(np.count_nonzero(words[0::2]))  # beyond bfloat16
+            self._not_sfp8 += int(np.count_nonzero(words[0::2]))
             words = words[1::2]
         magnitudes = words & np.uint16(0x7FFF)
         self._not_sfp8 += int(np.count_nonzero(magnitudes & np.uint16(_BELOW_THIRD_BIT)))
@@ -56,7 +59,7 @@ class Sfp8ValueCounter:
         self._smallest = min(self._smallest, int(nonzero.min()))
         fine = nonzero[(nonzero & np.uint16(_THIRD_BIT)) != 0]
         if fine.size:
-            self._finest = min(self._finest, int(fine.min()))
+            self._smallest_fine = min(self._smallest_fine, int(fine.min()))
 
     def count_invalid(self) -> int:
         """Return how many numbers are not SFP8 values; at least 1 if the range proves some."""
@@ -67,6 +70,6 @@ class Sfp8ValueCounter:
         if self._only_scaled_down:
             k = max(0, k)
         scale = k << _EXPONENT_SHIFT
-        return int(self._finest < _SMALLEST_WITH_THIRD_BIT + scale) + int(
+        return int(self._smallest_fine < _SMALLEST_WITH_THIRD_BIT + scale) + int(
             self._smallest < _SMALLEST + scale
         )

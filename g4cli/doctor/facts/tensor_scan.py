@@ -1,10 +1,14 @@
-"""Read the data of tensors and count zero pages, implausible scales, NaN and infinity."""
+"""Read the data of tensors and count what damage leaves in it: zeros, NaN, odd scales, copies.
+
+`gather.py` calls `scan_tensors`; the checks of weights judge the `TensorStats` that come back. The
+data are read once, in pieces that hold whole blocks: from a tensor of more than 2 MiB only samples,
+unless all bytes are asked for (--deep).
+"""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from math import ceil
 from typing import Final
 
 import numpy as np
@@ -14,16 +18,28 @@ from g4cli.core.files import open_file
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.sfp8 import ENCODER_KEY, read_labels
-from g4cli.doctor.facts.block_scales import LAYOUTS, PLAIN, read_block_scales, to_float32
+from g4cli.doctor.facts.block_scales import (
+    LAYOUTS,
+    PLAIN_TYPES,
+    read_block_scales,
+    to_float32,
+)
 from g4cli.doctor.facts.duplicates import RowHasher
 from g4cli.doctor.facts.sfp8_values import Sfp8ValueCounter
 from g4cli.doctor.facts.tensor_stats import TensorStats
 
-PAGE: Final = 4096  # of usual file systems: a write that was lost leaves whole pages of zeros
+# Bytes in a page of usual file systems: a write that was lost leaves whole pages of zeros.
+PAGE: Final = 4096
+# A choice: 8 samples of 256 KiB, spread from the beginning of a tensor to its end. At 200 MB/s they
+# take one second for each hundred tensors.
 _SAMPLE_BYTES: Final = 1 << 18
-_N_SAMPLES: Final = 8  # spread from the beginning of a tensor to its end
-_STEP_BYTES: Final = 1 << 22  # are read at once if all bytes are
-_MEDIAN_OF: Final = 65_536  # numbers at most
+_N_SAMPLES: Final = 8
+# Bytes to read at once where all are read.
+_STEP_BYTES: Final = 1 << 22
+# A median is taken of so many numbers at most: only its order of magnitude matters.
+_MEDIAN_SAMPLE: Final = 65_536
+# First bytes of a page that are looked at before the others: nearly every page has a bit there.
+_PAGE_START: Final = 64
 
 
 def scan_tensors(
@@ -31,9 +47,8 @@ def scan_tensors(
 ) -> tuple[TensorStats, ...]:
     """Return the statistics of each tensor that begins within the file.
 
-    Of samples of it, or of all bytes (`full`).
-
-    Uses all cores, and about 30 MB of memory per core. `progress` counts tensors.
+    They are those of samples of its data, or of all bytes (`full`). Uses all cores, and about 30 MB
+    of memory per core. `progress` counts tensors.
     """
     tensors = [t for t in header.tensors.values() if header.file_offset(t) < header.file_size]
     scanned = []
@@ -45,53 +60,55 @@ def scan_tensors(
 
 
 def scan_tensor(header: Header, tensor: TensorInfo, *, full: bool) -> TensorStats:
-    """Return the statistics of one tensor, from 8 samples of 256 KiB or (`full`) all bytes."""
+    """Return the statistics of one tensor, of samples or (`full`) of all bytes in the file."""
     start = header.file_offset(tensor)
     end = min(start + tensor.nbytes, header.file_size)
-    scan = _TensorScan(tensor, start, _sfp8_counter(header, tensor))
+    scan = _TensorScan(tensor, start, _make_sfp8_counter(header, tensor))
     with open_file(header.path, buffering=0) as file:
-        for offset, length in _sample_ranges(start, end, full, _sample_unit(tensor)):
+        for offset, length in _sample_ranges(start, end, full, _find_unit_bytes(tensor)):
             file.seek(offset)
             scan.add_piece(offset, np.frombuffer(file.read(length), dtype=np.uint8))
     return scan.make_stats()
 
 
-def _sfp8_counter(header: Header, tensor: TensorInfo) -> Sfp8ValueCounter | None:
+def _make_sfp8_counter(header: Header, tensor: TensorInfo) -> Sfp8ValueCounter | None:
     """Return a counter for a tensor that the file labels SFP8, else None."""
     container, names = read_labels(header.keys)
     if tensor.name not in names or tensor.type.name != container:
         return None
+    # gemma.cpp's encoder scales down only; "rne" (nearest) scales up as well.
     encoder = header.keys.get(ENCODER_KEY)
     return Sfp8ValueCounter(
         container, only_scaled_down=encoder is not None and encoder.data != "rne"
     )
 
 
-def _sample_unit(tensor: TensorInfo) -> int:
-    """Return the bytes of a row, or of a block where rows are longer than a sample."""
-    row = tensor.type.row_bytes(tensor.shape[0])
-    return row if row <= _SAMPLE_BYTES else tensor.type.block_bytes
+def _find_unit_bytes(tensor: TensorInfo) -> int:
+    """Return the bytes of what a piece must not divide: a row, or a block of a very long row."""
+    row_bytes = tensor.type.row_bytes(tensor.shape[0])
+    return row_bytes if row_bytes <= _SAMPLE_BYTES else tensor.type.block_bytes
 
 
-def _sample_ranges(start: int, end: int, full: bool, block: int) -> list[tuple[int, int]]:
-    """Return (offset, length) of the pieces to read, each of whole blocks (or rows)."""
+def _sample_ranges(start: int, end: int, full: bool, unit_bytes: int) -> list[tuple[int, int]]:
+    """Return (offset, length) of the pieces to read of the bytes `start` to `end` of the file."""
     size = end - start
     if full or size <= _SAMPLE_BYTES * _N_SAMPLES:
-        step = _STEP_BYTES // block * block
-        return [(at, min(step, end - at)) for at in range(start, end, step)]
-    length = _SAMPLE_BYTES // block * block
+        step = _STEP_BYTES // unit_bytes * unit_bytes
+        return [(offset, min(step, end - offset)) for offset in range(start, end, step)]
+    length = _SAMPLE_BYTES // unit_bytes * unit_bytes
     gap = (size - length) / (_N_SAMPLES - 1)
-    return [(start + int(i * gap) // block * block, length) for i in range(_N_SAMPLES)]
+    return [(start + int(i * gap) // unit_bytes * unit_bytes, length) for i in range(_N_SAMPLES)]
 
 
 class _TensorScan:
-    """The counts of one tensor while its pieces are read."""
+    """The counts of one tensor while its pieces are read; the names are those of TensorStats."""
 
     def __init__(
         self, tensor: TensorInfo, start: int, sfp8_counter: Sfp8ValueCounter | None
     ) -> None:
-        self.tensor, self.start = tensor, start
-        self.sfp8_counter, self.rows = sfp8_counter, RowHasher(tensor, start)
+        """`start` is the tensor's first byte in the file, `sfp8_counter` None if it is no SFP8."""
+        self.tensor = tensor
+        self.sfp8_counter, self.row_hasher = sfp8_counter, RowHasher(tensor, start)
         self.read = self.zero_bytes = self.zero_pages = self.non_finite = self.negative = (
             self.scales
         ) = 0
@@ -99,9 +116,10 @@ class _TensorScan:
         self.largest = self.median = 0.0
 
     def add_piece(self, offset: int, data: NDArray[np.uint8]) -> None:
+        """Count in `data`, the bytes at `offset` of the file, which begin with a row or a block."""
         self.read += data.size
         self._count_zeros(offset, data)
-        self.rows.add_piece(offset, data)
+        self.row_hasher.add_piece(offset, data)
         if self.sfp8_counter is not None:
             self.sfp8_counter.add_piece(data)
         layout = LAYOUTS.get(self.tensor.type.name)
@@ -110,101 +128,105 @@ class _TensorScan:
             if not layout.signed:
                 self.negative += int(np.count_nonzero(scales < 0))
             self.scales += scales.size
-            self._measure_scales(np.abs(scales.ravel()), layout.levels)
+            self._measure_scales(np.abs(scales.ravel()), layout.max_factor)
             return
-        if self.tensor.type.name in PLAIN:
+        if self.tensor.type.name in PLAIN_TYPES:
             self._measure_plain(data)
 
     def _measure_plain(self, data: NDArray[np.uint8]) -> None:
-        name, plain = self.tensor.type.name, PLAIN[self.tensor.type.name]
+        """Measure numbers of a plain type as words: conversion would take most of the time."""
+        name, plain = self.tensor.type.name, PLAIN_TYPES[self.tensor.type.name]
         size = np.dtype(plain.word).itemsize
-        words = data[: data.size // size * size].view(plain.word) & plain.magnitude
+        words = data[: data.size // size * size].view(plain.word) & plain.magnitude_mask
         if not words.size:
             return
-        top = words.max()
-        if top >= plain.first_non_finite:
+        largest = words.max()
+        if largest >= plain.first_non_finite:
             finite = words[words < plain.first_non_finite]
             self.non_finite += words.size - finite.size
-            top = finite.max() if finite.size else words.dtype.type(0)
-        self.largest = max(self.largest, float(to_float32(np.array([top]), name)[0]))
+            largest = finite.max() if finite.size else words.dtype.type(0)
+        self.largest = max(self.largest, float(to_float32(np.array([largest]), name)[0]))
         # From the first piece whose median is not zero: enough for an order of magnitude.
-        sample = words[:_MEDIAN_OF]
+        sample = words[:_MEDIAN_SAMPLE]
         sample = sample[sample < plain.first_non_finite] if not self.median else sample[:0]
         if sample.size:
             # In double precision: the mean of the two in the middle may leave the range of float32.
             self.median = float(np.median(to_float32(sample, name).astype("f8")))
 
-    def _measure_scales(self, values: NDArray[np.float32], levels: int) -> None:
-        if not values.size:
+    def _measure_scales(self, scales: NDArray[np.float32], max_factor: int) -> None:
+        """Measure the magnitudes of scales; weights are at most `max_factor` times as large."""
+        if not scales.size:
             return
-        top = float(values.max())
-        if not np.isfinite(top):
-            finite = values[np.isfinite(values)]
-            self.non_finite += values.size - finite.size
-            top = float(finite.max()) if finite.size else 0.0
-        self.largest = max(self.largest, top * levels)
-        sample = values[:_MEDIAN_OF]
+        largest = float(scales.max())
+        if not np.isfinite(largest):
+            finite = scales[np.isfinite(scales)]
+            self.non_finite += scales.size - finite.size
+            largest = float(finite.max()) if finite.size else 0.0
+        self.largest = max(self.largest, largest * max_factor)
+        sample = scales[:_MEDIAN_SAMPLE]
         sample = sample[np.isfinite(sample)] if not self.median else sample[:0]
         if sample.size:
-            self.median = float(np.median(sample)) * levels
+            self.median = float(np.median(sample)) * max_factor
 
     def _count_zeros(self, offset: int, data: NDArray[np.uint8]) -> None:
+        """Count zero bytes, and zero pages: those that begin at a multiple of PAGE in the file."""
         self.zero_bytes += data.size - int(np.count_nonzero(data))
         skip = -offset % PAGE
-        whole = (data.size - skip) // PAGE
-        if whole <= 0:
+        n_pages = (data.size - skip) // PAGE
+        if n_pages <= 0:
             return
-        pages = data[skip : skip + whole * PAGE].reshape(whole, PAGE)
-        # The first bytes rule out nearly every page; only the rest is examined in full.
-        candidates = np.flatnonzero(~pages[:, :64].any(axis=1))
+        pages = data[skip : skip + n_pages * PAGE].reshape(n_pages, PAGE)
+        candidates = np.flatnonzero(~pages[:, :_PAGE_START].any(axis=1))
         empty = candidates[~pages[candidates].any(axis=1)] if candidates.size else candidates
         if empty.size and self.first_zero_page < 0:
             self.first_zero_page = offset + skip + int(empty[0]) * PAGE
         self.zero_pages += int(empty.size)
 
     def make_stats(self) -> TensorStats:
-        t = self.tensor
+        """Return what was counted."""
         return TensorStats(
-            t.name,
-            t.type.name,
-            t.nbytes,
-            self.read,
-            self.zero_bytes,
-            self.zero_pages,
-            self.first_zero_page,
-            self.non_finite,
-            self.negative,
-            self.scales,
-            self.largest,
-            self.median,
-            self.sfp8_counter.count_invalid() if self.sfp8_counter is not None else 0,
-            self.rows.fingerprint,
-            self.rows.find_repeated(),
+            name=self.tensor.name,
+            type_name=self.tensor.type.name,
+            nbytes=self.tensor.nbytes,
+            read=self.read,
+            zero_bytes=self.zero_bytes,
+            zero_pages=self.zero_pages,
+            first_zero_page=self.first_zero_page,
+            non_finite=self.non_finite,
+            negative=self.negative,
+            scales=self.scales,
+            largest=self.largest,
+            median=self.median,
+            not_sfp8=self.sfp8_counter.count_invalid() if self.sfp8_counter is not None else 0,
+            fingerprint=self.row_hasher.fingerprint,
+            repeated=self.row_hasher.find_repeated(),
         )
 
 
-# Those of the 31B network take 8 MB together.
-_VECTOR_BYTES: Final = 64 << 20
+# A small sparse file may claim thousands of vectors. Those of the 31B network take 8 MB together,
+# and the longest of them has 5,376 numbers.
+_MAX_VECTORS_BYTES: Final = 64 << 20
+_MAX_VECTOR_LENGTH: Final = 1 << 16
 
 
-def read_vectors(header: Header, limit: int = 1 << 16) -> dict[str, NDArray[np.float32]]:
-    """Return the F32 vectors of at most `limit` numbers: norms, scales, the RoPE table.
+def read_vectors(header: Header) -> dict[str, NDArray[np.float32]]:
+    """Return the F32 vectors of a file by name: norms, scales, the RoPE table; each of shape (n,).
 
-    Those beyond 64 MiB in total are left out: a small sparse file may claim thousands of them.
+    Those of more than 65,536 numbers, and those beyond 64 MiB in total, are left out.
     """
     vectors: dict[str, NDArray[np.float32]] = {}
-    room = _VECTOR_BYTES
+    n_bytes_left = _MAX_VECTORS_BYTES
     with open_file(header.path) as file:
         for tensor in header.tensors.values():
             end = header.file_offset(tensor) + tensor.nbytes
             if (
                 tensor.type.name == "F32"
                 and len(tensor.shape) == 1
-                and tensor.nbytes <= room
-                and ceil(tensor.nbytes / 4) <= limit
+                and tensor.nbytes <= n_bytes_left
+                and tensor.nbytes <= 4 * _MAX_VECTOR_LENGTH
                 and end <= header.file_size
             ):
                 file.seek(header.file_offset(tensor))
                 vectors[tensor.name] = np.frombuffer(file.read(tensor.nbytes), dtype="<f4")
-                room -= tensor.nbytes
+                n_bytes_left -= tensor.nbytes
     return vectors

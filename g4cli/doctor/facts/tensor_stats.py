@@ -25,10 +25,12 @@ class TensorStats:
     """What was counted in the `read` bytes that were read of a tensor's `nbytes` bytes.
 
     `zero_pages` counts pages of 4096 zero bytes, aligned in the file; `first_zero_page` is the byte
-    offset of the first one. `largest` is the largest magnitude of a plain tensor, an upper bound of
-    it for a quantized one; `median` is the median magnitude of the numbers (or the scales) of one
-    sample. `negative` counts scales below zero in types whose scales never are; `not_sfp8` counts
-    numbers that are labeled SFP8 values and are not. Equal tensors have equal fingerprints.
+    offset in the file of the first one, -1 without any. `non_finite` counts NaN and infinity among
+    the numbers of a plain type or the scales of a quantized one, `scales` those scales. `largest`
+    is the largest magnitude of a plain tensor, an upper bound of it for a quantized one; `median`
+    the median magnitude of one sample, likewise. `negative` counts scales below zero in types whose
+    scales never are; `not_sfp8` counts numbers that are labeled SFP8 values and are not. Equal
+    tensors have equal fingerprints.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Read what a header says about its tokens, and the hashes of the bundled model's vocabulary."""
+"""Read what a header says about its tokens, and hash them to compare with a known vocabulary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from g4cli.core.gguf_values import Array, ValueType, array_value
 from g4cli.core.paths import tiny_dir
 from g4cli.doctor.reference import TOKENIZER
 
-# All control tokens have smaller ids.
+# Tokens whose texts are kept. All of Gemma 4's control tokens have smaller ids.
 _N_FIRST: Final = 320
 
 
@@ -24,8 +24,9 @@ _N_FIRST: Final = 320
 class Vocabulary:
     """What the header says about its tokens; counts are -1 where an array is absent.
 
-    `first` and `types` hold the text and the type of the first 320 tokens; `type_counts` pairs each
-    type with the number of tokens that have it.
+    `model` and `pre` name the tokenizer and its pre-tokenizer, "" if the keys are absent.
+    `first_texts` and `first_types` hold the text and the type of the first 320 tokens;
+    `type_counts` pairs each type with the number of tokens that have it.
     """
 
     model: str
@@ -34,35 +35,36 @@ class Vocabulary:
     n_scores: int
     n_types: int
     n_merges: int
-    first: tuple[str, ...]
-    types: tuple[int, ...]
+    first_texts: tuple[str, ...]
+    first_types: tuple[int, ...]
     type_counts: tuple[tuple[int, int], ...]
 
 
 def read_vocabulary(header: Header) -> Vocabulary | None:
     """Return the facts about the tokens, or None for a file without a tokenizer."""
 
-    def array_of(name: str) -> Array | None:
+    def find_array(name: str) -> Array | None:
         value = header.keys.get(TOKENIZER + name)
         return value.data if value is not None and isinstance(value.data, Array) else None
 
     def count_items(name: str) -> int:
-        items = array_of(name)
+        items = find_array(name)
         return len(items) if items is not None else -1
 
-    tokens, types = array_of("tokens"), array_of("token_type")
+    tokens, types = find_array("tokens"), find_array("token_type")
     if tokens is None and TOKENIZER + "model" not in header.keys:
         return None
-    first: tuple[str, ...] = ()
+    first_texts: tuple[str, ...] = ()
     if tokens is not None and tokens.item_type.name == "STRING":
-        first = tuple(t.decode("utf-8", "replace") for t in islice(tokens.byte_strings(), _N_FIRST))
+        texts = islice(tokens.byte_strings(), _N_FIRST)
+        first_texts = tuple(text.decode("utf-8", "replace") for text in texts)
     first_types: tuple[int, ...] = ()
     type_counts: tuple[tuple[int, int], ...] = ()
     if types is not None and types.item_type.name in ("INT32", "UINT32"):
         values = types.to_numpy()
         first_types = tuple(int(v) for v in values[:_N_FIRST])
-        kinds, counts = np.unique(values, return_counts=True)
-        type_counts = tuple((int(k), int(n)) for k, n in zip(kinds, counts, strict=True))
+        found_types, counts = np.unique(values, return_counts=True)
+        type_counts = tuple((int(t), int(n)) for t, n in zip(found_types, counts, strict=True))
     return Vocabulary(
         model=_key_text(header, "model"),
         pre=_key_text(header, "pre"),
@@ -70,8 +72,8 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
         n_scores=count_items("scores"),
         n_types=count_items("token_type"),
         n_merges=count_items("merges"),
-        first=first,
-        types=first_types,
+        first_texts=first_texts,
+        first_types=first_types,
         type_counts=type_counts,
     )
 
@@ -82,7 +84,7 @@ def _key_text(header: Header, name: str) -> str:
 
 
 def hash_array(header: Header, name: str) -> str:
-    """Return the sha256 of the raw bytes of the array `tokenizer.ggml.NAME`."""
+    """Return the sha256 of the array `tokenizer.ggml.NAME` as stored, of no bytes without one."""
     value = header.keys.get(TOKENIZER + name)
     raw = value.data.read_bytes() if value is not None and isinstance(value.data, Array) else b""
     return hashlib.sha256(raw).hexdigest()
@@ -90,7 +92,7 @@ def hash_array(header: Header, name: str) -> str:
 
 @cache
 def tiny_vocabulary_hashes() -> dict[str, str] | None:
-    """Return the hashes of tokens and merges of `tiny`, or None without its checkpoint."""
+    """Return what `hash_array` gives for tokens and merges of `tiny`, None without its files."""
     path = tiny_dir() / "tokenizer.json"
     if not path.is_file():
         return None

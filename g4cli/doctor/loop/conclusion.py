@@ -23,6 +23,7 @@ from g4cli.doctor.loop.settings import (
     find_condition,
 )
 
+# A choice: no known fault needs more than two conditions, and nobody reads a list of five.
 _MOST_CONDITIONS: Final = 4
 _MOST_CAUSES: Final = 3
 
@@ -82,8 +83,8 @@ def join_words(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
 
 
-def conclude(results: Sequence[LoopResult], n_left: int = 0) -> Conclusion:
-    """Return what follows from the experiments; `n_left` of them are not in `results`."""
+def draw_conclusion(results: Sequence[LoopResult], n_left: int = 0) -> Conclusion:
+    """Return what follows from the experiments; `n_left` more could not be run."""
     run = [result for result in results if result.was_run]
     bad = [result for result in run if result.is_bad]
     n_not_run = n_left + sum(result.outcome == "skipped" for result in results)

@@ -1,16 +1,20 @@
-"""What one experiment gave: a loop, a sound answer, nothing."""
+"""What became of one experiment: a loop, a sound answer, nothing.
+
+`operations/diagnose_loop.py` runs the experiments and makes the results; `search.py` and
+`conclusion.py` read them.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from g4cli.doctor.loop.settings import LoopSettings
 from g4cli.loops import LoopDetector
 
-Outcome: TypeAlias = Literal["loop", "garbage", "ended", "unended", "failed", "skipped"]
+LoopOutcome: TypeAlias = Literal["loop", "garbage", "ended", "unended", "failed", "skipped"]
 """What became of an answer.
 
 loop      it repeats itself
@@ -21,15 +25,27 @@ failed    llama.cpp crashed or refused
 skipped   it was not run
 """
 
-# A cycle of at most so many tokens that covers so many, in so many copies. A shorter repetition
-# than the detector's is enough, since nobody's answer is stopped by it.
-_CYCLES: Final = ((16, 64, 6), (64, 160, 4))
+
+class _CycleRule(NamedTuple):
+    """A cycle of at most `max_period` tokens counts that covers so many, in so many copies."""
+
+    max_period: int
+    min_covered: int
+    min_copies: int
+
+
+# A choice: a shorter repetition than the loop detector's is enough, since no answer of a user is
+# stopped by it.
+_CYCLE_RULES: Final = (_CycleRule(16, 64, 6), _CycleRule(64, 160, 4))
+# An answer of this many tokens or more is garbage if this share of them is no text.
+_MIN_GARBAGE_TOKENS: Final = 8
+_GARBAGE_SHARE: Final = 1 / 4
 _NO_TEXT: Final = re.compile(r"<unused\d+>|<pad>|<(?:image|audio)\|>|<\|(?:image|audio)\|?>")
 
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """A cycle of `period` tokens at the end of an answer that begins at token `onset`."""
+    """A cycle of `period` tokens at the end of an answer, which begins at index `onset`."""
 
     period: int
     onset: int
@@ -43,7 +59,7 @@ class LoopResult:
     """
 
     settings: LoopSettings
-    outcome: Outcome
+    outcome: LoopOutcome
     n_tokens: int = 0
     seconds: float = 0.0
     text: str = ""
@@ -79,10 +95,10 @@ class LoopResult:
 
 def find_repetition(tokens: Sequence[int]) -> Repetition | None:
     """Return the cycle that the tokens end with, or a loop of the detector, or None."""
-    for longest, cover, copies in _CYCLES:
-        for period in range(1, longest + 1):
+    for rule in _CYCLE_RULES:
+        for period in range(1, rule.max_period + 1):
             covered = _measure_cycle(tokens, period)
-            if covered >= max(cover, copies * period):
+            if covered >= max(rule.min_covered, rule.min_copies * period):
                 return Repetition(period, len(tokens) - covered)
     detector = LoopDetector(digits={})
     loop = None
@@ -93,14 +109,14 @@ def find_repetition(tokens: Sequence[int]) -> Repetition | None:
 
 def _measure_cycle(tokens: Sequence[int], period: int) -> int:
     """Return how many tokens the cycle of that period at the end covers, 0 if it is no cycle."""
-    n = len(tokens)
-    at = n - 1
-    while at >= period and tokens[at] == tokens[at - period]:
-        at -= 1
-    same = n - 1 - at
-    return same + period if same else 0
+    i = len(tokens) - 1
+    while i >= period and tokens[i] == tokens[i - period]:
+        i -= 1
+    n_equal = len(tokens) - 1 - i
+    return n_equal + period if n_equal else 0
 
 
 def is_garbage(text: str, n_tokens: int) -> bool:
     """Return whether a quarter and more of the tokens of a text stand for no text."""
-    return n_tokens >= 8 and 4 * len(_NO_TEXT.findall(text)) >= n_tokens
+    n_no_text = len(_NO_TEXT.findall(text))
+    return n_tokens >= _MIN_GARBAGE_TOKENS and n_no_text >= _GARBAGE_SHARE * n_tokens

@@ -38,8 +38,11 @@ _TOOL: Final[Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-# The kind of vocabulary whose programs put BOS in front of a text unless the file says otherwise.
+# tokenizer.ggml.model of vocabularies that begin a text with BOS unless the file says otherwise
+# (llama-vocab.cpp).
 _WITH_BOS: Final = "llama"
+# Tokens that a prompt may have besides those of its bytes: BOS, and what joins parts.
+_MORE_TOKENS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,8 @@ class PromptWriter:
             has_bos=bool(self.bos),
             thinks=self.write(LoopSettings(thinking=True)) != first,
             takes_tools=self.write(LoopSettings(tools=True)) != first,
-            other_format=_joined(self.write(LoopSettings(own_format=False))) != _joined(first),
+            other_format=_join_text(self.write(LoopSettings(own_format=False)))
+            != _join_text(first),
             gpus=gpus,
         )
 
@@ -137,10 +141,10 @@ def _adds_bos(header: Header) -> bool:
     return kind is not None and kind.data == _WITH_BOS
 
 
-def _joined(parts: list[Part]) -> str:
+def _join_text(parts: list[Part]) -> str:
     return "".join(part.text for part in parts)
 
 
 def _count_at_most(parts: list[Part]) -> int:
-    """Return a number of tokens that the parts do not exceed."""
-    return sum(len(part.text.encode()) for part in parts) + 64
+    """Return a number of tokens that the parts do not exceed: no token is less than a byte."""
+    return sum(len(part.text.encode()) for part in parts) + _MORE_TOKENS

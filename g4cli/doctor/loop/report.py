@@ -11,20 +11,21 @@ from g4cli.doctor.known_faults import ENGINE_DATE, KnownFault
 from g4cli.doctor.loop.conclusion import Conclusion
 from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.doctor.loop.settings import describe_settings
+from g4cli.doctor.report import format_count
 
-_UNIT: Final = 40
+_MAX_SHOWN: Final = 40  # characters of an answer in a row of the table
 
 
 def describe_result(result: LoopResult) -> str:
     """Return what became of an answer: "repeats 2 tokens from token 3 on"."""
-    found = result.repetition
+    repetition = result.repetition
     if result.outcome == "failed":
         return f"failed: {result.reason}"
     if result.outcome == "skipped":
         return f"not run: {result.reason}"
-    if result.outcome == "loop" and found is not None:
-        tokens = "1 token" if found.period == 1 else f"{found.period:,} tokens"
-        return f"repeats {tokens} from token {found.onset + 1:,} on"
+    if result.outcome == "loop" and repetition is not None:
+        tokens = format_count(repetition.period, "token")
+        return f"repeats {tokens} from token {repetition.onset + 1:,} on"
     if result.outcome == "garbage":
         return "tokens without text"
     if result.outcome == "ended":
@@ -33,7 +34,7 @@ def describe_result(result: LoopResult) -> str:
 
 
 def describe_fix(fault: KnownFault) -> str:
-    """Return since when a known fault is gone, as far as that is known."""
+    """Return which change ended a known fault, and when, as far as that is known."""
     if not fault.fixed_in:
         return "no fix is known"
     text = f"ended by {fault.fixed_in}" + (f" on {fault.fixed_on}" if fault.fixed_on else "")
@@ -49,9 +50,14 @@ def write_loop_report(
     conclusion: Conclusion,
     build: str,
 ) -> str:
-    """Return the report as Markdown; texts of the file stand in code spans, without folders."""
+    """Return the report on experiments as Markdown, without the user's name and without folders.
+
+    `subject` is the file as the user named it, `question` what was asked in all experiments,
+    `build` names the llama.cpp that answered.
+    """
 
     def quote_text(text: str) -> str:
+        # In a code span no text of the file is Markdown; a bar would end the cell of the table.
         return code_span(remove_private_parts(text, subject)).replace("|", "\\|")
 
     lines = [
@@ -65,14 +71,12 @@ def write_loop_report(
         "|---|---|---|--:|",
     ]
     for result in results:
-        said = result.unit[:_UNIT] or result.text[:_UNIT]
-        found = describe_result(result)
-        if result.outcome == "failed":
-            found = quote_text(found)
-        lines.append(
-            f"| {describe_settings(result.settings)} | {found} | {quote_text(said)} "
-            f"| {result.seconds:.1f} |"
-        )
+        text = quote_text((result.unit or result.text)[:_MAX_SHOWN])
+        outcome = describe_result(result)
+        # The reason of a failure is llama.cpp's message, which may quote the file.
+        shown = quote_text(outcome) if result.outcome == "failed" else outcome
+        settings = describe_settings(result.settings)
+        lines.append(f"| {settings} | {shown} | {text} | {result.seconds:.1f} |")
     if conclusion.causes:
         lines += ["", "Known faults that fit:", ""]
     lines += [

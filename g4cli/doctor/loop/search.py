@@ -50,16 +50,17 @@ def propose_experiments(
     done: Sequence[LoopResult], choices: LoopChoices
 ) -> tuple[LoopSettings, ...]:
     """Return the experiments that are still worth running after `done`, in their order."""
-    known = {result.settings for result in done}
+    settings_done = {result.settings for result in done}
     bad = [result.settings for result in done if result.is_bad]
     first = LoopSettings()
     plan: Iterable[LoopSettings]
     if first in bad:
         plan = chain(_change_prompt(first, choices), _change_engine(first, choices))
     elif single := [settings for settings in bad if len(settings.list_changes()) == 1]:
-        at = single[0]
-        is_longer = at.n_context > 0
-        plan = chain(_change_prompt(at, choices), _change_engine(at, choices)) if is_longer else ()
+        base = single[0]
+        is_longer = base.n_context > 0
+        changes = _change_prompt(base, choices), _change_engine(base, choices)
+        plan = chain(*changes) if is_longer else ()
     elif bad:
         # More than one factor: without each of them in turn.
         plan = (replace(bad[0], **{name: value}) for name, value in _list_defaults(bad[0]))
@@ -71,45 +72,46 @@ def propose_experiments(
             _change_engine(first, choices),
             _combine(choices),
         )
-    return tuple(dict.fromkeys(settings for settings in plan if settings not in known))
+    return tuple(dict.fromkeys(settings for settings in plan if settings not in settings_done))
 
 
 def _list_defaults(settings: LoopSettings) -> list[tuple[str, Any]]:
+    """Return (factor, default) of every factor that `settings` change."""
     defaults = LoopSettings()
     return [(name, getattr(defaults, name)) for name, _ in settings.list_changes()]
 
 
-def _change_prompt(at: LoopSettings, choices: LoopChoices) -> Iterable[LoopSettings]:
-    """Yield `at` with one thing of the prompt or the sampling changed; all in one process."""
-    yield replace(at, sampled=True)
+def _change_prompt(base: LoopSettings, choices: LoopChoices) -> Iterable[LoopSettings]:
+    """Yield `base` with one thing of the prompt or the sampling changed; all in one process."""
+    yield replace(base, sampled=True)
     if choices.has_bos:
-        yield replace(at, bos=False)
+        yield replace(base, bos=False)
     if choices.other_format:
-        yield replace(at, own_format=False)
+        yield replace(base, own_format=False)
     if choices.thinks:
-        yield replace(at, thinking=True)
+        yield replace(base, thinking=True)
     if choices.takes_tools:
-        yield replace(at, tools=True)
-    yield replace(at, schema=True)
+        yield replace(base, tools=True)
+    yield replace(base, schema=True)
 
 
-def _change_engine(at: LoopSettings, choices: LoopChoices) -> Iterable[LoopSettings]:
-    """Yield `at` with another configuration of llama.cpp."""
+def _change_engine(base: LoopSettings, choices: LoopChoices) -> Iterable[LoopSettings]:
+    """Yield `base` with another configuration of llama.cpp."""
     for gpu in choices.gpus:
-        yield replace(at, device=gpu)
-        if not at.n_context:
-            yield from (replace(at, device=gpu, n_context=n) for n in choices.contexts)
-    yield replace(at, flash_attention=False)
-    yield replace(at, kv_type="q8_0")
-    yield replace(at, kv_type="q4_0")
-    yield replace(at, kv_type="q4_0", rotation=False)
-    yield replace(at, n_ubatch=32)
-    yield replace(at, drafting=True)
+        yield replace(base, device=gpu)
+        if not base.n_context:
+            yield from (replace(base, device=gpu, n_context=n) for n in choices.contexts)
+    yield replace(base, flash_attention=False)
+    yield replace(base, kv_type="q8_0")
+    yield replace(base, kv_type="q4_0")
+    yield replace(base, kv_type="q4_0", rotation=False)
+    yield replace(base, n_ubatch=32)
+    yield replace(base, drafting=True)
 
 
 def _combine(choices: LoopChoices) -> Iterable[LoopSettings]:
     """Yield combinations that reports name, those in one process together."""
-    long = choices.contexts[1:]
+    long = choices.contexts[1:]  # those beyond the sliding window
     for n in long:
         yield LoopSettings(n_context=n)
         yield LoopSettings(n_context=n, schema=True)

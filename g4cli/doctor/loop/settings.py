@@ -15,7 +15,10 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from g4cli.doctor.known_faults import Condition
 
 CONTEXTS: Final = (200, 1200, 4000)
-"""Tokens of text that stand before the question, beside none at all."""
+"""Tokens of text that stand before the question, beside none at all.
+
+A choice: less than the sliding window of any model, more than it (512 or 1024), several times it.
+"""
 
 KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 

@@ -1,4 +1,8 @@
-"""Score a greedy answer by itself: loops, logits that are not numbers, expected words."""
+"""Score a greedy answer by itself: loops, logits that are not numbers, expected words.
+
+The checks of answers use it, and `compare.py`, which has to know whether one of two answers is
+broken.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,29 @@ from typing import Final
 
 from g4cli.doctor.probe.child import GreedyRun
 
-# A loop has at least this many repetitions of at most this many tokens, and starts this early.
+# An early loop has at least this many repetitions of at most this many tokens, and starts at this
+# token or before. A choice that needs no more than the 16 tokens of a short answer where one or two
+# tokens repeat, as they do in most broken files.
 _MIN_REPETITIONS: Final = 6
 _MAX_PERIOD: Final = 8
 _MAX_START: Final = 4
 # Share of logits at the softcap of 30 above which a network is broken; sound ones have none.
 MAX_SATURATED: Final = 0.01
-# Mean score of answers below which a network is broken: words in three answers, or characters of
-# many (tiny).
-_MIN_CORRECT: Final = 0.01
-_MIN_CORRECT_TINY: Final = 0.8
+# Mean score of answers below which a network is broken. Published models: none of three words was
+# said. `tiny` has learned its answers by heart, and their characters are counted.
+_MIN_SCORE: Final = 0.01
+_MIN_SCORE_TINY: Final = 0.8
+# Characters up to which an expected text is a word to find in the answer, not the answer itself.
 _MAX_KEYWORD: Final = 8
+_MAX_SHOWN: Final = 60  # characters of an answer in a message
 
 
 @dataclass(frozen=True, slots=True)
 class EarlyLoop:
-    """A run that repeats `period` tokens, which stand for `text`, from token `start` to its end."""
+    """A run that repeats `period` tokens from token `start` (0 is the first one) to its end.
+
+    `text` is about what one period says: the share of the run's text that its tokens have.
+    """
 
     period: int
     start: int
@@ -39,8 +50,8 @@ def find_early_loop(run: GreedyRun) -> EarlyLoop | None:
             if len(body) >= _MIN_REPETITIONS * period and all(
                 body[i] == body[i - period] for i in range(period, len(body))
             ):
-                share = run.text[: max(1, round(len(run.text) * period / max(1, len(body))))]
-                return EarlyLoop(period, start, share)
+                n_characters = round(len(run.text) * period / max(1, len(body)))
+                return EarlyLoop(period, start, run.text[: max(1, n_characters)])
     return None
 
 
@@ -58,20 +69,21 @@ def score_answer(run: GreedyRun, expected: str) -> float:
     if len(expected) <= _MAX_KEYWORD:
         return float(expected in run.text.lower())
     answer = run.text.strip()
+    # A run may be cut off before the end of the answer: what it lacks does not count.
     n = min(len(expected), max(len(answer), 1))
-    same = next((i for i in range(n) if i >= len(answer) or answer[i] != expected[i]), n)
-    return same / n
+    n_same = next((i for i in range(n) if i >= len(answer) or answer[i] != expected[i]), n)
+    return n_same / n
 
 
 def mean_score(runs: Sequence[GreedyRun], expected: Sequence[str]) -> float:
-    """Return the mean score of answers, from 0 to 1; 0 without any."""
+    """Return the mean of `score_answer` for these runs and texts, from 0 to 1; 0 without any."""
     scores = [score_answer(run, text) for run, text in zip(runs, expected, strict=False)]
     return sum(scores) / len(scores) if scores else 0.0
 
 
-def min_correct(model_name: str) -> float:
+def least_mean_score(model_name: str) -> float:
     """Return the mean score of answers below which that model is broken."""
-    return _MIN_CORRECT_TINY if model_name == "tiny" else _MIN_CORRECT
+    return _MIN_SCORE_TINY if model_name == "tiny" else _MIN_SCORE
 
 
 def shorten_answer(run: GreedyRun) -> str:
@@ -79,4 +91,4 @@ def shorten_answer(run: GreedyRun) -> str:
     loop = find_early_loop(run)
     if loop is not None:
         return f"{loop.text} ..."
-    return run.text if len(run.text) <= 60 else run.text[:57] + "..."
+    return run.text if len(run.text) <= _MAX_SHOWN else run.text[: _MAX_SHOWN - 3] + "..."

@@ -27,9 +27,9 @@ from g4cli.doctor.probe.prompts import (
 from g4cli.doctor.probe.tokenizer import ROUND_TRIPS
 from g4cli.doctor.reference import TOKENIZER
 
-_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 60.0  # a choice: no weights are loaded, so it takes seconds
 # How the published models of other families spell their control tokens.
-_MARKER: Final = re.compile(
+_CONTROL_TOKEN: Final = re.compile(
     "<[|\N{FULLWIDTH VERTICAL LINE}][^<>\\s]{1,60}[|\N{FULLWIDTH VERTICAL LINE}]>"
     r"|<(?:start|end)_of_turn>|</?s>|<[be]os>"
 )
@@ -58,8 +58,8 @@ class OwnTokenizer:
     """What llama.cpp makes of the file's vocabulary, or how it failed (`died`, `error`, `code`).
 
     `round_trips` holds (text, detokenized text), `markers` what the template writes as control
-    tokens with their ids, `ends` the tokens that end an answer, (id, text). `adds_bos` is whether
-    programs put the token `bos` in front of a text.
+    tokens with the ids of the tokens that the text becomes, `ends` the tokens that end an answer,
+    (id, text). `adds_bos` is whether programs put the token `bos` in front of a text.
     """
 
     round_trips: tuple[tuple[str, str], ...] = ()
@@ -91,9 +91,10 @@ def render_own_template(template: str, header: Header) -> OwnPrompt:
 
 
 def render_cases(template: str, header: Header, cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what `template` writes for each case: variables in addition to the usual ones.
+    """Return the prompt that `template` writes for each case.
 
-    Raises BadFile if it fails.
+    A case holds the template's variables, `messages` among them, that add to the usual ones or
+    replace them. Raises BadFile if the template fails.
     """
     variables = {
         "add_generation_prompt": True,
@@ -120,8 +121,7 @@ def token_text(header: Header, key: str) -> str:
 
 def ask_own_tokenizer(path: Path, prompt: OwnPrompt | None) -> OwnTokenizer:
     """Return what llama.cpp makes of known texts, and of what the template writes."""
-    found = _MARKER.findall(prompt.text) if prompt is not None else []
-    markers = list(dict.fromkeys(found))
+    markers = list(dict.fromkeys(_CONTROL_TOKEN.findall(prompt.text))) if prompt else []
     answer = ask_child(
         {
             "task": "describe",
@@ -151,7 +151,8 @@ def own_questions(prompt: OwnPrompt | None, tokenizer: OwnTokenizer | None) -> t
         fits = all(q.text.strip() and len(q.text) <= MAX_PROMPT for q in prompt.questions)
         if fits:
             return tuple(
-                Question(q.name, _put_bos(q.text, tokenizer), q.expected) for q in prompt.questions
+                Question(q.name, _prepend_bos(q.text, tokenizer), q.expected)
+                for q in prompt.questions
             )
     return own_plain_questions(tokenizer)
 
@@ -159,11 +160,11 @@ def own_questions(prompt: OwnPrompt | None, tokenizer: OwnTokenizer | None) -> t
 def own_plain_questions(tokenizer: OwnTokenizer | None) -> tuple[Question, ...]:
     """Return texts that any language model continues, as programs tokenize them for this one."""
     return tuple(
-        Question(text, _put_bos(text, tokenizer), answer) for text, answer in PLAIN_QUESTIONS
+        Question(text, _prepend_bos(text, tokenizer), answer) for text, answer in PLAIN_QUESTIONS
     )
 
 
-def _put_bos(text: str, tokenizer: OwnTokenizer | None) -> str:
+def _prepend_bos(text: str, tokenizer: OwnTokenizer | None) -> str:
     """Return `text` with the token that begins a text in front, if it belongs there."""
     if tokenizer is None or not tokenizer.adds_bos or text.startswith(tokenizer.bos):
         return text

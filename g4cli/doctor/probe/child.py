@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,16 +18,18 @@ from g4cli.core.child import run_child, signal_name
 from g4cli.core.child_memory import DATA_SLACK
 from g4cli.core.units import GIB, size_text
 
-N_TOKENS: Final = 32
+# Tokens of an answer at most: a choice, four times the longest period of an early loop.
+N_ANSWER_TOKENS: Final = 32
 UNKNOWN_ARCHITECTURE: Final = "unknown-architecture"
-"""The code of an error: this llama.cpp does not know the network."""
+"""The code of an error, and of a finding: this llama.cpp does not know the network."""
 UNKNOWN_PRE_TOKENIZER: Final = "unknown-pre-tokenizer"
 """The code of an error: this llama.cpp does not know how the model splits text into words."""
 # Enough for a question and its answer; the KV cache of the 31B model is then 220 MiB.
 N_CTX: Final = 256
+# A choice: a small file takes seconds, and a slow machine with a busy disk a few minutes.
 TIMEOUT_S: Final = 300.0
-# Large files take longer: each token reads the whole file, at 2 GB/s if the disk or the CPU is
-# slow.
+# Large files take longer: about 60 tokens are computed, each of which reads the whole file, at
+# 2 GB/s if the disk or the CPU is slow.
 _TIMEOUT_S_PER_GIB: Final = 30.0
 # What a child may use besides the file itself, which is mapped. The largest published model (31B)
 # needs 440 MiB for its KV cache as F32 and 180 MiB of compute buffer; Python and the vocabulary
@@ -51,7 +53,7 @@ class GreedyRun:
     `prompt` is the name of the prompt. `top_probability` and `entropy` (in bits) have one number
     per token: the probability of the token that was chosen, and the uncertainty about it. Over all
     logits: the lowest, the highest, how many are not finite, and the share (0 to 1) that is
-    saturated at the softcap.
+    saturated at the softcap. `ended`: the model ended the answer.
     """
 
     prompt: str
@@ -70,7 +72,9 @@ class GreedyRun:
 class ProbeResult:
     """The answers of a child. `exit_code` is negative for a signal; `error` is llama.cpp's message.
 
-    `over_limit`: the child was ended because it needed more memory than `limit_bytes`.
+    `gpus` are ggml's names of the GPUs that it found, `n_vocab` the size of the vocabulary.
+    `over_limit`: the child was ended because it needed more memory than `limit_bytes`; `peak_bytes`
+    is the most that was seen.
     """
 
     runs: tuple[GreedyRun, ...] = ()
@@ -91,7 +95,7 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class ChildAnswer:
-    """The JSON lines of a child and how it ended."""
+    """The JSON lines of a child and how it ended; the other fields are those of ProbeResult."""
 
     lines: tuple[dict[str, Any], ...]
     exit_code: int
@@ -157,22 +161,14 @@ def ask_child(
         tuple(_parse_json_lines(result.stdout)),
         status,
         result.timed_out,
-        result.stderr[-4000:],
+        result.stderr[-4000:],  # its last line tells, and llama.cpp may write megabytes
         result.over_limit,
         result.peak_bytes,
         limit_bytes,
     )
     if not result.over_limit and _OUT_OF_MEMORY.search(answer.error):
         # RLIMIT_DATA refused the allocation before the parent's poll saw it.
-        return ChildAnswer(
-            answer.lines,
-            answer.exit_code,
-            False,
-            answer.stderr,
-            True,
-            result.peak_bytes,
-            limit_bytes,
-        )
+        return replace(answer, timed_out=False, over_limit=True)
     return answer
 
 
@@ -180,13 +176,14 @@ def greedy_probe(
     path: Path,
     prompts: Sequence[tuple[str, str]],
     *,
-    n_tokens: int = N_TOKENS,
+    n_tokens: int = N_ANSWER_TOKENS,
     options: Mapping[str, Any] | None = None,
     limit_bytes: int = MEMORY_BYTES,
 ) -> ProbeResult:
     """Return greedy continuations of up to `n_tokens` tokens; a prompt is (name, whole text).
 
-    `options` are the options of the task "greedy" in `runtime.probes.doctor_child`.
+    `options` are those of the task "greedy" in `runtime.probes.doctor_child`; `limit_bytes` is the
+    memory that the child may use besides the file.
     """
     request = {
         "task": "greedy",

@@ -18,13 +18,24 @@ from typing import Any, Final, Literal, TypeAlias
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.units import size_text
 from g4cli.doctor.probe.answers import is_broken, mean_score
-from g4cli.doctor.probe.child import MEMORY_BYTES, N_TOKENS, GreedyRun, ProbeResult, greedy_probe
+from g4cli.doctor.probe.child import (
+    MEMORY_BYTES,
+    N_ANSWER_TOKENS,
+    GreedyRun,
+    ProbeResult,
+    greedy_probe,
+)
 from g4cli.doctor.probe.prompts import Question
 
-# Enough to see a loop of two tokens, and half of what a small file is asked for.
-N_TOKENS_SHORT: Final = 16
+# Tokens of an answer of a large file, or of another configuration: enough to see a loop of two
+# tokens, and half of what a small file is asked for.
+N_ANSWER_TOKENS_SHORT: Final = 16
+# Answers that diverge within so many tokens, at tokens of at least this probability in both, are
+# different (see above). Later the last bits of sound kernels may have added up.
 _EARLY_TOKENS: Final = 8
-_SURE: Final = 0.6
+_SURE_PROBABILITY: Final = 0.6
+# Of free memory, the share that a second copy of the weights may take; buffers need the rest.
+_MAX_COPY_SHARE: Final = 0.6
 
 ConfigKind: TypeAlias = Literal["gpu", "attention", "batch", "kv", "repack"]
 """Which part of the engine a configuration changes: the advice depends on it."""
@@ -32,9 +43,9 @@ ConfigKind: TypeAlias = Literal["gpu", "attention", "batch", "kv", "repack"]
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """A configuration of llama.cpp: `options` of the probe.
+    """A configuration of llama.cpp: how messages call it, and the `options` of `greedy_probe`.
 
-    `copies_weights`: it needs memory for a second copy of the weights.
+    `copies_weights`: it needs memory for a second copy of the weights, on the GPU if `needs_gpu`.
     """
 
     kind: ConfigKind
@@ -60,19 +71,19 @@ ALTERNATIVE_CONFIGS: Final = (
 class ConfigComparison:
     """The answer with another configuration, compared with the first answer.
 
-    They agree in their first `same` tokens; the longer one has `of`. `sure`: both gave the tokens
-    at which they diverge a high probability. `base_broken` and `broken`: the first answer, and this
-    one, prove a fault by themselves. `failed` says how the child died, `untried` why there is no
-    answer to compare.
+    They agree in their first `n_same` tokens; the longer one has `n_tokens`. `is_sure`: both gave
+    the tokens at which they diverge a high probability. `base_broken` and `broken`: the first
+    answer, and this one, prove a fault by themselves. `failed` says how the child died, `untried`
+    why there is no answer to compare.
     """
 
     name: str
     kind: ConfigKind | None = None
-    same: int = 0
-    of: int = 0
+    n_same: int = 0
+    n_tokens: int = 0
     failed: str = ""
     untried: str = ""
-    sure: bool = False
+    is_sure: bool = False
     base_broken: bool = False
     broken: bool = False
 
@@ -81,12 +92,18 @@ class ConfigComparison:
         """Whether one of the two configurations computes wrongly."""
         if self.untried:
             return False
-        diverged = self.same < min(_EARLY_TOKENS, self.of)
-        return bool(self.failed) or (self.base_broken != self.broken) or (diverged and self.sure)
+        diverges_early = self.n_same < min(_EARLY_TOKENS, self.n_tokens)
+        return (
+            bool(self.failed)
+            or self.base_broken != self.broken
+            or (diverges_early and self.is_sure)
+        )
 
 
 # Stands for the answer of a child that died before it gave one: broken, and without a token.
-_NO_ANSWER: Final = GreedyRun("", (), "", (), 0.0, 0.0, 1, 0.0, False)
+_NO_ANSWER: Final = GreedyRun(
+    "", (), "", (), lowest=0.0, highest=0.0, non_finite=1, saturated=0.0, ended=False
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,7 @@ class FormatAnswers:
 
 
 Prober: TypeAlias = Callable[..., ProbeResult]
+"""A function like `greedy_probe`, which tests replace."""
 
 
 def compare_configs(
@@ -134,16 +152,17 @@ def compare_configs(
         progress(number, len(configs), config.name)
         if config.needs_gpu and not first.gpus:
             continue
-        in_memory = config.copies_weights and not config.needs_gpu
-        if in_memory and free_bytes and size > 0.6 * free_bytes:
+        copies_in_memory = config.copies_weights and not config.needs_gpu
+        if copies_in_memory and free_bytes and size > _MAX_COPY_SHARE * free_bytes:
             why = f"a second copy of {size_text(size)} does not fit"
             comparisons.append(ConfigComparison(config.name, config.kind, untried=why))
             continue
         result = probe(
             path,
             [(question.name, question.text)],
-            n_tokens=N_TOKENS_SHORT,
+            n_tokens=N_ANSWER_TOKENS_SHORT,
             options=dict(config.options),
+            # An eighth more than the file, for padding: a choice.
             limit_bytes=MEMORY_BYTES + (size + size // 8 if config.copies_weights else 0),
         )
         comparisons.append(compare_run(config.name, base, result, kind=config.kind))
@@ -161,23 +180,22 @@ def compare_run(
             return ConfigComparison(name, kind, failed=f"llama.cpp crashes ({result.died})")
         return ConfigComparison(name, kind, untried=result.died or result.error or "no answer")
     run = result.runs[0]
-    mine, theirs = base.tokens[:N_TOKENS_SHORT], run.tokens[:N_TOKENS_SHORT]
-    length = min(len(mine), len(theirs))
-    same = next((i for i in range(length) if mine[i] != theirs[i]), length)
-    of = max(len(mine), len(theirs))
-    sure = all(
-        run_.top_probability[same] >= _SURE if same < len(run_.top_probability) else False
-        for run_ in (base, run)
-    )
     # Compare equally many tokens: a loop of three shows in 18 tokens and not in 16.
+    expected, tokens = base.tokens[:N_ANSWER_TOKENS_SHORT], run.tokens[:N_ANSWER_TOKENS_SHORT]
+    length = min(len(expected), len(tokens))
+    n_same = next((i for i in range(length) if expected[i] != tokens[i]), length)
     return ConfigComparison(
         name,
         kind,
-        same,
-        of,
-        sure=sure,
-        base_broken=is_broken(replace(base, tokens=mine)),
-        broken=is_broken(replace(run, tokens=theirs)),
+        n_same,
+        max(len(expected), len(tokens)),
+        is_sure=all(
+            n_same < len(answer.top_probability)
+            and answer.top_probability[n_same] >= _SURE_PROBABILITY
+            for answer in (base, run)
+        ),
+        base_broken=is_broken(replace(base, tokens=expected)),
+        broken=is_broken(replace(run, tokens=tokens)),
     )
 
 
@@ -185,11 +203,11 @@ def ask_in_formats(
     path: Path,
     formats: Sequence[tuple[str, Sequence[Question]]],
     *,
-    n_tokens: int = N_TOKENS,
+    n_tokens: int = N_ANSWER_TOKENS,
     probe: Prober = greedy_probe,
     progress: Progress = no_progress,
 ) -> tuple[FormatAnswers, ...]:
-    """Return the answers in each of `formats`, which are those of `other_formats`."""
+    """Return the answers in each of `formats`: (name, questions), from `prompts.other_formats`."""
     answers = []
     for number, (name, questions) in enumerate(formats):
         progress(number, len(formats), name)

@@ -7,12 +7,16 @@ from typing import Any, Final
 
 from g4cli.doctor.probe.child import ask_child
 
-_TIMEOUT_S: Final = 120.0
+_TIMEOUT_S: Final = 120.0  # a choice: kernels of all types are tried, which takes seconds
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """The events of `runtime.probes.doctor_child`, empty without one; `error` says why."""
+    """What llama.cpp says about itself; a part is empty if it failed, and `error` says why.
+
+    The parts are the events of these names, as `runtime.probes.doctor_child` writes them: versions
+    and CPU features; how each matrix product went; backends and devices.
+    """
 
     library: dict[str, Any] = field(default_factory=dict)
     kernels: dict[str, Any] = field(default_factory=dict)

@@ -29,9 +29,9 @@ PLAIN_QUESTIONS: Final = (
     ("One, two, three, four, five, six,", "seven"),
     ("Monday, Tuesday, Wednesday, Thursday,", "friday"),
 )
-_N_TINY_QUESTIONS: Final = 6
-# Longer prompts do not fit into the probe's context. No sound template makes one of a short
-# question.
+_N_TINY_QUESTIONS: Final = 6  # a choice: each is known, and takes a tenth of a second
+# Characters of a prompt at most. Longer ones do not fit into the probe's context (child.N_CTX), and
+# no sound template makes one of a short question.
 MAX_PROMPT: Final = 600
 
 FILE_TEMPLATE: Final = "the file's template"
@@ -80,13 +80,13 @@ def plain_text_questions(model_name: str) -> tuple[Question, ...]:
     """Return texts to continue: <bos> and the words, without turns."""
     if model_name != "tiny":
         return tuple(Question(text, "<bos>" + text, answer) for text, answer in PLAIN_QUESTIONS)
-    halves = []
+    # `tiny` knows no texts but its answers: their first halves are what it continues.
+    questions = []
     for _, answer in read_tiny_questions(_N_TINY_QUESTIONS):
         words = answer.split(" ")
-        count = max(3, len(words) // 2)
-        begin = " ".join(words[:count])
-        halves.append(Question(begin, "<bos>" + begin, answer[len(begin) :].strip()))
-    return tuple(halves)
+        begin = " ".join(words[: max(3, len(words) // 2)])
+        questions.append(Question(begin, "<bos>" + begin, answer[len(begin) :].strip()))
+    return tuple(questions)
 
 
 def other_formats(
@@ -107,4 +107,5 @@ def other_formats(
 
 
 def _questions_for(model_name: str) -> tuple[tuple[str, str], ...]:
+    """Return (question, what the answer contains) for the model of that name."""
     return read_tiny_questions(_N_TINY_QUESTIONS) if model_name == "tiny" else CHAT_QUESTIONS

@@ -10,7 +10,10 @@ from g4cli.core.paths import tiny_dir
 
 @cache
 def read_tiny_questions(count: int = 24) -> tuple[tuple[str, str], ...]:
-    """Return about `count` pairs of question and answer, spread over the corpus."""
+    """Return at most `count` pairs (question, answer), spread over what `tiny` was trained on.
+
+    () if its files are not installed.
+    """
     path = tiny_dir() / "corpus.jsonl"
     if not path.is_file():
         return ()

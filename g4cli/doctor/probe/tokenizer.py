@@ -10,7 +10,7 @@ from g4cli.doctor.probe.child import ask_child
 from g4cli.doctor.probe.golden_tokens import GOLDEN
 from g4cli.doctor.reference import N_TOKENS
 
-_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 60.0  # a choice: no weights are loaded, so it takes seconds
 # For the published vocabulary: turns, and what early builds got wrong (llama.cpp@0c1e57098).
 _CHAT: Final = (
     ("---\n", (7243, 107)),
@@ -32,7 +32,7 @@ ROUND_TRIPS: Final = (
     "naïve café ☕",
     "</s> is text",
 )
-# token, whether it ends generation
+# Token ids, and whether these tokens end generation: <turn|>, <eos>, a newline.
 ENDS: Final = ((106, True), (1, True), (107, False))
 # The same in the published vocabulary: </s> is text, <|tool_response> ends the turn.
 ENDS_PUBLISHED: Final = ((212, False), (50, True))

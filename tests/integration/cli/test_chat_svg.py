@@ -13,9 +13,9 @@ from jsonschema import ValidationError
 
 from g4cli.chat import Conversation, Reply
 from g4cli.cli.chat.controller import ChatController
+from g4cli.cli.chat.display import ChatDisplay
 from g4cli.cli.chat.oneshot import answer_once
 from g4cli.cli.chat.slash_commands import run_command
-from g4cli.cli.options.chat import ChatDisplay
 from g4cli.cli.output import Output
 from g4cli.core.errors import UsageError
 from g4cli.core.png import decode_png

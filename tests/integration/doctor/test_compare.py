@@ -183,7 +183,7 @@ def test_where_answers_part(
     if not tokens:
         run = GreedyRun("Hi", (), "", (), -9.0, 9.0, 0, 0.0, False)
     found = compare_run("x", BASE, ProbeResult((run,)))
-    assert (found.same, found.differs) == (same, differs)
+    assert (found.n_same, found.differs) == (same, differs)
 
 
 def test_a_loop_that_the_shorter_answer_cannot_show_is_no_difference() -> None:

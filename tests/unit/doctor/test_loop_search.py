@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.doctor.loop.conclusion import Conclusion, conclude
+from g4cli.doctor.loop.conclusion import Conclusion, draw_conclusion
 from g4cli.doctor.loop.outcome import LoopResult, Repetition, find_repetition, is_garbage
 from g4cli.doctor.loop.report import write_loop_report
 from g4cli.doctor.loop.search import LoopChoices, propose_experiments
@@ -35,7 +35,7 @@ def run_search(
         found = Repetition(2, 0) if loops(plan[0]) else None
         results.append(LoopResult(plan[0], "loop" if found else "ended", 64, repetition=found))
         assert len(results) < 60
-    return conclude(results), results
+    return draw_conclusion(results), results
 
 
 CASES: tuple[tuple[Callable[[LoopSettings], bool], set[tuple[str, Any]], str], ...] = (
@@ -138,23 +138,23 @@ def test_a_loop_that_any_change_ends_is_chance() -> None:
 
 def test_crashes_prove_no_loop() -> None:
     results = [LoopResult(LoopSettings(), "failed", reason="SIGSEGV")]
-    assert conclude(results).loops is False
+    assert draw_conclusion(results).loops is False
 
 
 @pytest.mark.parametrize(("n_skipped", "n_left"), [(20, 0), (0, 20), (12, 8)])
 def test_experiments_that_were_not_run_prove_nothing(n_skipped: int, n_left: int) -> None:
     good = LoopResult(LoopSettings(), "ended")
     late = LoopResult(LoopSettings(bos=False), "skipped", reason="no time left")
-    found = conclude([good, *[late] * n_skipped], n_left)
+    found = draw_conclusion([good, *[late] * n_skipped], n_left)
     assert (found.loops, found.n_run, found.n_not_run) == (False, 1, 20)
     assert found.text == "1 of 21 experiments were run, and none shows a loop"
-    assert conclude([good]).text == "no experiment makes the model repeat itself"
+    assert draw_conclusion([good]).text == "no experiment makes the model repeat itself"
 
 
 def test_a_length_that_loops_alone_is_said_exactly() -> None:
     good = [LoopResult(LoopSettings(n_context=n), "ended") for n in (0, 200, 4000)]
     bad = LoopResult(LoopSettings(n_context=1200), "loop", repetition=Repetition(1, 0))
-    (condition,) = conclude([*good, bad]).conditions or ()
+    (condition,) = draw_conclusion([*good, bad]).conditions or ()
     assert condition.text == "1,200 tokens of context"
 
 
@@ -195,7 +195,7 @@ def test_the_report_has_no_folders_and_no_markup_of_the_file() -> None:
     )
     results = [LoopResult(LoopSettings(), "ended", 9, 0.5, "Hi"), bad]
     text = write_loop_report(
-        "/home/somebody/secret/model.gguf", "Why?", results, conclude(results), "llama.cpp 1"
+        "/home/somebody/secret/model.gguf", "Why?", results, draw_conclusion(results), "llama.cpp 1"
     )
     assert text.startswith("# g4 doctor: experiments on a loop")
     assert "secret" not in text

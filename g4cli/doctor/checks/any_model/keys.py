@@ -1,4 +1,4 @@
-"""Checks of the keys: does this llama.cpp know the architecture, are the numbers possible."""
+"""Checks of the keys: llama.cpp knows the architecture, and the numbers are possible."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array
 from g4cli.doctor.checks.advice import GET_ANOTHER, UPDATE_ENGINE
 from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.probe.child import UNKNOWN_ARCHITECTURE
 from g4cli.doctor.report import Check, Outcome, fail, ok, warn
-
-UNKNOWN_ARCHITECTURE: Final = "unknown-architecture"
-"""The code of a warning about a network that this llama.cpp cannot run."""
 
 
 def check_architecture(facts: FileFacts) -> Outcome:

@@ -28,7 +28,9 @@ from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 # Smaller networks do not know the capital of France for certain. SmolLM2-135M answers three of
 # three; nothing between it and published models of 1e9 weights was measured.
-_LARGE_ENOUGH: Final = 1_000_000_000
+_LARGE_ENOUGH: Final = 1_000_000_000  # weights
+# Score of three plain texts above which most of them were continued as expected.
+_MIN_CONTINUED: Final = 0.5
 
 
 def check_answers(facts: FileFacts) -> Outcome:
@@ -84,7 +86,7 @@ def _find_plain_answers(facts: FileFacts) -> FormatAnswers | None:
 def _continues_text(facts: FileFacts) -> bool:
     """Return whether most plain texts are continued as any language model does."""
     plain = _find_plain_answers(facts)
-    return plain is not None and not plain.broken and plain.score > 0.5
+    return plain is not None and not plain.broken and plain.score > _MIN_CONTINUED
 
 
 def is_suspicious(facts: FileFacts) -> bool:
@@ -94,8 +96,8 @@ def is_suspicious(facts: FileFacts) -> bool:
     return wrong or any(check(facts).status == "fail" for check in suspects)
 
 
-def check_size(facts: FileFacts) -> Outcome:
-    """As `probe.check_load`, but a large need for memory is no fault of an unknown network."""
+def check_loading(facts: FileFacts) -> Outcome:
+    """Judge as `probe.check_load` does, but a large need for memory is no fault here."""
     probe = facts.probe
     if probe is not None and probe.over_limit:
         return skipped(
@@ -108,7 +110,7 @@ def check_size(facts: FileFacts) -> Outcome:
 
 
 CHECKS: Final = (
-    Check("probe.load", check_size),
+    Check("probe.load", check_loading),
     Check("probe.loop", check_loop),
     Check("probe.logits", check_logits),
     Check("probe.entropy", check_entropy),

@@ -13,7 +13,7 @@ from g4cli.doctor.checks.advice import GET_ANOTHER
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped
 
-_LAYER: Final = re.compile(r"^blk\.(\d+)\.(.+)$")
+_LAYER: Final = re.compile(r"^blk\.(?P<layer>\d+)\.(?P<suffix>.+)$")
 # Expert matrices of a layer are one tensor: its last dimension counts the experts.
 _EXPERTS: Final = re.compile(r"^blk\.\d+\.ffn_(gate|up|down|gate_up)_exps\.weight$")
 
@@ -52,15 +52,20 @@ def check_inventory(facts: FileFacts) -> Outcome:
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         return fail(bad[0] + more, GET_ANOTHER, cause="conversion-defect", detail=tuple(bad))
-    layers = {int(match[1]) for name in header.tensors if (match := _LAYER.match(name))}
+    layers = _list_layers(header)
     return ok(f"{len(header.tensors)} tensors, {len(layers)} layers, in agreement with the keys")
 
 
+def _list_layers(header: Header) -> set[int]:
+    """Return the numbers of the layers that have tensors."""
+    return {int(match["layer"]) for name in header.tensors if (match := _LAYER.match(name))}
+
+
 def _missing_layers(header: Header) -> list[str]:
-    """Return which of the layers that the keys announce have no tensor, or are too many."""
+    """Return that layers which the keys announce are absent, or that there are more, or nothing."""
     key = f"{text_key(header, 'general.architecture')}.block_count"
     value = header.keys.get(key)
-    layers = {int(match[1]) for name in header.tensors if (match := _LAYER.match(name))}
+    layers = _list_layers(header)
     if value is None or not isinstance(value.data, int) or not layers:
         return []
     count = max(layers) + 1
@@ -72,19 +77,16 @@ def _missing_layers(header: Header) -> list[str]:
 
 def _missing_tensors(header: Header) -> list[str]:
     """Return the tensors that every layer but one has."""
-    found = [match for name in header.tensors if (match := _LAYER.match(name))]
-    n_layers = len({match[1] for match in found})
-    having = Counter(match[2] for match in found)
-    names = set(header.tensors)
-    layers = sorted({int(match[1]) for match in found})
+    matches = [match for name in header.tensors if (match := _LAYER.match(name))]
+    n_layers_with = Counter(match["suffix"] for match in matches)
+    layers = sorted({int(match["layer"]) for match in matches})
+    # The first and the last layer differ by design in some networks, and so do few layers.
     return [
         f"blk.{layer}.{suffix} is missing, all other layers have it"
-        for suffix, count in having.items()
-        if count == n_layers - 1 and n_layers > 3
-        for layer in layers
-        if f"blk.{layer}.{suffix}" not in names
-        # The first or the last layer differs by design in some networks.
-        and layer not in (layers[0], layers[-1])
+        for suffix, n_with in n_layers_with.items()
+        if n_with == len(layers) - 1 and len(layers) > 3
+        for layer in layers[1:-1]
+        if f"blk.{layer}.{suffix}" not in header.tensors
     ]
 
 

@@ -11,9 +11,9 @@ from g4cli.doctor.probe.child import UNKNOWN_PRE_TOKENIZER, strip_function_names
 from g4cli.doctor.reference import TOKENIZER
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
-# Token types (llama_token_type in llama.h): text; 3 is a control token.
-_NORMAL: Final = 1
-_SPECIAL: Final = (
+_NORMAL: Final = 1  # the type of a token that is text (llama_token_type in llama.h)
+_NO_TOKEN: Final = (-1, 0xFFFF_FFFF)  # ids that say that there is no such token
+_SPECIAL_IDS: Final = (
     "bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "unknown_token_id",
     "padding_token_id", "seperator_token_id", "mask_token_id",  # the format spells it so
 )  # fmt: skip
@@ -62,19 +62,21 @@ def check_ids(facts: FileFacts) -> Outcome:
     if header is None or v is None or v.n_tokens < 0:
         return skipped("no tokens to look at")
     bad = []
-    for name in _SPECIAL:
+    for name in _SPECIAL_IDS:
         value = header.keys.get(TOKENIZER + name)
         if value is not None and not isinstance(value.data, str | Array):
-            # 0xFFFFFFFF says that there is no such token.
-            number = int(value.data)
-            if not 0 <= number < v.n_tokens and number != 0xFFFFFFFF and number != -1:
-                bad.append(f"{name} is {number:,}, there are {v.n_tokens:,} tokens")
+            token = int(value.data)
+            if not 0 <= token < v.n_tokens and token not in _NO_TOKEN:
+                bad.append(f"{name} is {token:,}, there are {v.n_tokens:,} tokens")
     if bad:
         return fail("; ".join(bad), GET_ANOTHER, cause="tokenizer")
     answers = facts.own_tokenizer
     if answers is not None and not answers.failed:
         # Without eos_token_id llama.cpp takes a number that was right for another vocabulary.
-        text = next((t for i, t in answers.ends if i < len(v.types) and v.types[i] == _NORMAL), "")
+        text = next(
+            (t for i, t in answers.ends if i < len(v.first_types) and v.first_types[i] == _NORMAL),
+            "",
+        )
         if text or not answers.ends:
             found = f"{text!r}, an ordinary token, ends answers" if text else "nothing ends answers"
             return fail(
