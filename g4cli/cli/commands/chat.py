@@ -116,24 +116,23 @@ def chat(
     tool_options = t.make_tool_options(
         tools=tools, tool=tool, mcp=mcp, builtin=builtin, yes=yes, max_tool_rounds=max_tool_rounds
     )
-    only_declared = None if t.is_python_file(tools) else tools
     request = ChatRequest(
         model=model, image=image or (), audio=audio or (), mmproj=mmproj,
-        image_tokens=image_tokens, system=read_at_file(system), think=think, tools=only_declared,
-        json_schema=json_schema, schema=schema, grammar=grammar, regex=regex,
-        on_overflow=on_overflow, temp=temp, top_p=top_p, top_k=top_k, min_p=min_p,
-        repeat_penalty=repeat_penalty, seed=seed, max_tokens=max_tokens, stop=stop or (),
-        n_probs=logprobs, stop_on_loop=not no_loop_stop, on_loop=on_loop, ctx=ctx, kv_type=kv_type,
-        threads=threads, gpu_layers=gpu_layers, device=device, mmap=mmap, lazy_ple=lazy_ple,
-        cpu_moe=cpu_moe, expand=expand, draft=draft, workers=make_worker_options(rpc, tensor_split),
+        image_tokens=image_tokens, system=read_at_file(system), think=think,
+        tools=None if t.is_python_file(tools) else tools, json_schema=json_schema, schema=schema,
+        grammar=grammar, regex=regex, on_overflow=on_overflow, temp=temp, top_p=top_p, top_k=top_k,
+        min_p=min_p, repeat_penalty=repeat_penalty, seed=seed, max_tokens=max_tokens,
+        stop=stop or (), n_probs=logprobs, stop_on_loop=not no_loop_stop, on_loop=on_loop, ctx=ctx,
+        kv_type=kv_type, threads=threads, gpu_layers=gpu_layers, device=device, mmap=mmap,
+        lazy_ple=lazy_ple, cpu_moe=cpu_moe, expand=expand, draft=draft,
         state_cache="off" if private else state_cache,
+        workers=make_worker_options(rpc, tensor_split),
     )  # fmt: skip
     display = ChatDisplay(
         thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private,
         output=output, only_code=extract, stream_json=stream_json, origins=read_origins(context),
     )  # fmt: skip
-    n_parallel = parse_parallel(parallel)
-    if n_parallel and prompts is None:
+    if (n_parallel := parse_parallel(parallel)) and prompts is None:
         raise UsageError("--parallel needs --prompts", hint="--prompts questions.jsonl")
     raise typer.Exit(
         run_chat(out, request, prompt, display, resume="last" if continue_ else resume,
