@@ -20,7 +20,7 @@ def bench_to_json(path: Path, report: BenchReport, kv_type: str) -> dict[str, An
     return {
         "model": str(path),
         "description": report.description,
-        "size_bytes": report.size_bytes,
+        "weights_bytes": report.weights_bytes,
         "n_params": report.n_params,
         "n_threads": report.n_threads,
         "kv_type": kv_type,
@@ -45,7 +45,7 @@ def draw_bench(out: Output, report: BenchReport) -> None:
     rows = [
         (
             report.description,
-            size_text(report.size_bytes),
+            size_text(report.weights_bytes),
             report.n_threads,
             test.name,
             f"{test.mean:.2f} ± {test.stddev:.2f}",

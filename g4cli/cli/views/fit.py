@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from g4cli.operations.fit.answer import FitAnswer, MatrixAnswer
 
 BAR_CELLS: Final = 56  # the width of a device's bar
-# Group of terms -> glyph and style. Without colors the glyphs distinguish the groups.
+# Group of terms -> the glyphs of its first, second, ... term, and their style. A color says the
+# group; the glyphs tell the terms apart without colors too.
 _LOOK_OF_GROUP: Final = MappingProxyType(
     {
-        "weights": ("█", "cyan"),
-        "kv": ("▓", "green"),
-        "compute": ("▒", "yellow"),
-        "process": ("░", "magenta"),
+        "weights": ("█▙▌▖", "cyan"),
+        "kv": ("▓▚", "green"),
+        "compute": ("▒▞", "yellow"),
+        "process": ("░╎┆", "magenta"),
         "cache": (" ", "dim"),
         "disk": (" ", "dim"),
     }
@@ -149,12 +151,22 @@ def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
     state = "assumed free" if memory.is_assumed else "free"
     reserve = f"{size_text(memory.reserve_bytes)} kept in reserve ({_RESERVE_GLYPH})"
     out.line(f"      needs {size_text(needed)}; {free} {state}{place}{limited}, {reserve}")
-    for term in terms:
-        glyph, style = _LOOK_OF_GROUP[term.group]
+    for term, (glyph, style) in zip(terms, _choose_looks(terms), strict=True):
         size = size_text(term.nbytes)
         size = f"({size})" if term.group in _NOT_NEEDED else f"{size} "
         text = f"{term.name:23}{size:>12} {term.note}".rstrip()
         out.line((f"      {glyph} ", style), text)
+
+
+def _choose_looks(terms: Sequence[Term]) -> list[tuple[str, str]]:
+    """Return glyph and style of each term. Terms of one group differ until its glyphs run out."""
+    n_seen: Counter[str] = Counter()
+    looks = []
+    for term in terms:
+        glyphs, style = _LOOK_OF_GROUP[term.group]
+        looks.append((glyphs[min(n_seen[term.group], len(glyphs) - 1)], style))
+        n_seen[term.group] += 1
+    return looks
 
 
 def make_bar(
@@ -172,9 +184,8 @@ def make_bar(
     parts: list[tuple[str, str]] = []
     done, drawn = 0, 0  # bytes and cells so far
     limit = memory.available_bytes * n_cells // whole
-    for term in needed_terms:
+    for term, (glyph, style) in zip(needed_terms, _choose_looks(needed_terms), strict=True):
         done += term.nbytes
-        glyph, style = _LOOK_OF_GROUP[term.group]
         end = round(done / whole * n_cells)
         parts += [
             (_EXCESS_GLYPH, "red") if cell >= limit else (glyph, style)

@@ -63,7 +63,7 @@ class BenchReport:
     """All figures. `peak_bytes` is the largest resident size of the process that measured."""
 
     description: str
-    size_bytes: int
+    weights_bytes: int
     n_params: int
     n_threads: int
     load_s: float

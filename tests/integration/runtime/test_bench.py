@@ -54,7 +54,7 @@ def test_report(tiny: Path) -> None:
     assert steps[-1][:2] == (6, 6)
     # More than the weights, less than a gigabyte: the unit is bytes.
     # The process is that of all tests before: only the lower bound is this model's.
-    assert report.size_bytes < report.peak_bytes <= read_peak_memory()
+    assert report.weights_bytes < report.peak_bytes <= read_peak_memory()
 
 
 @pytest.mark.slow
