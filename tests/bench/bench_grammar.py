@@ -10,8 +10,9 @@ schemas   answers of tiny to random schemas, with four kinds of sampling; each m
 masks     microseconds of processor time per mask over the published vocabulary, by schema
 speed     the same prompt answered freely, under a schema, and under the same schema by the grammar
           sampler and the schema converter of llama.cpp, in turn; then under a schema of records,
-          with the tokens that are certain taken at once, and with the model asked for each. The
-          best rounds count. FILE as in bench_worker.py
+          with the tokens that are certain taken at once, and with the model asked for each. A way
+          is divided by the free answer of the same round; the median of the rounds counts, with
+          the middle half of them. `--ways 2` only asks the first two. FILE as in bench_worker.py
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -315,43 +316,53 @@ RECORDS = {
 }
 
 
-def run_speed(path: Path, tokens: int, rounds: int, threads: int) -> None:
-    """Print tokens per second of each way."""
+def run_speed(path: Path, tokens: int, rounds: int, threads: int, n_ways: int) -> None:
+    """Print tokens per second of the first `n_ways` ways, and their ratios to a free answer."""
     schema = json.dumps({"type": "array", "items": {"type": "string"}, "minItems": 500})
     grammar = make_grammar(AnswerForm("json_schema", schema))
     records = make_grammar(AnswerForm("json_schema", json.dumps(RECORDS)))
     sampling = Sampling(seed=1)
-    rates: dict[str, list[float]] = defaultdict(list)
 
-    def ways(engine: LlamaEngine) -> Iterator[tuple[str, Reply]]:
-        yield "free", answer(engine, Sampling(seed=1, ignore_eos=True), None, tokens)
-        yield "schema", answer(engine, sampling, grammar, tokens)
+    def answer_by_llama(engine: LlamaEngine) -> Reply:
         engine.begin = lambda *_: setattr(  # type: ignore[method-assign]
             engine, "_sampler", LlamaGrammarSampler(engine.model, sampling, schema)
         )
         try:
-            yield "schema by llama.cpp", answer(engine, sampling, None, tokens)
+            return answer(engine, sampling, None, tokens)
         finally:
             del engine.begin
-        yield "records", answer(engine, sampling, records, tokens)
+
+    def answer_asking(engine: LlamaEngine) -> Reply:
         engine.take_certain_tokens = lambda: ()  # type: ignore[method-assign]
         try:
-            yield "records, asked for each token", answer(engine, sampling, records, tokens)
+            return answer(engine, sampling, records, tokens)
         finally:
             del engine.take_certain_tokens
 
+    ways: dict[str, Callable[[LlamaEngine], Reply]] = {
+        "free": lambda engine: answer(engine, Sampling(seed=1, ignore_eos=True), None, tokens),
+        "schema": lambda engine: answer(engine, sampling, grammar, tokens),
+        "schema by llama.cpp": answer_by_llama,
+        "records": lambda engine: answer(engine, sampling, records, tokens),
+        "records, asked for each token": answer_asking,
+    }
+    names = list(ways)[:n_ways]
+    rates: dict[str, list[float]] = defaultdict(list)
     context = ContextOptions(n_ctx=1024, n_threads=threads)
     with open_engine(
         path, model_options=ModelOptions(), context_options=lambda _: context
     ) as engine:
         for turn in range(rounds + 1):
-            for name, reply in ways(engine):
+            for name in names if turn % 2 else reversed(names):
+                reply = ways[name](engine)
                 if turn:  # the first warms up
                     rates[name].append(reply.decode_tps)
-    best = {name: max(found) for name, found in rates.items()}
-    ratios = {name: round(rate / best["free"], 3) for name, rate in best.items()}
-    rounded = {name: round(rate, 2) for name, rate in best.items()}
-    print(json.dumps({"file": path.name, "tokens_per_s": rounded, "of_free": ratios}, indent=1))
+    print(f"{path.name}, {rounds} rounds of {tokens} tokens")
+    for name, found in rates.items():
+        ratios = [rate / free for rate, free in zip(found, rates["free"], strict=True)]
+        low, middle, high = np.percentile(ratios, (25, 50, 75))
+        print(f"{name:30} {statistics.median(found):7.2f} tokens/s, "
+              f"{middle:.3f} of free ({low:.3f} to {high:.3f})")  # fmt: skip
 
 
 def main() -> None:
@@ -364,13 +375,14 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--ways", type=int, default=5)
     args = parser.parse_args()
     if args.what == "schemas":
         run_schemas(args.first, args.count)
     elif args.what == "masks":
         run_masks(args.file)
     else:
-        run_speed(args.file, args.tokens, args.rounds, args.threads)
+        run_speed(args.file, args.tokens, args.rounds, args.threads, args.ways)
 
 
 if __name__ == "__main__":
