@@ -1,19 +1,22 @@
 """Tokens per second over a network against the prediction of `g4 fit`, and the bytes of a token.
 
-    sudo python tests/bench/bench_rpc.py MODEL.gguf [--workers 2] [--tokens 24]
+    sudo python tests/bench/bench_rpc.py MODEL.gguf [--workers 2] [--tokens 12] [--rounds 4]
 
 Each worker runs in a network namespace of its own, behind a pair of virtual Ethernet devices whose
 rate `tc` limits in both directions. What delays is a program between: not every kernel has netem.
 It counts the bytes too. Linux, root, iproute2 and a llama.cpp with its RPC backend are needed.
 
 The prediction: the time of a token without limits, measured right before, plus the bytes over the
-rate, plus a round trip for each worker.
+rate, plus a round trip for each worker. A busy machine changes the time of a token from second to
+second, so each network is measured in rounds, and the median of their ratios counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -108,7 +111,8 @@ class Namespace:
     """A worker in a network namespace behind a pair of virtual devices."""
 
     def __init__(self, index: int, n_threads: str) -> None:
-        self._name, self._here, self._there = f"g4w{index}", f"g4h{index}", f"g4t{index}"
+        # With the process id, so that what a killed run left is not in the way.
+        self._name, self._here, self._there = (f"g4{x}{index}-{os.getpid()}" for x in "wht")
         net = f"10.98.{index}"
         run("ip", "netns", "add", self._name)
         run("ip", "link", "add", self._here, "type", "veth", "peer", "name", self._there)
@@ -182,9 +186,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--tokens", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", default="0", help="of each worker")
+    parser.add_argument("--from", type=int, default=0, dest="first", help="network to begin with")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the namespaces are removed
     header = read_header(args.model)
     shape = shape_of(header)
     spaces = [Namespace(i, args.threads) for i in range(args.workers)]
@@ -200,14 +207,21 @@ def main() -> None:
         model = Model(args.model, ModelOptions(workers=workers, tensor_split=split))
         context = Context(model, ContextOptions(N_CTX), Interrupt())
         print(f"loaded in {time.perf_counter() - started:.1f} s")
-        for name, bits, round_trip_s in NETWORKS:
-            base = time_on(spaces, context, args.tokens, 0, 0.0)[0]
-            seconds, sent = time_on(spaces, context, args.tokens, bits, round_trip_s)
-            predicted = base + cost.token_seconds(bits * DATA_SHARE, round_trip_s)
+        for name, bits, round_trip_s in NETWORKS[args.first :]:
+            rows = []
+            for _ in range(args.rounds):
+                base = time_on(spaces, context, args.tokens, 0, 0.0)[0]
+                seconds, sent = time_on(spaces, context, args.tokens, bits, round_trip_s)
+                predicted = base + cost.token_seconds(bits * DATA_SHARE, round_trip_s)
+                rows.append((base, seconds, predicted, seconds / predicted - 1, sent))
+            base, seconds, predicted, error, sent = (
+                statistics.median(row[column] for row in rows) for column in range(5)
+            )
+            errors = sorted(row[3] for row in rows)
             print(
-                f"{name:20} {1 / base:8.2f} tokens/s without, {1 / seconds:8.2f} with it, "
-                f"predicted {1 / predicted:8.2f} ({seconds / predicted - 1:+.1%}); "
-                f"{sent:,.0f} bytes a token, predicted {cost.token_bytes:,}",
+                f"{name:20} {1 / base:6.2f} tokens/s without, {1 / seconds:6.2f} with it, "
+                f"predicted {1 / predicted:6.2f} ({error:+.1%}; rounds {errors[0]:+.0%} to "
+                f"{errors[-1]:+.0%}); {sent:,.0f} bytes a token, predicted {cost.token_bytes:,}",
                 flush=True,
             )
         context.close()
