@@ -30,8 +30,9 @@ from g4cli.core.gguf_write import TensorSpec, create_gguf
 
 SUMS: Final = ".in_sum2"
 COUNTS: Final = ".counts"
-# Rows that are squared together: their copy stays in a core's second cache.
-_ROWS: Final = 32
+# Rows that are squared together. 32 rows of 8,192 columns are 1 MiB, which a core's second-level
+# cache holds.
+_ROWS_AT_ONCE: Final = 32
 # Larger counts are not exact in the file's float32.
 _MOST_ROWS: Final = 1 << 24
 
@@ -55,7 +56,11 @@ class MatrixSums:
 
 @dataclass(slots=True)
 class ActivationSums:
-    """The sums of all matrices of a model, by tensor name; `chunk_size` in tokens."""
+    """The sums of all matrices of a model, by tensor name.
+
+    `chunk_size` is the number of tokens that were evaluated together, `datasets` are the names of
+    the texts.
+    """
 
     chunk_size: int
     datasets: tuple[str, ...] = ()
@@ -82,18 +87,18 @@ class ActivationSums:
 
         Raises BadFile if those that were read from a file have another size.
         """
-        found = self.matrices.get(name)
-        if found is None:
-            found = self.matrices[name] = MatrixSums(
+        matrix = self.matrices.get(name)
+        if matrix is None:
+            matrix = self.matrices[name] = MatrixSums(
                 np.zeros((n_experts, n_columns), np.float32), np.zeros(n_experts, np.int64)
             )
-        elif found.sums.shape != (n_experts, n_columns):
+        elif matrix.sums.shape != (n_experts, n_columns):
             raise BadFile(
                 f"the sums of {name} were made from another model: they have "
-                f"{found.sums.shape[1]:,} columns for {n_columns:,}",
+                f"{matrix.sums.shape[1]:,} columns for {n_columns:,}",
                 hint="leave out --in-file",
             )
-        return found
+        return matrix
 
     def add_file(self, other: ActivationSums, path: Path) -> None:
         """Add the sums that were read from `path`. Raises BadFile if it is of another model."""
@@ -119,9 +124,9 @@ def add_squares(total: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
     Each square and each sum is rounded to float32, in the order of the rows, as llama-imatrix does
     it: the sums are the same bits.
     """
-    scratch = np.empty((min(_ROWS, len(rows)) + 1, len(total)), np.float32)
-    for start in range(0, len(rows), _ROWS):
-        block = rows[start : start + _ROWS]
+    scratch = np.empty((min(_ROWS_AT_ONCE, len(rows)) + 1, len(total)), np.float32)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        block = rows[start : start + _ROWS_AT_ONCE]
         scratch[0] = total
         np.multiply(block, block, out=scratch[1 : len(block) + 1])
         # Along the first axis numpy adds whole rows in order; it pairs only within a row.
@@ -192,7 +197,7 @@ def write_sums(
 
 
 def _read_matrix(header: Header, name: str) -> MatrixSums:
-    sums, counts = _read_floats(header, name + SUMS), _read_floats(header, name + COUNTS)
+    sums, counts = read_floats(header, name + SUMS), read_floats(header, name + COUNTS)
     if len(sums) % len(counts):
         raise BadFile(f"{header.path}: {name} has {len(sums)} sums for {len(counts)} counts")
     if not np.isfinite(sums).all() or not ((counts >= 0) & (counts <= _MOST_ROWS)).all():
@@ -202,7 +207,11 @@ def _read_matrix(header: Header, name: str) -> MatrixSums:
     )
 
 
-def _read_floats(header: Header, name: str) -> NDArray[np.float32]:
+def read_floats(header: Header, name: str) -> NDArray[np.float32]:
+    """Return the values of the F32 tensor `name` as one vector.
+
+    Raises BadFile if the file has no such tensor, or another type of it.
+    """
     tensor = header.tensors.get(name)
     if tensor is None or tensor.type is not F32:
         raise BadFile(f"{header.path}: {name} is missing or not F32", hint="g4 imatrix MODEL")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.ggml import GGMLType
 
-_QK: Final = 32
+_BLOCK_WEIGHTS: Final = 32  # weights that share a scale: QK8_0 and QK4_0 of ggml-common.h
 
 
 def can_encode(kind: GGMLType) -> bool:
@@ -42,7 +42,7 @@ def bf16_words(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-    quiet = (bits >> np.uint32(16)) | np.uint32(64)
+    quiet = (bits >> np.uint32(16)) | np.uint32(64)  # bit 6 marks a NaN that raises no exception
     is_nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
     words: NDArray[np.uint16] = np.where(is_nan, quiet, rounded).astype(np.uint16)
     return words
@@ -76,7 +76,7 @@ def _invert_scale(scale: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _encode_q8_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    blocks = values.reshape(-1, _QK)
+    blocks = values.reshape(-1, _BLOCK_WEIGHTS)
     scale = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
     # roundf rounds half away from zero; numpy's rint would round half to even.
     scaled = blocks * _invert_scale(scale)
@@ -85,10 +85,11 @@ def _encode_q8_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _encode_q4_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    blocks = values.reshape(-1, _QK)
+    blocks = values.reshape(-1, _BLOCK_WEIGHTS)
     largest = np.abs(blocks).argmax(axis=1)[:, None]  # the first of equals, as in ggml
     # Adding zero turns -0 into 0: ggml's maximum starts at 0 and zeros do not replace it.
     scale = (np.take_along_axis(blocks, largest, axis=1) + np.float32(0)) / np.float32(-8)
+    # A code c stands for scale * (c - 8), so the largest magnitude becomes code 0; 0.5 rounds.
     # ggml may fuse the product and the sum; in float64 they round once, as a fused operation does.
     exact = blocks.astype(np.float64) * _invert_scale(scale).astype(np.float64) + 8.5
     codes = np.minimum(np.trunc(exact.astype(np.float32)), 15).astype(np.uint8)

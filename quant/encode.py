@@ -30,11 +30,14 @@ from g4cli.quant.values import (
     encode_values,
     find_largest,
     finite_float32,
+    is_finite_bf16,
     require_finite_bytes,
 )
 
 # Weights per block: 0.5 MiB as float32, so that a block stays in its core's cache between steps.
 BLOCK_WEIGHTS: Final = 1 << 17
+# Blocks that each thread has under way, a choice: enough that none waits for the writer.
+_BLOCKS_PER_THREAD: Final = 3
 
 Imatrix: TypeAlias = Mapping[str, NDArray[np.float32]]
 
@@ -57,7 +60,11 @@ Rows: TypeAlias = Callable[[], Iterable[Block]]
 
 @dataclass(slots=True)
 class Counts:
-    """What happened to one tensor's weights. The SFP8 scale is two to the power of `exponent`."""
+    """What happened to one tensor's weights.
+
+    `zero_blocks` hold only zeros. `n_clamped` weights exceeded SFP8's range, `n_underflow` were too
+    small for it and became zero. The SFP8 scale is two to the power of `exponent`.
+    """
 
     zero_blocks: int = 0
     n_clamped: int = 0
@@ -67,7 +74,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An encoded block and what happened in it."""
+    """An encoded block and what happened in it, as in Counts."""
 
     data: NDArray[np.uint8]
     zero_blocks: int = 0
@@ -80,7 +87,7 @@ Task: TypeAlias = Callable[[], Piece]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A tensor to encode.
+    """A tensor to encode: `rows` are its weights, `spec` is the tensor of the new file.
 
     With `copy` the blocks of `rows` are bytes of the new file, and `Block.start` counts bytes.
     """
@@ -130,7 +137,10 @@ def open_encoder(
 
 @dataclass(slots=True)
 class Encoder:
-    """Encodes tensors for one recipe. `counts` holds what happened so far, by tensor name."""
+    """Encodes tensors for one recipe, in `threads` threads of `pool`, which its maker closes.
+
+    `counts` holds what happened so far, by tensor name.
+    """
 
     recipe: Recipe
     pool: ThreadPoolExecutor
@@ -156,11 +166,11 @@ class Encoder:
     def _make_tasks(self, jobs: Iterable[Job]) -> Iterator[tuple[Counts, Task]]:
         for job in jobs:
             counts = self.counts.setdefault(job.spec.name, Counts())
-            work = self._choose_work(job, counts)
+            encode_block = self._choose_encoder(job, counts)
             for block in job.rows():
-                yield counts, partial(work, job.spec, block)
+                yield counts, partial(encode_block, job.spec, block)
 
-    def _choose_work(self, job: Job, counts: Counts) -> Callable[[TensorSpec, Block], Piece]:
+    def _choose_encoder(self, job: Job, counts: Counts) -> Callable[[TensorSpec, Block], Piece]:
         if job.copy:
             return _copy_block
         if self.recipe.is_archive and job.spec.name.endswith(SCALE_SUFFIX):
@@ -174,7 +184,8 @@ class Encoder:
 
     def _run_in_order(self, tasks: Iterator[tuple[Counts, Task]]) -> Iterator[memoryview]:
         """Yield the results of `tasks` in order, with a few more running than there are threads."""
-        running = deque((c, self.pool.submit(task)) for c, task in islice(tasks, 3 * self.threads))
+        n_first = _BLOCKS_PER_THREAD * self.threads
+        running = deque((c, self.pool.submit(task)) for c, task in islice(tasks, n_first))
         while running:
             counts, future = running.popleft()
             piece = future.result()
@@ -190,11 +201,7 @@ class Encoder:
 
     def _encode_block(self, spec: TensorSpec, block: Block) -> Piece:
         raw = block.read()
-        if (
-            raw.dtype == np.uint16
-            and spec.type is BF16
-            and int((raw & 0x7FFF).max(initial=0)) < 0x7F80
-        ):
+        if raw.dtype == np.uint16 and spec.type is BF16 and is_finite_bf16(raw):
             return Piece(np.ascontiguousarray(raw, "<u2").view(np.uint8))
         values = finite_float32(raw, spec, block.start)
         encoded = encode_values(spec, values, block.start, self.imatrix.get(spec.name))

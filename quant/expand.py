@@ -32,6 +32,7 @@ def make_runnable(
     header = read_header(path)
     if not is_archive(header):
         return path
+    # 12 hexadecimal digits distinguish the archives of one cache: 48 bits.
     with open_file(path) as file:
         digest = hashlib.sha256(file.read(header.data_offset))
     digest.update(str(header.file_size).encode())

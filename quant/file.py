@@ -1,5 +1,6 @@
 """Quantize a GGUF file into another: header, plan, rows, encoder, writer.
 
+`g4 quantize` and the store call `quantize_file`; the other modules of this package are its steps.
 The target is replaced at the very end, so an error or an interruption leaves the old file as it
 was.
 """
@@ -23,6 +24,7 @@ from g4cli.core.split_name import parse_split_name
 from g4cli.quant.encode import Counts, Job, one_block, open_encoder
 from g4cli.quant.file_hash import hash_files
 from g4cli.quant.imatrix import ImportanceMatrix, check_fits
+from g4cli.quant.mixtures import ALIASES
 from g4cli.quant.plan import choose_for_source
 from g4cli.quant.provenance import SOURCE_SHA256, new_keys
 from g4cli.quant.reader import Reader
@@ -30,7 +32,8 @@ from g4cli.quant.recipes import TYPES, Choice, Recipe, scale_spec, with_scales
 from g4cli.quant.source import Source, open_source
 from g4cli.quant.values import DIAGNOSE
 
-_UNKNOWN: Final = "0" * 64
+# Stands in the header for the source's sha256, of the same length, until that is known at the end.
+_SHA256_PLACEHOLDER: Final = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +75,12 @@ class Quantized:
     def list_notes(self) -> list[str]:
         """Return a sentence about each kind of event: fallbacks, zero blocks, clamped weights."""
         notes = []
-        fallen = [c for c in self.choices if c.wanted is not None]
-        if fallen:
-            types = " or ".join(sorted({c.type.name for c in fallen}))
-            why = fallen[0].obstacle
+        fallbacks = [c for c in self.choices if c.wanted is not None]
+        if fallbacks:
+            types = " or ".join(sorted({c.type.name for c in fallbacks}))
             notes.append(
-                f"{len(fallen)} {'tensor' if len(fallen) == 1 else 'tensors'} became {types} "
-                f"instead, for example {fallen[0].name}: {why}"
+                f"{len(fallbacks)} {'tensor' if len(fallbacks) == 1 else 'tensors'} became {types} "
+                f"instead, for example {fallbacks[0].name}: {fallbacks[0].obstacle}"
             )
         for count, what in (
             (
@@ -106,11 +108,11 @@ def default_target(source: Path, type_name: str) -> Path:
     """
     split = parse_split_name(source.name)
     stem = split.stem if split else source.name.removesuffix(".gguf")
-    known = "|".join(sorted((*TYPES, "q3_k", "q4_k", "q5_k"), key=len, reverse=True))
-    found = list(re.finditer(rf"(?<![a-z0-9])({known})(?![a-z0-9])", stem, re.IGNORECASE))
-    if not found:
+    known = "|".join(sorted((*TYPES, *ALIASES), key=len, reverse=True))
+    types = list(re.finditer(rf"(?<![a-z0-9])({known})(?![a-z0-9])", stem, re.IGNORECASE))
+    if not types:
         return source.with_name(f"{stem}-{type_name.upper()}.gguf")
-    start, end = found[-1].span()
+    start, end = types[-1].span()
     new = type_name.lower() if stem[start:end].islower() else type_name.upper()
     return source.with_name(f"{stem[:start]}{new}{stem[end:]}.gguf")
 
@@ -154,7 +156,7 @@ def quantize_file(
         opened,
         recipe,
         version=g4cli.__version__,
-        source_sha256=source_sha256 or _UNKNOWN,
+        source_sha256=source_sha256 or _SHA256_PLACEHOLDER,
         sfp8_tensors=tuple(c.name for c in choices if c.rounds),
         imatrix_keys=imatrix.provenance_keys() if imatrix else None,
     )

@@ -23,20 +23,19 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
 from g4cli.core.files import open_file, require_file
-from g4cli.core.ggml import F32
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_cursor import MAGIC
-from g4cli.core.gguf_data import iter_tensor
-from g4cli.core.gguf_header import Header, TensorInfo
+from g4cli.core.gguf_header import TensorInfo
 from g4cli.core.gguf_values import Array, Value, string_value, uint32_value
+from g4cli.quant.activation_sums import COUNTS, SUMS, read_floats
 from g4cli.quant.mixtures import category_of
 
 _I32: Final = struct.Struct("<i")
-_SUMS, _COUNTS = ".in_sum2", ".counts"
 _HOW_TO_MAKE: Final = "g4 imatrix MODEL makes one"
-_NAME_BYTES: Final = 1024
-# llama.cpp keeps 127 bytes of a text in a key override.
-_KEY_TEXT: Final = 127
+# The longest text of a .dat file, a choice: tensor names have up to 63 bytes, paths rarely 1 KiB.
+_MAX_TEXT_BYTES: Final = 1024
+# llama.cpp keeps 127 bytes of a text in a key override (llama_model_kv_override, llama.h).
+_KEY_TEXT_BYTES: Final = 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,50 +106,43 @@ def check_fits(
 
 def _read_gguf(path: Path) -> ImportanceMatrix:
     header = read_header(path)
-    names = [n.removesuffix(_SUMS) for n in header.tensors if n.endswith(_SUMS)]
+    names = [n.removesuffix(SUMS) for n in header.tensors if n.endswith(SUMS)]
     datasets = header.keys.get("imatrix.datasets")
     if not names or datasets is None or not isinstance(datasets.data, Array):
         raise BadFile(f"{path} is a GGUF, but not an importance matrix", hint=_HOW_TO_MAKE)
     weights = {}
     for name in names:
-        sums, counts = _read_floats(header, name + _SUMS), _read_floats(header, name + _COUNTS)
+        sums, counts = read_floats(header, name + SUMS), read_floats(header, name + COUNTS)
         if len(sums) % len(counts):
             raise BadFile(f"{path}: {name} has {len(sums)} sums for {len(counts)} counts")
-        table, calls = sums.reshape(len(counts), -1), np.rint(counts).astype(np.float32)[:, None]
+        table, n_rows = sums.reshape(len(counts), -1), np.rint(counts).astype(np.float32)[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
-            # For an expert that was never called, all columns have the same weight.
+            # For an expert to which no row was routed, all columns have the same weight.
             weights[name] = (
-                np.where(calls > 0, table / calls, np.float32(1)).astype(np.float32).reshape(-1)
+                np.where(n_rows > 0, table / n_rows, np.float32(1)).astype(np.float32).reshape(-1)
             )
     return ImportanceMatrix(
         path, weights, tuple(datasets.data.tolist()), int(header.get("imatrix.chunk_count", int, 0))
     )
 
 
-def _read_floats(header: Header, name: str) -> NDArray[np.float32]:
-    tensor = header.tensors.get(name)
-    if tensor is None or tensor.type is not F32:
-        raise BadFile(f"{header.path}: {name} is missing or not F32", hint=_HOW_TO_MAKE)
-    return np.frombuffer(b"".join(iter_tensor(header, tensor)), "<f4")
-
-
-class _Dat:
-    """The bytes of a .dat file; every length is checked before it is used."""
+class _DatCursor:
+    """A position in the bytes of a .dat file; every length is checked before it is used."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._data, self._at = path, path.read_bytes(), 0
 
     @property
-    def left(self) -> int:
+    def n_left(self) -> int:
         """Return how many bytes are still unread."""
         return len(self._data) - self._at
 
     def take_bytes(self, n: int, what: str) -> bytes:
-        """Return the next `n` bytes."""
-        if n < 0 or n > self.left:
+        """Return the next `n` bytes; `what` names them in errors."""
+        if n < 0 or n > self.n_left:
             raise BadFile(
                 f"{self._path} is not an importance matrix: {what} at byte {self._at} claims "
-                f"{n:,} bytes, {self.left:,} are left"
+                f"{n:,} bytes, {self.n_left:,} are left"
             )
         self._at += n
         return self._data[self._at - n : self._at]
@@ -162,28 +154,29 @@ class _Dat:
     def take_text(self, what: str) -> str:
         """Return the next string."""
         length = self.take_int(what)
-        if length > _NAME_BYTES:
+        if length > _MAX_TEXT_BYTES:
             raise BadFile(f"{self._path} is not an importance matrix", hint=_HOW_TO_MAKE)
         return self.take_bytes(length, what).decode("utf-8", "replace")
 
 
 def _read_dat(path: Path) -> ImportanceMatrix:
-    data = _Dat(path)
-    n = data.take_int("the number of entries")
-    if n < 1:
-        raise BadFile(f"{path} is not an importance matrix: it claims {n} entries")
+    data = _DatCursor(path)
+    n_entries = data.take_int("the number of entries")
+    if n_entries < 1:
+        raise BadFile(f"{path} is not an importance matrix: it claims {n_entries} entries")
     weights: dict[str, NDArray[np.float32]] = {}
-    for _ in range(n):
+    for _ in range(n_entries):
         name = data.take_text("a name")
         calls, count = data.take_int(f"the calls of {name}"), data.take_int(f"the length of {name}")
         if count < 1:
             raise BadFile(f"{path} is not an importance matrix: {name!r} has {count} values")
         sums = np.frombuffer(data.take_bytes(4 * count, f"the values of {name}"), "<f4")
         weights[name] = sums / np.float32(calls) if calls > 0 else sums
-    chunks = data.take_int("the number of chunks") if data.left else 0
-    datasets = (data.take_text("the data set"),) if data.left else ()
-    return ImportanceMatrix(path, weights, datasets, chunks)
+    # The first llama-imatrix ended its files here.
+    n_chunks = data.take_int("the number of chunks") if data.n_left else 0
+    datasets = (data.take_text("the data set"),) if data.n_left else ()
+    return ImportanceMatrix(path, weights, datasets, n_chunks)
 
 
 def _truncate_text(text: str) -> str:
-    return text.encode("utf-8", "replace")[:_KEY_TEXT].decode("utf-8", "ignore")
+    return text.encode("utf-8", "replace")[:_KEY_TEXT_BYTES].decode("utf-8", "ignore")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import islice
 from math import inf, log10, prod, sqrt
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +18,19 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.quant.encode import Block, count_threads
 from g4cli.quant.reader import Reader
+from g4cli.quant.recipes import drop_layer
 from g4cli.quant.source import open_source
 from g4cli.quant.values import as_float32
 
-_LAYER: Final = re.compile(r"^blk\.\d+\.")
-
 
 @dataclass(frozen=True, slots=True)
-class Error:
-    """Sums over weights (float64) from which all measures follow; those of two parts can be added.
+class ErrorSums:
+    """Sums over `n` weights (float64) from which all measures follow; those of two parts add up.
 
     `signal`, `result` and `noise` are sums of squares: of the weights before and after, and of
-    their differences. `n_lost` weights became zero and were not; `n_bad` are not finite on either
-    side, and left out of the sums.
+    their differences; `product` sums weight before times weight after. `largest` is the largest
+    magnitude of a difference. `n_zero` weights are zero after, `n_lost` of them were not before;
+    `n_bad` are not finite on either side, and left out of all sums.
     """
 
     n: int = 0
@@ -44,9 +43,9 @@ class Error:
     n_zero: int = 0
     n_bad: int = 0
 
-    def __add__(self, other: Error) -> Error:
+    def __add__(self, other: ErrorSums) -> ErrorSums:
         sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
-        return Error(**{**sums, "largest": max(self.largest, other.largest)})
+        return ErrorSums(**{**sums, "largest": max(self.largest, other.largest)})
 
     @property
     def rmse(self) -> float:
@@ -82,12 +81,12 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class TensorError:
-    """One tensor in both files."""
+    """The error of one tensor, or of all tensors of one kind; `before` and `after` are types."""
 
     name: str
     before: str
     after: str
-    error: Error
+    error: ErrorSums
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,25 +97,25 @@ class Diff:
     only: tuple[str, ...]
 
     @property
-    def total(self) -> Error:
+    def total(self) -> ErrorSums:
         """Return the error over the tensors that changed, or over all if none did.
 
         Unchanged tensors would hide the error: rope_freqs alone holds numbers of 1e30.
         """
         changed = [t.error for t in self.tensors if t.error.noise or t.before != t.after]
-        return sum(changed or [t.error for t in self.tensors], Error())
+        return sum(changed or [t.error for t in self.tensors], ErrorSums())
 
     def group_by_kind(self) -> list[TensorError]:
         """Return the errors by kind of tensor, over all layers, the worst first.
 
         Kinds that did not change are left out.
         """
-        found: dict[tuple[str, str, str], Error] = {}
+        sums: dict[tuple[str, str, str], ErrorSums] = {}
         for t in self.tensors:
-            key = (_LAYER.sub("", t.name).removesuffix(".weight"), t.before, t.after)
-            found[key] = found.get(key, Error()) + t.error
+            key = (drop_layer(t.name), t.before, t.after)
+            sums[key] = sums.get(key, ErrorSums()) + t.error
         rows = [
-            TensorError(*key, error) for key, error in found.items() if error.noise or error.n_bad
+            TensorError(*key, error) for key, error in sums.items() if error.noise or error.n_bad
         ]
         return sorted(rows, key=lambda row: row.error.snr_db)
 
@@ -132,7 +131,7 @@ class Diff:
         }
 
 
-def measure_error(before: NDArray[np.float32], after: NDArray[np.float32]) -> Error:
+def measure_error(before: NDArray[np.float32], after: NDArray[np.float32]) -> ErrorSums:
     """Return the error of `after` against `before`; same shapes."""
     a, b = before.reshape(-1).astype(np.float64), after.reshape(-1).astype(np.float64)
     good = np.isfinite(a) & np.isfinite(b)
@@ -141,7 +140,7 @@ def measure_error(before: NDArray[np.float32], after: NDArray[np.float32]) -> Er
         a, b = a[good], b[good]
     gap = b - a
     zero = b == 0
-    return Error(
+    return ErrorSums(
         n=len(a),
         signal=float(np.add.reduce(a * a)),
         result=float(np.add.reduce(b * b)),
@@ -179,7 +178,7 @@ def diff_files(
     total, done, rows = sum(prod(first.tensors[n].shape) for n in shared), 0, []
     with ThreadPoolExecutor(threads or count_threads()) as pool:
         for name in shared:
-            error = Error()
+            error = ErrorSums()
             for part in _measure_blocks(pool, name, readers, threads or count_threads()):
                 error += part
                 done += part.n + part.n_bad
@@ -195,13 +194,14 @@ def diff_files(
 
 def _measure_blocks(
     pool: ThreadPoolExecutor, name: str, readers: Sequence[Reader], threads: int
-) -> Iterator[Error]:
+) -> Iterator[ErrorSums]:
     """Yield the errors of a tensor's blocks; both files are read in the same blocks."""
     pairs = zip(*(reader.decode_rows(name)() for reader in readers), strict=True)
+    # 16 blocks per thread between two reports of progress: a choice.
     while chunk := list(islice(pairs, 16 * threads)):
-        yield sum(pool.map(_error_of_blocks, chunk), Error())
+        yield sum(pool.map(_error_of_blocks, chunk), ErrorSums())
 
 
-def _error_of_blocks(blocks: Iterable[Block]) -> Error:
+def _error_of_blocks(blocks: Iterable[Block]) -> ErrorSums:
     before, after = (as_float32(block.read()) for block in blocks)
     return measure_error(before, after)

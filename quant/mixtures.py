@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from g4cli.core.errors import UsageError
 from g4cli.core.ggml import BY_NAME, GGMLType
@@ -32,7 +32,9 @@ Category: TypeAlias = Literal[
 class FileType:
     """A type that a whole file can have.
 
-    `ftype` is its general.file_type, `default` the type of most of its tensors.
+    `ftype` is its general.file_type, `default` the type of most of its tensors, `bits` the bits per
+    weight of that type, as text, and `about` a description for help texts. dB are those of the
+    signal-to-noise ratio that quant/metrics.py measures on Gemma's weights.
     """
 
     name: str
@@ -43,7 +45,6 @@ class FileType:
 
 
 FILE_TYPES: Final = (
-    # name, general.file_type, default tensor type, bits per weight of the default, what it is for
     FileType("f32", 0, "F32", "32", "plain 32-bit numbers"),
     FileType("f16", 1, "F16", "16", "half precision; overflows above 65504"),
     FileType("bf16", 32, "BF16", "16", "as Gemma is published: the reference"),
@@ -85,8 +86,8 @@ CATEGORIES: Final[tuple[tuple[str, Category], ...]] = (
     ("ffn_down", "ffn_down"),
 )
 
-KEPT: Final = (
-    # part of the name, why it is left as it is (tensor_allows_quantization)
+NEVER_QUANTIZED: Final = (
+    # part of the name, why the tensor is left as it is (tensor_allows_quantization)
     ("_norm.weight", "a norm"),
     ("ffn_gate_inp.weight", "the router"),
     ("altup", "very small"),
@@ -121,7 +122,6 @@ FALLBACKS: Final = {
 # Types that are unusable without an importance matrix (tensor_requires_imatrix).
 NEEDS_IMATRIX: Final = ("IQ3_XXS", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ1_M", "IQ1_S")
 
-
 # Types that ggml_quantize_chunk does not write: for activations, or plain integers.
 NOT_ENCODED: Final = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")
 
@@ -140,7 +140,8 @@ def tensor_type(name: str) -> GGMLType:
 class TensorPosition:
     """What rules depend on: the tensor's position and facts about the network.
 
-    `i` of `n` is its layer as llama.cpp counts it; `n_gqa` query heads share a KV head.
+    The tensor is number `i` (from 0) of the `n` layers, or of the `n` tensors of its category, as
+    llama.cpp counts them; `n_gqa` query heads share a KV head.
     """
 
     i: int
@@ -152,7 +153,20 @@ class TensorPosition:
 
 
 Condition: TypeAlias = Callable[[TensorPosition], bool]
-Rule: TypeAlias = tuple[str, Category, Condition, str, str]
+
+
+class Rule(NamedTuple):
+    """A rule: tensors of `category` in files of `file_types` that meet `condition` get `type_name`.
+
+    `file_types` are names with spaces between them, or "*" for all; category "" means all. Where
+    `type_name` is "", the file's default type stays. `reason` is the condition in words.
+    """
+
+    file_types: str
+    category: Category
+    condition: Condition
+    type_name: str
+    reason: str
 
 
 def _always_true(_: TensorPosition) -> bool:
@@ -184,45 +198,44 @@ def _8_experts(p: TensorPosition) -> bool:
 
 
 MIXTURES: Final[tuple[Rule, ...]] = (
-    # file type, category, condition, type, the condition in words
-    ("mxfp4", "", lambda p: p.is_expert, "MXFP4", "expert"),
-    ("mxfp4", "", _always_true, "Q8_0", "not an expert"),
-    ("*", "attn_v", _8_experts, "Q8_0", "8 experts"),
-    ("*", "attn_k", _8_experts, "Q8_0", "8 experts"),
-    ("q2_k", "attn_v", _wide_gqa, "Q4_K", "4 or more queries share a value"),
-    ("q2_k", "attn_v", _always_true, "Q3_K", "values"),
-    ("q3_k_m", "attn_v", lambda p: p.i < 2, "Q5_K", "first two values"),
-    ("q3_k_m", "attn_v", _always_true, "Q4_K", "values"),
-    ("q3_k_l", "attn_v", _always_true, "Q5_K", "values"),
-    ("iq4_nl iq4_xs", "attn_v", _wide_gqa, "Q5_K", "4 or more queries share a value"),
-    ("q4_k_m q5_k_m", "attn_v", _more_bits, "Q6_K", "a layer with more bits"),
-    ("q4_k_s", "attn_v", lambda p: p.i < 4, "Q5_K", "first four values"),
-    ("q2_k", "ffn_down", _always_true, "Q3_K", "down projection"),
-    ("q3_k_m", "ffn_down", lambda p: p.i < p.n // 16, "Q5_K", "first sixteenth of the layers"),
-    ("q3_k_m", "ffn_down", _always_true, "Q4_K", "down projection"),
-    ("q3_k_l", "ffn_down", _always_true, "Q5_K", "down projection"),
-    ("q4_k_m q5_k_m", "ffn_down", _more_bits, "Q6_K", "a layer with more bits"),
-    (
+    Rule("mxfp4", "", lambda p: p.is_expert, "MXFP4", "expert"),
+    Rule("mxfp4", "", _always_true, "Q8_0", "not an expert"),
+    Rule("*", "attn_v", _8_experts, "Q8_0", "8 experts"),
+    Rule("*", "attn_k", _8_experts, "Q8_0", "8 experts"),
+    Rule("q2_k", "attn_v", _wide_gqa, "Q4_K", "4 or more queries share a value"),
+    Rule("q2_k", "attn_v", _always_true, "Q3_K", "values"),
+    Rule("q3_k_m", "attn_v", lambda p: p.i < 2, "Q5_K", "first two values"),
+    Rule("q3_k_m", "attn_v", _always_true, "Q4_K", "values"),
+    Rule("q3_k_l", "attn_v", _always_true, "Q5_K", "values"),
+    Rule("iq4_nl iq4_xs", "attn_v", _wide_gqa, "Q5_K", "4 or more queries share a value"),
+    Rule("q4_k_m q5_k_m", "attn_v", _more_bits, "Q6_K", "a layer with more bits"),
+    Rule("q4_k_s", "attn_v", lambda p: p.i < 4, "Q5_K", "first four values"),
+    Rule("q2_k", "ffn_down", _always_true, "Q3_K", "down projection"),
+    Rule("q3_k_m", "ffn_down", lambda p: p.i < p.n // 16, "Q5_K", "first sixteenth of the layers"),
+    Rule("q3_k_m", "ffn_down", _always_true, "Q4_K", "down projection"),
+    Rule("q3_k_l", "ffn_down", _always_true, "Q5_K", "down projection"),
+    Rule("q4_k_m q5_k_m", "ffn_down", _more_bits, "Q6_K", "a layer with more bits"),
+    Rule(
         "iq4_nl iq4_xs",
         "ffn_down",
         _first_eighth_blind,
         "Q5_K",
         "first eighth of the layers, no imatrix",
     ),
-    ("q4_k_s", "ffn_down", _first_eighth, "Q5_K", "first eighth of the layers"),
-    ("q4_0", "ffn_down", _first_eighth_imatrix, "Q4_1", "first eighth of the layers, imatrix"),
-    ("q5_0", "ffn_down", _first_eighth_imatrix, "Q5_1", "first eighth of the layers, imatrix"),
-    (
+    Rule("q4_k_s", "ffn_down", _first_eighth, "Q5_K", "first eighth of the layers"),
+    Rule("q4_0", "ffn_down", _first_eighth_imatrix, "Q4_1", "first eighth of the layers, imatrix"),
+    Rule("q5_0", "ffn_down", _first_eighth_imatrix, "Q5_1", "first eighth of the layers, imatrix"),
+    Rule(
         "q2_k q3_k_s q3_k_m iq4_nl iq4_xs q4_k_s q4_k_m",
         "attn_output",
         _8_experts,
         "Q5_K",
         "8 experts",
     ),
-    ("*", "attn_output", _8_experts, "", "8 experts"),
-    ("q2_k", "attn_output", _always_true, "Q3_K", "attention output"),
-    ("q3_k_m", "attn_output", _always_true, "Q4_K", "attention output"),
-    ("q3_k_l", "attn_output", _always_true, "Q5_K", "attention output"),
+    Rule("*", "attn_output", _8_experts, "", "8 experts"),
+    Rule("q2_k", "attn_output", _always_true, "Q3_K", "attention output"),
+    Rule("q3_k_m", "attn_output", _always_true, "Q4_K", "attention output"),
+    Rule("q3_k_l", "attn_output", _always_true, "Q5_K", "attention output"),
 )
 
 
@@ -239,11 +252,11 @@ def mixture_type(
     file_type: str, category: Category, position: TensorPosition
 ) -> tuple[str, str] | None:
     """Return (type name, reason) of the first rule that fits, None where the default type stays."""
-    for file_types, wanted, condition, type_name, reason in MIXTURES:
+    for rule in MIXTURES:
         if (
-            (file_types == "*" or file_type in file_types.split())
-            and wanted in ("", category)
-            and condition(position)
+            (rule.file_types == "*" or file_type in rule.file_types.split())
+            and rule.category in ("", category)
+            and rule.condition(position)
         ):
-            return (type_name, reason) if type_name else None
+            return (rule.type_name, rule.reason) if rule.type_name else None
     return None

@@ -89,7 +89,7 @@ def encode_rows(
     weights = None if imatrix is None else np.ascontiguousarray(imatrix, dtype=np.float32)
     if weights is not None and weights.shape != (n,):
         raise ValueError(f"imatrix of shape {weights.shape} for rows of {n}")
-    done = load_library().ggml_quantize_chunk(
+    n_written = load_library().ggml_quantize_chunk(
         kind.id,
         source.ctypes.data,
         target.ctypes.data,
@@ -98,8 +98,8 @@ def encode_rows(
         n,
         None if weights is None else weights.ctypes.data,
     )
-    if done != target.nbytes:
-        raise RuntimeError(f"ggml wrote {done} bytes of {kind.name}, expected {target.nbytes}")
+    if n_written != target.nbytes:
+        raise RuntimeError(f"ggml wrote {n_written} bytes of {kind.name}, expected {target.nbytes}")
     return target
 
 

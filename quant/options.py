@@ -19,7 +19,7 @@ def parse_override(text: str) -> tuple[str, str]:
     return pattern, tensor_type(type_name).name
 
 
-def recipe_from(
+def build_recipe(
     type_name: str,
     *,
     pure: bool = False,
@@ -31,7 +31,9 @@ def recipe_from(
 ) -> Recipe:
     """Return the recipe for the options of `g4 quantize`. Raises UsageError on an unknown name.
 
-    `keep_ple` is the type of the per-layer embedding table; it wins over `tensor_types`.
+    `tensor_types` are texts PATTERN=TYPE (`parse_override`). `keep_ple` is the type of the
+    per-layer embedding table; it wins over `tensor_types`. `container` and `sfp8_encoder` None: the
+    default.
     """
     row = file_type(type_name)
     for value, known, option in (

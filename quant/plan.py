@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.ggml import F32
-from g4cli.quant.recipes import Choice, Recipe, choose_tensors
-from g4cli.quant.sfp8_archive import is_sfp8
+from g4cli.quant.recipes import Choice, Recipe, choose_tensors, drop_layer
+from g4cli.quant.sfp8_archive import EXACT_TYPES, is_sfp8
 from g4cli.quant.source import Source, open_source
 
-# Types that hold every SFP8 value exactly.
-_PLAIN: Final = ("f32", "bf16")
-_LAYER = re.compile(r"^blk\.\d+\.")
+
+class GroupKey(NamedTuple):
+    """What the tensors of a group share: their name without layer, both types, the reason."""
+
+    kind: str
+    source: str
+    type: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tensors of one kind with the same types and reason.
+    """`count` tensors of one kind with the same types and reason, and their bytes in total."""
 
-    `before` and `after` are their bytes in total.
-    """
-
-    names: str
+    key: GroupKey
     count: int
-    source: str
-    type: str
-    reason: str
-    before: int
-    after: int
+    bytes_before: int
+    bytes_after: int
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What would be written. Bytes are those of the weights; the header comes on top."""
+    """What would be written. Bytes are those of the weights; the header comes on top.
+
+    `type` is the file type, and `is_archive` says whether it is an SFP8 archive.
+    """
 
     path: Path
     type: str
     choices: tuple[Choice, ...]
-    archive: bool
+    is_archive: bool
 
     @property
     def source_bytes(self) -> int:
@@ -53,7 +54,7 @@ class Planned:
     @property
     def nbytes(self) -> int:
         """Bytes of the weights in the new file."""
-        scales = sum(F32.block_bytes for c in self.choices if c.rounds) if self.archive else 0
+        scales = sum(F32.block_bytes for c in self.choices if c.rounds) if self.is_archive else 0
         return scales + sum(c.spec.nbytes for c in self.choices)
 
     @property
@@ -63,20 +64,14 @@ class Planned:
 
     def group_by_kind(self) -> list[Group]:
         """Return the tensors in groups, the largest in the new file first."""
-        found: dict[tuple[str, ...], list[Choice]] = {}
+        members: dict[GroupKey, list[Choice]] = {}
         for choice in self.choices:
-            vector = choice.is_vector
-            kind = (
-                "norms, other vectors"
-                if vector
-                else _LAYER.sub("", choice.name).removesuffix(".weight")
-            )
+            kind = "norms, other vectors" if choice.is_vector else drop_layer(choice.name)
             type_name = "SFP8" if choice.rounds else choice.type.name
-            found.setdefault((kind, choice.source.name, type_name, choice.reason), []).append(
-                choice
-            )
-        groups = [_make_group(key, members) for key, members in found.items()]
-        return sorted(groups, key=lambda group: -group.after)
+            key = GroupKey(kind, choice.source.name, type_name, choice.reason)
+            members.setdefault(key, []).append(choice)
+        groups = [_make_group(key, choices) for key, choices in members.items()]
+        return sorted(groups, key=lambda group: -group.bytes_after)
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan for scripts, tensor by tensor."""
@@ -113,16 +108,18 @@ def choose_for_source(
     """Return the choice for each tensor of `source`.
 
     Raises UsageError if the source is quantized and `allow_requantize` is not given, or if a
-    pattern matches no tensor.
+    pattern matches no tensor; BadGGUF if the source holds no tensors.
     """
     if not source.tensors:
         raise BadGGUF(source.path, "holds no tensors: it is a vocabulary, not a model")
     choices = choose_tensors(source.tensors.values(), recipe)
     if allow_requantize:
         return choices
-    coarse = next((c for c in choices if c.source.is_quantized and c.changes), None)
-    if coarse or (is_sfp8(source.keys) and recipe.type not in _PLAIN):
-        what = f"{coarse.name} is {coarse.source.name}" if coarse else "its weights are SFP8"
+    quantized = next((c for c in choices if c.source.is_quantized and c.changes), None)
+    if quantized or (is_sfp8(source.keys) and recipe.type not in EXACT_TYPES):
+        what = (
+            f"{quantized.name} is {quantized.source.name}" if quantized else "its weights are SFP8"
+        )
         raise UsageError(
             f"{source.path} is already quantized ({what}): a second time loses more precision",
             hint="start from the BF16 file, or add --allow-requantize",
@@ -130,10 +127,6 @@ def choose_for_source(
     return choices
 
 
-def _make_group(key: tuple[str, ...], members: Iterable[Choice]) -> Group:
-    names, source, kind, reason = key
-    chosen = list(members)
-    before = sum(c.source.tensor_bytes(c.shape) for c in chosen)
-    return Group(
-        names, len(chosen), source, kind, reason, before, sum(c.spec.nbytes for c in chosen)
-    )
+def _make_group(key: GroupKey, choices: Sequence[Choice]) -> Group:
+    before = sum(c.source.tensor_bytes(c.shape) for c in choices)
+    return Group(key, len(choices), before, sum(c.spec.nbytes for c in choices))

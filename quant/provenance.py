@@ -3,7 +3,8 @@
 llama.cpp (`llama_model_quantize_impl`, src/llama-quant.cpp, llama.cpp@0c1e57098) copies all keys,
 moves general.quantization_version and general.file_type to the end and drops the split keys. g4's
 own keys start with `g4.`. Those of the source are dropped, since they describe the source, except
-`g4.origin.*`: where the weights came from stays true.
+`g4.origin.*`: where the weights came from stays true. `quantize_file` (quant/file.py) and the
+store's own encoder (store/recode.py) write these keys.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ from typing import Final
 from g4cli.core.gguf_values import Value, string_value, uint32_value
 from g4cli.core.sfp8 import CONTAINER_KEY, FORMAT_KEY, SUFFIX, TABLE_KEY
 from g4cli.quant.recipes import Recipe, file_type
-from g4cli.quant.sfp8_archive import ARCHITECTURE_KEY, VERSION_KEY, is_sfp8, sfp8_keys
+from g4cli.quant.sfp8_archive import (
+    ARCHITECTURE_KEY,
+    EXACT_TYPES,
+    ROUNDED_FORMAT,
+    VERSION_KEY,
+    is_sfp8,
+    sfp8_keys,
+)
 from g4cli.quant.source import SPLIT_KEYS, Source
 
 QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION, ggml/include/ggml.h
-OURS: Final = "g4."
-KEPT: Final = "g4.origin."
 SOURCE_SHA256: Final = "g4.source.sha256"
-_SFP8: Final = "g4.sfp8."
-# What only an archive says.
+_OWN_PREFIX: Final = "g4."
+_ORIGIN_PREFIX: Final = "g4.origin."
+_SFP8_PREFIX: Final = "g4.sfp8."
+# Keys that describe codes, and are wrong where the values are stored in another type.
 _ARCHIVE_ONLY: Final = (TABLE_KEY, "g4.sfp8.reserved", "g4.sfp8.decode_sha256")
 
 
@@ -35,11 +43,17 @@ def new_keys(
     sfp8_tensors: tuple[str, ...] = (),
     imatrix_keys: Mapping[str, Value] | None = None,
 ) -> dict[str, Value]:
-    """Return the keys of the new file, in order."""
+    """Return the keys of the new file, in order.
+
+    `version` is g4's, `source_sha256` that of the source's bytes (of all parts, in order).
+    `sfp8_tensors` are the names of the tensors whose values are rounded to SFP8, `imatrix_keys` the
+    keys that name the importance matrix.
+    """
     keys = {
         name: _new_architecture(value, recipe) if name == ARCHITECTURE_KEY else value
         for name, value in source.keys.items()
-        if name not in SPLIT_KEYS and (not name.startswith(OURS) or name.startswith(KEPT))
+        if name not in SPLIT_KEYS
+        and (not name.startswith(_OWN_PREFIX) or name.startswith(_ORIGIN_PREFIX))
     }
     _put_last(keys, "general.quantization_version", uint32_value(QUANTIZATION_VERSION))
     keys.pop("general.file_type", None)
@@ -54,30 +68,34 @@ def new_keys(
     if recipe.is_sfp8:
         keys |= sfp8_keys(recipe, sfp8_tensors)
     elif is_sfp8(source.keys):
-        keys |= _label_kept(source.keys, recipe)
+        keys |= _relabel_sfp8(source.keys, recipe)
     return keys
 
 
-def _label_kept(source: Mapping[str, Value], recipe: Recipe) -> dict[str, Value]:
-    """Return the keys that label SFP8 values stored in another type.
+def _relabel_sfp8(source: Mapping[str, Value], recipe: Recipe) -> dict[str, Value]:
+    """Return the keys that label SFP8 values stored in another type, from those of the source.
 
-    BF16 and F32 keep the values, Q8_0 rounds them; other types are not labeled.
+    BF16 and F32 hold the values exactly, Q8_0 rounds them; other types are not labeled.
     """
-    if recipe.type in ("bf16", "f32"):
-        kept = {n: v for n, v in source.items() if n.startswith(_SFP8) and n not in _ARCHIVE_ONLY}
+    if recipe.type in EXACT_TYPES:
+        kept = {
+            name: value
+            for name, value in source.items()
+            if name.startswith(_SFP8_PREFIX) and name not in _ARCHIVE_ONLY
+        }
         label = {n: source[n] for n in (FORMAT_KEY, VERSION_KEY) if n in source}
         return {**label, CONTAINER_KEY: string_value(recipe.type.upper()), **kept}
     if recipe.type == "q8_0":
         return {
-            FORMAT_KEY: string_value("SFP8 rounded, stored as Q8_0"),
+            FORMAT_KEY: string_value(ROUNDED_FORMAT),
             CONTAINER_KEY: string_value("Q8_0"),
         }
     return {}
 
 
 def _new_architecture(value: Value, recipe: Recipe) -> Value:
-    plain = str(value.data).removesuffix(SUFFIX)
-    return string_value(plain + SUFFIX if recipe.is_archive else plain)
+    architecture = str(value.data).removesuffix(SUFFIX)
+    return string_value(architecture + SUFFIX if recipe.is_archive else architecture)
 
 
 def _file_type(recipe: Recipe) -> int:

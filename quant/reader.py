@@ -18,6 +18,7 @@ from g4cli.quant import native, sfp8
 from g4cli.quant.encode import BLOCK_WEIGHTS, Block, Rows
 from g4cli.quant.source import Source
 
+# About the bytes that are copied at once, a choice: 1 MiB, rounded to whole blocks of the type.
 _COPY_BYTES: Final = 1 << 20
 
 
@@ -41,8 +42,8 @@ class Reader:
     def copy_rows(self, name: str) -> Rows:
         """Return the tensor's bytes unchanged, in pieces of whole blocks."""
         data = self.map_tensor(name)
-        step = max(1, _COPY_BYTES // self._source.tensors[name].type.block_bytes)
-        step *= self._source.tensors[name].type.block_bytes
+        block_bytes = self._source.tensors[name].type.block_bytes
+        step = max(1, _COPY_BYTES // block_bytes) * block_bytes
 
         def read_block(start: int) -> NDArray[Any]:
             return data[start : start + step]

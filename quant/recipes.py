@@ -21,8 +21,8 @@ from g4cli.quant.mixtures import (
     ALIASES,
     FALLBACKS,
     FILE_TYPES,
-    KEPT,
     NEEDS_IMATRIX,
+    NEVER_QUANTIZED,
     Category,
     FileType,
     TensorPosition,
@@ -38,9 +38,11 @@ ENCODERS: Final = ("nearest", "gemma.cpp")
 DEFAULT_REASON: Final = "default"
 PLE_TABLE: Final = "per_layer_token_embd.weight"
 _LAYER = re.compile(r"blk\.(\d+)\.")
+# The categories of embedding tables, which need no importance matrix.
+_TABLE_CATEGORIES: Final = ("output", "token_embd")
 
 
-class Named(Protocol):
+class NamedTensor(Protocol):
     """What a recipe needs to know about a tensor; its `type` too, if it has one."""
 
     @property
@@ -62,9 +64,10 @@ def file_type(name: str) -> FileType:
 class Recipe:
     """A file type and its exceptions.
 
-    `type_name` may be an alias, in any case. `overrides` are (regular expression, tensor type); the
-    first match wins. `container` and `sfp8_encoder` apply to the type sfp8 only. Raises UsageError
-    for an unknown type or an invalid regular expression.
+    `type_name` may be an alias, in any case. `pure` gives all tensors the default type.
+    `overrides` are (regular expression, tensor type); the first match wins. `container` and
+    `sfp8_encoder` (quant/sfp8.py describes both) apply to the type sfp8 only. Raises UsageError for
+    an unknown type or an invalid regular expression.
     """
 
     type_name: str
@@ -182,7 +185,7 @@ def kept_reason(name: str, shape: Sequence[int]) -> str | None:
         return "a vector"
     if not name.endswith("weight"):
         return "not a weight"
-    return next((why for part, why in KEPT if part in name), None)
+    return next((why for part, why in NEVER_QUANTIZED if part in name), None)
 
 
 def is_rounded(recipe: Recipe, name: str, shape: Sequence[int]) -> bool:
@@ -194,17 +197,17 @@ def is_rounded(recipe: Recipe, name: str, shape: Sequence[int]) -> bool:
 
 def converter_type(name: str, shape: Sequence[int]) -> GGMLType:
     """Return the type that the converter gives a tensor of a BF16 checkpoint."""
-    norm = len(shape) < 2 or name.endswith("_norm.weight") or "ffn_gate_inp.weight" in name
-    return F32 if norm or not name.endswith(".weight") else BF16
+    is_small = len(shape) < 2 or name.endswith("_norm.weight") or "ffn_gate_inp.weight" in name
+    return F32 if is_small or not name.endswith(".weight") else BF16
 
 
-def source_type(tensor: Named) -> GGMLType:
+def source_type(tensor: NamedTensor) -> GGMLType:
     """Return the tensor's type, or the converter's where the tensor does not say."""
-    found = getattr(tensor, "type", None)
-    return found if isinstance(found, GGMLType) else converter_type(tensor.name, tensor.shape)
+    known = getattr(tensor, "type", None)
+    return known if isinstance(known, GGMLType) else converter_type(tensor.name, tensor.shape)
 
 
-def choose_tensors(tensors: Iterable[Named], recipe: Recipe) -> tuple[Choice, ...]:
+def choose_tensors(tensors: Iterable[NamedTensor], recipe: Recipe) -> tuple[Choice, ...]:
     """Return the choice for each tensor, in llama.cpp's order.
 
     Tensors of the whole model come first, then those of each layer, by name. Raises UsageError for
@@ -212,11 +215,11 @@ def choose_tensors(tensors: Iterable[Named], recipe: Recipe) -> tuple[Choice, ..
     """
     ordered = sorted(tensors, key=lambda t: (layer_of(t.name), t.name.encode()))
     _check_overrides(ordered, recipe)
-    counter = _Counter(ordered, recipe)
+    counter = _LayerCounter(ordered, recipe)
     return tuple(_choose_one(t, recipe, counter) for t in ordered)
 
 
-def choose_types(tensors: Iterable[Named], recipe: Recipe) -> tuple[TensorSpec, ...]:
+def choose_types(tensors: Iterable[NamedTensor], recipe: Recipe) -> tuple[TensorSpec, ...]:
     """Return the tensors of the new file, in order, with the scales that an SFP8 archive adds."""
     return with_scales(choose_tensors(tensors, recipe), recipe)
 
@@ -245,10 +248,20 @@ def layer_of(name: str) -> int:
     return int(match[1]) if match else -1
 
 
-class _Counter:
-    """The facts about the network that rules depend on, and llama.cpp's running layer counts."""
+def drop_layer(name: str) -> str:
+    """Return the tensor's name without its layer and ".weight": the same for all layers."""
+    match = _LAYER.match(name)
+    return (name[match.end() :] if match else name).removesuffix(".weight")
 
-    def __init__(self, tensors: Sequence[Named], recipe: Recipe) -> None:
+
+class _LayerCounter:
+    """The facts about the network that rules depend on, and llama.cpp's running layer counts.
+
+    llama.cpp does not read the layer from a tensor's name, except for experts: it counts the
+    tensors of a category that it has met.
+    """
+
+    def __init__(self, tensors: Sequence[NamedTensor], recipe: Recipe) -> None:
         shapes = {t.name: t.shape for t in tensors}
         router = next((t.shape for t in tensors if t.name.endswith("ffn_gate_inp.weight")), (0, 0))
         query, key = shapes.get("blk.0.attn_q.weight"), shapes.get("blk.0.attn_k.weight")
@@ -256,23 +269,23 @@ class _Counter:
         # Query and key heads of a layer have the same size, so the ratio of rows is that of heads.
         self.n_gqa = query[1] // key[1] if query and key else 0
         self.n_layer = 1 + max((layer_of(t.name) for t in tensors), default=-1)
-        self.n_values = sum(category_of(t.name) == "attn_v" for t in tensors)
+        self.n_attn_v = sum(category_of(t.name) == "attn_v" for t in tensors)
         self.is_tied = "output.weight" not in shapes
         self.has_imatrix = recipe.has_imatrix
-        self._seen: dict[Category, int] = {}
+        self._n_seen: dict[Category, int] = {}
 
     def next_position(self, name: str, category: Category, shape: Sequence[int]) -> TensorPosition:
         """Return the position of the next tensor of `category`."""
-        i = self._seen.get(category, 0)
-        self._seen[category] = i + 1
+        i = self._n_seen.get(category, 0)
+        self._n_seen[category] = i + 1
         if self.n_expert > 1 and category.startswith("ffn_"):
             i = layer_of(name)
-        n = self.n_values if category == "attn_v" else self.n_layer
+        n = self.n_attn_v if category == "attn_v" else self.n_layer
         is_expert = len(shape) > 2 and shape[2] > 1
         return TensorPosition(i, n, self.n_gqa, self.n_expert, self.has_imatrix, is_expert)
 
 
-def _check_overrides(tensors: Sequence[Named], recipe: Recipe) -> None:
+def _check_overrides(tensors: Sequence[NamedTensor], recipe: Recipe) -> None:
     for pattern, type_name in recipe.overrides:
         hits = [t for t in tensors if re.search(pattern, t.name)]
         if not hits:
@@ -285,7 +298,7 @@ def _check_overrides(tensors: Sequence[Named], recipe: Recipe) -> None:
             raise UsageError(f"--tensor-type {pattern}: {hits[0].name} is never quantized ({why})")
 
 
-def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
+def _choose_one(tensor: NamedTensor, recipe: Recipe, counter: _LayerCounter) -> Choice:
     name, shape, source = tensor.name, tuple(tensor.shape), source_type(tensor)
     kept = kept_reason(name, shape)
     if kept:
@@ -300,12 +313,12 @@ def _choose_one(tensor: Named, recipe: Recipe, counter: _Counter) -> Choice:
     elif recipe.pure or not recipe.default_type.is_quantized:
         kind, reason = recipe.default_type, DEFAULT_REASON
     else:
-        kind, reason = _from_rules(name, shape, recipe, counter)
+        kind, reason = _apply_rules(name, shape, recipe, counter)
     fitting = _fit_to_row(kind, shape[0])
     if (
         fitting.name in NEEDS_IMATRIX
         and not recipe.has_imatrix
-        and category_of(name) not in _TABLES
+        and category_of(name) not in _TABLE_CATEGORIES
     ):
         raise BadFile(
             f"{name} as {fitting.name} is unusable without an importance matrix",
@@ -331,12 +344,10 @@ def _choose_or_fall_back(
     return Choice(name, shape, source, fitting, reason, rounds, wanted)
 
 
-_TABLES: Final = ("output", "token_embd")
-
-
-def _from_rules(
-    name: str, shape: tuple[int, ...], recipe: Recipe, counter: _Counter
+def _apply_rules(
+    name: str, shape: tuple[int, ...], recipe: Recipe, counter: _LayerCounter
 ) -> tuple[GGMLType, str]:
+    """Return the type that llama.cpp's rules give the tensor, and the reason."""
     default, category = recipe.default_type, category_of(name)
     if category == "output" or (category == "token_embd" and counter.is_tied):
         # Gemma's embeddings are its output matrix too; the per-layer table is of the same category.
@@ -345,18 +356,19 @@ def _from_rules(
         return (default if default is Q8_0 else BY_NAME["Q6_K"]), "embeddings, tied to the output"
     if category == "token_embd" and recipe.type != "mxfp4":
         return default, DEFAULT_REASON
-    found = mixture_type(recipe.type, category, counter.next_position(name, category, shape))
-    return (BY_NAME[found[0]], found[1]) if found else (default, DEFAULT_REASON)
+    ruled = mixture_type(recipe.type, category, counter.next_position(name, category, shape))
+    if ruled is None:
+        return default, DEFAULT_REASON
+    type_name, reason = ruled
+    return BY_NAME[type_name], reason
 
 
 def _fit_to_row(kind: GGMLType, n: int) -> GGMLType:
     """Return `kind`, or llama.cpp's fallback type where rows of `n` do not divide into blocks."""
     if n % kind.block_size == 0:
         return kind
-    other = BY_NAME[FALLBACKS.get(kind.name, kind.name)]
-    if n % other.block_size:
-        other = F16
-    return other
+    fallback = BY_NAME[FALLBACKS.get(kind.name, kind.name)]
+    return F16 if n % fallback.block_size else fallback
 
 
 def _misfit_text(kind: GGMLType, n: int) -> str:

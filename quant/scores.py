@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 class Score:
     """Sums over `n` predicted tokens, in nats; those of two parts can be added.
 
-    `nll` sums -log p(token), `kl` sums KL(base || model). `n_best` tokens were the model's first
-    choice; for `n_same` both models have the same first choice.
+    `nll` sums -log p(token), `kl` sums KL(base || model); `base` is the model compared with. The
+    squares are summed for standard errors. `n_best` tokens were the model's first choice; for
+    `n_same` both models have the same first choice.
     """
 
     n: int = 0
@@ -79,7 +80,7 @@ def score_predictions(
     _, log_z = _shift_and_exp(logits)
     nll = log_z - logits[rows, targets]
     best = logits.argmax(axis=1)
-    found: dict[str, Any] = {
+    sums: dict[str, Any] = {
         "n": len(targets),
         "nll": float(nll.sum()),
         "nll_squares": float((nll * nll).sum()),
@@ -93,18 +94,21 @@ def score_predictions(
         gaps = (weights * (base - logits)).sum(axis=1, dtype=np.float64)
         gap = gaps / weights.sum(axis=1, dtype=np.float64)
         kl = np.maximum(gap - (base_log_z - log_z), 0)  # rounding can make it slightly negative
-        found |= {
+        sums |= {
             "base_nll": float((base_log_z - base[rows, targets]).sum()),
             "kl": float(kl.sum()),
             "kl_squares": float((kl * kl).sum()),
             "kl_largest": float(kl.max(initial=0)),
             "n_same": int(np.count_nonzero(best == base.argmax(axis=1))),
         }
-    return Score(**found)
+    return Score(**sums)
 
 
 def _shift_and_exp(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return exp(logits - maximum of the row), and per row log of the sum of exp(logits)."""
+    """Return exp(logits - maximum of the row), and per row log of the sum of exp(logits).
+
+    The maximum is subtracted so that no exponential overflows.
+    """
     largest = logits.max(axis=1, keepdims=True)
     weights: NDArray[np.float32] = np.exp(logits - largest)
     log_z = np.log(weights.sum(axis=1, dtype=np.float64)) + largest[:, 0].astype(np.float64)

@@ -21,14 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
+from g4cli.core.sfp8 import MAX_EXPONENT
 
 MAX: Final = 1.875
 RESERVED: Final = 0x80
 
-# As bfloat16 words without their sign: 2^-7, where three mantissa bits begin, and 1.875.
+# As bfloat16 words without their sign (8 bits of exponent, which counts from -127, then 7 bits of
+# mantissa): 2^-7, where three mantissa bits begin, and 1.875.
 _LARGE: Final = 120 << 7
 _LIMIT: Final = (127 << 7) + (7 << 4)
-# Steps of 32 from 0 to 2^-23: the code 0 that is not there.
+# Steps of 32 words from 0 to 2^-23, the value that code 0 would have (127 - 23 = 104).
 _BASE: Final = 104 << 2
 
 
@@ -52,8 +54,7 @@ def scale_exponent(largest: float, *, only_down: bool = False) -> int:
         return 0
     fraction, exponent = np.frexp(largest)  # largest = fraction * 2^exponent, 0.5 <= fraction < 1
     k = int(exponent) - 1 + (2 * float(fraction) > MAX)
-    # Beyond these the scaled value or its BF16 form would leave the normal range.
-    return max(-60, min(60, max(0, k) if only_down else k))
+    return max(-MAX_EXPONENT, min(MAX_EXPONENT, max(0, k) if only_down else k))
 
 
 def encode_sfp8(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = False) -> Coded:
@@ -130,6 +131,8 @@ def decode_bf16(codes: NDArray[np.uint8], exponent: int = 0) -> NDArray[np.uint1
     words: NDArray[np.uint16] = magnitude << np.uint16(4)
     small = magnitude < 64
     words += words * small  # one more bit of shift below code 64
+    # The exponents of codes 0 and 64: 0x3400 = 104 << 7 is 2^-23. Code 64 has a bit at the place
+    # of 8 << 7, which 0x3800 = 112 << 7 completes to 120 << 7, 2^-7.
     words += np.where(small, np.uint16(0x3400), np.uint16(0x3800))
     words += np.uint16((exponent << 7) & 0xFFFF)
     words *= magnitude != 0

@@ -33,6 +33,7 @@ from g4cli.core.sfp8 import (
     ENCODER_KEY,
     FORMAT,
     FORMAT_KEY,
+    MAX_EXPONENT,
     RESERVED,
     SCALE_SUFFIX,
     SUFFIX,
@@ -45,7 +46,10 @@ from g4cli.quant.recipes import Recipe
 ARCHITECTURE_KEY: Final = "general.architecture"
 VERSION_KEY: Final = "g4.format_version"
 SPEC: Final = "google/gemma.cpp SfpStream @3ed403e"
-_MAX_EXPONENT: Final = 60
+# The value of FORMAT_KEY where SFP8 values were rounded once more, to fit Q8_0.
+ROUNDED_FORMAT: Final = "SFP8 rounded, stored as Q8_0"
+# File types that hold every SFP8 value exactly.
+EXACT_TYPES: Final = ("f32", "bf16")
 
 
 def is_sfp8(keys: Mapping[str, Value]) -> bool:
@@ -60,11 +64,12 @@ def is_archive(header: Header) -> bool:
 
 
 def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
-    """Return the keys that label a file of SFP8 values."""
+    """Return the keys that label a file of SFP8 values; `tensors` names those that are coded.
+
+    The encoder "rne" rounds to nearest, half to even.
+    """
     keys = {
-        FORMAT_KEY: string_value(
-            FORMAT if recipe.container != "q8_0" else "SFP8 rounded, stored as Q8_0"
-        ),
+        FORMAT_KEY: string_value(FORMAT if recipe.container != "q8_0" else ROUNDED_FORMAT),
         VERSION_KEY: uint32_value(1),
         CONTAINER_KEY: string_value("I8" if recipe.is_archive else recipe.container.upper()),
         "g4.sfp8.spec": string_value(SPEC),
@@ -115,7 +120,7 @@ def _read_exponent(header: Header, name: str) -> int:
         raise BadGGUF(header.path, "the scale is missing or not one F32 number", field=name)
     (scale,) = SCALARS[ValueType.FLOAT32].unpack(b"".join(iter_tensor(header, tensor)))
     fraction, exponent = frexp(scale)
-    if fraction != 0.5 or abs(exponent - 1) > _MAX_EXPONENT:
+    if fraction != 0.5 or abs(exponent - 1) > MAX_EXPONENT:
         raise BadGGUF(header.path, f"{scale} is not a power of two that SFP8 can have", field=name)
     return exponent - 1
 

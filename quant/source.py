@@ -19,8 +19,9 @@ SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One model in one file or several. `owner[name]` is the part that holds a tensor.
+    """One model in one file or several (`parts`, in order; `path` is the first).
 
+    `owner[name]` is the header of the part that holds a tensor.
     `coded` holds the scale's exponent of tensors stored as SFP8 codes; `tensors` shows these as
     BF16.
     """

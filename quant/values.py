@@ -15,7 +15,7 @@ from g4cli.core.gguf_write import TensorSpec
 from g4cli.quant import blocks, native
 
 DIAGNOSE: Final = "g4 doctor FILE"
-_BF16_INFINITY: Final = 0x7F80
+_BF16_INFINITY: Final = 0x7F80  # as a bfloat16 word; words above it, without sign, are NaN
 # Bounds of clipped layers in vision and audio encoders; infinite where training set none
 # (Gemma4ClippableLinear, transformers 5.23.0).
 _LIMITS: Final = ("input_min", "input_max", "output_min", "output_max")
@@ -61,6 +61,7 @@ def encode_values(
 def _encode_weighted(
     spec: TensorSpec, values: NDArray[np.float32], start: int, imatrix: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
+    # All experts' rows follow one another; each expert has weights of its own.
     per_expert, parts, row = spec.shape[1], [], 0
     while row < len(values):
         expert, inside = divmod(start + row, per_expert)
@@ -83,9 +84,19 @@ def as_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
 def finite_float32(raw: NDArray[Any], spec: TensorSpec, start: int) -> NDArray[np.float32]:
     """Return block data as float32 values. Raises BadFile if one is NaN or infinite."""
     values = as_float32(raw)
-    if raw.dtype != np.uint16 or int((raw & np.uint16(0x7FFF)).max(initial=0)) >= _BF16_INFINITY:
+    if raw.dtype != np.uint16 or not is_finite_bf16(raw):
         require_finite(values, spec, start)
     return values
+
+
+def is_finite_bf16(words: NDArray[np.uint16]) -> bool:
+    """Return whether no bfloat16 word is NaN or infinite."""
+    return _largest_magnitude(words) < _BF16_INFINITY
+
+
+def _largest_magnitude(words: NDArray[np.uint16]) -> int:
+    """Return the bfloat16 word of the largest magnitude: words without sign grow with it."""
+    return int((words & np.uint16(0x7FFF)).max(initial=0))
 
 
 def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) -> None:
@@ -134,7 +145,8 @@ def _not_finite(spec: TensorSpec, value: str, row: int, column: int) -> BadFile:
     )
 
 
-# The scales in a block: (offset, bytes). A block whose scales are all zero decodes to zeros.
+# The float16 scales in a block: (offset, bytes). A block whose scales are all zero decodes to
+# zeros. Source: the structs block_q4_0 to block_iq4_xs, ggml/src/ggml-common.h.
 _SCALES: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
     "Q4_0": ((0, 2),),
     "Q4_1": ((0, 4),),
@@ -164,7 +176,7 @@ def count_zero_blocks(kind: GGMLType, encoded: NDArray[np.uint8]) -> int:
 def find_largest(raw: NDArray[Any], spec: TensorSpec, start: int) -> float:
     """Return the largest magnitude in block data. Raises BadFile if a value is NaN or infinite."""
     if raw.dtype == np.uint16:
-        magnitude = int((raw & np.uint16(0x7FFF)).max(initial=0))
+        magnitude = _largest_magnitude(raw)
         if magnitude < _BF16_INFINITY:
             return float(blocks.bf16_values(np.array([magnitude], np.uint16))[0])
     values = as_float32(raw)

@@ -21,6 +21,9 @@ TABLE_KEY: Final = "g4.sfp8.decode_bf16"
 ENCODER_KEY: Final = "g4.sfp8.encoder"
 FORMAT: Final = "SFP8"
 RESERVED: Final = 0x80
+# Largest magnitude of a scale's exponent: bfloat16 reaches from 2^-126 to 2^127, the codes from
+# 2^-23 to 1.875, so that scaled values stay far within its normal range.
+MAX_EXPONENT: Final = 60
 
 
 def decode_words() -> list[int]:

@@ -61,11 +61,11 @@ def quantize(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.quantize import draw_plan
-    from g4cli.quant.options import recipe_from
+    from g4cli.quant.options import build_recipe
     from g4cli.quant.plan import plan_file
     from g4cli.store.models import find_model_file
 
-    recipe = recipe_from(
+    recipe = build_recipe(
         type_name,
         pure=pure,
         tensor_types=tensor_type or (),

@@ -18,7 +18,15 @@ def draw_plan(out: Output, planned: Planned) -> None:
     out.table(
         ("tensors", "", "from", "to", "before", "after", "why"),
         [
-            (g.names, g.count, g.source, g.type, size_text(g.before), size_text(g.after), g.reason)
+            (
+                g.key.kind,
+                g.count,
+                g.key.source,
+                g.key.type,
+                size_text(g.bytes_before),
+                size_text(g.bytes_after),
+                g.key.reason,
+            )
             for g in planned.group_by_kind()
         ],
         right=(1, 4, 5),

@@ -11,7 +11,7 @@ import pytest
 
 from g4cli.core.errors import BadFile
 from g4cli.quant.file import quantize_file
-from g4cli.quant.metrics import Error, diff_files, measure_error
+from g4cli.quant.metrics import ErrorSums, diff_files, measure_error
 from g4cli.quant.recipes import Recipe
 from tests.support.builders.gguf import BF16, F32, gemma4_keys, write_gguf
 from tests.support.builders.weights import bf16, write_network
@@ -119,7 +119,7 @@ def test_bad_values_are_counted_and_left_out() -> None:
         np.array([1, np.nan, 2], np.float32), np.array([1, 1, np.inf], np.float32)
     )
     assert (error.n, error.n_bad, error.noise) == (1, 2, 0)
-    assert Error().cosine == 1
+    assert ErrorSums().cosine == 1
 
 
 def test_other_models_are_refused(wide: Path, tmp_path: Path) -> None:

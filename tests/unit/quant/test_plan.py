@@ -30,7 +30,7 @@ def test_a_plan_is_what_gets_written(source: Path, tmp_path: Path, recipe: Recip
     written = read_header(done.path).tensors.values()
     assert planned.nbytes == sum(t.nbytes for t in written)
     assert planned.source_bytes == sum(t.nbytes for t in read_header(source).tensors.values())
-    assert sum(g.after for g in planned.group_by_kind()) == sum(
+    assert sum(g.bytes_after for g in planned.group_by_kind()) == sum(
         c.spec.nbytes for c in planned.choices
     )
     assert sum(g.count for g in planned.group_by_kind()) == len(planned.choices)
@@ -56,15 +56,15 @@ def test_reasons(source: Path) -> None:
 
 def test_groups_put_layers_together_and_the_largest_first(source: Path) -> None:
     groups = plan_file(source, Recipe("q8_0")).group_by_kind()
-    assert [g.after for g in groups] == sorted((g.after for g in groups), reverse=True)
-    vectors = next(g for g in groups if g.names == "norms, other vectors")
-    assert (vectors.source, vectors.type) == ("F32", "F32")
-    assert {g.names: g.count for g in groups}["attn_q"] == 3
+    assert [g.bytes_after for g in groups] == sorted((g.bytes_after for g in groups), reverse=True)
+    vectors = next(g for g in groups if g.key.kind == "norms, other vectors")
+    assert (vectors.key.source, vectors.key.type) == ("F32", "F32")
+    assert {g.key.kind: g.count for g in groups}["attn_q"] == 3
 
 
 def test_sfp8_is_named_as_such(source: Path) -> None:
     planned = plan_file(source, Recipe("sfp8", container="bf16"))
-    assert {g.names: g.type for g in planned.group_by_kind()}["ffn_up"] == "SFP8"
+    assert {g.key.kind: g.key.type for g in planned.group_by_kind()}["ffn_up"] == "SFP8"
     assert planned.nbytes == planned.source_bytes
     data = plan_file(source, Recipe("sfp8")).as_json()
     row = next(t for t in data["tensors"] if t["name"] == "blk.0.ffn_up.weight")

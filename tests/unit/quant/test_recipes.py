@@ -14,7 +14,7 @@ from g4cli.core.ggml import BF16, F32, I8, Q8_0
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.inventory import text_tensors
 from g4cli.core.shape import Shape
-from g4cli.quant.options import recipe_from
+from g4cli.quant.options import build_recipe
 from g4cli.quant.recipes import (
     TYPES,
     Choice,
@@ -108,7 +108,7 @@ def test_order_is_llama_cpps() -> None:
 
 
 def test_first_override_wins_and_ple_first_of_all() -> None:
-    recipe = recipe_from(
+    recipe = build_recipe(
         "q4_0",
         tensor_types=["per_layer_token_embd=q5_0", "token_embd=q4_1", "attn_v=f16"],
         keep_ple="bf16",
@@ -147,7 +147,7 @@ def test_an_override_does_not_count_as_a_layer() -> None:
 )
 def test_bad_overrides_are_errors(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        choose_tensors(text_tensors(ALL["tiny"]), recipe_from("q4_0", tensor_types=[override]))
+        choose_tensors(text_tensors(ALL["tiny"]), build_recipe("q4_0", tensor_types=[override]))
 
 
 def test_types_that_need_an_imatrix() -> None:
@@ -174,7 +174,7 @@ def test_aliases(alias: str, name: str) -> None:
 
 @pytest.mark.parametrize(("container", "kind"), [("bf16", BF16), ("q8_0", Q8_0), ("archive", I8)])
 def test_sfp8_takes_every_matrix(container: str, kind: object) -> None:
-    choices = choose_tensors(text_tensors(ALL["e2b"]), recipe_from("sfp8", container=container))
+    choices = choose_tensors(text_tensors(ALL["e2b"]), build_recipe("sfp8", container=container))
     rounded = [c for c in choices if c.rounds]
     assert {c.type for c in rounded} == {kind}
     assert "token_embd.weight" in {c.name for c in rounded}
@@ -195,9 +195,9 @@ def test_an_archive_has_a_scale_per_tensor_and_one_byte_per_weight() -> None:
 
 def test_gemma_cpp_options_belong_to_sfp8() -> None:
     with pytest.raises(UsageError, match="--container can only be used"):
-        recipe_from("q4_0", container="bf16")
+        build_recipe("q4_0", container="bf16")
     with pytest.raises(UsageError, match="unknown encoder"):
-        recipe_from("sfp8", sfp8_encoder="best")
+        build_recipe("sfp8", sfp8_encoder="best")
 
 
 @pytest.mark.parametrize(
