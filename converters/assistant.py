@@ -18,12 +18,12 @@ ROWS: Final = (
     Row(
         "pre_projection.weight",
         "nextn.pre_projection.weight",
-        lambda c, _: (c.text.hidden, 2 * (c.backbone or 0)),
+        lambda c, _: (c.text.hidden, 2 * (c.backbone_hidden or 0)),
     ),
     Row(
         "post_projection.weight",
         "nextn.post_projection.weight",
-        lambda c, _: (c.backbone or 0, c.text.hidden),
+        lambda c, _: (c.backbone_hidden or 0, c.text.hidden),
     ),
 )
 
@@ -38,6 +38,6 @@ IGNORES: Final = (
 def extra_keys(config: Config, arch: str) -> dict[str, Value]:
     """Return the keys that a draft model has in addition to those of a text network."""
     return {
-        f"{arch}.embedding_length_out": uint32_value(config.backbone or 0),
+        f"{arch}.embedding_length_out": uint32_value(config.backbone_hidden or 0),
         f"{arch}.nextn_predict_layers": uint32_value(config.text.n_layer),
     }

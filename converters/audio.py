@@ -83,6 +83,8 @@ CONFORMER_ROWS: Final = (
     Row(
         f"{_SUBSAMPLE}.input_proj_linear.weight",
         "a.input_projection.weight",
+        # Two convolutions of stride 2 leave a quarter of the mel bins. transformers computes that
+        # from the first number of channels, which equals the number of bins (128).
         lambda c, _: (
             require_audio(c).hidden,
             require_audio(c).channels[0] // 4 * require_audio(c).channels[1],
@@ -174,7 +176,11 @@ def audio_keys(config: Config) -> dict[str, Value]:
 
 
 def closing_keys(config: Config) -> dict[str, Value]:
-    """Return the projector's name, the mel bins and the norm's epsilon."""
+    """Return the projector's name, the mel bins and the norm's epsilon.
+
+    The 12B embeds samples, not mel bins; llama.cpp's converter writes 128 for it all the same. The
+    epsilon is 1e-6 there, whatever the config says.
+    """
     return {
         "clip.audio.projector_type": string_value(
             "gemma4a" if config.embedder is None else "gemma4ua"

@@ -19,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.converters.checkpoint import to_float32
-from g4cli.converters.transforms import Value as ValueTransform
+from g4cli.converters.transforms import ValueTransform
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_values import Value
 from g4cli.core.gguf_write import TensorSpec
 
 BLOCK_WEIGHTS: Final = 1 << 19  # 1 to 2 MiB: large enough to need few calls, small in memory
-AHEAD: Final = 3  # blocks under way per thread
+# Blocks that each thread has under way, a choice: enough that none waits for the writer.
+BLOCKS_PER_THREAD: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,44 +68,48 @@ class Coder(Protocol):
         ...
 
 
-class Faults:
-    """The names of checkpoint tensors that hold NaN or Inf, to report all of them at once."""
+class NotFinite:
+    """The checkpoint tensors that hold NaN or Inf, to report all of them at once.
+
+    `names` is a set in order of discovery.
+    """
 
     def __init__(self) -> None:
-        self.found: dict[str, str] = {}
+        self.names: dict[str, None] = {}
 
     def check_block(self, block: NDArray[Any], origin: str, infinite: bool) -> NDArray[Any]:
         """Return `block`, or zeros of its shape if it holds NaN or Inf, and record `origin` then.
 
-        The conversion thus continues and finds every such tensor. `infinite` allows Inf.
+        `origin` is the tensor's name in the checkpoint. The conversion thus continues and finds
+        every such tensor. `infinite` allows Inf.
         """
         if is_finite(block) or (infinite and not np.isnan(to_float32(block)).any()):
             return block
-        self.found.setdefault(origin, origin)
+        self.names.setdefault(origin)
         return np.zeros_like(block)
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor to convert: a view of the file that is written as rows of `row` numbers.
+    """A tensor to convert: a view of the file that is written as rows of `row_length` numbers.
 
-    `value` transforms float32 blocks. `origin` is its name in the checkpoint, `faults` collects
-    tensors with NaN or Inf, and `infinite` allows Inf.
+    `value` transforms float32 blocks, None changes nothing. `infinite` allows Inf. `origin` is the
+    tensor's name in the checkpoint, which is added to `not_finite` if it holds NaN or Inf.
     """
 
     view: NDArray[Any]
-    row: int
+    row_length: int
     value: ValueTransform | None
     infinite: bool
     origin: str
-    faults: Faults
+    not_finite: NotFinite
 
     def iter_blocks(self, weights: int = BLOCK_WEIGHTS) -> Iterator[Block]:
         """Yield the tensor in blocks of whole rows, of about `weights` numbers each."""
-        table, row = self.view, self.row
+        table, row = self.view, self.row_length
         if table.flags.c_contiguous:  # also the rows of all experts
             table = table.reshape(-1, row)
-        per_item = table.size // len(table)
+        per_item = table.size // len(table)  # numbers in an item of the first axis
         if per_item < row:  # a row spans several items of the first axis: one small block
             table, per_item = table[None], table.size
         step = max(1, weights // per_item)
@@ -115,18 +120,18 @@ class Tensor:
 
     def _read_block(self, piece: NDArray[Any]) -> NDArray[Any]:
         # A contiguous piece is not copied here: its pages are read when they are used.
-        rows = np.ascontiguousarray(piece).reshape(-1, self.row)
+        rows = np.ascontiguousarray(piece).reshape(-1, self.row_length)
         if self.value is not None:
             changed = self.value(to_float32(rows))
             # llama.cpp's converter computes in the source's own type where that is F16.
             rows = changed.astype(np.float16) if rows.dtype == np.float16 else changed
-        return self.faults.check_block(rows, self.origin, self.infinite)
+        return self.not_finite.check_block(rows, self.origin, self.infinite)
 
 
 def is_finite(block: NDArray[Any]) -> bool:
     """Return whether `block` has neither NaN nor Inf: float16, float32, or uint16 (BF16 bits)."""
     if block.dtype == np.uint16:
-        # Without the sign, NaN and Inf are the largest numbers.
+        # As integers without the sign bit, NaN and Inf (0x7F80, in float16 0x7C00) are the largest.
         return bool(np.bitwise_and(block, 0x7FFF).max() < 0x7F80)
     if block.dtype == np.float16:
         return bool(np.bitwise_and(block.view(np.uint16), 0x7FFF).max() < 0x7C00)
@@ -137,6 +142,7 @@ def to_bf16(x: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Return the bits of `x` as BF16, rounded to nearest, ties to even. `x` has no NaN."""
     bits = x.view(np.uint32)
     odd = np.right_shift(bits, 16) & 1
+    # Just below half a step, plus 1 where the kept bits are odd: a tie then becomes even.
     return np.right_shift(bits + (odd + 0x7FFF), 16).astype(np.uint16)
 
 
@@ -157,7 +163,7 @@ def to_plain(kind: GGMLType, block: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class PlainCoder:
-    """Writes every tensor in the type of its spec: F32, F16 or BF16."""
+    """Writes every tensor in the type of its spec: F32, F16 or BF16. `threads` 0: one per core."""
 
     threads: int = 0
     block_weights: int = BLOCK_WEIGHTS
@@ -175,7 +181,8 @@ class PlainCoder:
         tasks = ((spec, block) for spec, rows in tensors for block in rows())
         try:
             running: deque[Future[memoryview]] = deque()
-            running.extend(pool.submit(_encode_block, *task) for task in islice(tasks, AHEAD * n))
+            first = islice(tasks, BLOCKS_PER_THREAD * n)
+            running.extend(pool.submit(_encode_block, *task) for task in first)
             while running:
                 yield running.popleft().result()
                 running.extend(pool.submit(_encode_block, *task) for task in islice(tasks, 1))

@@ -51,10 +51,13 @@ FLOATS: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType(
     {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 )
 
-HEADER_BYTES: Final = 16 << 20  # a Gemma 4 header takes 0.2 MB; safetensors itself stops at 100 MB
-# Parsed JSON takes up to 25 times the size of its file. Those not listed have under 10 kB.
-JSON_BYTES: Final = 1 << 20
-JSON_BYTES_OF: Final[Mapping[str, int]] = MappingProxyType(
+MAX_HEADER_BYTES: Final = (
+    16 << 20
+)  # a Gemma 4 header takes 0.2 MB; safetensors itself stops at 100 MB
+# The largest JSON files. Parsed JSON takes up to 25 times the size of its file. Those not listed
+# have under 10 kB.
+MAX_JSON_BYTES: Final = 1 << 20
+MAX_JSON_BYTES_OF: Final[Mapping[str, int]] = MappingProxyType(
     {
         "tokenizer.json": 64 << 20,  # 32 MB in Gemma 4
         "tokenizer_config.json": 8 << 20,  # 1.2 MB in Gemma 3, with every added token
@@ -62,20 +65,25 @@ JSON_BYTES_OF: Final[Mapping[str, int]] = MappingProxyType(
         "chat_template.json": 4 << 20,
     }
 )
-TENSORS: Final = 100_000
-DIMS: Final = 8
-SHARDS: Final = 1_000
+# Choices, far above what Gemma 4 has: some 2,000 tensors of at most 4 dimensions, 2 shards.
+MAX_TENSORS: Final = 100_000
+MAX_DIMENSIONS: Final = 8
+MAX_SHARDS: Final = 1_000
+_MAX_WHOLE_NUMBER: Final = 1 << 48  # of a shape or an offset: 256 TiB
 _NAME_BYTES: Final = 255  # NAME_MAX of every common file system
 
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 INDEX: Final = "model.safetensors.index.json"
 SINGLE: Final = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A tensor of the checkpoint. `shape` is in torch's order: the row length is last."""
+class CheckpointTensor:
+    """A tensor of the checkpoint. `shape` is in torch's order: the row length is last.
+
+    `dtype` is a key of SIZES. The data begin at byte `offset` of shard number `file`.
+    """
 
     name: str
     dtype: str
@@ -89,7 +97,7 @@ class Checkpoint:
     """An open checkpoint: `tensors` by name in file order, their data as read-only arrays."""
 
     def __init__(
-        self, folder: Path, tensors: Mapping[str, Source], maps: Sequence[mmap.mmap]
+        self, folder: Path, tensors: Mapping[str, CheckpointTensor], maps: Sequence[mmap.mmap]
     ) -> None:
         self.folder = folder
         self.tensors = MappingProxyType(dict(tensors))
@@ -148,8 +156,8 @@ def require_folder(folder: Path) -> None:
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Return the checkpoint in `folder`. Raises FileMissing or BadCheckpoint."""
     require_folder(folder)
-    files, wanted = _find_shards(folder)
-    tensors: dict[str, Source] = {}
+    files, shard_of = _find_shards(folder)
+    tensors: dict[str, CheckpointTensor] = {}
     maps = []
     for number, file in enumerate(files):
         buffer = _map_file(file)
@@ -158,10 +166,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             if source.name in tensors:
                 raise BadCheckpoint(f"{file}: the tensor {source.name} is in another shard too")
             tensors[source.name] = source
-    if wanted is not None and tensors.keys() != wanted.keys():
+    if shard_of is not None and tensors.keys() != shard_of.keys():
         differences = (
-            list_names("missing", sorted(wanted.keys() - tensors.keys())),
-            list_names("not in the index", sorted(tensors.keys() - wanted.keys())),
+            list_names("missing", sorted(shard_of.keys() - tensors.keys())),
+            list_names("not in the index", sorted(tensors.keys() - shard_of.keys())),
         )
         raise BadCheckpoint(
             f"{folder / INDEX} and the shards disagree: {'; '.join(filter(None, differences))}",
@@ -174,7 +182,7 @@ DOWNLOAD_AGAIN: Final = "download the checkpoint again: hf download REPO --local
 
 
 def list_names(what: str, names: Sequence[str], limit: int = 12) -> str:
-    """Return 'what: a, b and 3 more', or '' for no names."""
+    """Return 'what: a, b and 3 more' for more than `limit` (a choice) names, '' for none."""
     if not names:
         return ""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -187,7 +195,7 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
     Raises BadCheckpoint.
     """
     try:
-        data = read_inside(path, JSON_BYTES_OF.get(path.name, JSON_BYTES))
+        data = read_inside(path, MAX_JSON_BYTES_OF.get(path.name, MAX_JSON_BYTES))
     except FileNotFoundError:
         if not required:
             return {}
@@ -200,7 +208,7 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
 def _parse_object(data: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
-        if _SURROGATE.search(data):  # half a surrogate pair cannot be encoded as UTF-8
+        if _SURROGATE_ESCAPE.search(data):  # half a surrogate pair cannot be encoded as UTF-8
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as err:
         raise BadCheckpoint(f"{where}: not JSON ({str(err)[:200]})", hint=DOWNLOAD_AGAIN) from err
@@ -214,6 +222,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def _find_shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
+    """Return the files, and the index's shard of each tensor, or None without an index."""
     index = folder / INDEX
     if not index.is_file():
         single = folder / SINGLE
@@ -231,8 +240,10 @@ def _find_shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
     if not all(isinstance(file, str) for file in weight_map.values()):
         raise BadCheckpoint(f"{index}: a file name in weight_map is not a string")
     names = sorted(set(weight_map.values()))
-    if len(names) > SHARDS:
-        raise BadCheckpoint(f"{index}: {len(names):,} shards, more than the limit of {SHARDS:,}")
+    if len(names) > MAX_SHARDS:
+        raise BadCheckpoint(
+            f"{index}: {len(names):,} shards, more than the limit of {MAX_SHARDS:,}"
+        )
     outside = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
     if outside:
         raise BadCheckpoint(f"{index}: {list_names('shards outside of the folder', outside)}")
@@ -263,28 +274,36 @@ def _map_file(file: Path) -> mmap.mmap:
         raise BadCheckpoint(f"{file} cannot be read: {err.strerror}") from err
 
 
-def _read_header(file: Path, buffer: mmap.mmap, number: int) -> list[Source]:
+def _read_header(file: Path, buffer: mmap.mmap, number: int) -> list[CheckpointTensor]:
     length = int.from_bytes(buffer[:8], "little")
     if length > len(buffer) - 8:
         raise BadCheckpoint(
             f"{file}: the header claims {length:,} bytes, the file has {len(buffer) - 8:,}",
             hint=DOWNLOAD_AGAIN,
         )
-    if length > HEADER_BYTES:
-        raise BadCheckpoint(f"{file}: the header has {length:,} bytes, more than {HEADER_BYTES:,}")
+    if length > MAX_HEADER_BYTES:
+        raise BadCheckpoint(
+            f"{file}: the header has {length:,} bytes, more than {MAX_HEADER_BYTES:,}"
+        )
     header = _parse_object(buffer[8 : 8 + length], f"{file}, header")
     header.pop("__metadata__", None)
-    if len(header) > TENSORS:
-        raise BadCheckpoint(f"{file}: {len(header):,} tensors, more than the limit of {TENSORS:,}")
-    data = 8 + length
-    sources = [
-        _read_entry(file, name, entry, number, data) for name, entry in sorted(header.items())
+    if len(header) > MAX_TENSORS:
+        raise BadCheckpoint(
+            f"{file}: {len(header):,} tensors, more than the limit of {MAX_TENSORS:,}"
+        )
+    data_start = 8 + length
+    tensors = [
+        _read_entry(file, name, entry, number, data_start) for name, entry in sorted(header.items())
     ]
-    _check_layout(file, sources, data, len(buffer))
-    return sources
+    _check_layout(file, tensors, data_start, len(buffer))
+    return tensors
 
 
-def _read_entry(file: Path, name: str, entry: Any, number: int, data: int) -> Source:
+def _read_entry(
+    file: Path, name: str, entry: Any, number: int, data_start: int
+) -> CheckpointTensor:
+    """Return the tensor that the header's `entry` describes; `file` is shard `number`."""
+
     def make_error(what: str) -> BadCheckpoint:
         return BadCheckpoint(f"{file}: tensor {name}: {what}", hint=DOWNLOAD_AGAIN)
 
@@ -293,7 +312,7 @@ def _read_entry(file: Path, name: str, entry: Any, number: int, data: int) -> So
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in SIZES:
         raise make_error(f"unknown type {dtype!r}")
-    if not _are_whole(shape) or len(shape) > DIMS:
+    if not _are_whole(shape) or len(shape) > MAX_DIMENSIONS:
         raise make_error(f"impossible shape {str(shape)[:80]}")
     if not _are_whole(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise make_error(f"impossible data_offsets {str(offsets)[:80]}")
@@ -304,19 +323,21 @@ def _read_entry(file: Path, name: str, entry: Any, number: int, data: int) -> So
         )
     if nbytes == 0:
         raise make_error(f"it is empty ({shape})")
-    return Source(name, dtype, tuple(shape), number, data + offsets[0], nbytes)
+    return CheckpointTensor(name, dtype, tuple(shape), number, data_start + offsets[0], nbytes)
 
 
 def _are_whole(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(
-        isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 48 for n in value
+        isinstance(n, int) and not isinstance(n, bool) and 0 <= n < _MAX_WHOLE_NUMBER for n in value
     )
 
 
-def _check_layout(file: Path, sources: Sequence[Source], data: int, size: int) -> None:
+def _check_layout(
+    file: Path, tensors: Sequence[CheckpointTensor], data_start: int, size: int
+) -> None:
     """Raise unless the tensors fill the data without gaps or overlaps, as the format requires."""
-    expected = data
-    for source in sorted(sources, key=lambda s: s.offset):
+    expected = data_start
+    for source in sorted(tensors, key=lambda s: s.offset):
         if source.offset != expected:
             what = "overlaps the previous one" if source.offset < expected else "follows a gap"
             raise BadCheckpoint(f"{file}: tensor {source.name} {what}", hint=DOWNLOAD_AGAIN)

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from g4cli.converters.config_keys import check_keys
 from g4cli.converters.json_reader import Reader
 from g4cli.converters.media_config import (
+    MAX_LAYERS,
     AudioConfig,
     EmbedderConfig,
     VisionConfig,
-    audio_config,
-    embedder_config,
-    vision_config,
+    read_audio_config,
+    read_embedder_config,
+    read_vision_config,
 )
 from g4cli.core.errors import BadCheckpoint
 
@@ -38,17 +39,20 @@ ARCHITECTURES: Final[Mapping[str, Family]] = {
     "Gemma4UnifiedAssistantForCausalLM": "assistant",
 }
 
-MAX_HEAD: Final = 1 << 16
-MAX_LAYERS: Final = 512  # LLAMA_MAX_LAYERS, llama.cpp@0c1e57098, src/llama-hparams.h
+MAX_HEAD_DIM: Final = 1 << 16  # a choice: Gemma 4's largest head has 512 numbers
 SLIDING: Final = "sliding_attention"
 FULL: Final = "full_attention"
 
 
 @dataclass(frozen=True, slots=True)
 class TextConfig:
-    """The text network. `is_swa[i]`: layer i has sliding-window attention.
+    """The text network, in the names of llama.cpp. `is_swa[i]`: layer i has a sliding window.
 
-    Fields that end in `_full` belong to the global layers.
+    Fields that end in `_full` belong to the global layers; `n_head_kv_full` None: as in the others.
+    The last `n_shared_kv` layers read the KV cache of earlier ones. `partial_full` is the share of
+    a head that RoPE rotates, `theta` its base. `double_wide`: layers with shared KV have a
+    feed-forward network of twice the size. `k_eq_v`: the keys of global layers are their values
+    too. `moe`: the network has experts. `tied`: the output matrix is the embedding table.
     """
 
     n_layer: int
@@ -105,10 +109,10 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A checked config.json.
+    """A checked config.json; `raw` is the parsed file.
 
-    The unified model (12B) has `embedder` instead of `vision` and `audio`. `backbone` is the hidden
-    size of the model that an assistant drafts for.
+    The unified model (12B) has `embedder` instead of `vision` and `audio`. `backbone_hidden` is the
+    hidden size of the model that an assistant drafts for, None for other families.
     """
 
     family: Family
@@ -116,7 +120,7 @@ class Config:
     vision: VisionConfig | None
     audio: AudioConfig | None
     embedder: EmbedderConfig | None
-    backbone: int | None
+    backbone_hidden: int | None
     raw: Mapping[str, Any]
 
 
@@ -125,8 +129,9 @@ def read_config(
 ) -> Config:
     """Return `raw` (a parsed config.json) typed. Raises BadCheckpoint, listing all faults at once.
 
-    `ignore` names unknown keys that the caller knows to be harmless. Without `media` the configs of
-    the encoders are not read: a fault in them must not prevent the conversion of the text network.
+    `where` names the file in errors, `ignore` unknown keys that the caller knows to be harmless.
+    Without `media` the configs of the encoders are not read: a fault in them must not prevent the
+    conversion of the text network.
     """
     family = _read_family(raw, where)
     text = raw.get("text_config", raw if "num_hidden_layers" in raw else None)
@@ -134,28 +139,28 @@ def read_config(
         raise BadCheckpoint(f"{where}: no text_config")
     faults = check_keys(raw, ignore, media=media)
     reader = Reader(dict(text), faults)
-    config = _read_text(reader, family)
+    text_config = _read_text(reader, family)
     names = ("vision_config", "audio_config")
     raw_vision, raw_audio = (_read_part(raw, name, faults) if media else None for name in names)
     vision, audio, embedder = None, None, None
     if family != "unified":
-        vision = None if raw_vision is None else vision_config(raw_vision, faults)
-        audio = None if raw_audio is None else audio_config(raw_audio, faults)
+        vision = None if raw_vision is None else read_vision_config(raw_vision, faults)
+        audio = None if raw_audio is None else read_audio_config(raw_audio, faults)
     elif raw_vision is not None and raw_audio is not None:
-        embedder = embedder_config(raw_vision, raw_audio, faults)
-    backbone = None
+        embedder = read_embedder_config(raw_vision, raw_audio, faults)
+    backbone_hidden = None
     if family == "assistant":
-        top = Reader(dict(raw), faults)
-        backbone = top.read_int(
-            "backbone_hidden_size", 1536 if "Unified" not in str(raw["architectures"]) else 3840
-        )
+        # The defaults of Gemma4AssistantConfig and Gemma4UnifiedAssistantConfig: E2B's and the
+        # 12B's hidden sizes.
+        default = 1536 if "Unified" not in str(raw["architectures"]) else 3840
+        backbone_hidden = Reader(dict(raw), faults).read_int("backbone_hidden_size", default)
     if faults:
         ignorable = any(fault.startswith("unknown key") for fault in faults)
         raise BadCheckpoint(
             f"{where}: " + "; ".join(faults),
             hint="--ignore-key NAME, if the key does not change the network" if ignorable else None,
         )
-    return Config(family, config, vision, audio, embedder, backbone, raw)
+    return Config(family, text_config, vision, audio, embedder, backbone_hidden, raw)
 
 
 def _read_family(raw: Mapping[str, Any], where: str) -> Family:
@@ -176,93 +181,95 @@ def _read_family(raw: Mapping[str, Any], where: str) -> Family:
     return ARCHITECTURES[name]
 
 
-def _read_text(read: Reader, family: Family) -> TextConfig:
+def _read_text(reader: Reader, family: Family) -> TextConfig:
     # The 12B and its draft model have their own defaults.
-    unified = family == "unified" or read.raw.get("model_type") == "gemma4_unified_text"
-    n_layer = read.read_int("num_hidden_layers", 30, high=MAX_LAYERS + 1)
-    is_swa = _read_layer_types(read, n_layer)
-    k_eq_v = read.read_bool("attention_k_eq_v", False)
-    head_dim_full, n_head_kv_full = _read_global_layers(read, is_swa, k_eq_v)
+    unified = family == "unified" or reader.raw.get("model_type") == "gemma4_unified_text"
+    n_layer = reader.read_int("num_hidden_layers", 30, high=MAX_LAYERS + 1)
+    is_swa = _read_layer_types(reader, n_layer)
+    k_eq_v = reader.read_bool("attention_k_eq_v", False)
+    head_dim_full, n_head_kv_full = _read_global_layers(reader, is_swa, k_eq_v)
     shared_default = n_layer if family == "assistant" else 0
     # An assistant has no KV cache: 0 means all layers (configuration_gemma4_assistant.py).
-    n_shared = read.read_int("num_kv_shared_layers", 0, low=0, high=n_layer + 1) or shared_default
-    moe = read.read_bool("enable_moe_block", False)
-    theta_full, theta_swa, partial = _read_rope(read)
+    n_shared = reader.read_int("num_kv_shared_layers", 0, low=0, high=n_layer + 1) or shared_default
+    moe = reader.read_bool("enable_moe_block", False)
+    rope = _read_rope(reader)
     for key in ("num_experts", "top_k_experts", "moe_intermediate_size") if moe else ():
-        if read.raw.get(key) is None:
-            read.faults.append(f"enable_moe_block is true, but {key} is missing")
+        if reader.raw.get(key) is None:
+            reader.faults.append(f"enable_moe_block is true, but {key} is missing")
     per_layer = 0 if unified else 256
-    softcap = read.raw.get("final_logit_softcapping")
+    softcap = reader.raw.get("final_logit_softcapping")
     return TextConfig(
         n_layer=n_layer,
-        hidden=read.read_int("hidden_size", 2304),
-        n_ff=read.read_int("intermediate_size", 9216),
-        n_head=read.read_int("num_attention_heads", 8),
-        n_head_kv=read.read_int("num_key_value_heads", 4),
+        hidden=reader.read_int("hidden_size", 2304),
+        n_ff=reader.read_int("intermediate_size", 9216),
+        n_head=reader.read_int("num_attention_heads", 8),
+        n_head_kv=reader.read_int("num_key_value_heads", 4),
         n_head_kv_full=n_head_kv_full,
-        head_dim=read.read_int("head_dim", 256, high=MAX_HEAD),
+        head_dim=reader.read_int("head_dim", 256, high=MAX_HEAD_DIM),
         head_dim_full=head_dim_full,
-        n_ctx=read.read_int("max_position_embeddings", 262_144 if unified else 131_072),
-        n_vocab=read.read_int("vocab_size", 262_144),
+        n_ctx=reader.read_int("max_position_embeddings", 262_144 if unified else 131_072),
+        n_vocab=reader.read_int("vocab_size", 262_144),
         is_swa=is_swa,
-        sliding_window=read.read_int("sliding_window", 1024 if unified else 512),
+        sliding_window=reader.read_int("sliding_window", 1024 if unified else 512),
         n_shared_kv=n_shared,
-        hidden_per_layer=read.read_int("hidden_size_per_layer_input", per_layer, low=0)
-        if read.raw.get("hidden_size_per_layer_input", per_layer) is not None
+        hidden_per_layer=reader.read_int("hidden_size_per_layer_input", per_layer, low=0)
+        if reader.raw.get("hidden_size_per_layer_input", per_layer) is not None
         else 0,
-        rms_eps=read.read_float("rms_norm_eps", 1e-6),
-        softcap=None if not softcap else read.read_float("final_logit_softcapping", 30.0),
-        theta_full=theta_full,
-        theta_swa=theta_swa,
-        partial_full=partial,
-        double_wide=read.read_bool("use_double_wide_mlp", False),
+        rms_eps=reader.read_float("rms_norm_eps", 1e-6),
+        softcap=None if not softcap else reader.read_float("final_logit_softcapping", 30.0),
+        theta_full=rope.theta_full,
+        theta_swa=rope.theta_swa,
+        partial_full=rope.partial_full,
+        double_wide=reader.read_bool("use_double_wide_mlp", False),
         k_eq_v=k_eq_v,
         moe=moe,
-        n_expert=read.read_optional_int("num_experts"),
-        n_expert_used=read.read_optional_int("top_k_experts"),
-        n_ff_expert=read.read_optional_int("moe_intermediate_size"),
-        tied=read.read_bool("tie_word_embeddings", True),
+        n_expert=reader.read_optional_int("num_experts"),
+        n_expert_used=reader.read_optional_int("top_k_experts"),
+        n_ff_expert=reader.read_optional_int("moe_intermediate_size"),
+        tied=reader.read_bool("tie_word_embeddings", True),
     )
 
 
-def _read_layer_types(read: Reader, n_layer: int) -> tuple[bool, ...]:
-    types = read.raw.get("layer_types")
-    if types is None:  # 5:1 by default
+def _read_layer_types(reader: Reader, n_layer: int) -> tuple[bool, ...]:
+    types = reader.raw.get("layer_types")
+    if types is None:  # by default every sixth layer is global
         types = [FULL if (i + 1) % 6 == 0 else SLIDING for i in range(n_layer)]
         types[-1] = FULL
     if not isinstance(types, list) or len(types) != n_layer or not set(types) <= {SLIDING, FULL}:
-        read.faults.append(
+        reader.faults.append(
             f"layer_types does not give {SLIDING} or {FULL} for each of {n_layer} layers"
         )
         return (True,) * n_layer
     if types[-1] != FULL:
-        read.faults.append(f"the last layer is {types[-1]}; transformers would force it to {FULL}")
-    return tuple(kind == SLIDING for kind in types)
+        reader.faults.append(
+            f"the last layer is {types[-1]}; transformers would force it to {FULL}"
+        )
+    return tuple(layer_type == SLIDING for layer_type in types)
 
 
 def _read_global_layers(
-    read: Reader, is_swa: tuple[bool, ...], k_eq_v: bool
+    reader: Reader, is_swa: tuple[bool, ...], k_eq_v: bool
 ) -> tuple[int, int | None]:
     """Return head size and number of KV heads of the global layers, from either spelling."""
-    overrides = read.raw.get("per_layer_config")
+    overrides = reader.raw.get("per_layer_config")
     if overrides is None:
-        heads = read.read_optional_int("num_global_key_value_heads")
+        heads = reader.read_optional_int("num_global_key_value_heads")
         # Used only with attention_k_eq_v (transformers, configuration_gemma4.py, __post_init__).
-        return read.read_int("global_head_dim", 512, high=MAX_HEAD), heads if k_eq_v else None
-    head_dim, heads = read.read_int("head_dim", 256, high=MAX_HEAD), None
+        return reader.read_int("global_head_dim", 512, high=MAX_HEAD_DIM), heads if k_eq_v else None
+    head_dim, heads = reader.read_int("head_dim", 256, high=MAX_HEAD_DIM), None
     expected = {i for i, swa in enumerate(is_swa) if not swa}
     if not isinstance(overrides, dict) or {_layer_number(key) for key in overrides} != expected:
-        read.faults.append("per_layer_config does not name exactly the full_attention layers")
+        reader.faults.append("per_layer_config does not name exactly the full_attention layers")
         return head_dim, None
     values = list(overrides.values())
     if any(value != values[0] for value in values) or not isinstance(values[0], dict):
-        read.faults.append("per_layer_config differs between the full_attention layers")
+        reader.faults.append("per_layer_config differs between the full_attention layers")
         return head_dim, None
     unknown = sorted(set(values[0]) - {"head_dim", "num_key_value_heads"})
     if unknown:
-        read.faults.append(f"per_layer_config has the unknown keys {', '.join(unknown)}")
-    inner = Reader(values[0], read.faults)
-    return inner.read_int("head_dim", head_dim, high=MAX_HEAD), inner.read_optional_int(
+        reader.faults.append(f"per_layer_config has the unknown keys {', '.join(unknown)}")
+    inner = Reader(values[0], reader.faults)
+    return inner.read_int("head_dim", head_dim, high=MAX_HEAD_DIM), inner.read_optional_int(
         "num_key_value_heads"
     )
 
@@ -272,44 +279,58 @@ def _layer_number(key: object) -> int:
     return int(key) if isinstance(key, str) and key.isdecimal() else -1
 
 
-def _read_rope(read: Reader) -> tuple[float, float, float]:
-    """Return RoPE's theta of the global and of the sliding layers, and the rotated share.
+class _Rope(NamedTuple):
+    """RoPE's base (theta) in global and in sliding layers, and the rotated share of global heads.
 
-    The share is that of the global layers; sliding layers rotate all dimensions.
+    Sliding layers rotate all dimensions of a head.
     """
-    rope = read.raw.get("rope_parameters")
+
+    theta_full: float = 1e6
+    theta_swa: float = 1e4
+    partial_full: float = 0.25
+
+
+def _read_rope(reader: Reader) -> _Rope:
+    rope = reader.raw.get("rope_parameters")
     if rope is None:
-        return 1e6, 1e4, 0.25
+        return _Rope()
     if not isinstance(rope, dict) or not all(
         isinstance(rope.get(kind), dict) for kind in (FULL, SLIDING)
     ):
-        read.faults.append(f"rope_parameters needs {FULL} and {SLIDING}")
-        return 1e6, 1e4, 0.25
+        reader.faults.append(f"rope_parameters needs {FULL} and {SLIDING}")
+        return _Rope()
     full, sliding = rope[FULL], rope[SLIDING]
-    known = (
+    # layer type, its parameters, the only rope_type and the keys that it may have
+    supported = (
         (FULL, full, "proportional", {"rope_type", "rope_theta", "partial_rotary_factor"}),
-        (SLIDING, sliding, "default", {"rope_type", "rope_theta"}),
+        (SLIDING, {"rope_type": "default", **sliding}, "default", {"rope_type", "rope_theta"}),
     )
-    for name, part, kind, keys in known:
-        if part.get("rope_type", kind if part is sliding else None) != kind:
-            read.faults.append(
-                f"rope_type of {name} is {part.get('rope_type')!r}; only {kind!r} is supported"
+    for name, part, rope_type, keys in supported:
+        if part.get("rope_type") != rope_type:
+            reader.faults.append(
+                f"rope_type of {name} is {part.get('rope_type')!r}; only {rope_type!r} is supported"
             )
         extra = sorted(set(part) - keys)
         if extra and not (
             extra == ["partial_rotary_factor"] and part["partial_rotary_factor"] == 1.0
         ):
-            read.faults.append(f"rope_parameters of {name} has the unknown key {', '.join(extra)}")
-    outer = sorted(set(rope) - {FULL, SLIDING})
-    if outer:
-        read.faults.append(f"rope_parameters has the unknown key {', '.join(outer)}")
-    top, low = Reader(full, read.faults), Reader(sliding, read.faults)
+            reader.faults.append(
+                f"rope_parameters of {name} has the unknown key {', '.join(extra)}"
+            )
+    unknown = sorted(set(rope) - {FULL, SLIDING})
+    if unknown:
+        reader.faults.append(f"rope_parameters has the unknown key {', '.join(unknown)}")
+    full_reader, sliding_reader = Reader(full, reader.faults), Reader(sliding, reader.faults)
     if "partial_rotary_factor" not in full:
-        read.faults.append(f"rope_parameters of {FULL} has no partial_rotary_factor")
-    partial = top.read_float("partial_rotary_factor", 0.25)
+        reader.faults.append(f"rope_parameters of {FULL} has no partial_rotary_factor")
+    partial = full_reader.read_float("partial_rotary_factor", 0.25)
     if partial > 1:
-        read.faults.append(f"partial_rotary_factor is {partial}, it must be at most 1")
-    return top.read_float("rope_theta", 1e6), low.read_float("rope_theta", 1e4), partial
+        reader.faults.append(f"partial_rotary_factor is {partial}, it must be at most 1")
+    return _Rope(
+        full_reader.read_float("rope_theta", 1e6),
+        sliding_reader.read_float("rope_theta", 1e4),
+        partial,
+    )
 
 
 def _read_part(raw: Mapping[str, Any], name: str, faults: list[str]) -> Mapping[str, Any] | None:

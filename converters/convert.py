@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from g4cli.converters.blocks import Coder, Faults, PlainCoder, Rows, Tensor
+from g4cli.converters.blocks import Coder, NotFinite, PlainCoder, Rows, Tensor
 from g4cli.converters.checkpoint import (
     DOWNLOAD_AGAIN,
     Checkpoint,
@@ -22,7 +22,7 @@ from g4cli.converters.checkpoint import (
 )
 from g4cli.converters.config import Config, read_config
 from g4cli.converters.metadata import general_keys
-from g4cli.converters.names import Claim, Wanted, claim_tensors, expand_rows
+from g4cli.converters.names import Claim, ExpectedTensor, claim_tensors, expand_rows
 from g4cli.converters.parts import Part, PartName, make_part
 from g4cli.core.errors import BadCheckpoint, UsageError
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
@@ -30,7 +30,8 @@ from g4cli.core.gguf_values import Value, uint32_value
 from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
 
-# general.file_type of the plain types (enum llama_ftype, include/llama.h, llama.cpp@0c1e57098)
+# general.file_type of the types without quantization, called plain types here (enum llama_ftype,
+# include/llama.h, llama.cpp@0c1e57098).
 FILE_TYPES: Final[Mapping[str, int]] = MappingProxyType({"F32": 0, "F16": 1, "BF16": 32})
 QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION
 
@@ -91,29 +92,29 @@ def convert_checkpoint(
     if plain is not None and plain.name not in FILE_TYPES:
         raise UsageError(f"{plain.name} is not an unquantized type", hint="one of: bf16 f16 f32")
     coder = coder or PlainCoder()
-    folder, faults = Path(folder), Faults()
+    folder, not_finite = Path(folder), NotFinite()
     where = folder / "config.json"
     require_folder(folder)
     config = read_config(read_json(where), str(where), ignore_keys, media=part == "mmproj")
     checkpoint = open_checkpoint(folder)
-    chosen = make_part(part, config, folder)
+    output = make_part(part, config, folder)
     plain = plain or checkpoint.plain_type()
-    claims, ignored = _claim_tensors_of_part(checkpoint, chosen, config)
+    claims, ignored = _claim_tensors_of_part(checkpoint, output, config)
     jobs = {
         job.spec.name: job
-        for job in _make_jobs(checkpoint, chosen, claims, plain, faults, coder.block_weights)
+        for job in _make_jobs(checkpoint, output, claims, plain, not_finite, coder.block_weights)
     }
     keys, specs = coder.plan_tensors(
-        _make_keys(folder, config, chosen, plain, jobs), [job.spec for job in jobs.values()]
+        _make_keys(folder, config, output, plain, jobs), [job.spec for job in jobs.values()]
     )
     if sorted(spec.name for spec in specs) != sorted(jobs):
         raise ValueError("a coder must keep all tensors and add none")
     with create_gguf(target, keys, specs) as writer:
         for piece in coder.encode_tensors((spec, jobs[spec.name].rows) for spec in specs):
             writer.write(piece)
-            progress(writer.nbytes, writer.total, chosen.kind)
-        if faults.found:
-            bad = list_names("not finite (NaN or Inf)", list(faults.found))
+            progress(writer.nbytes, writer.total, output.kind)
+        if not_finite.names:
+            bad = list_names("not finite (NaN or Inf)", list(not_finite.names))
             raise BadCheckpoint(f"{folder}: {bad}", hint=DOWNLOAD_AGAIN)
         written = writer.finish()
     verify_written(written, specs)
@@ -132,11 +133,11 @@ def _claim_tensors_of_part(
     checkpoint: Checkpoint, part: Part, config: Config
 ) -> tuple[list[Claim], dict[str, str]]:
     """Return what `claim_tensors` does, for the tensors that `part` is made of."""
-    table: dict[str, Wanted] = {}
+    expected: dict[str, ExpectedTensor] = {}
     for rows, n_layer in part.tables:
-        table |= expand_rows(rows, config, n_layer)
+        expected |= expand_rows(rows, config, n_layer)
     return claim_tensors(
-        checkpoint.tensors, table, part.ignores, part.normalize_name, str(checkpoint.folder)
+        checkpoint.tensors, expected, part.ignores, part.normalize_name, str(checkpoint.folder)
     )
 
 
@@ -146,7 +147,7 @@ def _make_keys(
     keys = general_keys(
         folder, config.raw, part.arch, part.kind, [job.spec for job in jobs.values()]
     )
-    keys.update(part.keys(FILE_TYPES[plain.name]))
+    keys.update(part.make_keys(FILE_TYPES[plain.name]))
     keys["general.quantization_version"] = uint32_value(QUANTIZATION_VERSION)
     keys.update(part.tokenizer_keys)
     return keys
@@ -157,20 +158,21 @@ def _make_jobs(
     part: Part,
     claims: Sequence[Claim],
     plain: GGMLType,
-    faults: Faults,
+    not_finite: NotFinite,
     block_weights: int,
 ) -> Iterator[_Job]:
     for name, data in part.generated.items():
         spec = TensorSpec(name, F32, tuple(reversed(data.shape)))
-        tensor = Tensor(data, data.shape[-1], None, False, name, faults)
+        tensor = Tensor(data, data.shape[-1], None, False, name, not_finite)
         yield _Job(spec, partial(tensor.iter_blocks, block_weights))
-    for item in claims:
-        row, origin, name = item.wanted.row, item.source.name, item.wanted.target
+    for claim in claims:
+        row, origin, name = claim.expected.row, claim.source.name, claim.expected.target
         view = row.view(checkpoint.map_array(origin))
-        kept = view.ndim - row.merge
-        shape = tuple(reversed((*view.shape[:kept], prod(view.shape[kept:]))))
+        n_kept = view.ndim - row.merge
+        # A GGUF lists the fastest dimension, the row length, first.
+        shape = tuple(reversed((*view.shape[:n_kept], prod(view.shape[n_kept:]))))
         kind = plain_type(name, len(shape), plain, force_f32=row.f32)
-        tensor = Tensor(view, shape[0], row.value, row.infinite, origin, faults)
+        tensor = Tensor(view, shape[0], row.value, row.infinite, origin, not_finite)
         yield _Job(TensorSpec(name, kind, shape), partial(tensor.iter_blocks, block_weights))
 
 
@@ -180,9 +182,9 @@ def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = Fal
     The patch embedding is never BF16. Source: prepare_tensors and MmprojModel.tensor_force_quant in
     conversion/base.py, llama.cpp@0c1e57098.
     """
-    small = n_dims <= 1 or name.endswith("_norm.weight") or not name.endswith(".weight")
-    patches = name == "v.patch_embd.weight" and plain is not F16
-    return F32 if small or patches or force_f32 else plain
+    is_small = n_dims <= 1 or name.endswith("_norm.weight") or not name.endswith(".weight")
+    is_bf16_patch = name == "v.patch_embd.weight" and plain is not F16
+    return F32 if is_small or is_bf16_patch or force_f32 else plain
 
 
 def _bytes_by_type(specs: Sequence[TensorSpec]) -> dict[str, int]:

@@ -61,5 +61,6 @@ def _allowed_folders(folder: Path) -> list[Path]:
 
 
 def _shorten_path(path: Path) -> str:
+    """Return the path for an error; a name that the system refused may be megabytes long."""
     text = str(path)
     return text if len(text) <= 300 else f"{text[:200]} ..."

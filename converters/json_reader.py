@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+_MAX_INT: Final = 1 << 31  # keys of a GGUF are 32-bit integers
+_MAX_FLOAT: Final = 1e30  # a choice within the range of float32; refuses Infinity, too
 
 
 class Reader:
@@ -14,7 +17,7 @@ class Reader:
     def __init__(self, raw: dict[str, Any], faults: list[str]) -> None:
         self.raw, self.faults = raw, faults
 
-    def read_int(self, key: str, default: int, *, low: int = 1, high: int = 1 << 31) -> int:
+    def read_int(self, key: str, default: int, *, low: int = 1, high: int = _MAX_INT) -> int:
         """Return the integer under `key`, at least `low` and below `high`."""
         value = self.raw.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
@@ -29,7 +32,11 @@ class Reader:
     def read_float(self, key: str, default: float) -> float:
         """Return the number above 0 under `key`."""
         value = self.raw.get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e30:
+        if (
+            not isinstance(value, (int, float))
+            or isinstance(value, bool)
+            or not 0 < value < _MAX_FLOAT
+        ):
             self.faults.append(f"{key} is {value!r}; it must be a number above 0")
             return default
         return float(value)

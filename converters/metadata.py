@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from g4cli.converters.checkpoint import read_json
 from g4cli.converters.model_card import Card, read_card
@@ -28,7 +28,7 @@ from g4cli.core.gguf_values import (
 )
 from g4cli.core.gguf_write import TensorSpec
 
-MAX_NAME: Final = 256  # limits the time that regular expressions take
+MAX_NAME_CHARS: Final = 256  # a choice: it limits the time that regular expressions take
 
 # key of generation_config.json (later ones win), GGUF key, whether it is an integer
 SAMPLING: Final = (
@@ -65,7 +65,8 @@ def general_keys(
 
     `arch` and `kind` ('model' or 'mmproj') are the values of general.architecture and general.type.
     """
-    total, shared, experts, n_expert = count_parameters(specs)
+    counts = count_parameters(specs)
+    total = counts.total
     card = read_card(folder / "README.md")
     keys = {"general.architecture": string_value(arch), "general.type": string_value(kind)}
     keys.update(_sampling_keys(read_json(folder / "generation_config.json", required=False)))
@@ -74,7 +75,7 @@ def general_keys(
     if isinstance(origin, str) and origin and origin.count("/") <= 1:
         parts.append(parse_name(origin, total))
     parts.append(parse_name(model_name(folder), total))
-    size = size_label(total, shared, experts, n_expert) if total else None
+    size = size_label(counts) if total else None
     keys.update(_description_keys(card, parts, size))
     keys.update(_related_keys("base_model", card.base_models, total))
     keys.update(_related_keys("dataset", card.datasets, total))
@@ -186,8 +187,17 @@ def _related_keys(kind: str, names: Sequence[str] | None, total: int) -> dict[st
     return keys
 
 
-def count_parameters(specs: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
-    """Return numbers of parameters (all, outside of the experts, in one expert), and of experts."""
+class ParameterCounts(NamedTuple):
+    """Numbers of parameters: all, those outside of experts, those of one expert; and of experts."""
+
+    total: int
+    shared: int
+    one_expert: int
+    n_expert: int
+
+
+def count_parameters(specs: Sequence[TensorSpec]) -> ParameterCounts:
+    """Return the numbers of parameters of the tensors `specs`."""
     total = shared = one_expert = expert_sum = n_tensors = 0
     for spec in specs:
         size = prod(spec.shape)
@@ -198,14 +208,18 @@ def count_parameters(specs: Sequence[TensorSpec]) -> tuple[int, int, int, int]:
             n_tensors += 1
         else:
             shared += size
-    return total, shared, one_expert, expert_sum // n_tensors if n_tensors else 0
+    n_expert = expert_sum // n_tensors if n_tensors else 0
+    return ParameterCounts(total, shared, one_expert, n_expert)
 
 
-def size_label(total: int, shared: int, experts: int, n_expert: int) -> str:
+def size_label(counts: ParameterCounts) -> str:
     """Return '4.6B', or '128x2.6B' for a mixture of experts."""
-    return f"{n_expert}x{_round_count(shared + experts)}" if n_expert else _round_count(total)
+    if not counts.n_expert:
+        return _round_count(counts.total)
+    return f"{counts.n_expert}x{_round_count(counts.shared + counts.one_expert)}"
 
 
+# from this count on, factor, unit
 _SCALES: Final = ((1e12, 1e-12, "T"), (1e9, 1e-9, "B"), (1e6, 1e-6, "M"))
 
 
@@ -235,16 +249,17 @@ def parse_name(name: str, total: int) -> NameParts:
 
     `total`, the number of parameters, tells a size from a context length.
     """
-    if " " in name or len(name) > MAX_NAME:
+    if " " in name or len(name) > MAX_NAME_CHARS:
         return NameParts(full=name)
     organization, full = name.split("/", 1) if "/" in name else (None, name)
     if organization is not None and organization.startswith("."):
         organization = None
     parts = [part for part in full.split("-") if part]
-    kinds: list[set[str]] = []
+    kinds: list[set[str]] = []  # what each part may be
     for index, part in enumerate(parts):
         parts[index], kind = _classify_part(index, part, total)
         kinds.append(kind)
+    # Where some size has a digit ("7B"), words such as "large" are no sizes.
     if any(
         c.isdecimal() for p, k in zip(parts, kinds, strict=True) if "size_label" in k for c in p
     ):
@@ -254,8 +269,8 @@ def parse_name(name: str, total: int) -> NameParts:
     _find_basename(parts, kinds)
 
     def join_parts(kind: str, without: str = "") -> str | None:
-        found = [p for p, k in zip(parts, kinds, strict=True) if kind in k and without not in k]
-        return "-".join(dict.fromkeys(found) if kind == "size_label" else found) or None
+        chosen = [p for p, k in zip(parts, kinds, strict=True) if kind in k and without not in k]
+        return "-".join(dict.fromkeys(chosen) if kind == "size_label" else chosen) or None
 
     size, finetune, version = (
         join_parts("size_label"),
@@ -269,6 +284,10 @@ def parse_name(name: str, total: int) -> NameParts:
 
 
 def _find_basename(parts: Sequence[str], kinds: Sequence[set[str]]) -> None:
+    """Mark the first parts as the basename, up to a size or another kind; a last version is none.
+
+    Parts after them that are of no kind become the finetune.
+    """
     at_start = True
     for part, kind in zip(parts, kinds, strict=True):
         if at_start and ((not kind and part[0].isalpha()) or "version" in kind):
@@ -307,7 +326,8 @@ def _classify_part(index: int, part: str, total: int) -> tuple[str, set[str]]:
                 claimed = float(part[:-1]) * 1000 ** " KMBT".find(part[-1])
             except ValueError:
                 return part, {"size_label"}
-            if abs(claimed - total) > 7 * total // 8:  # a context length
+            # gguf-py's rule: a number so far from the size is a context length, such as 128k.
+            if abs(claimed - total) > 7 * total // 8:
                 return part[:-1] + part[-1].lower(), {"finetune"}
         return part, {"size_label"}
     if index and re.fullmatch("chat|instruct|vision|lora", part, re.IGNORECASE):

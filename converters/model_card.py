@@ -27,7 +27,7 @@ Entry: TypeAlias = "str | list[str]"
 
 # Only so much of the file is read, since PyYAML parses 0.1 MB/s; a longer front matter is ignored.
 MAX_BYTES: Final = 1 << 16
-_BRACKETS: Final = 1000
+_MAX_BRACKETS: Final = 1000  # a choice: cards have some ten
 
 # what g4 looks for -> keys of a card; the first one present wins
 TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -112,7 +112,7 @@ def parse_card(text: str) -> Card:
     if not lines or lines[0] != "---" or "---" not in lines[1:]:
         return Card({})
     matter = "\n".join(lines[1 : lines.index("---", 1)])
-    if sum(map(matter.count, "[{")) > _BRACKETS:  # PyYAML's time is quadratic in their depth
+    if sum(map(matter.count, "[{")) > _MAX_BRACKETS:  # PyYAML's time is quadratic in their depth
         return Card({})
     try:
         # The base loader makes only strings, lists and dictionaries, and ignores merge keys ("<<"),

@@ -2,7 +2,8 @@
 
 A table (text.py, vision.py, audio.py, assistant.py) has one Row per kind of tensor. `expand_rows`
 computes the names and shapes for a config, and `claim_tensors` compares a checkpoint with them.
-Every tensor must be claimed by exactly one row, or be listed as ignored with a reason.
+Every tensor must be claimed by exactly one row, or be listed as ignored with a reason; convert.py
+then writes the claimed ones.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from g4cli.converters.checkpoint import FLOATS, Source, list_names
+from g4cli.converters.checkpoint import FLOATS, CheckpointTensor, list_names
 from g4cli.converters.config import Config
-from g4cli.converters.transforms import Value, View, as_is
+from g4cli.converters.transforms import ValueTransform, ViewTransform, as_is
 from g4cli.core.errors import BadCheckpoint
 
+# Functions of a config and a layer (0 for tensors of the whole network): a shape, a condition.
 ShapeOf: TypeAlias = Callable[[Config, int], tuple[int, ...]]
 When: TypeAlias = Callable[[Config, int], bool]
 
@@ -27,11 +29,12 @@ def _always_true(_config: Config, _layer: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of tensor. `{}` in both names is the layer; `shape` is in torch's order.
+    """One kind of tensor. `source` is its name in the checkpoint, `target` that in the GGUF.
 
-    `when`: this config has such a tensor. `needed`: it must not be missing. `view` and `value`
-    transform it (transforms.py). `f32`: always written as F32. `merge`: how many trailing axes of
-    the view become one. `infinite`: Inf is allowed (a bound that was never set).
+    `{}` in both names is the layer; `shape` is the checkpoint's, in torch's order. `when`: this
+    config has such a tensor. `needed`: it must not be missing. `view` and `value` transform it
+    (transforms.py). `f32`: always written as F32. `merge`: how many trailing axes of the view
+    become the row in the GGUF. `infinite`: Inf is allowed (a bound that was never set).
     """
 
     source: str
@@ -39,8 +42,8 @@ class Row:
     shape: ShapeOf
     when: When = _always_true
     needed: When = _always_true
-    view: View = as_is
-    value: Value | None = None
+    view: ViewTransform = as_is
+    value: ValueTransform | None = None
     f32: bool = False
     merge: int = 1
     infinite: bool = False
@@ -55,8 +58,11 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A row for one layer: the shape of the checkpoint's tensor and its name in the GGUF."""
+class ExpectedTensor:
+    """A row for one layer: `shape` of the checkpoint's tensor, and `target`, its name in the GGUF.
+
+    `needed`: the checkpoint must have it.
+    """
 
     row: Row
     target: str
@@ -68,38 +74,40 @@ class Wanted:
 class Claim:
     """A checkpoint tensor and the row that takes it."""
 
-    source: Source
-    wanted: Wanted
+    source: CheckpointTensor
+    expected: ExpectedTensor
 
 
-def expand_rows(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, Wanted]:
+def expand_rows(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, ExpectedTensor]:
     """Return every tensor that `rows` describe for this config, by normalized checkpoint name.
 
     `n_layer` is the number of layers of the network that the rows describe.
     """
-    table: dict[str, Wanted] = {}
+    expected: dict[str, ExpectedTensor] = {}
     for row in rows:
         for layer in range(n_layer) if "{}" in row.source else (0,):
             if row.when(config, layer):
                 name = row.source.format(layer)
-                if name in table:
+                if name in expected:
                     raise ValueError(f"two rows claim {name}")
                 target = row.target.format(layer)
-                table[name] = Wanted(
+                expected[name] = ExpectedTensor(
                     row, target, row.shape(config, layer), row.needed(config, layer)
                 )
-    return table
+    return expected
 
 
 def claim_tensors(
-    tensors: Mapping[str, Source],
-    table: Mapping[str, Wanted],
+    tensors: Mapping[str, CheckpointTensor],
+    expected: Mapping[str, ExpectedTensor],
     ignores: Sequence[Ignore],
     normalize_name: Callable[[str], str],
     where: str,
 ) -> tuple[list[Claim], dict[str, str]]:
     """Return the claims in the checkpoint's order, and the ignored names with their reasons.
 
+    `expected` is what `expand_rows` returned: its names are those that `normalize_name` makes of
+    the checkpoint's, `ignores` match the checkpoint's own. `where` names the checkpoint in errors.
     Raises BadCheckpoint listing all tensors that are unknown, missing, duplicate or of a wrong
     shape.
     """
@@ -110,24 +118,24 @@ def claim_tensors(
     seen: dict[str, str] = {}
     for name, source in tensors.items():
         key = normalize_name(name)
-        wanted = table.get(key)
+        tensor = expected.get(key)
         reason = next((ig.reason for ig in ignores if re.fullmatch(ig.pattern, name)), None)
         if reason is not None:
             ignored[name] = reason
-        elif wanted is None:
+        elif tensor is None:
             unclaimed.append(name)
         elif key in seen:
             wrong.append(f"{name} and {seen[key]} are the same tensor")
         else:
             seen[key] = name
-            if source.shape != wanted.shape:
-                wrong.append(f"{name} is {list(source.shape)}, expected {list(wanted.shape)}")
+            if source.shape != tensor.shape:
+                wrong.append(f"{name} is {list(source.shape)}, expected {list(tensor.shape)}")
             elif source.dtype not in FLOATS:
                 wrong.append(
                     f"{name} has the type {source.dtype}; {', '.join(FLOATS)} can be converted"
                 )
-            claims.append(Claim(source, wanted))
-    missing = [name for name, wanted in table.items() if wanted.needed and name not in seen]
+            claims.append(Claim(source, tensor))
+    missing = [name for name, tensor in expected.items() if tensor.needed and name not in seen]
     faults = [
         text
         for text in (

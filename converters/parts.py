@@ -1,4 +1,7 @@
-"""The two files that a checkpoint can be converted to: the text network and the mmproj."""
+"""The two files that a checkpoint can be converted to: the text network and the mmproj.
+
+convert.py writes what a Part describes.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class Part:
 
     `arch` and `kind` are the values of general.architecture and general.type. `tables` pair the
     rows of a mapping (names.py) with the number of layers of their network. `generated` are tensors
-    that no checkpoint has. `keys(file_type)` returns the network's keys. `tokenizer_keys` are
+    that no checkpoint has. `make_keys(file_type)` returns the network's keys. `tokenizer_keys` are
     written last, after general.quantization_version; an mmproj has none.
     """
 
@@ -38,7 +41,7 @@ class Part:
     ignores: Sequence[Ignore]
     normalize_name: Callable[[str], str]
     generated: Mapping[str, NDArray[Any]]
-    keys: Callable[[int], dict[str, Value]]
+    make_keys: Callable[[int], dict[str, Value]]
     tokenizer_keys: Mapping[str, Value]
 
 
@@ -75,7 +78,7 @@ def _make_text_part(config: Config, folder: Path) -> Part:
         ignores=assistant.IGNORES if is_assistant else text.IGNORES,
         normalize_name=text.normalize_name,
         generated=generated,
-        keys=make_keys,
+        make_keys=make_keys,
         tokenizer_keys=tokenizer_keys(tokenizer),
     )
 
@@ -126,7 +129,7 @@ def _read_pixel_mean_and_std(folder: Path) -> tuple[list[float], list[float]]:
         if (
             not isinstance(value, list)
             or len(value) != 3
-            or not all(isinstance(v, (int, float)) and abs(v) < 1e6 for v in value)
+            or not all(isinstance(v, (int, float)) and abs(v) < 1e6 for v in value)  # finite
         ):
             raise BadCheckpoint(f"{folder}: {key} is {value!r}; it must be three numbers")
     return scale["image_mean"], scale["image_std"]

@@ -42,7 +42,8 @@ def token_text(entry: Any) -> str | None:
 def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> frozenset[str]:
     """Return the tokens that transformers treats as special, from the tokenizer's settings.
 
-    `legacy` is special_tokens_map.json; it counts only if `settings` have no added_tokens_decoder.
+    `settings` is tokenizer_config.json. `legacy` is special_tokens_map.json; it counts only if
+    `settings` have no added_tokens_decoder.
     """
     texts = dict(DEFAULTS) if settings.get("tokenizer_class") in CLASSES else {}
     named = {
@@ -97,9 +98,11 @@ def special_ids(
     config: Mapping[str, Any],
     n_vocab: int,
 ) -> dict[str, int]:
-    """Return the ids of special tokens, from tokenizer_config.json, then from config.json.
+    """Return the ids of special tokens by a key of SPECIAL_KINDS.
 
-    Raises BadCheckpoint for an id outside of the vocabulary.
+    They come from `settings` (tokenizer_config.json), whose texts are looked up in `added` (the
+    added tokens of tokenizer.json), then from `config` (config.json). Raises BadCheckpoint for an
+    id outside of the vocabulary.
     """
     ids: dict[str, int] = {}
     by_text = {item["content"]: item["id"] for item in reversed(added)}

@@ -52,11 +52,11 @@ def _norm_row(source: str, target: str, when: When | None = None) -> Row:
     return row if when is None else Row(row.source, row.target, row.shape, when)
 
 
-def _expert_rows(config: TextConfig) -> int:
+def _n_expert(config: TextConfig) -> int:
     return config.n_expert or 0
 
 
-def _ff_expert(config: TextConfig) -> int:
+def _n_ff_expert(config: TextConfig) -> int:
     return config.n_ff_expert or 0
 
 
@@ -163,7 +163,7 @@ ROWS: Final = (
     Row(
         "layers.{}.router.proj.weight",
         "blk.{}.ffn_gate_inp.weight",
-        lambda c, _: (_expert_rows(c.text), c.text.hidden),
+        lambda c, _: (_n_expert(c.text), c.text.hidden),
         _has_moe,
         f32=True,
     ),
@@ -171,19 +171,19 @@ ROWS: Final = (
     Row(
         "layers.{}.router.per_expert_scale",
         "blk.{}.ffn_down_exps.scale",
-        lambda c, _: (_expert_rows(c.text),),
+        lambda c, _: (_n_expert(c.text),),
         _has_moe,
     ),
     Row(
         "layers.{}.experts.gate_up_proj",
         "blk.{}.ffn_gate_up_exps.weight",
-        lambda c, _: (_expert_rows(c.text), 2 * _ff_expert(c.text), c.text.hidden),
+        lambda c, _: (_n_expert(c.text), 2 * _n_ff_expert(c.text), c.text.hidden),
         _has_moe,
     ),
     Row(
         "layers.{}.experts.down_proj",
         "blk.{}.ffn_down_exps.weight",
-        lambda c, _: (_expert_rows(c.text), c.text.hidden, _ff_expert(c.text)),
+        lambda c, _: (_n_expert(c.text), c.text.hidden, _n_ff_expert(c.text)),
         _has_moe,
     ),
 )

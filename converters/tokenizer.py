@@ -44,7 +44,7 @@ VISIBLE_TOKENS: Final = frozenset(
     )
 )
 TOKEN_SCORE: Final = -1000.0  # of every token: merges decide how Gemma 4 tokenizes, not scores
-MAX_TEMPLATE_CHARS: Final = 1 << 20
+MAX_TEMPLATE_CHARS: Final = 1 << 20  # a choice: Gemma 4's templates have some 20,000 characters
 
 _BYTE_TOKEN: Final = re.compile("<0x[0-9A-Fa-f]{2}>")
 
@@ -179,18 +179,18 @@ def _choose_types(
 
 
 def _read_merges(path: Path, merges: Any) -> tuple[str, ...]:
-    """Return the merges as "left right"; a space inside either side becomes U+0120.
+    """Return the merges as "left right"; a space inside either side becomes U+0120 ("Ġ").
 
-    Source: gguf-py/gguf/vocab.py (SpecialVocab).
+    That is how GPT-2's tokenizer writes a space. Source: gguf-py/gguf/vocab.py (SpecialVocab).
     """
     if not isinstance(merges, list):
         raise BadCheckpoint(f"{path}: no merges")
     if set(map(type, merges)) == {list} and set(map(len, merges)) == {2}:
         # The usual case is fast: half a million pairs of strings without spaces.
         with suppress(TypeError):
-            plain = tuple([left + " " + right for left, right in merges])
-            if "".join(plain).count(" ") == len(plain):
-                return plain
+            joined = tuple([left + " " + right for left, right in merges])
+            if "".join(joined).count(" ") == len(joined):
+                return joined
     lines = []
     for merge in merges:
         if isinstance(merge, str):

@@ -1,8 +1,8 @@
 """The changes of layout and value between a checkpoint and a GGUF.
 
-A `View` takes the stored array (a view of the file) and returns a view of what is to be written; a
-`Value` then acts on float32 blocks. Because of the views memory stays constant: only row blocks are
-copied.
+A `ViewTransform` takes the stored array (a view of the file) and returns a view of what is to be
+written; a `ValueTransform` then acts on float32 blocks. Because of the views memory stays constant:
+only row blocks are copied. The rows of names.py choose among these functions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-View: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
-Value: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+ViewTransform: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
+ValueTransform: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def as_is(array: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,13 @@ from typing import Final
 from g4cli.converters.config import Config
 from g4cli.converters.media_config import EmbedderConfig, VisionConfig
 from g4cli.converters.names import Ignore, Row, ShapeOf, When
-from g4cli.converters.transforms import View, as_is, columns_to_chw, patches_to_chw, swap_first_two
+from g4cli.converters.transforms import (
+    ViewTransform,
+    as_is,
+    columns_to_chw,
+    patches_to_chw,
+    swap_first_two,
+)
 from g4cli.core.gguf_values import (
     Value,
     ValueType,
@@ -164,7 +170,7 @@ def _embed_shape(config: Config, _: int) -> tuple[int, ...]:
 
 
 def _weight_and_bias_rows(
-    source: str, target: str, shape: ShapeOf, view: View = as_is, merge: int = 1
+    source: str, target: str, shape: ShapeOf, view: ViewTransform = as_is, merge: int = 1
 ) -> tuple[Row, ...]:
     return tuple(
         Row(f"vision_embedder.{source}.{end}", f"{target}.{end}", shape, view=view, merge=merge)
@@ -231,7 +237,10 @@ def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> 
 
 
 def closing_keys(config: Config) -> dict[str, Value]:
-    """Return the last vision keys: the projector's name and the epsilon of the norms."""
+    """Return the last vision keys: the projector's name and the epsilon of the norms.
+
+    llama.cpp's converter writes 1e-6, whatever the config says.
+    """
     projector = "gemma4v" if config.embedder is None else "gemma4uv"
     return {
         "clip.vision.projector_type": string_value(projector),

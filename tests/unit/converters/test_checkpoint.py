@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g4cli.converters.checkpoint import HEADER_BYTES, open_checkpoint, read_json, to_float32
+from g4cli.converters.checkpoint import MAX_HEADER_BYTES, open_checkpoint, read_json, to_float32
 from g4cli.core.errors import BadCheckpoint, FileMissing
 from tests.support.builders.checkpoints import Entry, bf16, header_of, write_safetensors
 
@@ -96,8 +96,8 @@ def test_garbage_is_refused(data: bytes, match: str, tmp_path: Path) -> None:
 
 def test_a_header_larger_than_the_limit_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "model.safetensors").open("wb") as file:
-        file.write(struct.pack("<Q", HEADER_BYTES + 1))
-        file.truncate(HEADER_BYTES + 100)  # sparse: costs no disk
+        file.write(struct.pack("<Q", MAX_HEADER_BYTES + 1))
+        file.truncate(MAX_HEADER_BYTES + 100)  # sparse: costs no disk
     refused(tmp_path, "the header has 16,777,217 bytes")
 
 

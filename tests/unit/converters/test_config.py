@@ -77,7 +77,7 @@ def test_an_assistant_shares_all_its_layers() -> None:
     raw = {**RAW, "architectures": ["Gemma4AssistantForCausalLM"], "backbone_hidden_size": 64}
     raw["text_config"] = {**RAW["text_config"], "num_kv_shared_layers": 0}
     config = read_config(raw, "c")
-    assert (config.text.n_shared_kv, config.backbone) == (10, 64)
+    assert (config.text.n_shared_kv, config.backbone_hidden) == (10, 64)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.converters.checkpoint import JSON_BYTES_OF, open_checkpoint, read_json
+from g4cli.converters.checkpoint import MAX_JSON_BYTES_OF, open_checkpoint, read_json
 from g4cli.converters.convert import convert_checkpoint
 from g4cli.converters.folder_file import open_inside, read_inside
 from g4cli.converters.model_card import parse_card, read_card
@@ -89,7 +89,7 @@ def test_files_are_read_up_to_the_limit_of_their_kind(folder: Path) -> None:
     path.write_text('{"a": [' + "{}," * (1 << 19) + "{}]}")
     with pytest.raises(BadCheckpoint, match="more than 1,048,576 bytes"):
         read_json(path)
-    assert JSON_BYTES_OF["tokenizer.json"] == 64 << 20
+    assert MAX_JSON_BYTES_OF["tokenizer.json"] == 64 << 20
     with pytest.raises(BadCheckpoint, match="more than 3 bytes"):
         read_inside(folder / "tokenizer_config.json", 3)
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g4cli.converters.metadata import (
+    ParameterCounts,
     count_parameters,
     general_keys,
     model_name,
@@ -91,8 +92,10 @@ def test_any_name_is_taken_apart_as_gguf_py_does(words: list[str], total: int) -
     "total", [950, 3_883_008, 76_000_000, 4_647_449_891, 11_907_350_320, 2 * 10**12]
 )
 def test_size_labels(total: int) -> None:
-    assert size_label(total, 0, 0, 0) == peer_size_label(total, 0, 0, 0)
-    assert size_label(0, total, 7 * total, 128) == peer_size_label(0, total, 7 * total, 128)
+    assert size_label(ParameterCounts(total, 0, 0, 0)) == peer_size_label(total, 0, 0, 0)
+    assert size_label(ParameterCounts(0, total, 7 * total, 128)) == peer_size_label(
+        0, total, 7 * total, 128
+    )
 
 
 def test_experts_are_counted_once_each() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.converters import assistant, audio, text, vision
-from g4cli.converters.checkpoint import Source
+from g4cli.converters.checkpoint import CheckpointTensor
 from g4cli.converters.config import Config, read_config
 from g4cli.converters.names import Row, claim_tensors, expand_rows
 from g4cli.core.errors import BadCheckpoint
@@ -143,7 +143,7 @@ def test_the_same_tensor_under_two_names_is_refused() -> None:
     table = expand_rows(text.ROWS, config("my-finetune"), 0)
     shape = (variants.N_VOCAB, 64)
     tensors = {
-        name: Source(name, "BF16", shape, 0, 0, 2)
+        name: CheckpointTensor(name, "BF16", shape, 0, 0, 2)
         for name in ("model.embed_tokens.weight", "language_model.model.embed_tokens.weight")
     }
     with pytest.raises(BadCheckpoint, match="are the same tensor"):
