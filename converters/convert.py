@@ -25,7 +25,7 @@ from g4cli.converters.metadata import general_keys
 from g4cli.converters.names import Claim, ExpectedTensor, claim_tensors, expand_rows
 from g4cli.converters.parts import Part, PartName, make_part
 from g4cli.core.errors import BadCheckpoint, UsageError
-from g4cli.core.ggml import BF16, F16, F32, GGMLType
+from g4cli.core.ggml import BF16, F16, F32, QUANTIZATION_VERSION, GGMLType
 from g4cli.core.gguf_values import Value, uint32_value
 from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
@@ -33,7 +33,6 @@ from g4cli.core.progress import Progress, no_progress
 # general.file_type of the types without quantization, called plain types here (enum llama_ftype,
 # include/llama.h, llama.cpp@0c1e57098).
 FILE_TYPES: Final[Mapping[str, int]] = MappingProxyType({"F32": 0, "F16": 1, "BF16": 32})
-QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import psutil
 
-from g4cli.core.build_flags import cpu_features
+from g4cli.core.build_flags import read_cpu_features
 from g4cli.core.child import run_child
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.paths import cache_dir
@@ -79,7 +79,7 @@ def read_host(root: Path = Path("/")) -> HostFacts:
     if sys.platform == "darwin":
         features = {"neon", "dotprod"} if platform.machine() == "arm64" else {"avx2"}
     else:
-        features = set(cpu_features(root / "proc/cpuinfo"))
+        features = set(read_cpu_features(root / "proc/cpuinfo"))
     return HostFacts(
         *limit_memory(root, memory.total, memory.available), frozenset(features), find_gpus()
     )

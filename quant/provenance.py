@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from g4cli.core.ggml import QUANTIZATION_VERSION
 from g4cli.core.gguf_values import Value, string_value, uint32_value
 from g4cli.core.sfp8 import CONTAINER_KEY, FORMAT_KEY, SUFFIX, TABLE_KEY
 from g4cli.quant.recipes import Recipe, file_type
@@ -25,7 +26,6 @@ from g4cli.quant.sfp8_archive import (
 )
 from g4cli.quant.source import SPLIT_KEYS, Source
 
-QUANTIZATION_VERSION: Final = 2  # GGML_QNT_VERSION, ggml/include/ggml.h
 SOURCE_SHA256: Final = "g4.source.sha256"
 _OWN_PREFIX: Final = "g4."
 _ORIGIN_PREFIX: Final = "g4.origin."

@@ -76,7 +76,7 @@ def choose_flags(
     return BuildFlags(" ".join(flags), reason)
 
 
-def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+def read_cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """Return the CPU's features as Linux lists them; empty on other systems."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
@@ -113,11 +113,11 @@ def main() -> int:
         print(f"error: g4 needs {sentence}", file=sys.stderr)
     if missing:
         return 2
-    found = choose_flags(
-        platform.system(), platform.machine(), cpu_features(), os.environ.get("CMAKE_ARGS", "")
+    flags = choose_flags(
+        platform.system(), platform.machine(), read_cpu_features(), os.environ.get("CMAKE_ARGS", "")
     )
-    print(found.cmake_args)
-    print(f"build flags: {found.cmake_args or '(default)'} ({found.reason})", file=sys.stderr)
+    print(flags.cmake_args)
+    print(f"build flags: {flags.cmake_args or '(default)'} ({flags.reason})", file=sys.stderr)
     return 0
 
 

@@ -71,7 +71,7 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 # take 300 MiB.
 MEMORY_BYTES: Final = 2 * GIB
 NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
-_ORPHANED: Final = 120  # the exit status of a child whose parent has gone
+_ORPHANED: Final = 120  # the exit status of a child whose parent has gone: a choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +176,17 @@ def run_child(
 ) -> tuple[ChildOutput, int]:
     """Return the output of a child that reads `text` from its stdin, and its exit status.
 
-    The status is negative for a signal.
-
-    The child is killed after `timeout_s` seconds, or when it holds more than `memory_bytes` for
-    itself (0: no limit). Should this process be stopped or die first, the kernel ends the child
-    after the processor time that all cores have in `timeout_s`. Raises OSError if the system cannot
-    start a process.
+    The status is negative for a signal. The child is killed after `timeout_s` seconds, or when it
+    holds more than `memory_bytes` for itself (0: no limit). Should this process be stopped or die
+    first, the kernel ends the child after the processor time that all cores have in `timeout_s`.
+    Raises OSError if the system cannot start a process.
     """
     if not limits.cpu_seconds:
         cores = os.cpu_count() or 1
         limits = replace(limits, cpu_seconds=math.ceil(timeout_s) * cores + 1)
     with start_child(module, args, limits=limits) as child:
-        watched = communicate(child, text, timeout_s=timeout_s, limit_bytes=memory_bytes)
-        return watched, child.returncode
+        output = communicate(child, text, timeout_s=timeout_s, limit_bytes=memory_bytes)
+        return output, child.returncode
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -227,7 +225,6 @@ def enter(start: Mapping[str, Any]) -> None:
     Called in the child alone.
     """
     import runpy
-    import signal
 
     if start["ignore_interrupt"]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -245,8 +242,6 @@ def _end_with_parent(start: Mapping[str, Any]) -> None:
         prctl = ctypes.CDLL(None).prctl
         prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if start["from_main_thread"]:
-            import signal
-
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != start["parent"]:  # it died before the request
                 os._exit(_ORPHANED)
@@ -267,7 +262,9 @@ def set_limits(limits: ChildLimits) -> None:
         import resource
     except ImportError:  # Windows: only the limit of time holds
         return
-    wanted = [(resource.RLIMIT_CORE, 1)]  # memory images would hold what the user said
+    # Memory images would hold what the user said. With 0, a program that collects them would still
+    # get one (core(5)).
+    wanted = [(resource.RLIMIT_CORE, 1)]
     wanted += [(resource.RLIMIT_DATA, limits.data_bytes)] * bool(limits.data_bytes)
     wanted += [(resource.RLIMIT_AS, limits.address_bytes)] * bool(limits.address_bytes)
     wanted += [(resource.RLIMIT_CPU, limits.cpu_seconds)] * bool(limits.cpu_seconds)

@@ -20,15 +20,18 @@ from typing import Final
 
 from g4cli.core.units import GIB
 
+# A choice: a process can allocate some 100 MiB meanwhile, and the poll takes 0.1 ms.
 POLL_S: Final = 0.05
-# Room between the limit that the parent watches and the kernel's.
+# Room between the limit that the parent watches and the kernel's, a choice: the parent tells the
+# reason, so it should come first.
 DATA_SLACK: Final = GIB
 # struct rusage_info_v0 of <sys/resource.h>, macOS: 16 bytes of uuid, then words of 8 bytes;
 # ri_phys_footprint is the eighth. RUSAGE_INFO_V0 is 0.
 _FOOTPRINT_AT: Final = 16 + 7 * 8
 _RUSAGE_BYTES: Final = 96
 
-Probe = Callable[[int], int]
+MemoryProbe = Callable[[int], int]
+"""Returns the bytes of memory that the process of an id holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +60,16 @@ def peak_resident_bytes(pid: int) -> int:
 
     That is VmHWM of /proc/PID/status, which Linux alone has.
     """
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return status_bytes(Path(f"/proc/{pid}/status"), ("VmHWM:",))
 
 
-def status_bytes(status: Path) -> int:
-    """Return RssAnon + VmSwap of a /proc/PID/status, or 0 without one."""
+def status_bytes(status: Path, fields: tuple[str, ...] = ("RssAnon:", "VmSwap:")) -> int:
+    """Return the sum of `fields` of a /proc/PID/status, or 0 without one."""
     try:
         lines = status.read_text().splitlines()
     except OSError:
         return 0
-    return sum(
-        int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "VmSwap:"))
-    )
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(fields))
 
 
 def _read_footprint(pid: int) -> int:
@@ -92,12 +89,12 @@ def communicate(
     *,
     timeout_s: float,
     limit_bytes: int = 0,
-    used: Probe = private_bytes,
+    measure_memory: MemoryProbe = private_bytes,
 ) -> ChildOutput:
     """Send `text` to `process` and return its output; kill it at a limit.
 
     The limits are `timeout_s` seconds and `limit_bytes` of private memory (0: none), measured by
-    `used`. The process has ended when this returns or raises.
+    `measure_memory`. The process has ended when this returns or raises.
     """
     end = time.monotonic() + timeout_s
     peak, sent, timed_out, over = 0, False, False, False
@@ -108,7 +105,7 @@ def communicate(
                 return ChildOutput(_decode_output(out), _decode_output(err), timed_out, over, peak)
             except subprocess.TimeoutExpired:
                 sent = True
-            peak = max(peak, used(process.pid))
+            peak = max(peak, measure_memory(process.pid))
             over = over or 0 < limit_bytes < peak
             timed_out = timed_out or (not over and time.monotonic() > end)
             if over or timed_out:

@@ -30,7 +30,7 @@ Settings: TypeAlias = Mapping[str, Any]
 
 COMMAND_SECTIONS: Final = ("chat", "serve", "bench", "fit")
 PRESET_MARK: Final = "@"
-_MAX_BYTES: Final = 1 << 20
+_MAX_BYTES: Final = 1 << 20  # a choice: a config has some kilobytes
 _HINT: Final = "g4 config edit"
 
 

@@ -63,7 +63,7 @@ def draft_shape_of(header: Header) -> DraftShape:
 def draft_tensors(shape: DraftShape) -> tuple[TensorDims, ...]:
     """Return every tensor of a draft model's GGUF that llama.cpp reads."""
     width, out = (shape.n_embd,), shape.n_embd_out
-    found = [
+    tensors = [
         (ROPE_FREQS, (shape.head_dim // 2,)),
         (TOKEN_EMBD, (shape.n_embd, shape.n_vocab)),
         ("nextn.pre_projection.weight", (2 * out, shape.n_embd)),
@@ -71,9 +71,10 @@ def draft_tensors(shape: DraftShape) -> tuple[TensorDims, ...]:
         ("output_norm.weight", width),
     ]
     for layer in range(shape.n_layer):
-        head, rows = shape.head_dim_of(layer), shape.n_head[layer] * shape.head_dim_of(layer)
+        head = shape.head_dim_of(layer)
+        rows = shape.n_head[layer] * head
         n_ff = shape.n_ff[layer]
-        rows_of: tuple[tuple[str, tuple[int, ...]], ...] = (
+        of_layer: tuple[tuple[str, tuple[int, ...]], ...] = (
             ("attn_norm", width),
             ("layer_output_scale", (1,)),
             ("ffn_down", (n_ff, shape.n_embd)),
@@ -86,5 +87,5 @@ def draft_tensors(shape: DraftShape) -> tuple[TensorDims, ...]:
             ("attn_q_norm", (head,)),
             ("attn_q", (shape.n_embd, rows)),
         )
-        found += [(f"blk.{layer}.{name}.weight", dims) for name, dims in rows_of]
-    return tuple(TensorDims(name, dims) for name, dims in found)
+        tensors += [(f"blk.{layer}.{name}.weight", dims) for name, dims in of_layer]
+    return tuple(TensorDims(name, dims) for name, dims in tensors)

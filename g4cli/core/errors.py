@@ -218,7 +218,7 @@ def error_of(reference: str, message: str, hint: str | None = None) -> G4Error:
     classes: list[type[G4Error]] = [G4Error]
     for cls in classes:  # grows while it is walked
         classes += cls.__subclasses__()
-    found = next((cls for cls in classes if cls.reference == reference), G4Error)
-    while found.__init__ is not G4Error.__init__:
-        found = found.__bases__[0]
-    return found(message, hint=hint)
+    chosen = next((cls for cls in classes if cls.reference == reference), G4Error)
+    while chosen.__init__ is not G4Error.__init__:
+        chosen = chosen.__bases__[0]
+    return chosen(message, hint=hint)

@@ -21,11 +21,13 @@ from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.units import size_text
 
 STANDARD_INPUT: Final = "-"
-_COPY_BYTES: Final = 1 << 22
-# Temporary files are named like this by g4 alone, so those of killed writers can be removed.
+_COPY_BYTES: Final = 1 << 22  # copied at once: a choice
+# Temporary files are named like this by g4 alone, so those of killed writers can be removed:
+# .NAME.g4-XXXXXXXX.g4-tmp, with eight characters of tempfile.mkstemp.
 _MARK: Final = "g4-"
 _SUFFIX: Final = ".g4-tmp"
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Errors that a file's name or place causes, so that another name helps.
 _REFUSED: Final = (
     errno.EACCES,
     errno.ENOENT,  # a folder that cannot be made, as in /proc
@@ -156,7 +158,7 @@ def atomic_file(
     folders made for it are 0o700. Raises UsageError if `path` cannot be a regular file,
     NoSpace if the disk is, or becomes, full; other exceptions of the block pass unchanged.
     """
-    temporary, descriptor = _temporary_for(path, expected_bytes, mode)
+    temporary, descriptor = _create_temporary(path, expected_bytes, mode)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
@@ -174,24 +176,25 @@ def atomic_file(
             temporary.unlink()
 
 
-def _temporary_for(path: Path, expected_bytes: int, mode: int | None) -> tuple[Path, int]:
+def _create_temporary(path: Path, expected_bytes: int, mode: int | None) -> tuple[Path, int]:
+    """Return the path and the descriptor of a new, locked file that will become `path`."""
     try:
         with suppress(FileNotFoundError):
-            kind = os.stat(path).st_mode
-            if stat.S_ISDIR(kind):
+            file_mode = os.stat(path).st_mode
+            if stat.S_ISDIR(file_mode):
                 raise UsageError(
                     f"{path} is a directory; a file name is needed",
                     hint=f"add a file name: {shell_word(path / 'NAME')}",
                 )
             # Renaming over /dev/null would replace it for everyone.
-            if not stat.S_ISREG(kind):
+            if not stat.S_ISREG(file_mode):
                 raise UsageError(
                     f"{path} is a pipe or a device; a file is needed", hint="name a new file"
                 )
         make_folder(path.parent, private=mode is not None and not mode & 0o077)
         if expected_bytes:
             require_space(path.parent, expected_bytes)
-        # File names have at most 255 bytes; the prefix and suffix here add 20.
+        # File names have at most 255 bytes; what is added here takes 20.
         stem = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
         _remove_stale(path.parent, stem)
         descriptor, name = tempfile.mkstemp(

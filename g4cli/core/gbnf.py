@@ -21,10 +21,10 @@ from typing import Final, NoReturn
 
 from g4cli.core.errors import UsageError
 
-MAX_TEXT: Final = 1 << 20
+MAX_TEXT: Final = 1 << 20  # characters; this and the next but one are choices that bound time
 MAX_NESTING: Final = 24  # llguidance allows 30, of which a repetition may take two
 MAX_RULES: Final = 20_000
-MAX_TIMES: Final = 1_000_000  # of a repetition
+MAX_TIMES: Final = 1_000_000  # of a repetition: a choice
 
 _GUIDE: Final = "see https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md"
 _NAME: Final = re.compile(r"[a-zA-Z0-9-]+")
@@ -36,7 +36,7 @@ _CHAR: Final = re.compile(
 )
 _ESCAPES: Final = {"t": "\t", "r": "\r", "n": "\n"}
 _TOKEN: Final = re.compile(r"(!?)<(?:\[(\d{1,9})\]|([^>\[\0][^>\0]*))>")
-_COUNT: Final = re.compile(r"\{[ \t]*(\d{1,18})[ \t]*(?:(,)[ \t]*(?:(\d{1,18})[ \t]*)?)?\}")
+_REPETITION: Final = re.compile(r"\{[ \t]*(\d{1,18})[ \t]*(?:(,)[ \t]*(?:(\d{1,18})[ \t]*)?)?\}")
 
 
 @dataclass(slots=True)
@@ -160,7 +160,7 @@ class _Reader:
         elif char in "*+?":
             self._repeat_symbol(sequence, char, self._at + 1)
         elif char == "{":
-            match = _COUNT.match(self._text, self._at)
+            match = _REPETITION.match(self._text, self._at)
             if not match:
                 self._fail_here("expected a repetition as {2}, {2,} or {2,5}")
             least, most = int(match[1]), int(match[3] or match[1])
@@ -261,14 +261,13 @@ class _Writer:
         self._rules = rules
         self._terminals = _find_terminals(rules)
         self._names = {
-            name: f"T{index}_{_word(name).upper()}"
+            name: f"T{index}_{_replace_hyphens(name).upper()}"
             if name in self._terminals
-            else f"r{index}_{_word(name).lower()}"
+            else f"r{index}_{_replace_hyphens(name).lower()}"
             for index, name in enumerate(rules)
         }
-        self._joined: dict[
-            str, str
-        ] = {}  # terminals that were joined from neighbors, by their text
+        # Names of the terminals that were joined from neighbors, by their text.
+        self._joined: dict[str, str] = {}
 
     def write_grammar(self) -> str:
         """Return the grammar; its first rule is `start`."""
@@ -324,17 +323,17 @@ def _turn_into_repetition(name: str, alternatives: list[list[_Symbol]]) -> list[
     The parser of llguidance needs more time and memory with each turn of the first form, and gives
     up after a thousand.
     """
-    rest, repeated = [], []
+    ends, repeated = [], []
     for sequence in alternatives:
         last = sequence[-1] if sequence else None
         if last is not None and last.rule == name and not last.repetition:
             repeated.append(sequence[:-1])
         else:
-            rest.append(sequence)
-    if not rest or not all(repeated) or not repeated:
+            ends.append(sequence)
+    if not ends or not all(repeated) or not repeated:
         return alternatives
     return [
-        [_Symbol(group=repeated, repetition="*"), *([_Symbol(group=rest)] if any(rest) else [])]
+        [_Symbol(group=repeated, repetition="*"), *([_Symbol(group=ends)] if any(ends) else [])]
     ]
 
 
@@ -357,17 +356,18 @@ def _find_terminals(rules: dict[str, list[list[_Symbol]]]) -> set[str]:
         missing[name] = len(parts) + any(symbol.is_token for symbol in symbols)
         for part in parts:
             users.setdefault(part, set()).add(name)
-    found: set[str] = set()
+    terminals: set[str] = set()
     waiting = [name for name, count in missing.items() if not count]
     while waiting:
         name = waiting.pop()
-        found.add(name)
+        terminals.add(name)
         for user in users.get(name, ()):
             missing[user] -= 1
             if not missing[user]:
                 waiting.append(user)
-    return found
+    return terminals
 
 
-def _word(name: str) -> str:
+def _replace_hyphens(name: str) -> str:
+    """Return `name` as Lark allows it."""
     return name.replace("-", "_")

@@ -93,6 +93,8 @@ Q8_0: Final = BY_NAME["Q8_0"]
 Q6_K: Final = BY_NAME["Q6_K"]
 I8: Final = BY_NAME["I8"]
 
+QUANTIZATION_VERSION: Final = 2
+"""The value of general.quantization_version: GGML_QNT_VERSION, ggml/include/ggml.h, ibid."""
 
 # general.file_type -> the name that llama.cpp prints: enum llama_ftype, include/llama.h, ibid.
 FILE_TYPE_NAMES: Final = {
@@ -137,8 +139,8 @@ FILE_TYPE_NAMES: Final = {
 
 def ggml_type(name: str) -> GGMLType:
     """Return the type called `name`, in any case. Raises UsageError naming those that exist."""
-    found = BY_NAME.get(name.upper())
-    if found is None:
+    kind = BY_NAME.get(name.upper())
+    if kind is None:
         known = " ".join(t.name.lower() for t in TYPES)
         raise UsageError(f"unknown tensor type {name!r}", hint=f"one of: {known}")
-    return found
+    return kind

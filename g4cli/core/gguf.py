@@ -101,6 +101,7 @@ def parse_header(
 
 
 def _read_preamble(cursor: Cursor) -> tuple[int, int, int]:
+    """Return the version and the numbers of tensors and of keys."""
     magic = bytes(cursor.buffer[:4])
     if magic != MAGIC:
         raise not_a_gguf(bytes(cursor.buffer[:HEAD_BYTES]), cursor.path)

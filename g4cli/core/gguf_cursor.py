@@ -8,22 +8,26 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf_values import U32, U64
 
 MAGIC: Final = b"GGUF"
-DEFAULT_ALIGNMENT: Final = 32
+DEFAULT_ALIGNMENT: Final = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
+_PIECE_BYTES: Final = 1 << 20  # copied at once: a choice
 
 
 class Limits:
-    """Bounds on time and memory for untrusted files, far above those of published Gemma 4 files."""
+    """Bounds on time and memory for untrusted files, far above those of published Gemma 4 files.
 
-    VERSIONS: Final = (2, 3)
-    KEYS: Final = 100_000
-    TENSORS: Final = 100_000
-    KEY_BYTES: Final = 65_535
+    Where no source is named, the number is a choice.
+    """
+
+    VERSIONS: Final = (2, 3)  # version 1 of 2023 has 32-bit lengths
+    KEYS: Final = 100_000  # Gemma 4's files have about 50
+    TENSORS: Final = 100_000  # up to 2,000
+    KEY_BYTES: Final = 65_535  # docs/gguf.md: at most 2^16 - 1
     NAME_BYTES: Final = 63  # GGML_MAX_NAME is 64 with its terminating zero
-    STRING_BYTES: Final = 64 * 1024**2
+    STRING_BYTES: Final = 64 * 1024**2  # the longest, a chat template, has some 20,000
     HEADER_BYTES: Final = 128 * 1024**2  # Gemma 4's headers have 16 MiB
-    DIMS: Final = 4
-    ALIGNMENT: Final = (8, 65_536)
-    ELEMENTS: Final = 2**63
+    DIMS: Final = 4  # GGML_MAX_DIMS
+    ALIGNMENT: Final = (8, 65_536)  # the least (docs/gguf.md: a multiple of 8), and the largest
+    ELEMENTS: Final = 2**63  # of a tensor: llama.cpp counts them in an int64
 
 
 class HeaderIncomplete(BadGGUF):
@@ -135,8 +139,8 @@ class Cursor:
 
     def check_bools(self, start: int, name: str) -> None:
         """Raise BadGGUF unless every byte from `start` to here is 0 or 1."""
-        for at in range(start, self.pos, 1 << 20):
-            piece = bytes(self.buffer[at : min(at + (1 << 20), self.pos)])
+        for at in range(start, self.pos, _PIECE_BYTES):
+            piece = bytes(self.buffer[at : min(at + _PIECE_BYTES, self.pos)])
             wrong = piece.translate(None, b"\0\1")
             if wrong:
                 raise self.fault_at("a bool is neither 0 nor 1", at + piece.index(wrong[0]), name)

@@ -9,13 +9,13 @@ from g4cli.core.files import open_file
 from g4cli.core.gguf_header import Header, TensorInfo
 
 
-def iter_tensor(header: Header, tensor: TensorInfo, chunk_bytes: int = 1 << 24) -> Iterator[bytes]:
-    """Yield the bytes of `tensor` in order, in pieces of whole rows of at most about `chunk_bytes`.
+def iter_tensor(header: Header, tensor: TensorInfo, piece_bytes: int = 1 << 24) -> Iterator[bytes]:
+    """Yield the bytes of `tensor` in order, in pieces of whole rows of at most about `piece_bytes`.
 
     Raises BadGGUF if the file ends before the tensor does.
     """
     row = tensor.type.row_bytes(tensor.shape[0])
-    step = max(1, chunk_bytes // row) * row
+    step = max(1, piece_bytes // row) * row
     with open_file(header.path) as file:
         file.seek(header.file_offset(tensor))
         left = tensor.nbytes

@@ -29,7 +29,8 @@ KNOWN_STRINGS: Final = MappingProxyType(
         ("tokenizer.ggml.merges", 514_906): 9_251_719,
     }
 )
-# Arrays of numbers below this many bytes are read, because the network's shape may be among them.
+# Arrays of numbers below this many bytes are read, because the network's shape may be among them:
+# an array with a number for each of 512 layers has 4 KiB, the scores of the vocabulary 1 MiB.
 MIN_JUMP_BYTES: Final = 1 << 16
 
 

@@ -23,11 +23,13 @@ from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC
 from g4cli.core.gguf_values import U32, U64, Value, encode_string
 from g4cli.core.progress import Progress, no_progress
 
+_VERSION: Final = 3  # of the format
 # Pieces of at least this size are hashed in another thread; for smaller ones that takes longer.
 _HASH_THREAD_BYTES: Final = 1 << 18
-# Progress is reported after this many bytes, and at the end of each tensor.
+# Progress is reported after this many bytes (a choice), and at the end of each tensor.
 REPORT_BYTES: Final = 1 << 23
-# The file is flushed after this many bytes, so that the last flush does not wait for all of them.
+# The file is flushed after this many bytes (a choice: a quarter of a second of a fast disk), so
+# that the last flush does not wait for all of them.
 FLUSH_BYTES: Final = 1 << 28
 
 
@@ -57,7 +59,7 @@ class Written:
 def encode_header(keys: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> bytes:
     """Return the bytes before the data, with padding; the data follow in the order given."""
     alignment = _alignment_of(keys)
-    parts = [MAGIC, U32.pack(3), U64.pack(len(tensors)), U64.pack(len(keys))]
+    parts = [MAGIC, U32.pack(_VERSION), U64.pack(len(tensors)), U64.pack(len(keys))]
     for name, value in keys.items():
         parts += (encode_string(name), U32.pack(value.type), value.encode())
     offset = 0

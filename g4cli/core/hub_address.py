@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from g4cli.core.errors import UsageError
 from g4cli.core.files import is_there
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 
-_NAME: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,95}"
+_NAME: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,95}"  # the hub allows 96 characters
 _ADDRESS: Final = re.compile(
     rf"hf:(?://)?(?P<repo>{_NAME}/{_NAME}?)(?:/(?P<path>[^:@]+))?"
     r"(?::(?P<type>[^/:@]+))?(?:@(?P<revision>[^@]+))?"
@@ -21,6 +21,15 @@ _WEB: Final = re.compile(
 )
 _PLAIN: Final = re.compile(rf"{_NAME}/{_NAME}(?::[^/:@]+)?(?:@[^@:]+)?")
 _SITES: Final = ("huggingface.co/", "www.huggingface.co/", "hf.co/")
+
+
+class HubAddress(NamedTuple):
+    """An address taken apart: `repo` is OWNER/REPO; `path` and `type`, in lower case, may be ""."""
+
+    repo: str
+    path: str
+    type: str
+    revision: str | None
 
 
 def as_address(text: str) -> str:
@@ -49,9 +58,9 @@ def as_address(text: str) -> str:
 
 def _canonical_address(web: str) -> str:
     """Return an address copied from a browser in the form hf:OWNER/REPO/FILE@REVISION."""
-    repo, path, _, revision = parse_address(web)
-    at = f"@{revision}" if revision not in (None, "main") else ""
-    return f"{HUB_PREFIX}{repo}{'/' * bool(path)}{path}{at}"
+    parts = parse_address(web)
+    at = f"@{parts.revision}" if parts.revision not in (None, "main") else ""
+    return f"{HUB_PREFIX}{parts.repo}{'/' * bool(parts.path)}{parts.path}{at}"
 
 
 def _exists_here(text: str) -> bool:
@@ -61,8 +70,8 @@ def _exists_here(text: str) -> bool:
         return False
 
 
-def parse_address(text: str) -> tuple[str, str, str, str | None]:
-    """Return (repository, path or "", type or "", revision or None). Raises UsageError.
+def parse_address(text: str) -> HubAddress:
+    """Return the parts of an address. Raises UsageError.
 
     `hf:https://huggingface.co/OWNER/REPO/blob/main/FILE`, as copied from a browser, works too.
     """
@@ -73,5 +82,6 @@ def parse_address(text: str) -> tuple[str, str, str, str | None]:
             hint="write it as hf:OWNER/REPO[/FILE][:TYPE][@REVISION]",
         )
     groups = match.groupdict()
+    # q4-k-m is q4_k_m, but Unsloth's dynamic types keep the hyphen behind UD: ud-q4_k_xl.
     type_name = (groups.get("type") or "").lower().replace("-", "_").replace("ud_", "ud-", 1)
-    return groups["repo"], groups.get("path") or "", type_name, groups.get("revision")
+    return HubAddress(groups["repo"], groups.get("path") or "", type_name, groups.get("revision"))

@@ -15,18 +15,21 @@ from g4cli.core.errors import BadMedia
 from g4cli.core.header_bytes import unpack_at
 from g4cli.core.units import size_text
 
-MAX_SIDE: Final = 16384
+MAX_SIDE: Final = 16384  # pixels, a choice: larger than any camera's picture
 MAX_DECODE_BYTES: Final = 768 << 20
-"""Memory limit for decoding: a progressive JPEG of 64 million pixels, a PNG of 100 million."""
+"""Memory limit for decoding, a choice that fits photographs of some 50 million pixels."""
 
 # Most pixels that a byte of a compressed file can encode: a header that declares more is wrong.
 _DEFLATE_RATIO: Final = 1032  # zlib's FAQ, "maximum compression factor": bytes, not pixels
 _GIF_RATIO: Final = 2731  # a code of 12 bits for 4096 pixels
 _JPEG_RATIO: Final = 1024  # one bit for a block of 8 x 8 in the first scan, doubled as a margin
 # A progressive file may have any number of scans, each of which takes as long as a whole image.
-_JPEG_SCANS: Final = 200
+# Programs write about ten: a choice far above.
+_MAX_JPEG_SCANS: Final = 200
+# Color type -> samples of a pixel, and -> bits that a sample may have.
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PNG_DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+# The passes of an interlaced PNG: column and row of their first pixel, steps to the next.
 _ADAM7: Final = (
     (0, 0, 8, 8),
     (4, 0, 8, 8),
@@ -36,8 +39,9 @@ _ADAM7: Final = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-_INFLATE_PIECE: Final = 1 << 18
-_MAX_PARTS: Final = 50_000  # chunks, segments or blocks: of 8 KiB each in the largest file
+_INFLATE_PIECE_BYTES: Final = 1 << 18  # decompressed at once: a choice
+# Chunks, segments or blocks, a choice that bounds time: of 5 KiB each in the largest file.
+_MAX_PARTS: Final = 50_000
 _TOO_MANY: Final = f"is damaged: it has more than {_MAX_PARTS:,} parts"
 # Start of frame: baseline, extended, progressive. stb_image supports no others.
 _JPEG_FRAMES: Final = (0xC0, 0xC1, 0xC2)
@@ -103,11 +107,11 @@ def _read_png(data: bytes) -> ImageHeader:
     # stb_image decompresses all rows, copies them (twice if interlaced), then converts them to RGB.
     sample = 2 if depth == 16 else 1
     channels = 4 if color == 3 else _PNG_CHANNELS[color]
-    found = _check_header("png", width, height, (2 + interlace) * channels * sample + 3)
+    header = _check_header("png", width, height, (2 + interlace) * channels * sample + 3)
     packed = sum(end - start for start, end in _png_pieces(data))
-    if packed * _DEFLATE_RATIO < _png_rows(data):
+    if packed * _DEFLATE_RATIO < _png_row_bytes(data):
         raise BadMedia("is damaged: it cannot hold as many pixels as its header declares")
-    return found
+    return header
 
 
 def _png_pieces(data: bytes) -> list[tuple[int, int]]:
@@ -125,7 +129,7 @@ def _png_pieces(data: bytes) -> list[tuple[int, int]]:
     raise BadMedia(_TOO_MANY)
 
 
-def _png_rows(data: bytes) -> int:
+def _png_row_bytes(data: bytes) -> int:
     """Return the bytes of all rows before compression, one filter byte before each."""
     full_width, full_height, depth, color, _, _, interlace = unpack_at(data, ">IIBBBBB", 16)
     bits, total = _PNG_CHANNELS[color] * depth, 0
@@ -143,18 +147,18 @@ def check_png_rows(data: bytes) -> None:
     stb_image has no limit for the decompressed size. This takes as long as decoding. Raises
     BadMedia if the rows are longer than the header declares, or are damaged.
     """
-    pieces, rows = _png_pieces(data), _png_rows(data)
+    pieces, declared = _png_pieces(data), _png_row_bytes(data)
     if sum(end - start for start, end in pieces) * _DEFLATE_RATIO <= MAX_DECODE_BYTES:
         return
     inflate, total = zlib.decompressobj(), 0
     try:
         for start, end in pieces:
-            for at in range(start, end, _INFLATE_PIECE):
-                rest: bytes = data[at : min(at + _INFLATE_PIECE, end)]
-                while rest and not inflate.eof:
-                    total += len(inflate.decompress(rest, _INFLATE_PIECE))
-                    rest = inflate.unconsumed_tail
-                    if total > rows + _INFLATE_PIECE:
+            for at in range(start, end, _INFLATE_PIECE_BYTES):
+                unread: bytes = data[at : min(at + _INFLATE_PIECE_BYTES, end)]
+                while unread and not inflate.eof:
+                    total += len(inflate.decompress(unread, _INFLATE_PIECE_BYTES))
+                    unread = inflate.unconsumed_tail
+                    if total > declared + _INFLATE_PIECE_BYTES:
                         raise BadMedia("is damaged: it holds more pixels than its header declares")
     except zlib.error:
         raise BadMedia("is damaged: its compressed data are not valid") from None
@@ -175,9 +179,9 @@ def _read_jpeg(data: bytes) -> ImageHeader:
             return _jpeg_frame(data, at + 2, progressive=marker == 0xC2)
         elif marker in _JPEG_OTHER_FRAMES:
             raise BadMedia("is a kind of JPEG that g4 does not read (lossless or arithmetic)")
-        elif marker in (0xDA, 0xD9):
+        elif marker in (0xDA, 0xD9):  # start of a scan, end of the image
             raise BadMedia("is damaged: its pixels come before its size")
-        elif marker in (0, 1) or 0xD0 <= marker <= 0xD8:
+        elif marker in (0, 1) or 0xD0 <= marker <= 0xD8:  # markers without a length
             at += 2
         else:
             (length,) = unpack_at(data, ">H", at + 2)
@@ -193,12 +197,12 @@ def _jpeg_frame(data: bytes, at: int, *, progressive: bool) -> ImageHeader:
         raise BadMedia("is a kind of JPEG that g4 does not read")
     # Planes, 16-bit coefficients if progressive, the RGB result and mtmd's copy of it.
     per_pixel = n_components * (3 if progressive else 1) + 6
-    found = _check_header("jpg", width, height, per_pixel)
+    header = _check_header("jpg", width, height, per_pixel)
     if width * height > _JPEG_RATIO * len(data):
         raise BadMedia("is damaged: it cannot hold as many pixels as its header declares")
-    if progressive and data.count(b"\xff\xda") > _JPEG_SCANS:
-        raise BadMedia(f"is a JPEG of more than {_JPEG_SCANS} scans")
-    return found
+    if progressive and data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        raise BadMedia(f"is a JPEG of more than {_MAX_JPEG_SCANS} scans")
+    return header
 
 
 def _read_bmp(data: bytes) -> ImageHeader:
@@ -212,33 +216,35 @@ def _read_bmp(data: bytes) -> ImageHeader:
         height = abs(height)
     else:
         raise BadMedia("is damaged: its BMP header is not valid")
-    if compression not in (0, 3):
+    if compression not in (0, 3):  # BI_RGB, BI_BITFIELDS
         raise BadMedia("is a compressed BMP, which g4 does not read")
     if planes != 1 or bits not in (1, 4, 8, 16, 24, 32):
         raise BadMedia("is damaged: its BMP header is not valid")
-    found = _check_header("bmp", width, height, 4 + 3 + 3)
+    # RGBA while it is decoded, the RGB result and mtmd's copy of it.
+    header = _check_header("bmp", width, height, 4 + 3 + 3)
     row = (width * bits + 31) // 32 * 4
     if offset + row * (height - 1) + (width * bits + 7) // 8 > len(data):
         raise BadMedia("is damaged: it ends before its last row")
-    return found
+    return header
 
 
 def _read_gif(data: bytes) -> ImageHeader:
     # https://www.w3.org/Graphics/GIF/spec-gif89a.txt, 18 to 20 and 23
     width, height, flags = unpack_at(data, "<HHB", 6)
     # Four bytes a pixel for canvas and background, one for the history, then RGB twice.
-    found = _check_header("gif", width, height, 4 + 4 + 1 + 6)
+    header = _check_header("gif", width, height, 4 + 4 + 1 + 6)
+    # After the screen's descriptor and its color table, if it has one.
     at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
     (kind,) = unpack_at(data, "B", at)
     for _ in range(_MAX_PARTS):
-        if kind == 0x2C:
+        if kind == 0x2C:  # a frame
             x, y, frame_width, frame_height = unpack_at(data, "<HHHH", at + 1)
             if x + frame_width > width or y + frame_height > height:
                 raise BadMedia("is damaged: its first frame is larger than the image")
             if frame_width * frame_height > _GIF_RATIO * len(data):
                 raise BadMedia("is damaged: it cannot hold as many pixels as its header declares")
-            return found
-        if kind != 0x21:
+            return header
+        if kind != 0x21:  # an extension
             raise BadMedia("is damaged: it is a GIF without a frame")
         at = _after_gif_extension(data, at)
         (kind,) = unpack_at(data, "B", at)

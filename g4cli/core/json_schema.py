@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from g4cli.core.errors import UsageError
 
-MAX_TEXT: Final = 1 << 20
+# Choices that bound the time of llguidance, far above the schemas that people write.
+MAX_TEXT: Final = 1 << 20  # characters
 MAX_NESTING: Final = 100
 MAX_PROPERTIES: Final = 1000  # of one object
-MAX_PATTERN: Final = 2000
+MAX_PATTERN: Final = 2000  # characters
 
 # Keywords that restrict values, and that llguidance does not implement (parser/src/json/schema.rs,
 # IMPLEMENTED, llguidance 1.8.0).
@@ -61,8 +62,8 @@ _FORMAT_PATTERNS: Final[Mapping[str, str]] = MappingProxyType(
         "email": r"^[^@]{1,64}@(?:\[[^@]*|[^.@]{1,63}(?:\.[^.@]{1,63})*)$",
     }
 )
-_MOST_BOUND: Final = 2**63 - 1024  # the largest double below 2**63
-_EXACT: Final = 2**53  # up to here, doubles are integers without gaps
+_LARGEST_BOUND: Final = 2**63 - 1024  # the largest double below 2**63
+_LARGEST_EXACT: Final = 2**53  # up to here, doubles are integers without gaps
 _TYPES: Final = ("null", "boolean", "integer", "number", "string", "array", "object")
 _DRAFTS: Final = (
     "https://json-schema.org/draft/2020-12/schema",
@@ -76,7 +77,8 @@ _NAMED: Final = ("properties", "patternProperties", "definitions", "$defs")
 _LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _SINGLE: Final = ("items", "additionalItems", "additionalProperties")
 
-# Whitespace between two parts of the answer: with no bound, a model may write it for ever.
+# Whitespace between two parts of the answer: with no bound, a model may write it for ever. A line
+# break with an indentation, or some blanks; the numbers are choices.
 WHITESPACE: Final = r"\x0A[\x20\x09]{0,80}|[\x20\x09]{1,4}"
 
 
@@ -215,19 +217,20 @@ def _round_bounds(schema: dict[str, Any], place: str) -> None:
     It reads them as doubles, where a large integer is not told apart from the one next to it, and
     writes integers of 64 bits. Raises UsageError if no number is left.
     """
+    # `up` is the direction in which a bound becomes stricter.
     for key, up in (("minimum", 1), ("exclusiveMinimum", 1), ("maximum", -1),
                     ("exclusiveMaximum", -1)):  # fmt: skip
         value = schema.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool):
             continue
-        if value * up > _MOST_BOUND:
+        if value * up > _LARGEST_BOUND:
             raise _schema_error(
                 f"{key} {value!s:.30} at {place[-200:]} cannot be enforced: bounds end at "
-                f"{_MOST_BOUND:,}"
+                f"{_LARGEST_BOUND:,}"
             )
-        if value * up < -_MOST_BOUND:
-            schema[key] = -_MOST_BOUND * up
-        elif abs(value) > _EXACT:
+        if value * up < -_LARGEST_BOUND:
+            schema[key] = -_LARGEST_BOUND * up
+        elif abs(value) > _LARGEST_EXACT:
             inner = float(value)
             if inner * up < value * up or key.startswith("exclusive"):
                 inner = math.nextafter(inner, up * math.inf)

@@ -13,11 +13,12 @@ from g4cli.core.image_header import ImageHeader, check_png_rows, read_image_head
 from g4cli.core.sound_header import SoundHeader, read_sound_header
 from g4cli.core.units import size_text
 
-MAX_FILE_BYTES: Final = 256 << 20
+MAX_FILE_BYTES: Final = 256 << 20  # a choice: an hour of audio as WAV (16 bits, 16 kHz) is 110 MiB
 FORMATS: Final = MappingProxyType({"image": "jpg, png, bmp, gif", "audio": "wav, mp3, flac"})
-_A: Final = MappingProxyType({"image": "an image", "audio": "a sound"})
+_WITH_ARTICLE: Final = MappingProxyType({"image": "an image", "audio": "a sound"})
 
-# First bytes -> kind.
+# First bytes -> kind. The last six are the sync words of MP3 frames: MPEG 1, 2 and 2.5, with and
+# without a checksum.
 _MAGIC: Final = (
     (b"\xff\xd8\xff", "image"),
     (b"\x89PNG\r\n\x1a\n", "image"),
@@ -47,12 +48,10 @@ def read_media(
 ) -> tuple[bytes, ImageHeader | SoundHeader]:
     """Return the bytes of a file that is safe to decode, and its header.
 
-    `kind` is 'image' or 'audio'.
-
-    What is decoded must be these bytes, not the file, which may have changed. `inflate` also checks
-    the compressed rows of a PNG, whose size the header does not tell: needed before decoding, but
-    as slow as decoding. Raises FileMissing, or BadMedia: another kind, a format that g4 does not
-    read, damaged, too large or too long.
+    `kind` is 'image' or 'audio'. What is decoded must be these bytes, not the file, which may have
+    changed. `inflate` also checks the compressed rows of a PNG, whose size the header does not
+    tell: needed before decoding, but as slow as decoding. Raises FileMissing, or BadMedia: another
+    kind, a format that g4 does not read, damaged, too large or too long.
     """
     path = require_file(path.expanduser())
     hint = f"{kind} formats: {FORMATS[kind]}"
@@ -62,9 +61,14 @@ def read_media(
             most = size_text(MAX_FILE_BYTES)
             raise BadMedia(f"{path} is too large ({size_text(size)} of at most {most})", hint=hint)
         data = file.read(size)
-    found = media_kind_of(data)
-    if found != kind:
-        what = f"not {_A[kind]} that g4 reads" if found is None else f"{_A[found]}, not {_A[kind]}"
+    held = media_kind_of(data)
+    if held != kind:
+        wanted = _WITH_ARTICLE[kind]
+        what = (
+            f"not {wanted} that g4 reads"
+            if held is None
+            else f"{_WITH_ARTICLE[held]}, not {wanted}"
+        )
         raise BadMedia(f"{path} is {what}", hint=hint)
     try:
         header = (read_image_header if kind == "image" else read_sound_header)(data)

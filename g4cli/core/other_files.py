@@ -32,12 +32,13 @@ _SIGNATURES: Final = (
     (b"FUGG", "a GGUF of the other byte order", "get the little-endian file"),
 )  # fmt: skip
 _SAFETENSORS_HEADER_BYTES: Final = 100_000_000  # the limit of the safetensors library
-_PREAMBLE_BYTES: Final = 24
+_PREAMBLE_BYTES: Final = 24  # of a GGUF: magic and version of 4 bytes each, two counts of 8
 
 
 def is_safetensors(head: bytes) -> bool:
     """Return whether `head` begins a safetensors file: a JSON header behind its length (u64)."""
     length = int.from_bytes(head[:8], "little")
+    # The shortest header is {}.
     return len(head) > 8 and 2 <= length <= _SAFETENSORS_HEADER_BYTES and head[8:9] == b"{"
 
 
@@ -87,7 +88,7 @@ def _is_preamble(head: bytes) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    # The head may end inside a character.
+    # The head may end inside a character, of which up to 3 bytes are there.
     text = head.decode("utf-8", "ignore")
     return len(text.encode()) >= len(head) - 3 and all(
         c.isprintable() or c in "\r\n\t\f" for c in text

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+_PATH_MAX: Final = 4096  # <linux/limits.h>
+
 # Name, meaning, default. docs/reference/environment.md is generated from this
 # table.
 ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
@@ -96,7 +98,9 @@ def lm_studio_dirs() -> tuple[Path, ...]:
     """
     homes = [Path.home() / ".lmstudio"]
     with suppress(OSError, UnicodeDecodeError, ValueError):
-        homes.insert(0, Path((Path.home() / ".lmstudio-home-pointer").read_text()[:4096].strip()))
+        homes.insert(
+            0, Path((Path.home() / ".lmstudio-home-pointer").read_text()[:_PATH_MAX].strip())
+        )
     homes.append(_user_cache() / "lm-studio")
     return tuple(dict.fromkeys(home / "models" for home in homes))
 

@@ -1,4 +1,7 @@
-"""Decode a PNG with eight bits a channel, as renderers write them. No interlacing, no palette."""
+"""Decode a PNG with eight bits a channel, as renderers write them. No interlacing, no palette.
+
+Sections named below are those of the specification (ISO/IEC 15948, https://www.w3.org/TR/png-3/).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from g4cli.core.errors import BadMedia
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}  # color type -> samples of a pixel
-_MOST_PIXELS: Final = 1 << 26
+_MOST_PIXELS: Final = 1 << 26  # a choice: 256 MiB as RGBA
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,10 @@ def _read_pixels(data: bytes) -> Pixels:
 
 
 def _undo_filter(kind: int, line: bytearray, above: bytearray, step: int) -> None:
-    """Turn differences back into samples, in place (section 9.2)."""
+    """Turn the differences of a row back into samples, in place (section 9.2).
+
+    `kind` is the row's filter, `above` the row before it, `step` the bytes of a pixel.
+    """
     if kind == 1:
         for i in range(step, len(line)):
             line[i] = line[i] + line[i - step] & 255
@@ -97,10 +103,11 @@ def _predict_paeth(left: int, up: int, corner: int) -> int:
 
 
 def _with_opacity(samples: bytes, channels: int) -> bytes:
+    """Return the pixels with four samples each, of 1 (gray), 2 (gray, opacity), 3 or 4."""
     if channels == 4:
         return samples
     rgba = bytearray(b"\xff" * (len(samples) // channels * 4))
-    for channel in range(3):
+    for channel in range(3):  # gray is copied to all three
         rgba[channel::4] = samples[min(channel, (channels - 1) // 2 * 2) :: channels]
     if channels == 2:
         rgba[3::4] = samples[1::2]

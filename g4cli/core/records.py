@@ -16,7 +16,7 @@ from typing import Any, Final
 from g4cli.core.errors import G4Error
 from g4cli.core.files import atomic_file
 
-_MAX_BYTES: Final = 1 << 20
+_MAX_BYTES: Final = 1 << 20  # a choice: records have some kilobytes
 
 
 def read_record(path: Path) -> Any:
@@ -28,7 +28,7 @@ def read_record(path: Path) -> Any:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
                 return None
-            if status.st_mode & 0o022:
+            if status.st_mode & 0o022:  # its group or everyone may write it
                 return None
             text = file.read(_MAX_BYTES + 1)
         return json.loads(text) if len(text) <= _MAX_BYTES else None

@@ -25,6 +25,7 @@ from g4cli.core.shape import Shape
 class Published:
     """A GGUF of one type in a repository of the hub; 0 and "" mean unknown.
 
+    `sha256` and `revision` (a commit) are the first 8 digits. `note` is shown to the user.
     `is_qat`: the weights were trained for this type (quantization-aware training).
     """
 
@@ -41,7 +42,9 @@ class Published:
 class Model:
     """A model that g4 knows.
 
-    `published` is in order of preference: the first file of a type is used.
+    `checkpoint` is its repository, "" for the bundled one. `n_params` counts the weights of the
+    text network. `published` is in order of preference: the first file of a type is used. `drafts`
+    are files of its draft model, whose shape is `draft_shape`.
     """
 
     name: str
@@ -114,6 +117,7 @@ MADE_TYPES: Final = (
 
 
 def _layer_pattern(pattern: str, repeat: int) -> tuple[bool, ...]:
+    """Return whether each layer is a sliding one: S in `pattern`, which is repeated; F is full."""
     return tuple(kind == "S" for kind in pattern * repeat)
 
 
@@ -122,28 +126,35 @@ def _by_layer(is_swa: tuple[bool, ...], swa: int, full: int) -> tuple[int, ...]:
 
 
 def _small_shape(
-    n_layer: int, n_embd: int, n_kv: int, n_ff: tuple[int, ...], pattern: str, shared: int
+    n_layer: int, n_embd: int, n_head_kv: int, n_ff: tuple[int, ...], pattern: str, n_shared_kv: int
 ) -> Shape:
+    """Return the shape of E2B or E4B."""
     return Shape(
         n_layer=n_layer,
         n_embd=n_embd,
         n_vocab=262_144,
         n_ctx_train=131_072,
         n_head=(8,) * n_layer,
-        n_head_kv=(n_kv,) * n_layer,
+        n_head_kv=(n_head_kv,) * n_layer,
         n_ff=n_ff,
         is_swa=_layer_pattern(pattern, 7),
         head_dim=512,
         head_dim_swa=256,
         n_swa=512,
-        n_shared_kv=shared,
+        n_shared_kv=n_shared_kv,
         n_embd_per_layer=256,
     )
 
 
 def _large_shape(
-    n_layer: int, n_embd: int, n_head: int, kv: tuple[int, int], n_ff: int, expert: int = 0
+    n_layer: int,
+    n_embd: int,
+    n_head: int,
+    n_head_kv: tuple[int, int],
+    n_ff: int,
+    n_ff_expert: int = 0,
 ) -> Shape:
+    """Return the shape of 12B, 26B or 31B; `n_head_kv` is that of sliding and of full layers."""
     is_swa = _layer_pattern("SSSSSF", n_layer // 6)
     return Shape(
         n_layer=n_layer,
@@ -151,15 +162,15 @@ def _large_shape(
         n_vocab=262_144,
         n_ctx_train=262_144,
         n_head=(n_head,) * n_layer,
-        n_head_kv=_by_layer(is_swa, *kv),
+        n_head_kv=_by_layer(is_swa, *n_head_kv),
         n_ff=(n_ff,) * n_layer,
         is_swa=is_swa,
         head_dim=512,
         head_dim_swa=256,
         n_swa=1024,
-        n_expert=128 if expert else 0,
-        n_expert_used=8 if expert else 0,
-        n_ff_expert=expert,
+        n_expert=128 if n_ff_expert else 0,
+        n_expert_used=8 if n_ff_expert else 0,
+        n_ff_expert=n_ff_expert,
         k_eq_v=True,
     )
 
@@ -178,7 +189,7 @@ def _draft_shape(n_embd: int, n_embd_out: int, n_head: int, n_ff: int) -> DraftS
     )
 
 
-# Source: convert_gemma4_weights.py and configuration_gemma4.py of transformers.
+# The bundled network, from its config.json (g4cli/data/tiny).
 _TINY: Final = Shape(
     n_layer=10,
     n_embd=256,
@@ -194,10 +205,11 @@ _TINY: Final = Shape(
     n_shared_kv=5,
     n_embd_per_layer=128,
 )
+# Source: convert_gemma4_weights.py and configuration_gemma4.py of transformers.
 _E2B: Final = _small_shape(35, 1536, 1, (6144,) * 15 + (12_288,) * 20, "SSSSF", 20)
 _E4B: Final = _small_shape(42, 2560, 2, (10_240,) * 42, "SSSSSF", 18)
 _12B: Final = _large_shape(48, 3840, 16, (8, 1), 15_360)
-_26B: Final = _large_shape(30, 2816, 16, (8, 2), 2112, expert=704)
+_26B: Final = _large_shape(30, 2816, 16, (8, 2), 2112, n_ff_expert=704)
 _31B: Final = _large_shape(60, 5376, 32, (16, 4), 21_504)
 
 _QAT: Final = "Google's quantization-aware training"

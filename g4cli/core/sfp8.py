@@ -31,7 +31,8 @@ def decode_words() -> list[int]:
 
     Source: compression/types.h `SfpStream`, google/gemma.cpp@3ed403e.
     """
-    # Codes below 64 have two mantissa bits, the others three: shifted to bfloat16's seven.
+    # Codes below 64 have two mantissa bits, the others three: shifted to bfloat16's seven. The
+    # constants are the exponents that codes 0 and 64 need (quant/sfp8.py derives them).
     positive = [0] + [(0x3400 + (c << 5)) if c < 64 else (0x3800 + (c << 4)) for c in range(1, 128)]
     return positive + [0] + [word | 0x8000 for word in positive[1:]]
 
@@ -41,8 +42,8 @@ def read_labels(keys: Mapping[str, Value]) -> tuple[str, frozenset[str]]:
 
     `keys` are those of a GGUF. Returns ("", no names) if they label none.
     """
-    kind, names = keys.get(FORMAT_KEY), keys.get(TENSORS_KEY)
-    if kind is None or kind.data != FORMAT or names is None or not isinstance(names.data, Array):
+    label, names = keys.get(FORMAT_KEY), keys.get(TENSORS_KEY)
+    if label is None or label.data != FORMAT or names is None or not isinstance(names.data, Array):
         return "", frozenset()
     container = keys.get(CONTAINER_KEY)
     items = names.data.tolist() if names.data.item_type is ValueType.STRING else []

@@ -11,8 +11,8 @@ from g4cli.core.file_kind import TEXT, kind_of, not_a_text_model
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array
 
-_LAYERS: Final = (1, 512)  # LLAMA_MAX_LAYERS
-_POSITIVE: Final = (1, 2**31 - 1)
+_LAYER_LIMITS: Final = (1, 512)  # LLAMA_MAX_LAYERS
+_POSITIVE: Final = (1, 2**31 - 1)  # limits of a number that llama.cpp keeps in an int32
 MAX_CONTEXT: Final = 262_144
 """The longest context of a published Gemma 4 (12B, 26B, 31B): none was trained for more."""
 TOKENIZER: Final = "gemma4"
@@ -22,9 +22,11 @@ COUNT: Final = (0, 2**31 - 1)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The shape of a text network.
+    """The shape of a text network, in llama.cpp's names.
 
-    Per-layer tuples have `n_layer` items; `is_swa[i]` is True for a sliding-window layer.
+    Per-layer tuples have `n_layer` items; `is_swa[i]` is True for a sliding-window layer, whose
+    window has `n_swa` tokens. Names that end in `_swa` belong to those layers. The last
+    `n_shared_kv` layers have shared KV. `k_eq_v`: full-attention layers use K as V.
     """
 
     n_layer: int
@@ -69,7 +71,7 @@ def shape_of(header: Header) -> Shape:
     if kind_of(header) not in ("text-model", "vocabulary"):
         raise not_a_text_model(header)
     keys = Keys(header, (TEXT,), "a Gemma 4 text network")
-    n_layer = keys.read_number("block_count", _LAYERS, what="layers")
+    n_layer = keys.read_number("block_count", _LAYER_LIMITS, what="layers")
     head_dim = keys.read_number("attention.key_length")
     head_dim_swa = keys.read_number("attention.key_length_swa", default=head_dim)
     # llama.cpp loops without end over 0 rotated dimensions, and cannot rotate more than a head has.

@@ -16,17 +16,18 @@ from g4cli.core.header_bytes import unpack_at
 
 MAX_SECONDS: Final = 3600
 """An hour: 90,000 tokens of a prompt, and 220 MiB of samples at the encoder's 16 kHz."""
+# Choices: from below a telephone's 8 kHz to the highest rate of miniaudio; up to 7.1 channels.
 MIN_RATE: Final = 4000
 MAX_RATE: Final = 384000
 MAX_CHANNELS: Final = 8
 
-# Format tags of a WAV file (mmreg.h) -> bits of a sample.
+# Format tags of a WAV file (mmreg.h: PCM, float, A-law, mu-law) -> bits of a sample.
 _WAV_BITS: Final = {1: (8, 16, 24, 32), 3: (32, 64), 6: (8,), 7: (8,)}
 _WAV_EXTENSIBLE: Final = 0xFFFE
-_MAX_PARTS: Final = 10_000  # chunks, metadata blocks or tags
+_MAX_PARTS: Final = 10_000  # chunks, metadata blocks or tags, a choice that bounds time
 _TOO_MANY: Final = f"is damaged: it has more than {_MAX_PARTS:,} parts"
 _STREAMED: Final = 0x7FFFFF00  # programs that write to a pipe declare a length in this range
-_FLAC_LEAST_FRAME: Final = 10  # bytes: header 6, subframe 2, CRC 2
+_FLAC_MIN_FRAME_BYTES: Final = 10  # header 6, subframe 2, CRC 2
 # A header of an MPEG audio frame (ma_dr_mp3_hdr_valid): sync word, layer, neither bit rate 15 nor
 # rate 3.
 _MP3_SYNC: Final = re.compile(
@@ -49,12 +50,12 @@ _MP3_KBITS: Final = {
 }
 # Frames in a row before the decoder accepts the first (MA_DR_MP3_MAX_FRAME_SYNC_MATCHES).
 _MP3_MATCHES: Final = 10
-_MP3_CANDIDATES: Final = 4096
+_MP3_CANDIDATES: Final = 4096  # headers that are tried, a choice that bounds time
 # Offsets of a Xing or Info tag in its frame: header 4, CRC 0 or 2, side information 9, 17 or 32.
 _MP3_TAG_OFFSETS: Final = (13, 15, 21, 23, 36, 38)
 _NO_COUNT: Final = 0xFFFFFFFF  # the decoder treats it as no count
 # Some bytes of a frame's data look like headers: one in 6,650, while a frame has 100 to 1,000
-# bytes.
+# bytes. So up to 15 % more frames than there are may be counted.
 _MP3_RESERVE: Final = 1.25
 
 
@@ -87,6 +88,10 @@ def read_sound_header(data: bytes) -> SoundHeader:
 def _check_header(
     format_: str, rate: int, channels: int, n_samples: int, reserve: float = 1.0
 ) -> SoundHeader:
+    """Return the header of a sound within the limits. Raises BadMedia for others.
+
+    `n_samples` may be up to `reserve` times the true number.
+    """
     if not MIN_RATE <= rate <= MAX_RATE:
         raise BadMedia(
             f"has {rate:,} samples per second, which g4 does not read "
@@ -167,14 +172,15 @@ def _read_flac(data: bytes, at: int) -> SoundHeader:
     # RFC 9639, 8.1 metadata block header, 8.2 streaminfo
     at += 4
     (head,) = unpack_at(data, ">I", at)
-    if head & 0x7FFFFFFF != 34:
+    if head & 0x7FFFFFFF != 34:  # without its first bit (the last block): type 0, 34 bytes
         raise BadMedia("is damaged: its FLAC header is missing")
-    _, most, _, _, packed = unpack_at(data, ">HH3s3sQ", at + 4)
+    _, max_block, _, _, packed = unpack_at(data, ">HH3s3sQ", at + 4)
+    # From the top: 20 bits of rate, 3 of channels, 5 of sample size, 36 of samples.
     rate, channels = packed >> 44, (packed >> 41 & 7) + 1
     n_samples = packed & (1 << 36) - 1
     if n_samples == 0:
         raise BadMedia("does not declare its length")
-    found = _check_header("flac", rate, channels, n_samples)
+    header = _check_header("flac", rate, channels, n_samples)
     for _ in range(_MAX_PARTS):
         (head,) = unpack_at(data, ">I", at)
         at += 4 + (head & 0xFFFFFF)
@@ -184,9 +190,9 @@ def _read_flac(data: bytes, at: int) -> SoundHeader:
             break
     else:
         raise BadMedia(_TOO_MANY)
-    if n_samples > ((len(data) - at) // _FLAC_LEAST_FRAME) * most:
+    if n_samples > ((len(data) - at) // _FLAC_MIN_FRAME_BYTES) * max_block:
         raise BadMedia("is damaged: it cannot hold as many samples as its header declares")
-    return found
+    return header
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,14 +206,15 @@ class _Frame:
 
 
 def _mp3_frame(data: bytes, at: int) -> _Frame:
+    """Return the frame whose header is at byte `at` (ISO/IEC 11172-3, 2.4.1.3 and 2.4.2.3)."""
     second, third, fourth = data[at + 1], data[at + 2], data[at + 3]
-    low = not second & 8  # MPEG-2 and 2.5 have half and a quarter of the rates
+    is_low = not second & 8  # MPEG-2 and 2.5 have half and a quarter of the rates
     layer = 4 - (second >> 1 & 3)
-    rate = _MP3_RATES[third >> 2 & 3] >> (low + (not second & 0x10))
+    rate = _MP3_RATES[third >> 2 & 3] >> (is_low + (not second & 0x10))
     n_samples = _MP3_SAMPLES[second]
-    kbits = _MP3_KBITS[low, layer][third >> 4]
-    n_bytes = n_samples * kbits * 125 // rate
-    if layer == 1:
+    kbits = _MP3_KBITS[is_low, layer][third >> 4]
+    n_bytes = n_samples * kbits * 125 // rate  # 125 bytes are a kilobit
+    if layer == 1:  # counts in slots of 4 bytes
         n_bytes &= ~3
     padding = (third >> 1 & 1) * (4 if layer == 1 else 1)
     return _Frame(rate, 1 if fourth >> 6 == 3 else 2, n_samples, n_bytes + padding if kbits else 0)
@@ -218,20 +225,21 @@ def _mp3_run(data: bytes, at: int) -> int:
 
     A run that ends with the file counts as 10, as it does for the decoder.
     """
+    # What all frames of a file share: version and layer, and the rate.
     second, third = data[at + 1] & 0xFE, data[at + 2] & 0x0C
-    for found in range(_MP3_MATCHES):
+    for n_following in range(_MP3_MATCHES):
         n_bytes = _mp3_frame(data, at).n_bytes
         if not n_bytes:
-            return found
+            return n_following
         at += n_bytes
         if at + 4 > len(data):
-            return _MP3_MATCHES if found or at == len(data) else 0
+            return _MP3_MATCHES if n_following or at == len(data) else 0
         if (
             not _MP3_SYNC.match(data, at)
             or data[at + 1] & 0xFE != second
             or data[at + 2] & 0x0C != third
         ):
-            return found
+            return n_following
     return _MP3_MATCHES
 
 

@@ -22,7 +22,8 @@ from g4cli.core.units import GIB
 TEMPLATE_KEY: Final = "tokenizer.chat_template"
 """The key under which a GGUF holds its chat template."""
 # The published templates have 12,000 to 18,000 characters.
-TEMPLATE_LIMIT: Final = 1 << 18
+TEMPLATE_LIMIT: Final = 1 << 18  # characters
+# Choices: rendering a long conversation takes milliseconds and some 100 MiB.
 CPU_LIMIT_S: Final = 5
 # Longer than the limit of processor time, because the machine may be busy.
 WALL_LIMIT_S: Final = 30.0
@@ -55,7 +56,7 @@ def _render_cases(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str
     if len(template) > TEMPLATE_LIMIT:
         raise _Fault(f"has {len(template):,} characters; {TEMPLATE_LIMIT:,} are accepted")
     try:
-        seen, status = run_child(
+        output, status = run_child(
             "g4cli.runtime.probes.template_child",
             text=json.dumps({"template": template, "cases": [dict(case) for case in cases]}),
             timeout_s=WALL_LIMIT_S,
@@ -64,12 +65,12 @@ def _render_cases(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str
         )
     except OSError as err:
         raise _Fault(f"cannot be rendered: {err}") from err
-    if seen.timed_out or status in (-signal.SIGXCPU, -signal.SIGKILL):
+    if output.timed_out or status in (-signal.SIGXCPU, -signal.SIGKILL):
         raise _Fault(
             f"was stopped: it takes more than {CPU_LIMIT_S} s"
             f" or {MEMORY_LIMIT // GIB} GiB of memory"
         )
-    answer = _parse_answer(seen.stdout)
+    answer = _parse_answer(output.stdout)
     if "error" in answer:
         raise _Fault(str(answer["error"]))
     texts = answer.get("texts")

@@ -1,9 +1,11 @@
 """Escape the control and invisible characters of text from files, models and servers.
 
-Such text could otherwise control the terminal or hide what it says. There are three policies:
+Such text could otherwise control the terminal or hide what it says. All of it that the terminal,
+the reports of `g4 compare` or the server show passes one of three policies:
 
 one_line()      names, values, messages, hints: one line, everything invisible escaped
 AnswerCleaner   an answer: keeps line breaks, tabs, and the joiners that its script or emoji needs
+                (escape_invisible() for a text that is complete)
 json_text()     JSON: invisible characters as \\uXXXX, which every parser decodes
 
 Escaped are C0 and C1 controls and DEL (they move the cursor, set the title, write the clipboard);
@@ -19,8 +21,9 @@ import json
 import re
 from typing import Any, Final
 
-_BYTES: Final = range(0xDC80, 0xDD00)
-_SHORT: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+# Surrogates that stand for the bytes 0x80 to 0xFF of a text that is not UTF-8 (PEP 383).
+_UNDECODED_BYTES: Final = range(0xDC80, 0xDD00)
+_SHORT_ESCAPES: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties 16.0) and all of its category Cf
 # that has no glyph, except the joiners and the variation selectors of the Basic Multilingual
@@ -33,6 +36,7 @@ _INVISIBLE: Final = (
 _JOINERS: Final = "\u200c\u200d"
 # One selector after a character chooses its shape (a red heart); several in a row hide bytes.
 _SELECTORS: Final = "\u180b-\u180d\u180f\ufe00-\ufe0f"
+# A selector behind another one, or behind nothing.
 _EXTRA_SELECTORS: Final = f"(?:(?<=[{_SELECTORS}])|^)[{_SELECTORS}]"
 # What a joiner may follow: scripts whose letters join or stack (Arabic to Mandaic, Devanagari to
 # Sinhala, Myanmar, Khmer, Mongolian, Balinese, Javanese, Brahmi's family), and emoji with skin tone
@@ -60,7 +64,7 @@ def escape_invisible(text: str) -> str:
 
 
 class AnswerCleaner:
-    """Escapes an answer that arrives in pieces.
+    """Escapes an answer that arrives in pieces; each answer needs a new one.
 
     It remembers the last character, because whether a joiner is kept depends on the one before it.
     """
@@ -72,11 +76,12 @@ class AnswerCleaner:
         """Return the next piece of the answer with its invisible characters escaped."""
         before = self._before
         self._before = piece[-1:] or before
-        whole = _NOT_IN_ANSWER.sub(
+        # What `before` needs was done with the last piece: here it is context alone.
+        escaped = _NOT_IN_ANSWER.sub(
             lambda match: match[0] if match.start() < len(before) else _escape_match(match),
             before + piece,
         )
-        return whole[len(before) :]
+        return escaped[len(before) :]
 
 
 def json_text(data: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
@@ -90,10 +95,10 @@ def json_text(data: Any, *, indent: int | None = None, ascii_only: bool = False)
 
 def _escape_match(match: re.Match[str]) -> str:
     char = match[0]
-    if char in _SHORT:
-        return _SHORT[char]
+    if char in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[char]
     code = ord(char)
-    byte = code - 0xDC00 if code in _BYTES else code
+    byte = code - 0xDC00 if code in _UNDECODED_BYTES else code
     return (
         f"\\x{byte:02x}"
         if byte < 0x100
@@ -104,5 +109,6 @@ def _escape_match(match: re.Match[str]) -> str:
 
 
 def _escape_json_match(match: re.Match[str]) -> str:
-    raw = match[0].encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{raw[i : i + 4]}" for i in range(0, len(raw), 4))
+    # JSON escapes a character as its one or two units of UTF-16, of four hexadecimal digits each.
+    digits = match[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{digits[i : i + 4]}" for i in range(0, len(digits), 4))

@@ -14,7 +14,7 @@ WORKER_PORT: Final = 50052
 MOST_WORKERS: Final = 16
 """GGML_RPC_MAX_SERVERS, ggml/include/ggml-rpc.h, llama.cpp@0c1e57098."""
 
-_MOST_PART: Final = 1e15
+_MOST_PART: Final = 1e15  # of --tensor-split, a choice: sums of such numbers stay finite
 # Neither begins with a dash: ssh would take it for an option.
 _NAME: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?"
 _PLAIN: Final = re.compile(rf"(?P<host>{_NAME})(?::(?P<port>\d{{1,5}}))?")

@@ -12,7 +12,7 @@ import typer
 
 from g4cli.cli.completion import complete_known
 from g4cli.cli.options.chat import KvType, LazyPle
-from g4cli.cli.options.rpc import check_rpc, check_tensor_split
+from g4cli.cli.options.rpc import make_rpc_option, make_tensor_split_option
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_count, parse_gpu_layers, parse_size
 
@@ -154,12 +154,8 @@ GpuMemoryOpt: TypeAlias = Annotated[
 ]
 RpcOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
-        "--rpc",
-        metavar="HOST:PORT,...",
-        help="Ask these workers (g4 worker) for their memory, and give layers to them.",
-        callback=check_rpc,
-        rich_help_panel=_WHERE_PANEL,
+    make_rpc_option(
+        "Ask these workers (g4 worker) for their memory, and give layers to them.", _WHERE_PANEL
     ),
 ]
 WorkerMemoryOpt: TypeAlias = Annotated[
@@ -171,16 +167,7 @@ WorkerMemoryOpt: TypeAlias = Annotated[
         rich_help_panel=_WHERE_PANEL,
     ),
 ]
-TensorSplitOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--tensor-split",
-        metavar="N,N",
-        help="Proportions of the layers on workers and GPUs: 3,1. Default: by free memory.",
-        callback=check_tensor_split,
-        rich_help_panel=_WHERE_PANEL,
-    ),
-]
+TensorSplitOpt: TypeAlias = Annotated[str, make_tensor_split_option(_WHERE_PANEL)]
 VerifyOpt: TypeAlias = Annotated[
     bool, typer.Option("--verify", help="Compare with llama.cpp's own figures.")
 ]

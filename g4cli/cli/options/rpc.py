@@ -1,11 +1,8 @@
-"""The options for layers on other machines: chat, serve, bench and eval share them.
-
-`g4 fit` declares its own (options/fit.py): it also takes workers that do not exist yet.
-"""
+"""The options for layers on other machines: --rpc and --tensor-split."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -31,23 +28,32 @@ def make_worker_options(rpc: str, tensor_split: str) -> WorkerOptions:
     return WorkerOptions(parse_worker_addresses(rpc), parse_tensor_split(tensor_split))
 
 
-RpcOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
+def make_rpc_option(help_text: str, panel: str) -> Any:
+    """Return the option --rpc, shown in `panel` of a command's help."""
+    return typer.Option(
         "--rpc",
         metavar="HOST:PORT,...",
-        help="Give layers to these workers (g4 worker); ssh://USER@HOST opens a tunnel.",
+        help=help_text,
         callback=check_rpc,
-        rich_help_panel=_ENGINE,
-    ),
-]
-TensorSplitOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
+        rich_help_panel=panel,
+    )
+
+
+def make_tensor_split_option(panel: str) -> Any:
+    """Return the option --tensor-split, shown in `panel` of a command's help."""
+    return typer.Option(
         "--tensor-split",
         metavar="N,N",
         help="Proportions of the layers on workers and GPUs: 3,1. Default: by free memory.",
         callback=check_tensor_split,
-        rich_help_panel=_ENGINE,
+        rich_help_panel=panel,
+    )
+
+
+RpcOpt: TypeAlias = Annotated[
+    str,
+    make_rpc_option(
+        "Give layers to these workers (g4 worker); ssh://USER@HOST opens a tunnel.", _ENGINE
     ),
 ]
+TensorSplitOpt: TypeAlias = Annotated[str, make_tensor_split_option(_ENGINE)]

@@ -66,7 +66,9 @@ def test_a_child_that_keeps_to_its_limits_is_heard_to_the_end() -> None:
 @pytest.mark.slow
 def test_a_child_that_takes_too_much_memory_is_ended() -> None:
     child = start_python("print('start', flush=True); b = bytearray(b'1') * (200 << 20); input()")
-    seen = communicate(child, "", timeout_s=20, limit_bytes=100 * MIB, used=lambda _: 150 * MIB)
+    seen = communicate(
+        child, "", timeout_s=20, limit_bytes=100 * MIB, measure_memory=lambda _: 150 * MIB
+    )
     assert (seen.over_limit, seen.timed_out, child.returncode) == (True, False, -9)
     child = start_python("b = b'1' * (200 << 20); import time; time.sleep(30)")
     seen = communicate(child, "", timeout_s=20, limit_bytes=100 * MIB)

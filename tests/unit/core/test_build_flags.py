@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.core.build_flags import X86_FLAGS, choose_flags, cpu_features
+from g4cli.core.build_flags import X86_FLAGS, choose_flags, read_cpu_features
 
 AVX2 = {"sse4_2", "avx", "f16c", "fma", "bmi2", "avx2"}
 SAPPHIRE_RAPIDS = AVX2 | {
@@ -63,7 +63,7 @@ def test_features_are_read_from_cpuinfo(tmp_path: Path) -> None:
     file.write_text(
         "processor\t: 0\nflags\t\t: fpu avx2 amx_tile\n\nprocessor\t: 1\nflags\t\t: other\n"
     )
-    assert cpu_features(file) == {"fpu", "avx2", "amx_tile"}
+    assert read_cpu_features(file) == {"fpu", "avx2", "amx_tile"}
     file.write_text("processor\t: 0\nFeatures\t: fp asimd asimddp\n")
-    assert cpu_features(file) == {"fp", "asimd", "asimddp"}
-    assert cpu_features(tmp_path / "absent") == frozenset()
+    assert read_cpu_features(file) == {"fp", "asimd", "asimddp"}
+    assert read_cpu_features(tmp_path / "absent") == frozenset()

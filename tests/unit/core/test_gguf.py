@@ -145,11 +145,11 @@ def test_arrays_are_loaded_late_and_only_as_asked(tmp_path: Path) -> None:
 def test_iter_tensor_yields_whole_rows(tmp_path: Path) -> None:
     header = read_header(write_gguf(tmp_path / "x.gguf", [ARCH], TWO))
     first = header.tensors["token_embd.weight"]
-    assert [len(p) for p in iter_tensor(header, first, chunk_bytes=80)] == [72, 36]
-    assert [len(p) for p in iter_tensor(header, first, chunk_bytes=1)] == [36, 36, 36]
+    assert [len(p) for p in iter_tensor(header, first, piece_bytes=80)] == [72, 36]
+    assert [len(p) for p in iter_tensor(header, first, piece_bytes=1)] == [36, 36, 36]
     os.truncate(header.path, header.file_offset(first) + 50)
     with pytest.raises(BadGGUF, match="truncated"):
-        list(iter_tensor(header, first, chunk_bytes=36))
+        list(iter_tensor(header, first, piece_bytes=36))
 
 
 def test_getters_never_invent_a_value() -> None:
