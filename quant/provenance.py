@@ -4,7 +4,7 @@ llama.cpp (`llama_model_quantize_impl`, src/llama-quant.cpp, llama.cpp@0c1e57098
 moves general.quantization_version and general.file_type to the end and drops the split keys. g4's
 own keys start with `g4.`. Those of the source are dropped, since they describe the source, except
 `g4.origin.*`: where the weights came from stays true. `quantize_file` (quant/file.py) and the
-store's own encoder (store/recode.py) write these keys.
+coder of checkpoints (g4cli/store/recode.py) write these keys.
 """
 
 from __future__ import annotations

@@ -22,8 +22,9 @@ from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial
 
 BLOCK_BYTES: Final = 512 * 1024
-_BLOCKS: Final = 12
-_POLL_S: Final = 0.1
+# 6 MiB, a choice: two blocks for each of four workers, and some that wait for the hash.
+_N_BLOCKS: Final = 12
+_POLL_S: Final = 0.1  # a choice: how long a thread that is to stop may still wait
 
 
 class Pool:
@@ -31,7 +32,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
-        for _ in range(_BLOCKS):
+        for _ in range(_N_BLOCKS):
             self._free.put(memoryview(mmap.mmap(-1, BLOCK_BYTES)))
 
     def take_block(self, stop: threading.Event) -> memoryview | None:
@@ -57,13 +58,21 @@ class _Filled:
 
 
 class Writer(threading.Thread):
-    """Writes filled blocks to the partial file in the order of arrival, and flushes it."""
+    """Writes filled blocks to the partial file in the order of arrival, and flushes it.
+
+    `report_failure` is called with an exception of this thread; later blocks are not written then.
+    """
 
     def __init__(
-        self, partial: Partial, hasher: Hasher, pool: Pool, fail: Callable[[BaseException], None]
+        self,
+        partial: Partial,
+        hasher: Hasher,
+        pool: Pool,
+        report_failure: Callable[[BaseException], None],
     ) -> None:
         super().__init__(name="write", daemon=True)
-        self._partial, self._hasher, self._pool, self._fail = partial, hasher, pool, fail
+        self._partial, self._hasher, self._pool = partial, hasher, pool
+        self._report_failure = report_failure
         self._queue: queue.SimpleQueue[_Filled | None] = queue.SimpleQueue()
         self._failed = False
         self._flush: threading.Thread | None = None
@@ -82,14 +91,14 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         while (filled := self._queue.get()) is not None:
-            hashed = False
+            goes_to_hash = False
             try:
                 if not self._failed:
-                    hashed = self._write_block(filled)
+                    goes_to_hash = self._write_block(filled)
             except BaseException as err:  # handed to the main thread, which raises it
                 self._failed = True
-                self._fail(err)
-            if not hashed:
+                self._report_failure(err)
+            if not goes_to_hash:
                 self._pool.return_block(filled.block)
             filled.written.release()
         if self._flush:
@@ -99,15 +108,15 @@ class Writer(threading.Thread):
         """Write and record a block; return whether the hasher keeps it."""
         at, end = filled.at, filled.at + filled.nbytes
         self._partial.write_unrecorded(at, filled.block[: filled.nbytes])
-        hashed = self._hasher.take_block(at, filled.block, filled.nbytes)
+        goes_to_hash = self._hasher.offer_block(at, filled.block, filled.nbytes)
         if self._partial.note_span(at, end) and not (self._flush and self._flush.is_alive()):
             # In another thread, because a flush may take seconds.
             self._flush = threading.Thread(target=self._sync_partial, name="flush", daemon=True)
             self._flush.start()
-        return hashed
+        return goes_to_hash
 
     def _sync_partial(self) -> None:
         try:
             self._partial.sync()
         except G4Error as err:
-            self._fail(err)
+            self._report_failure(err)

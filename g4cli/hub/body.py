@@ -19,16 +19,16 @@ from typing import Final
 from g4cli.hub.response import TimedResponse
 
 STALL_S: Final = 30.0
-_SLOW_BYTES: Final = 60 * 1024
+_SLOW_BYTES: Final = 60 * 1024  # in `Patience.slow_s`: 1 KiB/s
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a body may take, in seconds."""
+    """How long a body may take, in seconds: choices for a bad line that still gets somewhere."""
 
     stall_s: float = STALL_S  # without a byte: the connection is given up
     gather_s: float = 0.25  # then a read returns what has arrived, full buffer or not
-    slow_s: float = 60.0  # a minute with less than 60 KiB is given up as well
+    slow_s: float = 60.0  # so long with less than _SLOW_BYTES is given up as well
 
 
 def pack_timeval(seconds: float) -> bytes:
@@ -37,7 +37,7 @@ def pack_timeval(seconds: float) -> bytes:
 
 
 class Body:
-    """A response being read: at most the bytes of the requested range.
+    """A response being read from `sock`: at most the `nbytes` of the requested range.
 
     `total` is the file's size, or -1 if the server does not say.
     """
@@ -57,12 +57,13 @@ class Body:
         )
         self.total = total
         self._read: Callable[[memoryview], int] = self._read_chunk
-        self._early = 0
-        self._waited_s, self._got = 0.0, 0
+        self._n_buffered = 0  # bytes of the body that http.client has read already
+        # What `_require_rate` counts, since it last found the rate sufficient.
+        self._waited_s, self._n_received = 0.0, 0
         if response.chunked:
             return
         # The buffer that the header was read from may hold the first bytes of the body.
-        self._early = len(response.fp.peek()) if self._left else 0
+        self._n_buffered = len(response.fp.peek()) if self._left else 0
         if isinstance(sock, ssl.SSLSocket):
             sock.settimeout(patience.gather_s)
             self._read = self._read_records
@@ -81,9 +82,9 @@ class Body:
         if not view:
             return 0
         since = time.monotonic()
-        if self._early:
-            n = self._response.fp.readinto1(view[: self._early])
-            self._early -= n
+        if self._n_buffered:
+            n = self._response.fp.readinto1(view[: self._n_buffered])
+            self._n_buffered -= n
         else:
             n = self._read(view)
         self._left -= n
@@ -96,11 +97,11 @@ class Body:
         Only the time spent in reads counts: a slow disk is not the server's fault.
         """
         self._waited_s += waited_s
-        self._got += nbytes
+        self._n_received += nbytes
         if self._waited_s >= self._patience.slow_s:
-            if self._got < _SLOW_BYTES:
+            if self._n_received < _SLOW_BYTES:
                 raise TimeoutError("less than 1 KiB/s")
-            self._waited_s, self._got = 0.0, 0
+            self._waited_s, self._n_received = 0.0, 0
 
     def finish(self) -> bool:
         """Return whether the connection can carry another request.

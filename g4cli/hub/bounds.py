@@ -28,14 +28,15 @@ from g4cli.core.units import duration_text, size_text
 if TYPE_CHECKING:
     import httpx2
 
+# Choices for one call of the library: a listing has a page for each 1,000 files, of some 300 KB.
 MAX_REQUESTS: Final = 1_000
 MAX_BYTES: Final = 64 * 1024**2
 MAX_SECONDS: Final = 600.0
 
 
 @dataclass(slots=True)
-class _Question:
-    """What the calls inside one `one_question` block have used so far."""
+class _Usage:
+    """What the calls inside one `limit_answers` block have used so far."""
 
     endpoint: str
     since: float
@@ -45,32 +46,33 @@ class _Question:
     def check_limits(self) -> None:
         """Raise NetworkError if a limit is exceeded."""
         spent = time.monotonic() - self.since
-        for is_over, much in (
-            (self.requests > MAX_REQUESTS, f"more than {MAX_REQUESTS:,} answers"),
-            (self.nbytes > MAX_BYTES, f"more than {size_text(MAX_BYTES)}"),
-            (spent > MAX_SECONDS, f"more than {duration_text(MAX_SECONDS)}"),
+        for is_over, limit in (
+            (self.requests > MAX_REQUESTS, f"{MAX_REQUESTS:,} answers"),
+            (self.nbytes > MAX_BYTES, size_text(MAX_BYTES)),
+            (spent > MAX_SECONDS, duration_text(MAX_SECONDS)),
         ):
             if is_over:
                 raise NetworkError(
-                    f"{without_login(self.endpoint)} sent too much: {much} for one request",
+                    f"{without_login(self.endpoint)} sent too much: more than {limit} for one "
+                    "request",
                     hint="check HF_ENDPOINT",
                 )
 
 
-_asked: ContextVar[_Question | None] = ContextVar("asked", default=None)
-# The connections to the hub, which later questions use again.
+_usage: ContextVar[_Usage | None] = ContextVar("usage", default=None)
+# The connections to the hub, which later calls use again.
 _sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 _sockets_lock = threading.Lock()
 
 
 @contextmanager
-def one_question(endpoint: str) -> Iterator[None]:
+def limit_answers(endpoint: str) -> Iterator[None]:
     """Limit all that huggingface_hub receives inside the block.
 
-    A token is sent to `endpoint` only.
+    A token is sent to `endpoint` only. Raises NetworkError above a limit.
     """
-    asked = _Question(endpoint, time.monotonic())
-    token = _asked.set(asked)
+    usage = _Usage(endpoint, time.monotonic())
+    previous = _usage.set(usage)
     # A server that sends a header byte by byte is noticed by nobody else: httpx limits each wait.
     timer = threading.Timer(MAX_SECONDS, _shut_down_sockets)
     timer.daemon = True
@@ -78,11 +80,11 @@ def one_question(endpoint: str) -> Iterator[None]:
     try:
         yield
     except Exception:
-        asked.check_limits()  # a connection that was shut down is not the cause
+        usage.check_limits()  # a connection that was shut down is not the cause
         raise
     finally:
         timer.cancel()
-        _asked.reset(token)
+        _usage.reset(previous)
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
@@ -117,12 +119,12 @@ def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
 def _check_request(request: httpx2.Request) -> None:
     request.headers["Accept-Encoding"] = "identity"
     request.extensions["trace"] = _note_socket
-    asked = _asked.get()
-    if asked is None:
+    usage = _usage.get()
+    if usage is None:
         return
-    asked.requests += 1
-    asked.check_limits()
-    if origin_of(str(request.url)) != origin_of(asked.endpoint):
+    usage.requests += 1
+    usage.check_limits()
+    if origin_of(str(request.url)) != origin_of(usage.endpoint):
         request.headers.pop("Authorization", None)
 
 
@@ -145,24 +147,24 @@ def _shut_down_sockets() -> None:
 def _check_response(response: httpx2.Response) -> None:
     import httpx2
 
-    asked = _asked.get()
+    usage = _usage.get()
     if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
         host = without_login(str(response.request.url.copy_with(query=None)))
         raise NetworkError(f"{host} sent a compressed response that was not requested")
-    if asked is None or not isinstance(response.stream, httpx2.SyncByteStream):
+    if usage is None or not isinstance(response.stream, httpx2.SyncByteStream):
         return
-    response.stream = _count_bytes(response.stream, asked)
+    response.stream = _count_bytes(response.stream, usage)
 
 
-def _count_bytes(stream: Any, asked: _Question) -> httpx2.SyncByteStream:
-    """Return `stream` with its bytes counted for `asked`."""
+def _count_bytes(stream: Any, usage: _Usage) -> httpx2.SyncByteStream:
+    """Return `stream` with its bytes counted in `usage`."""
     import httpx2
 
     class Counted(httpx2.SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
             for piece in stream:
-                asked.nbytes += len(piece)
-                asked.check_limits()
+                usage.nbytes += len(piece)
+                usage.check_limits()
                 yield piece
 
         def close(self) -> None:

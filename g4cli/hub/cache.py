@@ -15,7 +15,8 @@ from g4cli.hub.listing import RemoteFile
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SHA1: Final = re.compile(r"[0-9a-f]{40}")
-_MAX_FILES: Final = 10_000
+_MAX_FILES: Final = 10_000  # of a snapshot that are looked at: a choice
+_COMMIT_CHARS: Final = 64  # a commit has 40 digits, with sha256 64
 
 
 def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
@@ -37,7 +38,7 @@ def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Re
     try:
         ref = folder / "refs" / commit
         if ".." not in commit and ref.is_file():
-            commit = ref.read_text()[:64].strip()
+            commit = ref.read_text()[:_COMMIT_CHARS].strip()
         snapshot = folder / "snapshots" / commit
         if not _is_plain_name(commit) or not snapshot.is_dir():
             return None

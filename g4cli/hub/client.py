@@ -22,15 +22,16 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadFile, NetworkError, NotFound, UsageError
 from g4cli.core.paths import hub_cache_dir
-from g4cli.hub.bounds import new_client, one_question, origin_of, without_login
+from g4cli.hub.bounds import limit_answers, new_client, origin_of, without_login
 from g4cli.hub.connection import load_certificates, retry_seconds, untrusted_error
 from g4cli.hub.listing import RemoteFile, check_paths
 
 _TRUE: Final = ("1", "true", "yes", "on")
-_DEFAULT: Final = "https://huggingface.co"
-_TIMEOUT_S: Final = 15.0
-_TEMPORARY: Final = (408, 429, 500, 502, 503, 504)
-_MAX_BYTES: Final = 1 << 50
+_DEFAULT_ENDPOINT: Final = "https://huggingface.co"
+_TIMEOUT_S: Final = 15.0  # without an answer: a choice
+_LONGEST_WAIT_S: Final = 30.0  # before a retry, whatever the hub asks for: a choice
+_TEMPORARY: Final = (408, 429, 500, 502, 503, 504)  # statuses after which a retry may help
+_MAX_FILE_BYTES: Final = 1 << 50  # a choice: 1 PiB
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"(?:[0-9a-f]{64})?")
 _OID: Final = re.compile(r"(?:[0-9a-f]{40})?")
@@ -41,10 +42,10 @@ class HubOptions:
     """Where the hub is, whether it may be used, and how much of it g4 takes."""
 
     offline: bool = False
-    endpoint: str = _DEFAULT
+    endpoint: str = _DEFAULT_ENDPOINT
     cache: Path = Path()
-    max_rows: int = 100_000  # files of one repository
-    waits_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)  # before each retry
+    max_rows: int = 100_000  # files of one repository: a choice
+    waits_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)  # before each retry: a choice
 
     @classmethod
     def from_environment(cls, *, offline: bool = False) -> HubOptions:
@@ -56,14 +57,14 @@ class HubOptions:
         )
         return cls(
             offline or switched_off,
-            (env.get("HF_ENDPOINT") or _DEFAULT).rstrip("/"),
+            (env.get("HF_ENDPOINT") or _DEFAULT_ENDPOINT).rstrip("/"),
             hub_cache_dir(),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A repository at one commit."""
+    """A repository, OWNER/REPO, at one commit, with the files that it lists."""
 
     repo: str
     commit: str
@@ -83,7 +84,7 @@ class Repository:
 class Location:
     """The current URL of a file, often a signed one on another host that expires soon.
 
-    `headers` must be sent with the request.
+    `headers` must be sent with the request. `etag` is the file's hash as the hub records it.
     """
 
     url: str
@@ -137,7 +138,7 @@ class Hub:
                 revision=repository.commit,
                 endpoint=self.options.endpoint,
             )
-            found = get_hf_file_metadata(
+            metadata = get_hf_file_metadata(
                 url,
                 token=get_token(),
                 timeout=_TIMEOUT_S,
@@ -146,7 +147,8 @@ class Hub:
                 retry_on_errors=True,
             )
             token = get_token()
-        etag, nbytes = found.etag or "", found.size if found.size is not None else file.nbytes
+        etag = metadata.etag or ""
+        nbytes = metadata.size if metadata.size is not None else file.nbytes
         expected = file.sha256 or file.git_oid
         if (expected and etag and etag != expected) or nbytes != file.nbytes:
             raise BadFile(
@@ -155,7 +157,7 @@ class Hub:
                 hint="run the same command again",
             )
         with _translate_errors(repository.repo, repository.commit, self.options.endpoint):
-            target, home = origin_of(found.location), origin_of(self.options.endpoint)
+            target, home = origin_of(metadata.location), origin_of(self.options.endpoint)
         # Without TLS the signed URL could be read on the way.
         if home[0] == "https" != target[0]:
             raise NetworkError(
@@ -166,7 +168,7 @@ class Hub:
         # The token is for the hub, never for the host that it redirects to.
         if token and target == home:
             headers["Authorization"] = f"Bearer {token}"
-        return Location(found.location, headers, etag, nbytes)
+        return Location(metadata.location, headers, etag, nbytes)
 
     def _make_api(self) -> Any:
         from huggingface_hub import HfApi
@@ -208,7 +210,7 @@ def _remote_file(repo: str, item: Any) -> RemoteFile:
     if (
         not isinstance(item.path, str)
         or type(size) is not int
-        or not 0 <= size <= _MAX_BYTES
+        or not 0 <= size <= _MAX_FILE_BYTES
         or not (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
         or not (isinstance(oid, str) and _OID.fullmatch(oid))
     ):
@@ -234,7 +236,7 @@ def _retry_call(ask: Callable[[], Any], waits_s: tuple[float, ...]) -> Any:
         except errors.HfHubHTTPError as err:
             if err.response is None or err.response.status_code not in _TEMPORARY:
                 raise
-            wait = max(wait, min(retry_seconds(err.response.headers), 30.0))
+            wait = max(wait, min(retry_seconds(err.response.headers), _LONGEST_WAIT_S))
         except (httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.TimeoutException):
             pass
         time.sleep(wait)
@@ -258,14 +260,14 @@ def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterato
     import httpx2
     from huggingface_hub import errors
 
-    shown = without_login(endpoint)
+    shown_endpoint = without_login(endpoint)
     try:
-        with one_question(endpoint):
+        with limit_answers(endpoint):
             yield
     except errors.GatedRepoError as err:
         raise NetworkError(
             f"{repo} is gated: its license must be accepted first",
-            hint=f"accept it at {shown}/{repo}, then: hf auth login",
+            hint=f"accept it at {shown_endpoint}/{repo}, then: hf auth login",
         ) from err
     except errors.RepositoryNotFoundError as err:
         raise NotFound(
@@ -288,14 +290,15 @@ def _translate_errors(repo: str, revision: str | None, endpoint: str) -> Iterato
         ) from err
     except (httpx2.HTTPError, OSError) as err:
         if refused := _certificate_error(err):
-            raise untrusted_error(shown, refused) from err
+            raise untrusted_error(shown_endpoint, refused) from err
         raise NetworkError(
-            f"{shown} cannot be reached: {_describe_error(err, endpoint)}",
+            f"{shown_endpoint} cannot be reached: {_describe_error(err, endpoint)}",
             hint="check the network, HTTPS_PROXY and HF_ENDPOINT, then run the same command again",
         ) from err
     except (httpx2.InvalidURL, *_MALFORMED) as err:
         raise NetworkError(
-            f"{shown} sent an answer that g4 cannot read: {_describe_error(err, endpoint)}",
+            f"{shown_endpoint} sent an answer that g4 cannot read: "
+            f"{_describe_error(err, endpoint)}",
             hint="check HF_ENDPOINT, then run the same command again",
         ) from err
 

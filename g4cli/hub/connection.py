@@ -1,7 +1,7 @@
 """Request a byte range by HTTP; body.py reads the response.
 
 Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
-CURL_CA_BUNDLE, or else those that huggingface_hub finds) are honored. Up to five redirects are
+CURL_CA_BUNDLE, or else those that huggingface_hub finds) are honored. A few redirects are
 followed. A token is never sent to another host.
 """
 
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     import httpx2
 
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_REDIRECTS: Final = 5
+_MAX_REDIRECTS: Final = 5  # a choice: the hub redirects once or twice
+_BAD_REDIRECT: Final = 310  # the status of our own errors; no server sends it
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 class BadAnswer(Exception):
-    """A response without the requested bytes.
+    """A response without the requested bytes; `status` is that of HTTP, or _BAD_REDIRECT.
 
     `retry_after` is in seconds, 0 if the server named none.
     """
@@ -64,7 +65,7 @@ class Connection:
         if self._body is not None and not self._body.finish():
             self.close()
         self._body = None
-        for _ in range(_REDIRECTS):
+        for _ in range(_MAX_REDIRECTS):
             response = self._get_response(url, sent)
             if response.status not in (301, 302, 303, 307, 308):
                 try:
@@ -80,7 +81,7 @@ class Connection:
             if origin_of(target) != origin_of(url):
                 sent = {k: v for k, v in sent.items() if k.lower() != "authorization"}
             url = target
-        raise BadAnswer(310, "too many redirects")
+        raise BadAnswer(_BAD_REDIRECT, "too many redirects")
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -164,13 +165,13 @@ def _parse_url(url: str) -> SplitResult:
         if (
             parts.scheme in ("http", "https")
             and labels != [""]
-            and all(len(label) < 64 for label in labels)
+            and all(len(label) < 64 for label in labels)  # RFC 1035; Python's codec fails then
             and parts.port != 0
             and url.isascii()
             and url.isprintable()
         ):
             return parts
-    raise BadAnswer(310, "redirects to an invalid address")
+    raise BadAnswer(_BAD_REDIRECT, "redirects to an invalid address")
 
 
 def _resolve_redirect(url: str, location: str) -> str:
@@ -182,9 +183,9 @@ def _resolve_redirect(url: str, location: str) -> str:
         # http.client reads headers as Latin-1: these are the bytes that the server sent.
         target = urljoin(url, quote(location.encode("latin-1"), safe="%/:=&?~#+!$,;'@()*[]"))
     except ValueError as err:
-        raise BadAnswer(310, "redirects to an invalid address") from err
+        raise BadAnswer(_BAD_REDIRECT, "redirects to an invalid address") from err
     if _parse_url(target).scheme == "http" and urlsplit(url).scheme == "https":
-        raise BadAnswer(310, "redirects from https to http: refused")
+        raise BadAnswer(_BAD_REDIRECT, "redirects from https to http: refused")
     return target
 
 

@@ -1,4 +1,8 @@
-"""Fetch one file of a repository, from the Hugging Face cache or the hub, and verify it."""
+"""Fetch one file of a repository, from the Hugging Face cache or the hub, and verify it.
+
+`g4 pull` (operations/pull) calls `fetch_file` for each file of its plan, and records the result in
+the store. This module decides where the bytes come from; transfer.py downloads them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from g4cli.core.errors import BadFile, HashMismatch, Interrupted
 from g4cli.core.files import link_or_copy
@@ -37,7 +42,7 @@ class Fetched:
     sha256: str
     fetched_bytes: int
     resumed_bytes: int
-    origin: str
+    origin: Literal["hub", "cache", "here"]
 
 
 def fetch_file(
@@ -54,10 +59,11 @@ def fetch_file(
 ) -> Fetched:
     """Return `file` at `target`, its content verified against the hub's record.
 
-    One process downloads, others wait for it. `notice` receives sentences for the user. Raises
-    NetworkError, NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted (Ctrl-C, or
-    `cancelled` became true); what has arrived is always kept, unless `restart` discards the target
-    and its partial file first.
+    One process downloads, others wait for it. `notice` receives sentences for the user, `cancelled`
+    is asked again and again whether to stop. `limits` None: the default ones. Raises NetworkError,
+    NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted (Ctrl-C, or `cancelled`
+    became true); what has arrived is always kept, unless `restart` discards the target and its
+    partial file first.
     """
     waiting = f"waiting: another g4 process is downloading {target.name}"
     with hold_lock(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
@@ -77,6 +83,8 @@ def fetch_file(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
+    """The arguments of `fetch_file`."""
+
     hub: Hub
     repository: Repository
     file: RemoteFile
@@ -89,33 +97,34 @@ class _Request:
 
 
 def _download_file(request: _Request) -> Fetched:
+    """Complete the partial file of the target and rename it, holding the target's lock."""
     file = request.file
     # Ask for the URL before writing anything, so that a refusal leaves nothing on the disk.
-    first = request.hub.locate_file(request.repository, file)
+    location = request.hub.locate_file(request.repository, file)
     partial = Partial(request.target, Goal(file.nbytes, file.sha256, file.git_oid))
     try:
         if request.restart:
             partial.forget_span(0, file.nbytes)
-        resumed = partial.have
-        if resumed:
+        resumed_bytes = partial.arrived_bytes
+        if resumed_bytes:
             request.notice(
-                f"{file.name}: resuming at {size_text(resumed)} of {size_text(file.nbytes)}"
+                f"{file.name}: resuming at {size_text(resumed_bytes)} of {size_text(file.nbytes)}"
             )
-        copied = None if resumed else _seed_from_older(request, partial)
+        copied = None if resumed_bytes else _copy_old_weights(request, partial)
         try:
-            fetched = _run_transfer(request, partial, first)
+            fetched_bytes = _run_transfer(request, partial, location)
         except HashMismatch:
             # Equal headers do not prove equal weights: fetch what was copied.
             if not copied:
                 raise
             request.notice(f"{file.name}: its weights changed too; downloading them")
             partial.forget_span(*copied)
-            fetched = _run_transfer(request, partial, None)
+            fetched_bytes = _run_transfer(request, partial, None)
     except KeyboardInterrupt:
-        have = size_text(partial.have)
+        arrived = size_text(partial.arrived_bytes)
         partial.close()
         raise Interrupted(
-            f"interrupted; {have} of {file.name} ({size_text(file.nbytes)}) are kept",
+            f"interrupted; {arrived} of {file.name} ({size_text(file.nbytes)}) are kept",
             hint="run the same command again to resume",
         ) from None
     except BaseException:
@@ -125,24 +134,30 @@ def _download_file(request: _Request) -> Fetched:
     _drop_older_partials(request.target)
     # Manifests record sha256. Files in git itself have none, but are small.
     digest = file.sha256 or sha256_of(request.target, progress=request.progress)
-    return Fetched(request.target, file.nbytes, digest, fetched, resumed, "hub")
+    return Fetched(request.target, file.nbytes, digest, fetched_bytes, resumed_bytes, "hub")
 
 
-def _seed_from_older(request: _Request, partial: Partial) -> Span | None:
-    """Copy the weights of an older file at the target, if its header says they are the same."""
+def _copy_old_weights(request: _Request, partial: Partial) -> Span | None:
+    """Copy the weights of an older file at the target, if its header says they are the same.
+
+    Returns the byte range that was copied, or None.
+    """
     file, old = request.file, request.target
-    if request.restart or file.nbytes < reuse.WORTH_BYTES or not old.is_file():
+    if request.restart or file.nbytes < reuse.MIN_FILE_BYTES or not old.is_file():
         return None
     header = remote_header(request.hub, request.repository, file)
-    copied = reuse.seed_partial(partial, old, header, label=file.name, progress=request.progress)
+    copied = reuse.copy_weights(partial, old, header, label=file.name, progress=request.progress)
     if copied:
         request.notice(f"{file.name}: only its header changed; reusing the weights on this disk")
     return copied
 
 
-def _run_transfer(request: _Request, partial: Partial, first: Location | None) -> int:
-    """Fetch what is missing, starting at the URL `first`; return the number of bytes fetched."""
-    locations = iter([first] if first else [])
+def _run_transfer(request: _Request, partial: Partial, location: Location | None) -> int:
+    """Fetch what is missing; return the number of bytes fetched.
+
+    `location` is the URL to begin with; the hub is asked for one if it is None or has expired.
+    """
+    locations = iter([location] if location else [])
     transfer = Transfer(
         partial,
         lambda: next(locations, None) or request.hub.locate_file(request.repository, request.file),
@@ -155,7 +170,7 @@ def _run_transfer(request: _Request, partial: Partial, first: Location | None) -
     return transfer.fetched_bytes
 
 
-def partials_of(target: Path) -> list[Path]:
+def find_partials(target: Path) -> list[Path]:
     """Return the partial files of `target`, of its present and of earlier contents."""
     name = re.compile(rf"\.{re.escape(target.name)}\.[^.]+\.part")  # the key has no dot
     return sorted(path for path in target.parent.iterdir() if name.fullmatch(path.name))
@@ -163,10 +178,10 @@ def partials_of(target: Path) -> list[Path]:
 
 def _drop_older_partials(target: Path) -> None:
     # The file is complete: other partial files belong to contents that the hub has replaced.
-    for part in partials_of(target):
+    for partial in find_partials(target):
         with suppress(OSError):
-            part.unlink()
-            part.with_suffix(".journal").unlink(missing_ok=True)
+            partial.unlink()
+            partial.with_suffix(".journal").unlink(missing_ok=True)
 
 
 def _with_hash(hub: Hub, repository: Repository, file: RemoteFile) -> RemoteFile:

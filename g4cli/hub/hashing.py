@@ -11,22 +11,22 @@ from typing import Final
 from g4cli.core.errors import BadFile, HashMismatch
 from g4cli.hub.journal import Partial
 
-_READ_BYTES: Final = 1 << 20
-_LOOK_S: Final = 0.01
+_READ_BYTES: Final = 1 << 20  # read back at once: stays in the core's cache for the hash
+_POLL_S: Final = 0.01  # a choice: short against a block's way over the network
 
 
 class Hasher(threading.Thread):
     """Hashes a partial file from its start to the first gap, which moves as bytes arrive.
 
     Blocks that come in order are hashed from memory; what arrived out of order, or in earlier runs,
-    is read back from the file. `give` is called with each block that was hashed.
+    is read back from the file. `return_block` is called with each block that was hashed.
     """
 
     def __init__(
-        self, partial: Partial, stop: threading.Event, give: Callable[[memoryview], None]
+        self, partial: Partial, stop: threading.Event, return_block: Callable[[memoryview], None]
     ) -> None:
         super().__init__(name="sha256", daemon=True)
-        self._partial, self._stop_asked, self._give = partial, stop, give
+        self._partial, self._stop_asked, self._return_block = partial, stop, return_block
         goal = partial.goal
         self._expected = goal.sha256 or goal.git_oid
         self._digest = hashlib.sha256() if goal.sha256 or not goal.git_oid else hashlib.sha1()
@@ -38,7 +38,7 @@ class Hasher(threading.Thread):
         self._error: OSError | None = None
         self.hashed_bytes = 0
 
-    def take_block(self, at: int, block: memoryview, nbytes: int) -> bool:
+    def offer_block(self, at: int, block: memoryview, nbytes: int) -> bool:
         """Return whether the block is the next one to be hashed.
 
         If so, the hasher keeps it and gives it back when it is hashed.
@@ -59,17 +59,18 @@ class Hasher(threading.Thread):
                     block, nbytes = self._queue.get(timeout=wait)
                 except queue.Empty:
                     # Polling costs less than being woken by every block of every worker.
-                    wait = 0.0 if self._catch_up(view) else _LOOK_S
+                    wait = 0.0 if self._catch_up(view) else _POLL_S
                     continue
                 self._digest.update(block[:nbytes])
-                self._give(block)
+                self._return_block(block)
                 self.hashed_bytes += nbytes
-                wait = _LOOK_S
+                wait = _POLL_S
         except OSError as err:
             with self._lock:
                 self._error = err
                 while not self._queue.empty():  # the transfer continues and needs its blocks
-                    self._give(self._queue.get()[0])
+                    block, _ = self._queue.get()
+                    self._return_block(block)
 
     def _catch_up(self, view: memoryview) -> bool:
         """Return whether there was something to read back from the file, and hash it."""
@@ -97,10 +98,10 @@ class Hasher(threading.Thread):
             raise BadFile(
                 f"{label}: {self._error}", hint="run the same command again"
             ) from self._error
-        found = self._digest.hexdigest()
-        if self._expected and found != self._expected:
+        digest = self._digest.hexdigest()
+        if self._expected and digest != self._expected:
             raise HashMismatch(
-                f"{label}: its hash is {found}, the hub recorded {self._expected}; "
+                f"{label}: its hash is {digest}, the hub recorded {self._expected}; "
                 "the partial file is kept",
                 hint="run the command again with --restart; if that fails too, use another network",
             )

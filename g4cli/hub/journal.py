@@ -40,10 +40,10 @@ from typing import Final
 from g4cli.core.errors import G4Error, NoSpace, UsageError
 from g4cli.core.files import FULL_DISK, require_space
 
-SYNC_BYTES: Final = 512 * 1024**2
+SYNC_BYTES: Final = 512 * 1024**2  # a choice: some seconds of a fast line
 _DIRECT_BYTES: Final = 4096  # O_DIRECT requires offsets, sizes and buffers in multiples of this
 _FULL_DISK: Final = "the disk is full; what has arrived is kept"
-_MAX_JOURNAL: Final = 64 * 1024**2  # 20 GB in pieces of 128 KiB take 4 MB
+_MAX_JOURNAL_BYTES: Final = 64 * 1024**2  # 20 GB in pieces of 128 KiB take 4 MB
 Span = tuple[int, int]
 """A range of bytes: start and end, end excluded."""
 
@@ -64,13 +64,13 @@ class Goal:
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:
     """Return `spans` sorted, with those merged that touch or overlap."""
-    result: list[Span] = []
+    merged: list[Span] = []
     for start, end in sorted(spans):
-        if result and start <= result[-1][1]:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
-            result.append((start, end))
-    return result
+            merged.append((start, end))
+    return merged
 
 
 def find_gaps(spans: Iterable[Span], nbytes: int, piece: int) -> list[Span]:
@@ -113,7 +113,7 @@ class Partial:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._spans, self._synced = self._load_spans()
-            require_space(target.parent, goal.nbytes - self.have)
+            require_space(target.parent, goal.nbytes - self.arrived_bytes)
             self._data = _open_own(self.path)
             os.ftruncate(self._data, goal.nbytes)
             self._log = self._rewrite_journal()
@@ -124,7 +124,7 @@ class Partial:
             ) from err
 
     @property
-    def have(self) -> int:
+    def arrived_bytes(self) -> int:
         """The number of bytes that have arrived."""
         with self._lock:
             return sum(end - start for start, end in self._spans)
@@ -132,7 +132,7 @@ class Partial:
     @property
     def is_whole(self) -> bool:
         """Whether every byte has arrived."""
-        return self.have == self.goal.nbytes
+        return self.arrived_bytes == self.goal.nbytes
 
     @property
     def frontier(self) -> int:
@@ -159,8 +159,8 @@ class Partial:
         try:
             at, end = start, start + len(data)
             while at < end:
-                rest = data[at - start :]
-                at += self._put_direct(at, rest) or os.pwrite(self._data, rest, at)
+                unwritten = data[at - start :]
+                at += self._write_direct(at, unwritten) or os.pwrite(self._data, unwritten, at)
         except OSError as err:
             raise self._write_error(err) from err
 
@@ -173,10 +173,10 @@ class Partial:
             except OSError as err:
                 raise self._write_error(err) from err
             self._since_sync += end - start
-            due = self._since_sync >= self._sync_bytes
-            if due:
+            is_due = self._since_sync >= self._sync_bytes
+            if is_due:
                 self._since_sync = 0
-            return due
+            return is_due
 
     def prefer_direct(self) -> None:
         """Bypass the page cache from now on, if the system and the file system support it."""
@@ -232,7 +232,7 @@ class Partial:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def _put_direct(self, at: int, data: memoryview) -> int:
+    def _write_direct(self, at: int, data: memoryview) -> int:
         """Write past the page cache; return the number of bytes written, 0 if not possible."""
         if self._direct < 0 or at % _DIRECT_BYTES or len(data) % _DIRECT_BYTES:
             return 0
@@ -265,6 +265,7 @@ class Partial:
         self._spans = merge_spans([*self._spans, (start, end)])
 
     def _load_spans(self) -> tuple[list[Span], list[Span]]:
+        """Return the ranges of the journal that can be trusted, and those that were flushed."""
         try:
             status = os.lstat(self.path)
             if not stat.S_ISREG(status.st_mode) or status.st_size != self.goal.nbytes:
@@ -308,7 +309,7 @@ def _read_journal(path: Path) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("not a regular file")
-        return file.read(_MAX_JOURNAL)
+        return file.read(_MAX_JOURNAL_BYTES)
 
 
 def _sync_lines(spans: list[Span]) -> str:
@@ -329,7 +330,7 @@ def _parse_spans(lines: list[bytes], nbytes: int) -> tuple[list[Span], list[Span
             opened = []
         elif words == [b"sync"] and opened is not None:
             synced, opened = opened, None
-        elif len(words) == 2 and all(w.isdigit() and len(w) < 19 for w in words):
+        elif len(words) == 2 and all(w.isdigit() and len(w) < 19 for w in words):  # below 2^63
             start, end = int(words[0]), int(words[1])
             if not 0 <= start < end <= nbytes:
                 break

@@ -19,7 +19,8 @@ from g4cli.core.split_name import name_part, parse_split_name
 
 Role = Literal["model", "mmproj", "draft"]
 
-# A file is a sidecar if its name, or that of a folder above it, contains one of these words.
+# A file is a sidecar (it goes with a model) if its name, or that of a folder above it, contains one
+# of these words. None: g4 does not load it.
 SIDECARS: Final[tuple[tuple[str, Role | None], ...]] = (
     ("mmproj", "mmproj"),
     ("mtp", "draft"),
@@ -28,6 +29,7 @@ SIDECARS: Final[tuple[tuple[str, Role | None], ...]] = (
     ("imatrix", None),
     ("ggml-vocab", None),
 )
+# "ud" marks Unsloth's dynamic types, mixtures of its own.
 _TYPE: Final = re.compile(
     r"(?:^|[-_.])(?P<ud>ud[-_])?"
     r"(?P<type>bf16|f16|f32|sfp8|mxfp4(?:_moe)?|nvfp4"
@@ -35,8 +37,10 @@ _TYPE: Final = re.compile(
     r"(?=[-_.]|$)",
     re.IGNORECASE,
 )
+_MAX_PARTS: Final = 1000  # of a split file, a choice: models have some ten
 _UNSAFE: Final = re.compile(r"\\|^[/~]|^[A-Za-z]:|(?:^|/)\.\.?(?:/|$)|//")
-# The types to prefer if the user names none.
+# The types to prefer if the user names none: Gemma 4 is trained for Q4_0 (QAT), then the smallest
+# good ones.
 PREFERENCE: Final = ("q4_0", "q4_k_m", "ud-q4_k_xl", "q5_k_m", "q6_k", "q8_0", "bf16", "f16", "f32")
 
 
@@ -70,11 +74,11 @@ def check_paths(repo: str, paths: Iterable[str]) -> None:
 
 def type_of_name(path: str) -> str:
     """Return the type that a file name claims, in lower case, or "" if it names none."""
-    found = list(_TYPE.finditer(_stem_of(path)))
-    if not found:
+    matches = list(_TYPE.finditer(_stem_of(path)))
+    if not matches:
         return ""
     # The last one counts: gemma-4-12b-it-qat-q4_0-BF16.gguf is a BF16 file.
-    last = found[-1]
+    last = matches[-1]
     return ("ud-" if last["ud"] else "") + last["type"].lower()
 
 
@@ -121,19 +125,19 @@ def pick_mmproj(files: Sequence[RemoteFile]) -> RemoteFile | None:
     """Return the mmproj to download with a model: BF16, else the most precise; None without one."""
     # "" is a name without a type. F32 files are larger than F16 and no better.
     order = ("bf16", "f16", "", "f32", "q8_0")
-    found = select_role(files, "mmproj")
 
-    def rank_type(file: RemoteFile) -> tuple[int, int, str]:
-        kind = type_of_name(file.path)
-        return (order.index(kind) if kind in order else len(order), file.path.count("/"), file.path)
+    def rank_file(file: RemoteFile) -> tuple[int, int, str]:
+        type_name = type_of_name(file.path)
+        rank = order.index(type_name) if type_name in order else len(order)
+        return rank, file.path.count("/"), file.path
 
-    return min(found, key=rank_type, default=None)
+    return min(select_role(files, "mmproj"), key=rank_file, default=None)
 
 
 def pick_draft(files: Sequence[RemoteFile]) -> RemoteFile | None:
     """Return the draft model to download with a model: Q8_0, else the first; None without one."""
-    found = select_role(files, "draft")
-    return min(found, key=lambda f: (type_of_name(f.path) != "q8_0", f.path), default=None)
+    drafts = select_role(files, "draft")
+    return min(drafts, key=lambda f: (type_of_name(f.path) != "q8_0", f.path), default=None)
 
 
 def parts_of(repo: str, files: Sequence[RemoteFile], first: RemoteFile) -> tuple[RemoteFile, ...]:
@@ -142,15 +146,19 @@ def parts_of(repo: str, files: Sequence[RemoteFile], first: RemoteFile) -> tuple
     if split is None:
         return (first,)
     total = split.total
-    wanted = [name_part(split.stem, i, total) for i in range(1, total + 1)] if total <= 1000 else []
+    paths = (
+        [name_part(split.stem, i, total) for i in range(1, total + 1)]
+        if total <= _MAX_PARTS
+        else []
+    )
     by_path = {f.path: f for f in files}
-    missing = [path for path in wanted if path not in by_path]
-    if missing or not wanted:
+    missing = [path for path in paths if path not in by_path]
+    if missing or not paths:
         what = missing[0] if missing else f"{total} parts"
         raise BadFile(
             f"{repo}: the split file is incomplete: {what} is missing", hint=f"hf:{repo}/FILE"
         )
-    return tuple(by_path[path] for path in wanted)
+    return tuple(by_path[path] for path in paths)
 
 
 def checkpoint_files(repo: str, files: Sequence[RemoteFile]) -> tuple[RemoteFile, ...]:

@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from g4cli.core.errors import Interrupted, UsageError
 from g4cli.core.paths import cache_dir
 
-_POLL_S: Final = 0.2
+_POLL_S: Final = 0.2  # a choice
+# Errors of file systems without locks.
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 

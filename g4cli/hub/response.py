@@ -13,13 +13,14 @@ import socket
 import time
 from typing import Any, Final, cast
 
-HEADER_S: Final = 60.0
+HEADER_S: Final = 60.0  # a choice: a busy server may take half a minute
 
 
 class TimedResponse(http.client.HTTPResponse):
     """A response whose status line and header must be complete HEADER_S after it was begun.
 
-    Also the one of a proxy that is asked for a tunnel. `limit_time` bounds what follows.
+    This holds for the answer of a proxy that is asked for a tunnel, too. `limit_time` bounds what
+    follows.
     """
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:

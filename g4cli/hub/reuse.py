@@ -16,9 +16,9 @@ from g4cli.core.gguf_header import Header
 from g4cli.core.progress import Progress
 from g4cli.hub.journal import Partial, Span
 
-WORTH_BYTES: Final = 64 * 1024**2
-"""Smaller files are downloaded again: that takes less time than comparing headers."""
-_COPY_BYTES: Final = 1 << 22
+MIN_FILE_BYTES: Final = 64 * 1024**2
+"""Smaller files are downloaded again, a choice: the requests for a header take as long."""
+_COPY_BYTES: Final = 1 << 22  # copied at once: a choice
 
 
 def same_weights(old: Header, new: Header) -> bool:
@@ -30,7 +30,7 @@ def same_weights(old: Header, new: Header) -> bool:
     )
 
 
-def seed_partial(
+def copy_weights(
     partial: Partial, old: Path, new: Header, *, label: str, progress: Progress
 ) -> Span | None:
     """Copy the weights of `old` into `partial`; return their byte range, None if they differ.
@@ -52,5 +52,5 @@ def seed_partial(
                 break
             partial.write(at, memoryview(piece))
             at += len(piece)
-            progress(partial.have, partial.goal.nbytes, label)
+            progress(partial.arrived_bytes, partial.goal.nbytes, label)
     return new.data_offset, end

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 Cancelled: TypeAlias = Callable[[], bool]
+"""Returns whether a job has to stop."""
 Job: TypeAlias = Callable[[Cancelled], Any]
-_TICK_S: Final = 0.1
+_TICK_S: Final = 0.1  # a choice
 
 
 def run_together(jobs: Sequence[Job]) -> list[Any]:

@@ -3,8 +3,6 @@
     gaps (in order) -> workers: GET range -> block -> writer thread -> partial file, journal
         -> hash thread
 
-gaps (in order) -> workers: GET range -> block -> writer thread -> partial, journal -> hash thread
-
 Theory. The hash runs from the first byte to the last on one core, at about 1.5 GiB/s, so it must
 run during the transfer and never far behind it. Hence the pieces are handed out in order: the
 workers fetch neighboring pieces at the same time, and the contiguous front of the file moves on
@@ -51,17 +49,20 @@ from g4cli.hub.connection import BadAnswer, Connection, untrusted_error
 from g4cli.hub.hashing import Hasher
 from g4cli.hub.journal import Partial, Span
 
-# Bytes between two failures that count as progress.
+# Bytes between two failures that count as progress, a choice: more than an error page.
 _PROGRESS_BYTES: Final = 8192
-# Statuses after which the same request is sent again; 0 is a broken connection.
-_AGAIN: Final = (0, 206, 408, 409, 421, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
+# The longest pause that a server may ask for: a choice.
+_LONGEST_RETRY_AFTER_S: Final = 300.0
+# Statuses after which the same request is sent again; 0 is a broken connection, 206 one with a
+# wrong range. 421 and 425 ask for it; 520 to 524 are Cloudflare's.
+_RETRIED: Final = (0, 206, 408, 409, 421, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524)
 # Statuses of a signed URL that has expired, or of a cached redirect.
 _EXPIRED: Final = (400, 401, 403, 404, 410)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a transfer.
+    """Limits of a transfer. All numbers are choices; docs/benchmarks.md has the speeds they give.
 
     A transfer has at most `connections` and requests `piece_bytes` at a time, a fast one
     `fast_piece_bytes`.
@@ -149,7 +150,7 @@ class Transfer:
         if self._failure is not None:
             raise self._failure
         self._hasher.check_hash(self._label)
-        self._progress(self._partial.have, self._partial.goal.nbytes, self._label)
+        self._progress(self._partial.arrived_bytes, self._partial.goal.nbytes, self._label)
 
     def _watch_workers(self) -> None:
         """Report progress, and open connections while that may help, until all workers end."""
@@ -171,12 +172,13 @@ class Transfer:
                 self._partial.prefer_direct()
             if now - grown >= limits.grow_s:
                 # After a fast phase, a drop is more likely due to this machine than to the network.
+                # A quarter is a choice.
                 enough = (fast / 4 if self._is_fast else fast) * (now - grown)
                 if got - at_grown < enough and len(running) < limits.connections:
                     self._add_worker()
                 grown, at_grown = now, got
             ticked, at_tick = now, got
-            self._show_progress(self._partial.have)
+            self._show_progress(self._partial.arrived_bytes)
 
     def _add_worker(self) -> None:
         if self._queue:
@@ -196,7 +198,7 @@ class Transfer:
             if is_shown:
                 self._show_progress(self._hasher.hashed_bytes, f"check {label}")
             else:
-                self._show_progress(self._partial.have)
+                self._show_progress(self._partial.arrived_bytes)
 
     def _show_progress(self, done: int, label: str = "") -> None:
         if self._cancelled():
@@ -245,7 +247,7 @@ class Transfer:
                 self._count_arrived(n)
         except (OSError, http.client.HTTPException, BadAnswer) as err:
             connection.close()
-            # The rest of the piece goes first, so that the hash does not wait for it.
+            # What is missing of the piece goes first, so that the hash does not wait for it.
             with self._lock:
                 self._queue.appendleft((at, end))
             self._wait_after(err, location)
@@ -295,7 +297,7 @@ class Transfer:
             self._failed_in_a_row += 1
             self._since_failure = 0
             n = self._failed_in_a_row
-        hopeless = isinstance(err, BadAnswer) and status not in (*_AGAIN, *_EXPIRED)
+        hopeless = isinstance(err, BadAnswer) and status not in (*_RETRIED, *_EXPIRED)
         waited = time.monotonic() - self._last_byte
         if isinstance(err, ssl.SSLCertVerificationError) and location:
             raise untrusted_error(urlsplit(location.url).hostname or "", err) from err
@@ -303,12 +305,12 @@ class Transfer:
             raise self._network_error(err)
         wait = min(self._limits.first_wait_s * 2 ** (n - 1), self._limits.longest_wait_s)
         if isinstance(err, BadAnswer):
-            wait = max(wait, min(err.retry_after, 300.0))
+            wait = max(wait, min(err.retry_after, _LONGEST_RETRY_AFTER_S))
         # Jitter, so that processes that failed together do not retry together.
         self._stop.wait(wait * random.uniform(0.75, 1.25))
 
     def _network_error(self, err: Exception) -> NetworkError:
-        have, total = self._partial.have, self._partial.goal.nbytes
+        have, total = self._partial.arrived_bytes, self._partial.goal.nbytes
         why = (
             "no data for too long"
             if isinstance(err, TimeoutError)

@@ -24,9 +24,11 @@ from g4cli.prompt.published_templates import (
 )
 from g4cli.store.manifest import Entry, role_of, type_of
 
+# Choices: what fits a screen, and a line of a terminal.
 LONG_ARRAY: Final = 64
 _SHOWN_ITEMS: Final = 8
-_SHOWN_TEXT: Final = 120
+_SHOWN_CHARS: Final = 120
+_SHOWN_RUNS: Final = 4
 
 # Kinds of files that need no note: other lines show what they are.
 _OBVIOUS_KINDS: Final = ("text-model", "sfp8-archive", "mmproj", "draft-model")
@@ -47,7 +49,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class TypeShare:
-    """How much of the file one tensor type holds."""
+    """How much of the file one tensor type holds; `share` is its part of all bytes, 0 to 1."""
 
     type: GGMLType
     n_tensors: int
@@ -99,7 +101,8 @@ def format_value(value: Value) -> str:
             f"[{_shorten_text(items)}{', ...' * (len(data) > _SHOWN_ITEMS)}] ({len(data):,} items)"
         )
     text = _format_item(data)
-    return text if len(text) <= _SHOWN_TEXT else f"{_shorten_text(text)} ({len(text):,} characters)"
+    short = _shorten_text(text)
+    return text if short == text else f"{short} ({len(text):,} characters)"
 
 
 def _format_item(item: Any) -> str:
@@ -109,22 +112,21 @@ def _format_item(item: Any) -> str:
 
 
 def _shorten_text(text: str) -> str:
-    return text if len(text) <= _SHOWN_TEXT else f"{text[:_SHOWN_TEXT]}..."
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
 def count_type_shares(header: Header) -> tuple[TypeShare, ...]:
     """Return the tensor types of the file, the largest share first."""
-    held: dict[GGMLType, list[TensorInfo]] = {}
+    by_type: dict[GGMLType, list[TensorInfo]] = {}
     for tensor in header.tensors.values():
-        held.setdefault(tensor.type, []).append(tensor)
+        by_type.setdefault(tensor.type, []).append(tensor)
     total = sum(t.nbytes for t in header.tensors.values())
-    found = (
-        TypeShare(
-            kind, len(ts), sum(prod(t.shape) for t in ts), n := sum(t.nbytes for t in ts), n / total
-        )
-        for kind, ts in held.items()
-    )
-    return tuple(sorted(found, key=lambda share: -share.nbytes))
+    shares = []
+    for kind, tensors in by_type.items():
+        nbytes = sum(t.nbytes for t in tensors)
+        n_params = sum(prod(t.shape) for t in tensors)
+        shares.append(TypeShare(kind, len(tensors), n_params, nbytes, nbytes / total))
+    return tuple(sorted(shares, key=lambda share: -share.nbytes))
 
 
 def summarize_header(header: Header, entry: Entry | None = None) -> tuple[Section, ...]:
@@ -232,7 +234,7 @@ def _format_runs(values: Sequence[int]) -> str:
     if len(set(values)) == 1:
         return str(values[0])
     runs = [(value, len(list(group))) for value, group in groupby(values)]
-    if len(runs) > 4:
+    if len(runs) > _SHOWN_RUNS:
         return f"{min(values)} to {max(values)}"
     return ", ".join(
         f"{value} ({count}{' layers' * (not i)})" for i, (value, count) in enumerate(runs)

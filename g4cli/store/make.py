@@ -20,7 +20,7 @@ from g4cli.store.models import list_entries
 from g4cli.store.verify import is_intact
 
 _CHECKPOINT_FILES: Final = (".json", ".jinja", ".safetensors")
-_SAMPLE_BYTES: Final = 256 * 1024
+_SAMPLE_BYTES: Final = 256 * 1024  # of both ends of a file: a choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,8 @@ def make_from_checkpoint(
     """
     from g4cli.store.recode import convert_folder
 
-    done = convert_folder(folder, target, type_name=type_name, force=True, progress=progress)
-    return Made(done.path, type_name, done.nbytes, done.sha256)
+    converted = convert_folder(folder, target, type_name=type_name, force=True, progress=progress)
+    return Made(converted.path, type_name, converted.nbytes, converted.sha256)
 
 
 def make_from_file(
@@ -120,8 +120,8 @@ def make_from_file(
     from g4cli.quant.recipes import Recipe
 
     recipe = Recipe(type_name, container="bf16") if type_name == "sfp8" else Recipe(type_name)
-    done = quantize_file(source, target, recipe=recipe, progress=progress)
-    return Made(done.path, type_name, done.nbytes, done.sha256)
+    quantized = quantize_file(source, target, recipe=recipe, progress=progress)
+    return Made(quantized.path, type_name, quantized.nbytes, quantized.sha256)
 
 
 def _fingerprint_checkpoint(folder: Path) -> str:

@@ -19,7 +19,7 @@ from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
 from g4cli.store.manifest import Entry, Role, load_entry, manifest_path
 
-_ORDER = {model.name: index for index, model in enumerate(MODELS)}
+_REGISTRY_ORDER = {model.name: index for index, model in enumerate(MODELS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +70,18 @@ class Unfinished:
 
 def list_unfinished() -> tuple[Unfinished, ...]:
     """Return the partial files of interrupted downloads: .FILE.KEY.part (see hub.journal)."""
-    found = []
+    unfinished = []
     for path in sorted(models_dir().glob("*/.*.part")):
         file, _, key = path.name.removeprefix(".").removesuffix(".part").rpartition(".")
         if file and len(key) <= 12 and path.with_suffix(".journal").is_file():
             status = path.stat()
-            # The file is sparse: its allocated size is about what has arrived.
-            have = min(status.st_blocks * 512, status.st_size)
-            found.append(
-                Unfinished(folder_model_name(path.parent), file, path, have, status.st_size)
+            # The file is sparse: its allocated size, in units of 512 bytes (stat(3type)), is about
+            # what has arrived.
+            have_bytes = min(status.st_blocks * 512, status.st_size)
+            unfinished.append(
+                Unfinished(folder_model_name(path.parent), file, path, have_bytes, status.st_size)
             )
-    return tuple(found)
+    return tuple(unfinished)
 
 
 def model_folder(name: str) -> Path:
@@ -100,8 +101,12 @@ def list_models() -> tuple[Entry, ...]:
     root = models_dir()
     folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     entries = [entry for folder in folders for entry in _read_entries(folder)]
-    entries.sort(key=lambda e: (_ORDER.get(e.name, len(_ORDER)), e.name, e.role != "model"))
+    entries.sort(key=lambda e: (_rank_name(e.name), e.name, e.role != "model"))
     return tuple(entries)
+
+
+def _rank_name(name: str) -> int:
+    return _REGISTRY_ORDER.get(name, len(_REGISTRY_ORDER))
 
 
 def list_entries(name: str) -> tuple[Entry, ...]:

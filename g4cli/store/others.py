@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from g4cli.core.errors import G4Error
 from g4cli.core.file_kind import DRAFT, MMPROJ, TEXT, text_key
@@ -22,7 +22,10 @@ from g4cli.core.gguf import read_header
 from g4cli.core.paths import hub_cache_dir, llama_cpp_dir, lm_studio_dirs, ollama_dirs
 from g4cli.store.manifest import Role, role_of, type_of
 
-_MAX_FILES: Final = 500  # a disk full of models must not make `g4 list` slow
+_MAX_FILES: Final = 500  # a choice: a disk full of models must not make `g4 list` slow
+_MAX_MANIFEST_BYTES: Final = 1 << 20  # a choice: Ollama's have under 1 KiB
+# The program, the name that it gives the file, and the file.
+_Candidate: TypeAlias = tuple[str, str, Path]
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 _LAYERS: Final = tuple(f"application/vnd.ollama.image.{kind}" for kind in ("model", "projector"))
 _ARCHITECTURES: Final = (TEXT, DRAFT, MMPROJ)
@@ -78,7 +81,7 @@ def _describe_file(program: str, name: str, path: Path) -> ForeignModel | None:
     )
 
 
-def _hub_files() -> Iterator[tuple[str, str, Path]]:
+def _hub_files() -> Iterator[_Candidate]:
     for path in _list_files(hub_cache_dir(), "models--*/snapshots/*/**/*.gguf"):
         repo = (
             path.relative_to(hub_cache_dir())
@@ -89,18 +92,18 @@ def _hub_files() -> Iterator[tuple[str, str, Path]]:
         yield "Hugging Face", f"{repo}/{path.name}", path
 
 
-def _lm_studio_files() -> Iterator[tuple[str, str, Path]]:
+def _lm_studio_files() -> Iterator[_Candidate]:
     for folder in lm_studio_dirs():
         for path in _list_files(folder, "*/*/*.gguf"):
             yield "LM Studio", path.relative_to(folder).as_posix(), path
 
 
-def _llama_cpp_files() -> Iterator[tuple[str, str, Path]]:
+def _llama_cpp_files() -> Iterator[_Candidate]:
     for path in _list_files(llama_cpp_dir(), "*.gguf"):
         yield "llama.cpp", path.name, path
 
 
-def _ollama_files() -> Iterator[tuple[str, str, Path]]:
+def _ollama_files() -> Iterator[_Candidate]:
     for folder in ollama_dirs():
         for manifest in _list_files(folder / "manifests", "*/*/*/*"):
             registry, namespace, name, tag = manifest.relative_to(folder / "manifests").parts
@@ -113,7 +116,7 @@ def _ollama_files() -> Iterator[tuple[str, str, Path]]:
 def _read_model_layers(manifest: Path) -> list[str]:
     """Return the digests of the model layers of an Ollama manifest; none if it is damaged."""
     try:
-        layers = json.loads(manifest.read_bytes()[: 1 << 20])["layers"]
+        layers = json.loads(manifest.read_bytes()[:_MAX_MANIFEST_BYTES])["layers"]
         wanted = [
             _DIGEST.fullmatch(layer["digest"])
             for layer in layers

@@ -21,10 +21,10 @@ from g4cli.core.gguf_values import Value, uint32_value
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.progress import Progress, no_progress
 from g4cli.quant.encode import BLOCK_WEIGHTS, Job, Rows, open_encoder
-from g4cli.quant.provenance import new_keys
+from g4cli.quant.provenance import SOURCE_SHA256, new_keys
 from g4cli.quant.recipes import Recipe, choose_tensors, file_type
 
-PLAIN: Final = ("bf16", "f16", "f32")
+PLAIN_TYPES: Final = ("bf16", "f16", "f32")  # without quantization
 _Q8_0_FILE: Final = 7  # enum llama_ftype, LLAMA_FTYPE_MOSTLY_Q8_0
 
 
@@ -59,15 +59,15 @@ class RecipeCoder:
         """
         choices = choose_tensors(specs, self.recipe)
         origin: Any = _Origin(keys, self.folder.resolve())
-        new = new_keys(
+        new_file_keys = new_keys(
             origin,
             self.recipe,
             version=g4cli.__version__,
             source_sha256="",
             sfp8_tensors=tuple(c.name for c in choices if c.rounds),
         )
-        new.pop("g4.source.sha256")
-        return new, [c.spec for c in choices]
+        new_file_keys.pop(SOURCE_SHA256)
+        return new_file_keys, [c.spec for c in choices]
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order, encoded on all cores."""
@@ -95,12 +95,12 @@ class MmprojCoder:
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
     ) -> tuple[Mapping[str, Value], Sequence[TensorSpec]]:
         """Return the keys with the new file type, and the tensors with their new types."""
-        new = []
+        new_specs = []
         for spec in specs:
             fits = spec.shape[0] % Q8_0.block_size == 0
             kind = spec.type if spec.type is F32 else Q8_0 if fits else F16
-            new.append(TensorSpec(spec.name, kind, spec.shape))
-        return {**keys, "general.file_type": uint32_value(_Q8_0_FILE)}, new
+            new_specs.append(TensorSpec(spec.name, kind, spec.shape))
+        return {**keys, "general.file_type": uint32_value(_Q8_0_FILE)}, new_specs
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order."""
@@ -154,7 +154,7 @@ def _choose_coder(
     name: str, part: PartName, folder: Path, threads: int | None
 ) -> tuple[GGMLType | None, Coder]:
     """Return the type of the plain conversion (None: the checkpoint's) and the coder after it."""
-    if name in PLAIN:
+    if name in PLAIN_TYPES:
         return ggml_type(name), PlainCoder(threads or 0)
     if part == "mmproj":
         if name != "q8_0":

@@ -19,7 +19,10 @@ Status = Literal["ok", "wrong", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The result for one file. "unknown": its header is valid, but no hash was recorded."""
+    """The result for one file; `detail` explains it, `sha256` is that of the file now.
+
+    "unknown": its header is valid, but no hash was recorded.
+    """
 
     entry: Entry
     status: Status
@@ -46,16 +49,16 @@ def verify_entry(entry: Entry, *, progress: Progress = no_progress) -> Verified:
         return Verified(entry, "wrong", damage)
     try:
         read_header(entry.path)
-        found = sha256_of(entry.path, progress=progress)
+        digest = sha256_of(entry.path, progress=progress)
     except (BadFile, OSError) as err:
         return Verified(entry, "wrong", err.message if isinstance(err, G4Error) else str(err))
     if not entry.sha256:
-        return Verified(entry, "unknown", "no hash was recorded; header and size are valid", found)
-    if found != entry.sha256:
+        return Verified(entry, "unknown", "no hash was recorded; header and size are valid", digest)
+    if digest != entry.sha256:
         return Verified(
-            entry, "wrong", f"sha256 {found[:16]} where {entry.sha256[:16]} was recorded", found
+            entry, "wrong", f"sha256 {digest[:16]} where {entry.sha256[:16]} was recorded", digest
         )
-    return Verified(entry, "ok", f"sha256 {found[:16]}", found)
+    return Verified(entry, "ok", f"sha256 {digest[:16]}", digest)
 
 
 def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:

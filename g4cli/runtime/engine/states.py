@@ -178,7 +178,7 @@ class StateCache:
         if found is None:
             return None
         header, state = found
-        return state, tuple(_Block(digest) for digest in header.blocks)
+        return state, tuple(_Block(digest) for digest in header.block_digests)
 
     def drop_state(self, name: StateName) -> None:
         """Remove a state that llama.cpp does not take."""

@@ -24,8 +24,8 @@ from g4cli.core.quoting import shell_command
 
 # Longer than any answer: a context of 262,144 tokens holds about a million characters.
 MAX_TEXT_BYTES: Final = 64 << 20
-_BUSY_S: Final = 10.0
-_SWITCH_TRIES: Final = 50
+_BUSY_S: Final = 10.0  # how long to wait for another process: a choice
+_SWITCH_TRIES: Final = 50  # to turn on the write-ahead log, in _BUSY_S
 _SQLITE_LIMIT_LENGTH: Final = 0  # https://www.sqlite.org/c3ref/c_limit_attached.html
 _SIDE_FILES: Final = ("-wal", "-shm")
 

@@ -17,23 +17,23 @@ def collect_followers(turns: Sequence[StoredTurn], turn: int) -> list[StoredTurn
     `turns` are those of a conversation, ordered by their ids: a turn comes after the one it
     follows. Empty if there is no such turn.
     """
-    found = {turn}
+    collected = {turn}
     for item in turns:
-        if item.parent in found:
-            found.add(item.id)
-    return [item for item in turns if item.id in found]
+        if item.parent in collected:
+            collected.add(item.id)
+    return [item for item in turns if item.id in collected]
 
 
 def delete_turns(db: sqlite3.Connection, turns: Sequence[StoredTurn]) -> None:
-    """Delete `turns`, which nothing but they themselves follow; ordered by their ids."""
+    """Delete `turns`, ordered by their ids. No turn that stays may follow one of them."""
     for turn in turns:
         unindex_text(db, turn.id, turn.message.content)
     # The last one first: SQLite follows a chain of turns no deeper than 1,000 by itself.
     db.executemany("DELETE FROM turns WHERE id = ?", [(turn.id,) for turn in reversed(turns)])
-    kept = {item.path for turn in turns for item in turn.message.media}
-    for path in kept:
+    for path in {item.path for turn in turns for item in turn.message.media}:
         if path.parent != media_dir():
             continue
+        # Another turn may use the same file. Its name is a hash, so that nothing else contains it.
         if db.execute("SELECT 1 FROM turns WHERE rest LIKE ?", (f"%{path.name}%",)).fetchone():
             continue
         with suppress(OSError):

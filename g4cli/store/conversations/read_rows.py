@@ -10,6 +10,8 @@ from g4cli.chat.conversation import parse_message
 from g4cli.core.errors import BadFile
 from g4cli.store.conversations.records import StoredConversation, StoredTurn, Summary
 
+_MAX_TIME_S: Final = 253_000_000_000  # in the year 9987; Python's dates end with 9999
+
 SUMMARY_SQL: Final = (
     "SELECT id, title, system, source, model, created, updated, head,"
     " (SELECT count(*) FROM turns WHERE turns.conversation = conversations.id)"
@@ -47,12 +49,12 @@ def read_summary(row: Sequence[Any]) -> Summary:
 def read_turn(row: Sequence[Any]) -> StoredTurn:
     """Return a row of TURN_SQL. Raises BadFile."""
     id_, parent, role, content, thought, rest, model, finish, settings, figures, created = row
-    more = _read_mapping(rest)
-    data = {**more, "role": _read_text(role), "content": _read_text(content)}
+    other_fields = _read_mapping(rest)
+    data = {**other_fields, "role": _read_text(role), "content": _read_text(content)}
     data["thought"] = _read_text(thought)
     try:
         message = parse_message(data)
-        hashes = tuple(str(item.get("sha256", "")) for item in more.get("media", ()))
+        hashes = tuple(str(item.get("sha256", "")) for item in other_fields.get("media", ()))
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise BadFile(f"the saved conversations are damaged: turn {id_!r:.20}") from err
     return StoredTurn(
@@ -80,13 +82,12 @@ def collect_branch(
     for turn in turns:
         children.setdefault(turn.parent, []).append(turn.id)
     branch: list[StoredTurn] = []
-    at = last
-    while at is not None:
-        found = by_id.pop(at, None)
-        if found is None:
+    next_id = last
+    while next_id is not None:
+        if next_id not in by_id:
             raise BadFile(f"the saved conversations are damaged: the links of turn {last}")
-        branch.append(found)
-        at = found.parent
+        branch.append(by_id.pop(next_id))
+        next_id = branch[-1].parent
     branch.reverse()
     siblings = {turn.id: tuple(children[turn.parent]) for turn in branch}
     return StoredConversation(summary, tuple(branch), siblings)
@@ -109,8 +110,7 @@ def _read_text(value: Any) -> str:
 
 
 def _read_time(value: Any) -> float:
-    # Beyond the year 9999 Python has no date.
-    if not isinstance(value, int | float) or not 0 <= value < 253_000_000_000:
+    if not isinstance(value, int | float) or not 0 <= value < _MAX_TIME_S:
         raise BadFile(f"the saved conversations are damaged: {value!r:.40} is not a time")
     return float(value)
 

@@ -14,11 +14,12 @@ from g4cli.core.paths import state_dir
 
 # The version of these tables; a later one adds the step from each version to the next.
 VERSION: Final = 1
-_MAX_FILE_BYTES: Final = 64 << 20
+_MAX_FILE_BYTES: Final = 64 << 20  # as much as one text of the database: MAX_TEXT_BYTES
 
 # The index is filled by the store and not by triggers, which PRAGMA trusted_schema = OFF forbids.
 # unicode61 folds case and accents; it takes a sentence without spaces (Chinese, Japanese, Thai) as
-# one word, which search() makes up for.
+# one word, which search() makes up for. `rest` is JSON: the fields of a message without a column of
+# their own.
 _TABLES: Final = (
     """CREATE TABLE conversations (
         id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT NOT NULL, system TEXT NOT NULL,

@@ -8,7 +8,10 @@ from typing import Final
 from g4cli.core.errors import UsageError
 from g4cli.store.conversations.read_rows import read_id
 
+# Choices: an excerpt fills a line of a terminal, and the match begins in its first half.
 _EXCERPT_CHARS: Final = 80
+_CHARS_BEFORE: Final = 30
+_EXCERPT_WORDS: Final = 16
 _MAX_QUERY_CHARS: Final = 1000
 
 
@@ -26,26 +29,27 @@ def find_matches(db: sqlite3.Connection, text: str) -> dict[int, tuple[int | Non
     query = " ".join(f'"{word}"' for word in words) + "*"
     rows = (
         db.execute(
-            "SELECT t.conversation, t.id, snippet(turn_text, 0, '', '', '...', 16)"
+            f"SELECT t.conversation, t.id, snippet(turn_text, 0, '', '', '...', {_EXCERPT_WORDS})"
             " FROM turn_text JOIN turns t ON t.id = turn_text.rowid"
             " WHERE turn_text MATCH ? ORDER BY t.id DESC",
             (query,),
         ).fetchall()
         or db.execute(
-            "SELECT conversation, id, substr(content, max(1, instr(content, ?) - 30), ?)"
+            "SELECT conversation, id,"
+            f" substr(content, max(1, instr(content, ?) - {_CHARS_BEFORE}), ?)"
             " FROM turns WHERE instr(content, ?) ORDER BY id DESC",
             (text, _EXCERPT_CHARS, text),
         ).fetchall()
     )
-    found: dict[int, tuple[int | None, str]] = {}
+    matches: dict[int, tuple[int | None, str]] = {}
     for conversation, turn, excerpt in rows:
-        found.setdefault(read_id(conversation), (read_id(turn), str(excerpt)))
+        matches.setdefault(read_id(conversation), (read_id(turn), str(excerpt)))
     for row in db.execute(
         "SELECT id FROM conversations WHERE title LIKE ? ESCAPE '\\'",
         (f"%{_escape_like(text)}%",),
     ):
-        found.setdefault(read_id(row[0]), (None, ""))
-    return found
+        matches.setdefault(read_id(row[0]), (None, ""))
+    return matches
 
 
 def _escape_like(text: str) -> str:

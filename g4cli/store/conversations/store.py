@@ -56,7 +56,7 @@ from g4cli.store.conversations.write_rows import (
     unindex_text,
 )
 
-_MAX_LISTED: Final = 1_000_000
+_NO_LIMIT: Final = 1_000_000  # rows of a list: more than anybody has
 
 
 class ConversationStore:
@@ -131,7 +131,7 @@ class ConversationStore:
         """
         rest = message_rest(message)
         with self._transaction() as db:
-            summary = self._summary(conversation)
+            summary = self._read_summary(conversation)
             if parent is not None:
                 self._require_turn(conversation, parent)
             now = time.time()
@@ -189,7 +189,7 @@ class ConversationStore:
     def set_head(self, conversation: int, turn: int | None) -> None:
         """Let the shown branch end with `turn`; None: before the first turn. Raises NotFound."""
         with self._transaction() as db:
-            self._summary(conversation)
+            self._read_summary(conversation)
             if turn is not None:
                 self._require_turn(conversation, turn)
             db.execute("UPDATE conversations SET head = ? WHERE id = ?", (turn, conversation))
@@ -204,7 +204,7 @@ class ConversationStore:
     def rename(self, conversation: int, title: str) -> None:
         """Give a conversation another title. Raises NotFound."""
         with self._transaction() as db:
-            self._summary(conversation)
+            self._read_summary(conversation)
             db.execute(
                 "UPDATE conversations SET title = ? WHERE id = ?",
                 (storable_text(title), conversation),
@@ -213,7 +213,7 @@ class ConversationStore:
     def set_system(self, conversation: int, system: str) -> None:
         """Replace the system prompt of a conversation. Raises NotFound."""
         with self._transaction() as db:
-            self._summary(conversation)
+            self._read_summary(conversation)
             db.execute(
                 "UPDATE conversations SET system = ? WHERE id = ?",
                 (storable_text(system), conversation),
@@ -225,7 +225,7 @@ class ConversationStore:
         What it said is overwritten on the disk, also in the index. Raises NotFound.
         """
         with self._transaction() as db:
-            self._summary(conversation)
+            self._read_summary(conversation)
             delete_turns(db, self._read_turns(conversation))
             db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
         self._empty_journal()
@@ -237,7 +237,7 @@ class ConversationStore:
         is deleted. Raises NotFound.
         """
         with self._transaction() as db:
-            summary = self._summary(conversation)
+            summary = self._read_summary(conversation)
             self._require_turn(conversation, turn)
             turns = self._read_turns(conversation)
             deleted = collect_followers(turns, turn)
@@ -273,8 +273,8 @@ class ConversationStore:
 
         Raises NotFound.
         """
-        with self._reading():
-            summary = self._summary(conversation)
+        with self._read_transaction():
+            summary = self._read_summary(conversation)
             turns = self._read_turns(conversation)
             last = summary.head if head is None else head
             if last is not None and all(turn.id != last for turn in turns):
@@ -283,13 +283,13 @@ class ConversationStore:
 
     def load_turns(self, conversation: int) -> tuple[StoredTurn, ...]:
         """Return the turns of all branches, oldest first. Raises NotFound."""
-        with self._reading():
-            self._summary(conversation)
+        with self._read_transaction():
+            self._read_summary(conversation)
             return tuple(self._read_turns(conversation))
 
     def find_latest(self, source: str = "") -> int | None:
         """Return the id of the conversation that was written last, or None if there is none."""
-        with self._reading() as db:
+        with self._read_transaction() as db:
             row = db.execute(
                 "SELECT id FROM conversations WHERE (? = '' OR source = ?)"
                 " AND head IS NOT NULL ORDER BY updated DESC, id DESC LIMIT 1",
@@ -299,7 +299,7 @@ class ConversationStore:
 
     def find_imported(self, name: str) -> int | None:
         """Return the id of the conversation that an older version kept in the file `name`.json."""
-        with self._reading() as db:
+        with self._read_transaction() as db:
             row = db.execute(
                 "SELECT id FROM conversations WHERE source = ?", (f"{name}.json",)
             ).fetchone()
@@ -307,10 +307,10 @@ class ConversationStore:
 
     def list_conversations(self, *, limit: int = 0, offset: int = 0) -> tuple[Summary, ...]:
         """Return the conversations, the one written last first; `limit` 0: all of them."""
-        with self._reading() as db:
+        with self._read_transaction() as db:
             rows = db.execute(
                 f"{SUMMARY_SQL} ORDER BY updated DESC, id DESC LIMIT ? OFFSET ?",
-                (limit or _MAX_LISTED, offset),
+                (limit or _NO_LIMIT, offset),
             )
             return tuple(read_summary(row) for row in rows)
 
@@ -320,9 +320,11 @@ class ConversationStore:
         The last word may be the beginning of a word. Case and accents do not count. If nothing is
         found so, `text` is searched as it stands, also inside of words. The newest are first.
         """
-        with self._reading() as db:
-            found = find_matches(db, text)
-            hits = [SearchHit(self._summary(id_), *found[id_]) for id_ in found]
+        with self._read_transaction() as db:
+            hits = [
+                SearchHit(self._read_summary(conversation), turn, excerpt)
+                for conversation, (turn, excerpt) in find_matches(db, text).items()
+            ]
         hits.sort(key=lambda hit: (hit.summary.updated, hit.summary.id), reverse=True)
         return tuple(hits[:limit] if limit else hits)
 
@@ -341,8 +343,8 @@ class ConversationStore:
                 raise
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """A block that sees one state of the database."""
+    def _read_transaction(self) -> Iterator[sqlite3.Connection]:
+        """Let a block see one state of the database."""
         with self._lock, translate_errors(self.path):
             self._connection.execute("BEGIN")
             try:
@@ -351,7 +353,7 @@ class ConversationStore:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
 
-    def _summary(self, conversation: int) -> Summary:
+    def _read_summary(self, conversation: int) -> Summary:
         row = self._connection.execute(f"{SUMMARY_SQL} WHERE id = ?", (conversation,)).fetchone()
         if row is None:
             raise NotFound(f"there is no conversation {conversation}", hint="g4 chats")
@@ -364,10 +366,10 @@ class ConversationStore:
         return [read_turn(row) for row in rows]
 
     def _require_turn(self, conversation: int, turn: int) -> None:
-        found = self._connection.execute(
+        row = self._connection.execute(
             "SELECT 1 FROM turns WHERE id = ? AND conversation = ?", (turn, conversation)
         ).fetchone()
-        if found is None:
+        if row is None:
             raise _no_turn(conversation, turn)
 
     def _empty_journal(self) -> None:

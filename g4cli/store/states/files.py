@@ -30,10 +30,13 @@ STATE_SUFFIX: Final = ".state"
 BLOCK_SUFFIX: Final = ".block"
 _MAGIC: Final = b"g4state1"
 _LENGTH: Final = struct.Struct("<I")
-_DIGEST_BYTES: Final = 24
+_DIGEST_BYTES: Final = 24  # 192 bits: two blocks with one digest will not be met, nor be made
 _START_BYTES: Final = len(_MAGIC) + _LENGTH.size + _DIGEST_BYTES
-_MAX_HEADER: Final = 8 << 20
+# Choices that bound time and memory. A context of 262,144 tokens has 1,024 blocks, whose digests
+# take 52 KB; a model of 60 layers has 120 tables.
+_MAX_HEADER_BYTES: Final = 8 << 20
 _MAX_TABLES: Final = 4096
+_MAX_COUNT: Final = 1 << 48
 _HEX_DIGITS: Final = frozenset("0123456789abcdef")
 
 
@@ -47,8 +50,8 @@ class StateHeader:
 
     n_tokens: int
     tables: Tables
-    blocks: tuple[str, ...]
-    rest: str
+    block_digests: tuple[str, ...]
+    rest_digest: str
 
 
 def digest_bytes(data: Data) -> str:
@@ -89,13 +92,13 @@ def read_state(path: Path, allocate: Callable[[int], memoryview]) -> tuple[State
         header = _read_header(file, n_bytes)
         tables = header.tables
         folder = path.parent
-        paths = [folder / f"{digest}{BLOCK_SUFFIX}" for digest in header.blocks]
+        paths = [folder / f"{digest}{BLOCK_SUFFIX}" for digest in header.block_digests]
         if any(os.stat(block).st_size != tables.block_bytes for block in paths):
             raise DamagedStateError("a block has another size")
         state = allocate(tables.n_bytes)
-        rest = _read_exactly(file, tables.rest_bytes, header.rest)
+        rest = _read_exactly(file, tables.rest_bytes, header.rest_digest)
     fill_rest(state, tables, rest)
-    for index, (block, digest) in enumerate(zip(paths, header.blocks, strict=True)):
+    for index, (block, digest) in enumerate(zip(paths, header.block_digests, strict=True)):
         with _open_own(block) as (file, n_bytes):
             if n_bytes != tables.block_bytes:
                 raise DamagedStateError("a block has another size")
@@ -118,7 +121,7 @@ def _open_own(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     with os.fdopen(os.open(path, flags), "rb") as file:
         status = os.fstat(file.fileno())
         is_own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        if not is_own or status.st_mode & 0o022:
+        if not is_own or status.st_mode & 0o022:  # its group or everyone may write it
             raise DamagedStateError("it is not a file of this user alone")
         yield file, status.st_size
 
@@ -128,7 +131,7 @@ def _read_header(file: BinaryIO, n_bytes: int) -> StateHeader:
     if len(start) != _START_BYTES or not start.startswith(_MAGIC):
         raise DamagedStateError("it is no saved state")
     (length,) = _LENGTH.unpack_from(start, len(_MAGIC))
-    if length > min(_MAX_HEADER, n_bytes - _START_BYTES):
+    if length > min(_MAX_HEADER_BYTES, n_bytes - _START_BYTES):
         raise DamagedStateError("its header is longer than the file")
     text = file.read(length)
     digest = hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
@@ -149,8 +152,8 @@ def _header_to_json(header: StateHeader) -> dict[str, Any]:
         "n_tokens": header.n_tokens,
         "bytes": tables.n_bytes,
         "tables": [[table.inline_bytes, table.row_bytes] for table in tables.tables],
-        "blocks": list(header.blocks),
-        "rest": header.rest,
+        "blocks": list(header.block_digests),
+        "rest": header.rest_digest,
     }
 
 
@@ -171,7 +174,7 @@ def _header_from_json(data: Any) -> StateHeader:
 
 
 def _check_count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 48:
+    if type(value) is not int or not 0 <= value < _MAX_COUNT:
         raise ValueError("not a count")
     return value
 

@@ -61,7 +61,7 @@ class StateName:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a namespace is for, as `g4 list --states` shows it.
+    """What a namespace is for, as `g4 list --states` shows it: the model's name and its file.
 
     `holds` is "prompts", with the type of their KV cache, or "media": embeddings of images and
     sounds.
@@ -105,13 +105,13 @@ class StateFolder:
 
     def find_states(self, namespace: str, packed: bytes) -> list[StateName]:
         """Return the states that are prefixes of the tokens in `packed`, the longest first."""
-        found: dict[int, set[str]] = {}
+        digests: dict[int, set[str]] = {}  # of the states of each length
         for name in self._list_names(namespace):
-            found.setdefault(name.n_tokens, set()).add(name.digest)
+            digests.setdefault(name.n_tokens, set()).add(name.digest)
         matching = [
             StateName(n_tokens, digest)
-            for n_tokens, digest in iter_prefix_digests(packed, found)
-            if digest in found[n_tokens]
+            for n_tokens, digest in iter_prefix_digests(packed, digests)
+            if digest in digests[n_tokens]
         ]
         return matching[::-1]
 
@@ -154,7 +154,7 @@ class StateFolder:
             with self._lock() as folder_is_ready:
                 if not folder_is_ready:
                     return None
-                return self._write(namespace, about, name, state, tables, known)
+                return self._write_locked(namespace, about, name, state, tables, known)
         except (G4Error, OSError) as err:
             LOG.debug("no state was written to %s: %s", self.root, err)
             return None
@@ -179,19 +179,19 @@ class StateFolder:
 
     def list_namespaces(self) -> tuple[Namespace, ...]:
         """Return what is there, by model; nothing is checked."""
-        found = []
+        namespaces = []
         for folder in self._list_folders():
-            states = [entry for entry in _scan(folder) if entry.name.endswith(STATE_SUFFIX)]
-            found.append(
+            states = [entry for entry in _scan_folder(folder) if entry.name.endswith(STATE_SUFFIX)]
+            namespaces.append(
                 Namespace(
                     folder.name,
                     _read_about(folder),
                     len(states),
-                    sum(entry.stat().st_size for entry in _scan(folder)),
+                    sum(entry.stat().st_size for entry in _scan_folder(folder)),
                     max((entry.stat().st_mtime for entry in states), default=0.0),
                 )
             )
-        return tuple(sorted(found, key=lambda n: (n.about.model, n.about.kv_type, n.name)))
+        return tuple(sorted(namespaces, key=lambda n: (n.about.model, n.about.kv_type, n.name)))
 
     def remove_namespaces(self, namespaces: Sequence[Namespace]) -> None:
         """Remove all states of these. Raises OSError."""
@@ -200,7 +200,7 @@ class StateFolder:
                 shutil.rmtree(self.root / namespace.name)
 
     def _list_names(self, namespace: str) -> Iterator[StateName]:
-        for entry in _scan(self.root / namespace):
+        for entry in _scan_folder(self.root / namespace):
             match = _STATE_NAME.fullmatch(entry.name.removesuffix(STATE_SUFFIX))
             if match and entry.name.endswith(STATE_SUFFIX):
                 yield StateName(int(match[1]), match[2])
@@ -208,7 +208,7 @@ class StateFolder:
     def _list_folders(self) -> list[Path]:
         return [
             self.root / entry.name
-            for entry in _scan(self.root)
+            for entry in _scan_folder(self.root)
             if _NAMESPACE.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
         ]
 
@@ -223,7 +223,7 @@ class StateFolder:
         if status.st_uid != os.geteuid():
             yield False
             return
-        if status.st_mode & 0o077:
+        if status.st_mode & 0o077:  # others may enter it
             self.root.chmod(0o700)
         descriptor = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -235,7 +235,7 @@ class StateFolder:
         finally:
             os.close(descriptor)
 
-    def _write(
+    def _write_locked(
         self,
         namespace: str,
         about: About,
@@ -249,10 +249,7 @@ class StateFolder:
             return None
         make_folder(folder, private=True)
         if not (folder / _RECORD).is_file():
-            write_record(
-                folder / _RECORD,
-                asdict(about),
-            )
+            write_record(folder / _RECORD, asdict(about))
         digests = []
         for index in range(tables.n_blocks):
             digest = known[index] if index < len(known) else None
@@ -265,21 +262,21 @@ class StateFolder:
         rest = cut_rest(state, tables)
         header = StateHeader(name.n_tokens, tables, tuple(digests), digest_bytes(rest))
         write_state(folder / name.file, header, rest)
-        return header.blocks
+        return header.block_digests
 
     def _make_room(self, n_bytes: int) -> bool:
         """Remove what was used least recently until `n_bytes` more are within the limit."""
         if n_bytes > self.limit_bytes:
             return False
         folders = self._list_folders()
-        used = sum(entry.stat().st_size for folder in folders for entry in _scan(folder))
+        used = sum(entry.stat().st_size for folder in folders for entry in _scan_folder(folder))
         if used + n_bytes <= self.limit_bytes:
             return True
         states = sorted(
             (
                 (entry.stat().st_mtime, Path(entry.path))
                 for folder in folders
-                for entry in _scan(folder)
+                for entry in _scan_folder(folder)
                 if entry.name.endswith(STATE_SUFFIX)
             ),
         )
@@ -295,7 +292,7 @@ class StateFolder:
         """Remove a state that cannot be read, and blocks of it that are not what they should be."""
         with suppress(OSError):
             with suppress(DamagedStateError, OSError):
-                for digest in read_header(path).blocks:
+                for digest in read_header(path).block_digests:
                     block = path.parent / f"{digest}{BLOCK_SUFFIX}"
                     with suppress(FileNotFoundError):
                         if digest_bytes(block.read_bytes()) != digest:
@@ -305,23 +302,23 @@ class StateFolder:
     def _remove_unnamed(self, folder: Path) -> int:
         """Remove the blocks of a namespace that no state names; return their bytes."""
         named: set[str] = set()
-        for entry in _scan(folder):
+        for entry in _scan_folder(folder):
             if not entry.name.endswith(STATE_SUFFIX):
                 continue
             try:
-                named |= set(read_header(Path(entry.path)).blocks)
+                named |= set(read_header(Path(entry.path)).block_digests)
             except (DamagedStateError, OSError) as err:
                 LOG.debug("%s is removed: %s", entry.path, err)
                 Path(entry.path).unlink(missing_ok=True)
         removed = 0
-        for entry in _scan(folder):
+        for entry in _scan_folder(folder):
             if entry.name.endswith(BLOCK_SUFFIX) and Path(entry.name).stem not in named:
                 removed += entry.stat().st_size
                 Path(entry.path).unlink(missing_ok=True)
         return removed
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
+def _scan_folder(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)

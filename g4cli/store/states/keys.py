@@ -8,8 +8,8 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-_DIGEST_BYTES: Final = 16
-TOKEN_BYTES: Final = 4
+_DIGEST_BYTES: Final = 16  # 128 bits distinguish the prefixes of one machine
+TOKEN_BYTES: Final = 4  # llama_token is an int32
 
 
 def make_namespace(parts: Sequence[object]) -> str:

@@ -10,7 +10,7 @@ from g4cli.core.errors import BadFile
 from g4cli.core.files import open_file
 from g4cli.store.manifest import make_stamp, read_manifest
 
-_START_BYTES: Final = 1 << 20
+_START_BYTES: Final = 1 << 20  # a choice: most of the keys of a header
 
 
 def identify_model(path: Path) -> str:

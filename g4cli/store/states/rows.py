@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 Data: TypeAlias = bytes | bytearray | memoryview
-BLOCK_TOKENS: Final = 256
+BLOCK_TOKENS: Final = 256  # a choice: some MiB of a usual model
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,12 @@ def fill_block(state: memoryview, tables: Tables, index: int, block: Data) -> No
 
 def fill_rest(state: memoryview, tables: Tables, rest: Data) -> None:
     """Copy the rest to where it belongs."""
-    view, done, read = memoryview(rest), 0, 0
+    view, filled, used = memoryview(rest), 0, 0  # offsets in the state and in the rest
     for start, table in _iter_starts(tables):
-        state[done:start] = view[read : read + start - done]
-        read += start - done
-        done = start + table.row_bytes * BLOCK_TOKENS * tables.n_blocks
-    state[done : tables.n_bytes] = view[read:]
+        state[filled:start] = view[used : used + start - filled]
+        used += start - filled
+        filled = start + table.row_bytes * BLOCK_TOKENS * tables.n_blocks
+    state[filled : tables.n_bytes] = view[used:]
 
 
 def join_state(tables: Tables, blocks: Sequence[Data], rest: Data) -> bytearray:
@@ -108,9 +108,9 @@ def join_state(tables: Tables, blocks: Sequence[Data], rest: Data) -> bytearray:
 
 
 def _iter_starts(tables: Tables) -> Iterator[tuple[int, Table]]:
-    """Yield each table with the place where its rows begin."""
-    place = 0
+    """Yield each table with the offset in the state at which its rows begin."""
+    offset = 0
     for table in tables.tables:
-        place += table.inline_bytes
-        yield place, table
-        place += table.row_bytes * BLOCK_TOKENS * tables.n_blocks
+        offset += table.inline_bytes
+        yield offset, table
+        offset += table.row_bytes * BLOCK_TOKENS * tables.n_blocks

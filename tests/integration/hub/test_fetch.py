@@ -22,7 +22,7 @@ from g4cli.core.paths import hub_cache_dir
 from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file, reuse
 from g4cli.hub.client import HubOptions
 from g4cli.hub.connection import load_certificates
-from g4cli.hub.fetch import partials_of
+from g4cli.hub.fetch import find_partials
 from g4cli.hub.transfer import Limits
 from tests.support.builders.gguf import BF16, build_gguf, gemma4_keys
 from tests.support.fakes.hub import FakeHub, FakeRepo, Fault, running
@@ -507,7 +507,7 @@ def test_an_older_partial_goes_when_the_new_file_is_whole(hub: FakeHub, tmp_path
 def test_partial_files_of_a_name_are_those_of_no_other_name(tmp_path: Path) -> None:
     for name in ("m[1].gguf", "m1.gguf", "m[1].gguf.old"):
         (tmp_path / f".{name}.0123456789ab.part").touch()
-    found = [path.name for path in partials_of(tmp_path / "m[1].gguf")]
+    found = [path.name for path in find_partials(tmp_path / "m[1].gguf")]
     assert found == [".m[1].gguf.0123456789ab.part"]
 
 
@@ -521,7 +521,7 @@ def gguf_of(template: str, fill: int) -> bytes:
 def test_an_update_of_the_header_keeps_the_weights(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reuse, "WORTH_BYTES", 1)
+    monkeypatch.setattr(reuse, "MIN_FILE_BYTES", 1)
     files = hub.repos[REPO].lfs
     files["m-Q4_0.gguf"] = gguf_of("old", 1)
     fetch_path(tmp_path)
@@ -539,7 +539,7 @@ def test_an_update_of_the_header_keeps_the_weights(
 def test_an_update_of_weights_and_header_is_noticed_by_the_hash(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reuse, "WORTH_BYTES", 1)
+    monkeypatch.setattr(reuse, "MIN_FILE_BYTES", 1)
     files = hub.repos[REPO].lfs
     files["m-Q4_0.gguf"] = gguf_of("old", 1)
     fetch_path(tmp_path)

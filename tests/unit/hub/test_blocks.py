@@ -82,7 +82,7 @@ def test_after_a_full_disk_every_block_comes_back(
     assert all(lock.acquire(timeout=5) for lock in locks)  # nobody waits for ever
     line.writer.finish()
     assert [type(err) for err in line.errors] == [NoSpace]  # told once
-    assert line.partial.have == 100
+    assert line.partial.arrived_bytes == 100
     assert line.free() == 12
 
 

@@ -40,7 +40,7 @@ def test_blocks_in_order_never_touch_the_file(tmp_path: Path) -> None:
     hasher.start()
     blocks = [block_of(at, at + 500_000) for at in range(0, len(DATA), 500_000)]
     for n, one in enumerate(blocks):
-        assert hasher.take_block(n * 500_000, one, len(one))
+        assert hasher.offer_block(n * 500_000, one, len(one))
     run_hasher(hasher).check_hash("m")  # nothing was ever written to the partial
     assert given == blocks
     assert hasher.hashed_bytes == len(DATA)
@@ -64,7 +64,7 @@ def test_blocks_in_any_order(tmp_path: Path, seed: int) -> None:
     for at, end in spans:
         one = block_of(at, end)
         partial.write_unrecorded(at, one)
-        hasher.take_block(at, one, end - at)
+        hasher.offer_block(at, one, end - at)
         partial.note_span(at, end)
         time.sleep(chance.choice([0, 0, 0.002]))
     run_hasher(hasher).check_hash("m")
@@ -111,12 +111,12 @@ def test_blocks_come_back_when_the_file_cannot_be_read(
     hasher.start()
     assert reading.wait(5)
     one = block_of(1_048_576, 1_500_000)
-    assert hasher.take_block(1_048_576, one, len(one))
+    assert hasher.offer_block(1_048_576, one, len(one))
     go_on.set()
     with pytest.raises(BadFile, match="Input/output error"):
         run_hasher(hasher).check_hash("m")
     assert given == [one]
-    assert not hasher.take_block(1_500_000, one, len(one))  # nobody would give it back
+    assert not hasher.offer_block(1_500_000, one, len(one))  # nobody would give it back
 
 
 def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_what_arrived_is_there_in_the_next_process(
     if not has_preadv:
         monkeypatch.delattr(os, "preadv")
     first = Partial(tmp_path / "m.gguf", GOAL)
-    assert (first.have, first.frontier, first.find_missing(400)) == (
+    assert (first.arrived_bytes, first.frontier, first.find_missing(400)) == (
         0,
         0,
         [(0, 400), (400, 800), (800, 1000)],
@@ -63,7 +63,7 @@ def test_what_arrived_is_there_in_the_next_process(
     put_spans(first, (0, 100), (500, 600), (100, 150))
     # no close: as after kill -9
     second = Partial(tmp_path / "m.gguf", GOAL)
-    assert (second.have, second.frontier, second.is_whole) == (250, 150, False)
+    assert (second.arrived_bytes, second.frontier, second.is_whole) == (250, 150, False)
     assert second.find_missing(1000) == [(150, 500), (600, 1000)]
     data = bytearray(5)
     assert second.readinto(memoryview(data)[:3], 500) == 3
@@ -77,8 +77,8 @@ def test_what_arrived_is_there_in_the_next_process(
 
 def test_another_content_has_another_partial(tmp_path: Path) -> None:
     put_spans(Partial(tmp_path / "m.gguf", GOAL), (0, 100))
-    assert Partial(tmp_path / "m.gguf", Goal(1000, "b" * 64)).have == 0
-    assert Partial(tmp_path / "m.gguf", GOAL).have == 100
+    assert Partial(tmp_path / "m.gguf", Goal(1000, "b" * 64)).arrived_bytes == 0
+    assert Partial(tmp_path / "m.gguf", GOAL).arrived_bytes == 100
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_damaged_ends_of_a_journal(tmp_path: Path, tail: bytes, have: int) -> No
     put_spans(partial, (0, 200))
     with partial.journal.open("ab") as file:
         file.write(tail)
-    assert Partial(tmp_path / "m.gguf", GOAL).have == have
+    assert Partial(tmp_path / "m.gguf", GOAL).arrived_bytes == have
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_a_damaged_head_means_nothing_is_known(tmp_path: Path, head: bytes) -> N
     partial = Partial(tmp_path / "m.gguf", GOAL)
     put_spans(partial, (0, 200))
     partial.journal.write_bytes(head)
-    assert Partial(tmp_path / "m.gguf", GOAL).have == 0
+    assert Partial(tmp_path / "m.gguf", GOAL).arrived_bytes == 0
 
 
 def test_a_partial_of_the_wrong_size_is_not_believed(tmp_path: Path) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
     put_spans(partial, (0, 200))
     os.truncate(partial.path, 500)
-    assert Partial(tmp_path / "m.gguf", GOAL).have == 0
+    assert Partial(tmp_path / "m.gguf", GOAL).arrived_bytes == 0
 
 
 def test_after_a_restart_only_what_was_synced_counts(tmp_path: Path) -> None:
@@ -126,9 +126,11 @@ def test_after_a_restart_only_what_was_synced_counts(tmp_path: Path) -> None:
     partial.sync()
     put_spans(partial, (100, 300))
     same_boot = Partial(tmp_path / "m.gguf", GOAL, boot_id="monday")  # as another process does
-    assert same_boot.have == 300
-    assert Partial(tmp_path / "m.gguf", GOAL, boot_id="tuesday").have == 100
-    assert Partial(tmp_path / "m.gguf", GOAL, boot_id="wednesday").have == 100  # still on the disk
+    assert same_boot.arrived_bytes == 300
+    assert Partial(tmp_path / "m.gguf", GOAL, boot_id="tuesday").arrived_bytes == 100
+    assert (
+        Partial(tmp_path / "m.gguf", GOAL, boot_id="wednesday").arrived_bytes == 100
+    )  # still on the disk
 
 
 def test_forgetting_a_part(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_a_full_disk_keeps_what_was_noted(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(NoSpace, match="what has arrived is kept"):
         put_spans(partial, (100, 200))
     monkeypatch.undo()
-    assert Partial(tmp_path / "m.gguf", GOAL).have == 100
+    assert Partial(tmp_path / "m.gguf", GOAL).arrived_bytes == 100
 
 
 def test_writes_past_the_page_cache_mix_with_others(tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ def test_a_disk_that_fails_is_named(
     ):
         write_and_sync()
     monkeypatch.undo()
-    assert Partial(tmp_path / "m.gguf", GOAL).have >= 100
+    assert Partial(tmp_path / "m.gguf", GOAL).arrived_bytes >= 100
 
 
 def test_space_is_checked_first_and_what_is_here_is_counted(
@@ -220,7 +222,7 @@ def test_space_is_checked_first_and_what_is_here_is_counted(
 ) -> None:
     put_spans(Partial(tmp_path / "m.gguf", GOAL), (0, 600))
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 500})())
-    assert Partial(tmp_path / "m.gguf", GOAL).have == 600
+    assert Partial(tmp_path / "m.gguf", GOAL).arrived_bytes == 600
     with pytest.raises(NoSpace, match="needed"):
         Partial(tmp_path / "other.gguf", GOAL)
 
@@ -253,7 +255,7 @@ def test_hostile_journals_mean_nothing_is_known(tmp_path: Path, name: str) -> No
     head = first.journal.read_bytes() if name.startswith("a number") else b""
     first.journal.write_bytes(head + HOSTILE[name])
     again = Partial(tmp_path / "m.gguf", GOAL)
-    assert again.have == 0
+    assert again.arrived_bytes == 0
     again.close()
 
 
@@ -278,5 +280,5 @@ def test_what_others_put_in_place_of_our_files_is_not_written_through(
     again.close()
     assert victim.read_bytes() == b"precious"
     third = Partial(tmp_path / "m.gguf", GOAL)
-    assert third.have == 5
+    assert third.arrived_bytes == 5
     third.close()

@@ -249,7 +249,7 @@ def test_a_header_with_impossible_tables_is_refused() -> None:
 def test_the_header_says_what_was_written(folder: StateFolder) -> None:
     name = write(folder, 600)
     header = read_header(folder.root / SPACE / name.file)
-    assert (header.n_tokens, len(header.blocks)) == (600, 600 // BLOCK_TOKENS)
+    assert (header.n_tokens, len(header.block_digests)) == (600, 600 // BLOCK_TOKENS)
     assert header.tables == make_state(600)[1]
 
 
