@@ -45,6 +45,7 @@ class Output:
         self.mode: Mode = mode
         self._consoles: dict[bool, Console] = {}
         self._answer, self._thought = AnswerCleaner(), AnswerCleaner()
+        self._has_bars = False
 
     @property
     def is_human(self) -> bool:
@@ -84,7 +85,9 @@ class Output:
     def line(self, *parts: Part, style: str | None = None) -> None:
         """Write one line to standard output (human mode); each part may have a style."""
         if self.is_human:
-            self.console().print(_make_text(parts), style=style)
+            # Bars stand on standard error: only that console moves them below a line.
+            above_bars = self._has_bars and sys.stdout.isatty()
+            self.console(stderr=above_bars).print(_make_text(parts), style=style)
 
     def draw(self, renderable: Any) -> None:
         """Draw a rich object on standard output (human mode)."""
@@ -191,7 +194,10 @@ class Output:
         if not self.is_human or not sys.stderr.isatty():
             yield no_progress
             return
-        with _make_bars(self.console(stderr=True), in_bytes=unit != "steps") as bar:
+        with (
+            _make_bars(self.console(stderr=True), in_bytes=unit != "steps") as bar,
+            self._note_bars(),
+        ):
             # Until the first file is known, one bar without a total shows that something happens.
             tasks = {"": bar.add_task(one_line(label), total=None)}
 
@@ -209,6 +215,14 @@ class Output:
                     bar.update(tasks[key], description=f"{one_line(label)}: {one_line(part)}")
 
             yield update_bar
+
+    @contextmanager
+    def _note_bars(self) -> Iterator[None]:
+        self._has_bars = True
+        try:
+            yield
+        finally:
+            self._has_bars = False
 
     def stream(self, text: str) -> None:
         """Write a piece of an answer to standard output at once, without control characters."""

@@ -64,7 +64,7 @@ def _advise(diagnosis: LoopDiagnosis) -> str:
     found, file = diagnosis.conclusion, shell_word(Path(diagnosis.subject))
     if found.causes:
         advice = found.causes[0].workaround
-    elif found.n_not_run and not found.loops:
+    elif found.n_not_run and not found.conditions:
         minutes = max(10, round(4 * diagnosis.budget_s / 60))
         advice = f"the same command with more time: --budget {minutes}m"
     elif found.loops or not found.n_run:

@@ -51,7 +51,8 @@ class LoopCondition:
 class Conclusion:
     """Whether there is a loop, under which conditions, and the known faults that fit, best first.
 
-    No conditions: it loops in every experiment. None: no set of them explains the experiments.
+    No conditions: it loops in every experiment that was run. None: no set of them explains the
+    experiments.
     `n_run` experiments gave an answer; there was no time for `n_not_run` others.
     """
 
@@ -66,9 +67,10 @@ class Conclusion:
         """The conclusion as a sentence."""
         if not self.n_run:
             return "no experiment gave an answer"
-        if not self.loops and self.n_not_run:
+        if self.n_not_run and not self.conditions and self.conditions is not None:
             n_all = self.n_run + self.n_not_run
-            return f"{self.n_run} of {n_all} experiments were run, and none shows a loop"
+            found = "the model repeats itself in all of them" if self.loops else "none shows a loop"
+            return f"{self.n_run} of {n_all} experiments were run, and {found}"
         if not self.loops:
             return "no experiment makes the model repeat itself"
         if self.conditions is None:
@@ -102,9 +104,10 @@ def draw_conclusion(results: Sequence[LoopResult], n_left: int = 0) -> Conclusio
         names += [name] if name else []
     if conditions is None:
         return Conclusion(True, None, _explain_chance(run), len(run), n_not_run)
-    # Conditions without a name in the table, such as the absence of tools, leave no cause.
+    # Conditions without a name in the table, such as the absence of tools, leave no cause, and that
+    # every experiment loops means nothing before those are run that may end the loop.
     causes: list[KnownFault] = []
-    if names or not conditions:
+    if names or not (conditions or n_not_run):
         causes = [fault for symptom in symptoms for fault in match_faults(names, symptom, device)]
     best = tuple(dict.fromkeys(causes))[:_MOST_CAUSES]
     return Conclusion(True, conditions, best, len(run), n_not_run)

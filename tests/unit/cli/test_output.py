@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -268,6 +269,20 @@ def test_the_step_that_runs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with Output().progress("examine m.gguf", unit="steps") as progress:
         progress(0, 3, "sha256 of the file")
     assert "examine m.gguf: sha256 of the file" in screen.getvalue()
+
+
+def test_a_line_replaces_the_bar_that_stands_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Keyboard()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", screen)
+    out = Output()
+    with out.progress("work", unit="steps") as progress:
+        progress(0, 3, "first")
+        time.sleep(0.2)  # the bar is drawn ten times a second
+        out.line("a row")
+    shown = screen.getvalue().split("a row")[0]
+    assert "\x1b[2K" in shown[shown.rindex("first") :]
 
 
 def test_long_names_keep_both_ends() -> None:

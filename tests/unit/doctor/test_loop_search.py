@@ -151,6 +151,17 @@ def test_experiments_that_were_not_run_prove_nothing(n_skipped: int, n_left: int
     assert draw_conclusion([good]).text == "no experiment makes the model repeat itself"
 
 
+def test_a_loop_accuses_nobody_while_what_may_end_it_was_not_run() -> None:
+    bad = LoopResult(LoopSettings(), "loop", repetition=Repetition(18, 0))
+    late = LoopResult(LoopSettings(sampled=True), "skipped", reason="no time left")
+    found = draw_conclusion([bad, late])
+    assert (found.loops, found.causes) == (True, ())
+    assert found.text == (
+        "1 of 2 experiments were run, and the model repeats itself in all of them"
+    )
+    assert [cause.id for cause in draw_conclusion([bad]).causes] == ["damaged-file"]
+
+
 def test_a_length_that_loops_alone_is_said_exactly() -> None:
     good = [LoopResult(LoopSettings(n_context=n), "ended") for n in (0, 200, 4000)]
     bad = LoopResult(LoopSettings(n_context=1200), "loop", repetition=Repetition(1, 0))
