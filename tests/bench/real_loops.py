@@ -5,12 +5,12 @@
     python tests/bench/real_loops.py MODEL.gguf FOLDER --read 37
 
 Each call adds answers to FOLDER/MODEL.jsonl until every prompt has one at each temperature; without
---answers it makes all that are missing. After --minutes no new one begins. One line is one answer:
-model, kind, mode, prompt, temperature, ended ("end", "length", "stuck"), tokens, and p, the
-probability that the model itself gave to each chosen token (at temperature 1, before top-k and
-top-p). End tokens end an answer. An answer that brings no new 8-gram for 450 tokens is "stuck":
-more of it would tell nothing new. Sampling is g4's: top-k 64, top-p 0.95. The same llama.cpp on the
-same CPU makes the same answers. An F32 file is the fastest.
+--answers it makes all that are missing, with --kind those to prompts of one kind. After --minutes
+no new one begins. One line is one answer: model, kind, mode, prompt, temperature, ended ("end",
+"length", "stuck"), tokens, and p, the probability that the model itself gave to each chosen token
+(at temperature 1, before top-k and top-p). End tokens end an answer. An answer that brings no new
+8-gram for 450 tokens is "stuck": more of it would tell nothing new. Sampling is g4's: top-k 64,
+top-p 0.95. The same llama.cpp on the same CPU makes the same answers. An F32 file is the fastest.
 
 --longer N goes on, up to N tokens, with the answers that were cut off and whose last 150 tokens
 bring nothing new if a number counts as one token: counters, which the detector watches for longest.
@@ -129,6 +129,7 @@ class Model:
         context.n_batch = context.n_ubatch = N_BATCH
         context.n_seq_max = N_PARALLEL
         context.n_threads = context.n_threads_batch = threads
+        context.flash_attn_type = 0  # on a CPU, and with one token each, it takes longer
         self.context = api.llama_init_from_model(self.model, context)
         self.batch = api.llama_batch_init(N_BATCH, 0, 1)
         self.ends = {t for t in range(self.n_vocab) if api.llama_vocab_is_eog(self.vocab, t)}
@@ -150,7 +151,8 @@ class Model:
         What does not fit into the batch any more waits for the next one.
         """
         n, rows = 0, {}
-        for slot, answer in answers.items():
+        # In order: llama.cpp puts only sequences with consecutive numbers into one batch.
+        for slot, answer in sorted(answers.items()):
             piece, rest = answer.feed[: N_BATCH - n], answer.feed[N_BATCH - n :]
             for i, token in enumerate(piece):
                 last = i == len(piece) - 1 and not rest
@@ -281,6 +283,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--answers", type=int, default=sys.maxsize)
     parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--kind", help="prompts of this kind only, such as counting")
     parser.add_argument("--longer", type=int, metavar="TOKENS")
     parser.add_argument("--read", type=int, metavar="SEED")
     parser.add_argument("--tokens", type=int, default=900)
@@ -307,7 +310,8 @@ def main() -> None:
         print(f"{len(longer)} answers are longer now")
         return
     done = {(row["mode"], row["prompt"], row["temperature"]) for row in rows}
-    waiting = list(list_answers(model, done))[: args.answers]
+    waiting = [a for a in list_answers(model, done) if args.kind in (None, a.prompt.kind)]
+    waiting = waiting[: args.answers]
     started, n = time.monotonic(), 0
     with target.open("a", encoding="utf-8") as file:
         for answer in generate_answers(model, waiting, args.tokens, 60 * args.minutes):
