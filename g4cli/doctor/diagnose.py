@@ -57,6 +57,7 @@ from g4cli.doctor.probe.any_model import (
     ask_own_tokenizer,
     own_plain_questions,
     own_questions,
+    own_text,
     render_own_template,
 )
 from g4cli.doctor.probe.engine import ask_backends
@@ -80,7 +81,8 @@ CHECKS: Final[tuple[Check, ...]] = (
 _ANY_KIND: Final = ("file", "keys.architecture", "tensors.parts")
 # Checks of tensor data that hold for a language model of any architecture, besides those above.
 _ANY_MODEL: Final = (
-    "weights.zero", "weights.finite", "weights.scales", "weights.duplicates", "tensors.engine-bug",
+    "weights.zero", "weights.finite", "weights.scales", "weights.norms", "weights.duplicates",
+    "tensors.engine-bug",
 )  # fmt: skip
 # Of another model: the checks and families that need what llama.cpp makes of its vocabulary.
 _NEED_TOKENIZER: Final = ("tokenizer", "template", "probe", "keys.architecture")
@@ -201,6 +203,7 @@ def _interview_other_model(facts: FileFacts) -> Interview | None:
         asked,
         any_model.probe.is_suspicious,
         lambda: ((PLAIN_TEXT, plain),) if asked != plain else (),
+        own_text(tokenizer),
     )
 
 

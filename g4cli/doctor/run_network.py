@@ -34,12 +34,14 @@ class Interview:
     """What to ask a network: `questions`; if the answers are suspicious, those of `other_formats`.
 
     `is_suspicious` judges facts that hold the first answers. `other_formats` is a function because
-    a template is rendered for it.
+    a template is rendered for it. `text`: what it reads besides, to see how well it predicts that;
+    "" for nothing.
     """
 
     questions: tuple[Question, ...]
     is_suspicious: Callable[[FileFacts], bool]
     other_formats: Callable[[], tuple[Format, ...]]
+    text: str = ""
 
 
 def run_network(
@@ -62,7 +64,8 @@ def run_network(
     questions = interview.questions
     n_tokens = N_ANSWER_TOKENS if facts.size <= large_bytes else N_ANSWER_TOKENS_SHORT
     progress(0, 0, f"load it and ask {len(questions)} questions")
-    first = greedy_probe(path, [(q.name, q.text) for q in questions], n_tokens=n_tokens)
+    prompts = [(q.name, q.text) for q in questions]
+    first = greedy_probe(path, prompts, n_tokens=n_tokens, text=interview.text)
     facts = replace(facts, probe=first, expected=tuple(q.expected for q in questions))
 
     suspicious = interview.is_suspicious(facts) or facts.depth == "deep"

@@ -34,7 +34,7 @@ from g4cli.doctor.probe.prompts import FILE_TEMPLATE, PLAIN_TEXT
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 # The mean entropy of the next token, as a share of that of a random guess (log2 of the vocabulary),
-# above which a network is broken. Measured on `tiny` alone: see check_entropy.
+# above which a network is broken: see check_entropy.
 _MAX_ENTROPY: Final = 0.5
 # Bits of mean entropy below which a message says that the network is certain of its loop.
 _CERTAIN: Final = 0.01
@@ -184,9 +184,9 @@ def check_entropy(facts: FileFacts) -> Outcome:
     In bits: 0 is certainty, log2 of the vocabulary a random guess. Measured on `tiny`, where a
     random guess has 9.6 bits: 0.007 to 0.008 in every type; 0.002 to 3.6 in copies that answer
     nonsense; 6.9 to 9.6 in copies with another output matrix, zero embeddings or saturated logits.
-    So a high entropy proves a fault, and a low one proves nothing: `tiny` has memorized its
-    answers, and a copy with other layer scales is as certain of its loop. Published weights were
-    not measured.
+    On SmolLM2-135M, where it has 15.6: 2.7 as published; 1.5 to 4.2 in copies that answer nonsense;
+    8.2 to 14.6 in copies with another output matrix, exchanged matrices or equal embeddings. So a
+    high entropy proves a fault, and a low one proves nothing: a broken network may be certain.
     """
     probe = facts.probe
     entropies = [bits for run in probe.runs for bits in run.entropy] if probe is not None else []

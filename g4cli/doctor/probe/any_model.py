@@ -21,6 +21,7 @@ from g4cli.doctor.probe.child import ask_child
 from g4cli.doctor.probe.prompts import (
     CHAT_QUESTIONS,
     MAX_PROMPT,
+    PLAIN_ENGLISH,
     PLAIN_QUESTIONS,
     Question,
 )
@@ -162,6 +163,11 @@ def own_plain_questions(tokenizer: OwnTokenizer | None) -> tuple[Question, ...]:
     return tuple(
         Question(text, _prepend_bos(text, tokenizer), answer) for text, answer in PLAIN_QUESTIONS
     )
+
+
+def own_text(tokenizer: OwnTokenizer | None) -> str:
+    """Return a text that any language model predicts, as programs tokenize it for this one."""
+    return _prepend_bos(PLAIN_ENGLISH, tokenizer)
 
 
 def _prepend_bos(text: str, tokenizer: OwnTokenizer | None) -> str:

@@ -74,7 +74,8 @@ class ProbeResult:
 
     `gpus` are ggml's names of the GPUs that it found, `n_vocab` the size of the vocabulary.
     `over_limit`: the child was ended because it needed more memory than `limit_bytes`; `peak_bytes`
-    is the most that was seen.
+    is the most that was seen. `surprise`: the mean of -log2 p over the tokens of a known text, None
+    if none was read.
     """
 
     runs: tuple[GreedyRun, ...] = ()
@@ -86,6 +87,7 @@ class ProbeResult:
     over_limit: bool = False
     limit_bytes: int = 0
     peak_bytes: int = 0
+    surprise: float | None = None
 
     @property
     def died(self) -> str:
@@ -179,11 +181,13 @@ def greedy_probe(
     n_tokens: int = N_ANSWER_TOKENS,
     options: Mapping[str, Any] | None = None,
     limit_bytes: int = MEMORY_BYTES,
+    text: str = "",
 ) -> ProbeResult:
     """Return greedy continuations of up to `n_tokens` tokens; a prompt is (name, whole text).
 
-    `options` are those of the task "greedy" in `runtime.probes.doctor_child`; `limit_bytes` is the
-    memory that the child may use besides the file.
+    `text` is read after them, if there is one, to see how well the network predicts it. `options`
+    are those of the task "greedy" in `runtime.probes.doctor_child`; `limit_bytes` is the memory
+    that the child may use besides the file.
     """
     request = {
         "task": "greedy",
@@ -191,6 +195,7 @@ def greedy_probe(
         "prompts": [text for _, text in prompts],
         "n_tokens": n_tokens,
         "options": {"n_ctx": N_CTX, **dict(options or {})},
+        "text": text,
     }
     seconds = TIMEOUT_S + path.stat().st_size / GIB * _TIMEOUT_S_PER_GIB
     answer = ask_child(request, seconds, limit_bytes=limit_bytes)
@@ -207,6 +212,7 @@ def greedy_probe(
         answer.over_limit,
         limit_bytes,
         answer.peak_bytes,
+        (answer.find_event("read") or {}).get("surprise"),
     )
 
 

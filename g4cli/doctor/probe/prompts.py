@@ -30,6 +30,11 @@ PLAIN_QUESTIONS: Final = (
     ("Monday, Tuesday, Wednesday, Thursday,", "friday"),
 )
 _N_TINY_QUESTIONS: Final = 6  # a choice: each is known, and takes a tenth of a second
+# Text that every language model of any size predicts, about 40 tokens.
+PLAIN_ENGLISH: Final = (
+    "The sun rises in the east and sets in the west. A week has seven days: Monday, Tuesday, "
+    "Wednesday, Thursday, Friday, Saturday and Sunday. One, two, three, four, five, six, seven."
+)
 # Characters of a prompt at most. Longer ones do not fit into the probe's context (child.N_CTX), and
 # no sound template makes one of a short question.
 MAX_PROMPT: Final = 600

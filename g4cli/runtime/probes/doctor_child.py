@@ -9,12 +9,14 @@ The tasks, and the events that answer them:
 
     machine  {}                                  library, backends, kernels
     backends {}                                  backends
-    greedy   {path, prompts, n_tokens, options}  loaded, then a run for each prompt
+    greedy   {path, prompts, n_tokens, options, text}
+                                                 loaded, then a run for each prompt; read: surprise
     tokenize {path, texts, round_trips, tokens}  tokenized: ids, round_trips, ends
     describe {path, texts, round_trips}          described: ids, round_trips, ends, bos, adds_bos
 
-Prompts are complete, from <bos> on. With "data_limit" (bytes) the operating system refuses this
-process more memory than that, where it can (Linux); the pages of the mapped file do not count.
+Prompts are complete, from <bos> on, and so is the text to be read. With "data_limit" (bytes) the
+operating system refuses this process more memory than that, where it can (Linux); the pages of the
+mapped file do not count.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ _REFUSALS: Final = (
     (UNKNOWN_ARCHITECTURE, re.compile(r"unknown model architecture")),
     (UNKNOWN_PRE_TOKENIZER, re.compile(r"unknown pre-tokenizer type")),
 )
+# Tokens of the text to be read whose probabilities are computed.
+_MAX_READ: Final = 64
 # More tokens than any vocabulary has to end an answer.
 _MAX_ENDS: Final = 16
 GGML_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "q4_0": 2}
@@ -148,8 +152,8 @@ class Session:
         params.n_ctx = int(options.get("n_ctx", N_CTX))
         params.n_batch = N_BATCH
         params.n_ubatch = int(options.get("n_ubatch", N_BATCH))
-        # One row of logits; by default llama.cpp keeps room for a whole batch: 512 MiB.
-        params.n_outputs_max = params.n_outputs_max_per_seq = 1
+        # Few rows of logits; by default llama.cpp keeps room for a whole batch: 512 MiB.
+        params.n_outputs_max = params.n_outputs_max_per_seq = int(options.get("n_outputs", 1))
         params.swa_full = False
         # A build for GPUs would otherwise offload some operations of a run on the CPU.
         params.offload_kqv = params.op_offload = int(options.get("n_gpu_layers", 0)) > 0
@@ -204,18 +208,48 @@ class Session:
         pointer = self.api.llama_get_logits_ith(self.context, -1)
         return np.array(np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)), dtype=np.float32)
 
+    def measure_surprise(self, tokens: list[int]) -> float:
+        """Return the mean of -log2 of the probability of each token after those before it.
+
+        NaN if a logit is not finite, or with fewer than two tokens.
+        """
+        n = len(tokens)
+        batch = self.api.llama_batch_init(n, 0, 1)
+        for i, token in enumerate(tokens):
+            batch.token[i], batch.pos[i], batch.logits[i] = token, i, True
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
+        batch.n_tokens = n
+        status = self.api.llama_decode(self.context, batch)
+        self.api.llama_batch_free(batch)
+        if status != 0:
+            raise engine_failure(f"llama_decode returned {status}")
+        bits = []
+        for i in range(n - 1):
+            pointer = self.api.llama_get_logits_ith(self.context, i)
+            logits = np.ctypeslib.as_array(pointer, shape=(self.n_vocab,)).astype(np.float64)
+            logits -= logits.max()
+            bits.append((np.log(np.exp(logits).sum()) - logits[tokens[i + 1]]) / np.log(2))
+        return float(np.mean(bits)) if bits else float("nan")
+
     def clear_memory(self) -> None:
         self.api.llama_memory_clear(self.api.llama_get_memory(self.context), True)
 
 
 def _run_greedy(request: dict[str, Any]) -> None:
-    session = Session(request["path"], request.get("options") or {})
+    text = str(request.get("text", ""))
+    options = {"n_outputs": _MAX_READ if text else 1, **(request.get("options") or {})}
+    session = Session(request["path"], options)
     _emit_event(event="loaded", n_vocab=session.n_vocab, gpus=_list_gpus())
     for prompt in request["prompts"]:
         session.clear_memory()
         _emit_event(
             event="run", prompt=prompt, **_run_prompt(session, prompt, int(request["n_tokens"]))
         )
+    if text:
+        session.clear_memory()
+        surprise = session.measure_surprise(session.tokenize(text)[:_MAX_READ])
+        # NaN is no JSON.
+        _emit_event(event="read", surprise=round(surprise, 4) if np.isfinite(surprise) else None)
 
 
 def _report_tokens(request: dict[str, Any]) -> None:

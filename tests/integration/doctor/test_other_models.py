@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from g4cli.doctor.diagnose import diagnose_file, judge_facts
 from g4cli.doctor.facts.gather import gather_facts
+from g4cli.doctor.probe.child import greedy_probe
 from g4cli.doctor.report import Report
+from g4cli.runtime.probes.doctor_child import Session
 from tests.support.builders.gguf import write_gguf
 from tests.support.builders.small_llama import CHATML, TOKENS, llama_keys, llama_tensors
 
@@ -78,6 +81,11 @@ BAD: tuple[tuple[str, dict[str, Any], str, str, str], ...] = (
      "conversion-defect", "tensors.inventory", "262 tokens for 261 rows"),
     ("types", {"token_type": [1, 1]}, "tokenizer", "tokenizer.counts", "2 types"),
     ("merges", {"merges": None}, "tokenizer", "tokenizer.counts", "no merges"),
+    ("few-merges", {"merges": ["h e"], "tokens": [*TOKENS[:258], "ing", "er", "in", *TOKENS[258:]],
+     "token_type": [1] * 261 + [3] * 3}, "tokenizer", "tokenizer.counts",
+     "1 merges for 5 tokens of several letters"),
+    ("no-turns", {"chat_template": "{{ messages[0].content }}"}, "template", "template.rendering",
+     "it writes the question alone, but the vocabulary ends turns with '<|im_end|>'"),
     ("eos", {"eos_token_id": 9999}, "tokenizer", "tokenizer.ids", "eos_token_id is 9,999"),
     ("no-eos", {"eos_token_id": None, "bos_token_id": None}, "tokenizer", "tokenizer.ids",
      "an ordinary token, ends answers"),
@@ -92,7 +100,7 @@ BAD: tuple[tuple[str, dict[str, Any], str, str, str], ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.slow_except("width", "layers", "tokens", "tensor", "layer", "template")
+@pytest.mark.slow_except("few-merges", "width", "layers", "tokens", "tensor", "layer", "template")
 @pytest.mark.parametrize(("changes", "verdict", "id_", "words"), [r[1:] for r in BAD],
                          ids=[r[0] for r in BAD])  # fmt: skip
 def test_what_is_wrong_by_the_file_itself_is_found(
@@ -134,3 +142,17 @@ def test_an_encoder_with_a_decoder_is_not_called_an_embedding_model(tmp_path: Pa
         )
     )
     assert "it has an encoder and a decoder" in report.summary
+
+
+def test_the_probability_of_a_text_is_that_of_its_tokens_one_by_one(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", llama_keys(), llama_tensors())
+    text = "the sun rises in the east"
+    found = greedy_probe(path, [("p", "the")], n_tokens=2, text=text)
+    session = Session(str(path), {})
+    tokens, bits = session.tokenize(text), []
+    for token, following in pairwise(tokens):
+        logits = session.logits_after([token]).astype(np.float64)
+        bits.append(np.log2(np.exp(logits).sum()) - logits[following] / np.log(2))
+    assert found.surprise == pytest.approx(np.mean(bits), abs=1e-3)
+    assert len(found.runs) == 1
+    assert greedy_probe(path, [("p", "the")], n_tokens=2).surprise is None

@@ -8,7 +8,7 @@ does not give.
 
 from __future__ import annotations
 
-from math import prod
+from math import log2, prod
 from typing import Final
 
 from g4cli.core.units import size_text
@@ -31,6 +31,52 @@ from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 _LARGE_ENOUGH: Final = 1_000_000_000  # weights
 # Score of three plain texts above which most of them were continued as expected.
 _MIN_CONTINUED: Final = 0.5
+# Between the highest and the lowest logit.
+_MAX_SPREAD: Final = 1000.0
+
+
+def check_logits_range(facts: FileFacts) -> Outcome:
+    """As `probe.check_logits`; also fail for logits so far apart that nothing but one token counts.
+
+    The largest difference is 62 in SmolLM2-135M. A difference of 1,000 is a probability of
+    exp(-1000): the last norm or the output has a wrong scale.
+    """
+    outcome = check_logits(facts)
+    runs = facts.probe.runs if facts.probe is not None else ()
+    spread = max((run.highest - run.lowest for run in runs), default=0.0)
+    if outcome.status != "ok" or spread < _MAX_SPREAD or facts.is_untrained:
+        return outcome
+    return fail(
+        f"the logits differ by {spread:,.0f}, so one token has all the probability: the last norm "
+        "or the output matrix has a wrong scale, and sampling has no effect",
+        GET_ANOTHER,
+        cause="conversion-defect",
+        confidence="medium",
+    )
+
+
+def check_prediction(facts: FileFacts) -> Outcome:
+    """As `probe.check_entropy`; also fail if plain English is predicted worse than by chance.
+
+    Chance is log2 of the vocabulary: 15.6 bits for SmolLM2-135M, which needs 2.6 bits per token. A
+    network that was trained on text of any language or on code knows at least which tokens are
+    common. This tells a network with damaged weights, which may be certain of its nonsense, from a
+    small one.
+    """
+    outcome, probe = check_entropy(facts), facts.probe
+    if outcome.status != "ok" or probe is None or probe.surprise is None:
+        return outcome
+    chance = log2(probe.n_vocab)
+    found = f"plain English is predicted with {probe.surprise:.1f} bits"
+    if probe.surprise < chance:
+        return ok(f"{outcome.found}; {found}")
+    return fail(
+        f"{found} per token, worse than a random guess ({chance:.1f}): no network that was trained "
+        "on text does this",
+        GET_ANOTHER,
+        cause="conversion-defect",
+        confidence="medium",
+    )
 
 
 def check_answers(facts: FileFacts) -> Outcome:
@@ -92,7 +138,7 @@ def _continues_text(facts: FileFacts) -> bool:
 def is_suspicious(facts: FileFacts) -> bool:
     """Return whether the first answers fail a check, so that asking again may tell why."""
     wrong = facts.probe is not None and not mean_score(facts.probe.runs, facts.expected)
-    suspects = (check_loop, check_logits, check_entropy)
+    suspects = (check_loop, check_logits_range, check_prediction)
     return wrong or any(check(facts).status == "fail" for check in suspects)
 
 
@@ -112,8 +158,8 @@ def check_loading(facts: FileFacts) -> Outcome:
 CHECKS: Final = (
     Check("probe.load", check_loading),
     Check("probe.loop", check_loop),
-    Check("probe.logits", check_logits),
-    Check("probe.entropy", check_entropy),
+    Check("probe.logits", check_logits_range),
+    Check("probe.entropy", check_prediction),
     Check("probe.answers", check_answers),
     Check("probe.configs", check_configs),
     Check("probe.formats", check_formats),

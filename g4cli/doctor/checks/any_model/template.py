@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from g4cli.core.template_child import TEMPLATE_LIMIT
@@ -9,6 +10,9 @@ from g4cli.doctor.checks.advice import EXAMINE, GET_ANOTHER
 from g4cli.doctor.checks.template import check_safe
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+
+# Spellings of the end of a turn in published chat models; <|endoftext|> and </s> end a text.
+_TURN_END: Final = re.compile(r"im_end|end_of_turn|eot_id|<turn\|>|<\|end\|>|<\|eot\|>")
 
 
 def check_present(facts: FileFacts) -> Outcome:
@@ -47,7 +51,22 @@ def check_rendering(facts: FileFacts) -> Outcome:
             confidence="high",
             detail=(facts.own_prompt.text[:400],),
         )
+    turn_end = _find_turn_end(facts)
+    if turn_end and facts.own_prompt.text.strip() == facts.own_prompt.question:
+        return fail(
+            f"it writes the question alone, but the vocabulary ends turns with {turn_end!r}: the "
+            "model expects turns",
+            GET_ANOTHER,
+            cause="template",
+            confidence="medium",
+        )
     return ok("writes a prompt with the question in it")
+
+
+def _find_turn_end(facts: FileFacts) -> str:
+    """Return the token that ends a turn in this vocabulary, '' if it is not one for chats."""
+    ends = facts.own_tokenizer.ends if facts.own_tokenizer is not None else ()
+    return next((text for _, text in ends if _TURN_END.search(text)), "")
 
 
 CHECKS: Final = (

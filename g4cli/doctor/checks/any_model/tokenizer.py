@@ -12,6 +12,10 @@ from g4cli.doctor.reference import TOKENIZER
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 _NORMAL: Final = 1  # the type of a token that is text (llama_token_type in llama.h)
+# A byte-level vocabulary has a token for each byte, and each merge makes one token more. Merges per
+# token in 13 published vocabularies of this kind: 0.99 to 2.2.
+_N_BYTES: Final = 256
+_LEAST_MERGED: Final = 0.75
 _NO_TOKEN: Final = (-1, 0xFFFF_FFFF)  # ids that say that there is no such token
 _SPECIAL_IDS: Final = (
     "bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "unknown_token_id",
@@ -51,6 +55,12 @@ def check_counts(facts: FileFacts) -> Outcome:
             bad.append(f"{count:,} {name} for {v.n_tokens:,} tokens")
     if v.model == "gpt2" and v.n_merges <= 0:
         bad.append("no merges: every word becomes single bytes")
+    n_joined = dict(v.type_counts).get(_NORMAL, 0) - _N_BYTES
+    if v.model == "gpt2" and 0 < v.n_merges < _LEAST_MERGED * n_joined:
+        bad.append(
+            f"{v.n_merges:,} merges for {n_joined:,} tokens of several letters: texts never become "
+            "the others"
+        )
     if bad:
         return fail("; ".join(bad), GET_ANOTHER, cause="tokenizer")
     return ok(f"{max(v.n_tokens, 0):,} tokens, {max(v.n_merges, 0):,} merges")
