@@ -67,7 +67,9 @@ class RequestBody(WireModel):
         return value
 
 
-def _find_service(request: Request) -> Service:
+# FastAPI calls a dependency that is no coroutine in a thread, which costs every request some
+# milliseconds where all cores compute.
+async def _find_service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 

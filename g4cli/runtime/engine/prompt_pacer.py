@@ -1,11 +1,13 @@
-"""How many tokens of prompts share a batch with running answers."""
+"""How many tokens of prompts are evaluated between two tokens of running answers."""
 
 from __future__ import annotations
 
 from typing import Final
 
-PAUSE_S: Final = 0.2
-_LEAST_TOKENS: Final = 16  # of a prompt in a batch: fewer would waste the weights that are read
+PAUSE_S: Final = 0.3
+# llama.cpp's kernels compute up to 16 tokens at once, and what is left over almost one by one; and
+# the weights are read for each piece, so that smaller ones would waste that.
+_STEP_TOKENS: Final = 16
 _MEASURED_TOKENS: Final = 8  # batches with fewer tokens of prompts say nothing of their speed
 
 
@@ -21,8 +23,8 @@ class PromptPacer:
         """Return the most tokens of prompts for the next batch."""
         if not others_answer:
             return self._n_ubatch
-        allowed = int(self._tokens_per_s * PAUSE_S)
-        return max(_LEAST_TOKENS, min(self._n_ubatch, allowed))
+        allowed = int(self._tokens_per_s * PAUSE_S) // _STEP_TOKENS * _STEP_TOKENS
+        return min(max(_STEP_TOKENS, allowed), self._n_ubatch)
 
     def record_batch(self, n_tokens: int, seconds: float) -> None:
         """Learn from a batch with `n_tokens` tokens of prompts."""

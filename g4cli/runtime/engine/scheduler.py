@@ -4,12 +4,17 @@ Decoding is bound by memory: a batch that computes one token of each of four ans
 weight once, like a batch that computes one token alone. So all running answers advance together,
 one token each a batch. Whoever finishes leaves the batch, and whoever comes joins the next one.
 
-A prompt is evaluated in pieces. Each piece shares its batch with one token of every running answer,
-so that a long prompt slows the others down and never stops them. How long such a batch may take is
-the longest pause that a reader sees: `PromptPacer` measures how fast prompts are evaluated here and
-keeps pieces so small that a batch takes PAUSE_S. While nobody answers, a piece is as large as
-llama.cpp evaluates at once. Several prompts share a batch in equal parts, so that a short one is
-not kept waiting by a long one that came before it.
+A prompt is evaluated in pieces. Between two of them every running answer gets a token, so that a
+long prompt slows the others down and never stops them. How long a piece and a token take is the
+longest pause that a reader sees: `PromptPacer` measures how fast prompts are evaluated here and
+keeps pieces so small that one takes PAUSE_S. While nobody answers, a piece is as large as llama.cpp
+evaluates at once. Several prompts share a piece in equal parts, so that a short one is not kept
+waiting by a long one that came before it.
+
+Pieces and tokens of answers take turns instead of sharing a batch. llama.cpp computes sequences
+together only as far as each has the same number of tokens: of a batch with 16 tokens of a prompt
+and one of an answer, it would compute one of each and then 15 alone, which is as many readings of
+the weights and, since its kernels take four or 16 columns at once, more work.
 
 llama.cpp computes sequences together only if their numbers follow each other (see `Batch`). Where
 answers run in the sequences 0 and 2, each would read all weights for itself. So a token is put into
@@ -75,6 +80,7 @@ class Scheduler:
         self._filled: list[Sequence] = []  # sequences with a filler in this batch
         self._sent_at = 0.0
         self._is_urgent = False  # what this step sends must not be kept back
+        self._reads_next = False  # where prompts and answers take turns: a prompt's piece is next
         self._states: StateCache | None = None
         self._masks: MaskProcess | None = None
         self._exactness: Exactness | None = None  # of drafting; None: nothing is drafted
@@ -193,6 +199,7 @@ class Scheduler:
             if self._drafting is not None and self._may_draft():
                 self._evaluate_alone(self._drafting, *ready[0])
             else:
+                ready = self._take_turns(ready)
                 self._evaluate_batch(ready)
         except Exception as err:
             for slot, turn in ready:
@@ -301,41 +308,55 @@ class Scheduler:
             except Exception as err:  # such as a grammar that allows no token: the others go on
                 self._fail_turn(slot, turn, err)
 
+    def _take_turns(self, ready: list[tuple[Slot, Turn]]) -> list[tuple[Slot, Turn]]:
+        """Return those of `ready` that the next batch is for: prompts, or answers."""
+        reading = [(slot, turn) for slot, turn in ready if turn.is_reading]
+        answering = [(slot, turn) for slot, turn in ready if not turn.is_reading]
+        if not (reading and answering):
+            return ready
+        self._reads_next = not self._reads_next
+        # A prompt whose last token waits for its grammar must not make the answers wait.
+        if self._reads_next and any(turn.can_read for _, turn in reading):
+            return reading
+        return answering
+
     def _fill_batch(self, turns: list[Turn]) -> int:
-        """Fill the batch; return how many tokens of prompts are in it."""
+        """Fill the batch; return how many tokens of prompts are in it: all or none."""
         self._batch.clear()
         self._filled = []
+        if turns[0].is_reading:
+            self._add_prompts(turns)
+            return self._batch.n_tokens
         last = turns[0].sequence.number
-        n_reading = sum(turn.is_reading for turn in turns)
-        n_answering = len(turns) - n_reading
-        room = self.pacer.count_tokens(others_answer=n_answering > 0)
-        n_certain = sum(max(0, len(turn.next_tokens) - 1) for turn in turns)
-        room = min(room, self.context.n_batch - len(self._slots) - n_certain)
-        n_prompt_tokens = 0
         for turn in turns:
-            sequence, position = turn.sequence, len(turn.sequence.tokens)
-            if turn.is_reading:
-                share = max(1, (room - n_prompt_tokens) // n_reading)
-                share = sequence.limit_batch(position, share)
-                n_reading -= 1
-                count = self.prompts.count_next_batch(turn.prompt, position, share)
-                if position + count == len(turn.prompt) and not turn.is_ready:
-                    count -= 1  # its last token waits for its grammar: logits are not kept
-                if not count:
-                    turn.row = None
-                    continue
+            assert turn.next_tokens
+            self._fill_gap(last, turn.sequence.number)
+            last = turn.sequence.number
+            self._add_tokens(turn, turn.next_tokens, with_logits=True)
+        return 0
+
+    def _add_prompts(self, turns: list[Turn]) -> None:
+        others_answer = any(slot.turn and not slot.turn.is_reading for slot in self._slots)
+        room = min(self.pacer.count_tokens(others_answer=others_answer), self.context.n_batch)
+        for n_before, turn in enumerate(turns):
+            position = len(turn.sequence.tokens)
+            share = max(1, (room - self._batch.n_tokens) // (len(turns) - n_before))
+            share = turn.sequence.limit_batch(position, share)
+            count = self.prompts.count_next_batch(turn.prompt, position, share)
+            is_last = position + count == len(turn.prompt)
+            if is_last and not turn.is_ready:  # logits are not kept until its grammar is ready
+                count, is_last = count - 1, False
+            turn.row = None
+            if count:
                 tokens = turn.prompt[position : position + count]
-                n_prompt_tokens += count
-                with_logits = position + count == len(turn.prompt)
-            else:
-                assert turn.next_tokens
-                tokens, with_logits = turn.next_tokens, True
-            self._fill_gap(last, sequence.number)
-            last = sequence.number
-            row = self._batch.add_tokens(tokens, position, sequence.number, with_logits=with_logits)
-            turn.row = row if with_logits else None
-            sequence.tokens += tokens
-        return n_prompt_tokens
+                self._add_tokens(turn, tokens, with_logits=is_last)
+
+    def _add_tokens(self, turn: Turn, tokens: tuple[int, ...], *, with_logits: bool) -> None:
+        sequence = turn.sequence
+        position, number = len(sequence.tokens), sequence.number
+        row = self._batch.add_tokens(tokens, position, number, with_logits=with_logits)
+        turn.row = row if with_logits else None
+        sequence.tokens += tokens
 
     def _fill_gap(self, last: int, number: int) -> None:
         """Put a token into each idle sequence between two that run; `_filled` lists them."""

@@ -73,6 +73,11 @@ class Turn:
         return isinstance(self._sampler, Sampler) or self._sampler.is_ready
 
     @property
+    def can_read(self) -> bool:
+        """Return whether a token of the prompt can be evaluated: not the last before `is_ready`."""
+        return self.n_unread > 1 or self.is_ready
+
+    @property
     def next_run(self) -> int | None:
         """Return the first number of the image or sound to be evaluated next, else None."""
         if not self.n_unread:
