@@ -32,6 +32,7 @@ from g4cli.core.quoting import shell_word
 from g4cli.core.units import MIB
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions
+from g4cli.runtime.llama.hidden_states import skip_unused_rows
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
@@ -97,6 +98,8 @@ class Context:
                 ).message,
                 hint=f"g4 fit {shell_word(model.path)} shows what fits; --ctx 4096 needs less",
             )
+        if eval_callback is None:  # whoever looks at operations sees those of all tokens
+            skip_unused_rows(self._handle)
         self._kv_bytes = _sum_logged_mib("KV buffer size")
         self._compute_bytes = _sum_logged_mib("compute buffer size")
         self._memory = self._c.llama_get_memory(self._handle)

@@ -5,8 +5,8 @@ token and the next hidden state, with which it is run again. It writes no keys a
 tokens of a draft are computed at one position (common/speculative.cpp
 common_speculative_impl_draft_mtp, src/models/gemma4-assistant.cpp, llama.cpp@0c1e57098).
 
-llama.cpp hands hidden states out through functions that it calls staging and exports under their
-C++ names: with a build that has none of them a draft model cannot be used.
+With a build of llama.cpp that hands out no hidden states (`runtime.llama.hidden_states`) a draft
+model cannot be used.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from g4cli.runtime.engine.context import FLASH_ATTENTION_AUTO, KV_TYPES, MTP, Co
 from g4cli.runtime.engine.drafting import find_mismatch
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ModelOptions
+from g4cli.runtime.llama.hidden_states import SET_STATES, STATE, find_function
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
-# The mangled names of Linux and macOS; src/llama-ext.h declares the functions.
-_SET_STATES: Final = "_Z26llama_set_embeddings_nextnP13llama_contextbb"
-_STATE: Final = "_Z30llama_get_embeddings_nextn_ithP13llama_contexti"
 _N_BATCH: Final = 1  # one token at a time: each depends on the one before
 
 
@@ -37,7 +35,7 @@ def explain_unsupported(find: Callable[[str], Any] | None = None) -> str | None:
     Raises EngineMissing.
     """
     find = find or find_function
-    missing = [name for name in (_SET_STATES, _STATE) if find(name) is None]
+    missing = [name for name in (SET_STATES, STATE) if find(name) is None]
     if missing:
         return f"this build of llama.cpp cannot use draft models: it does not export {missing[0]}"
     return None
@@ -62,8 +60,8 @@ class DraftModel:
         if self.model.n_vocab != target.model.n_vocab:
             self.close()
             raise UsageError(f"{path.name} has another vocabulary than {target.model.path.name}")
-        self._state: Any = find_function(_STATE)
-        set_states: Any = find_function(_SET_STATES)
+        self._state: Any = find_function(STATE)
+        set_states: Any = find_function(SET_STATES)
         self._make_context()
         # All rows of the model: otherwise rows without logits are skipped, and other kernels
         # compute.
@@ -133,18 +131,3 @@ class DraftModel:
             self._c.llama_free(self._handle)
             self._handle = None
         self.model.close()
-
-
-def find_function(name: str) -> Any:
-    """Return llama.cpp's function of that exported name with its types declared, or None."""
-    found = getattr(load_llama()._lib, name, None)
-    if found is None:
-        return None
-    if name == _STATE:
-        found.argtypes, found.restype = (
-            (ctypes.c_void_p, ctypes.c_int32),
-            ctypes.POINTER(ctypes.c_float),
-        )
-    else:
-        found.argtypes, found.restype = (ctypes.c_void_p, ctypes.c_bool, ctypes.c_bool), None
-    return found

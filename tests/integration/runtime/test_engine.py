@@ -29,7 +29,10 @@ from g4cli.runtime.engine.options import (
 )
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.engine.text_decoder import TextDecoder
+from g4cli.runtime.llama.graph_tensor import GraphTensor
+from g4cli.runtime.llama.hidden_states import skip_unused_rows
 from g4cli.runtime.llama.interrupt import Interrupt
+from g4cli.runtime.llama.library import load_llama
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import ROOT, TESTS
 
@@ -56,6 +59,30 @@ def engine(model: Model) -> Iterator[LlamaEngine]:
     made = LlamaEngine(model, ContextOptions(n_ctx=2048, n_ubatch=64, n_batch=64), Interrupt())
     yield made
     made.close_context()
+
+
+def test_the_last_layer_computes_only_the_tokens_that_get_logits(model: Model) -> None:
+    """And nothing changes but the last bits, since other kernels compute."""
+    n_rows: list[int] = []
+    last = f"ffn_out-{int(model.read_key('gemma4.block_count') or 0) - 1}".encode()
+
+    @load_llama().ggml_backend_sched_eval_callback  # type: ignore[untyped-decorator,unused-ignore]
+    def count_rows(address: int, is_question: bool, _data: int) -> bool:
+        tensor = GraphTensor.from_address(address)
+        if tensor.name == last and is_question:
+            n_rows.append(tensor.ne[1])
+        return not is_question
+
+    scores = []
+    for skips in (False, True):
+        context = Context(model, ContextOptions(256), Interrupt(), eval_callback=count_rows)
+        if skips:
+            skip_unused_rows(context.handle)
+        context.decode_tokens(range(2, 34))
+        scores.append(np.frombuffer(context.copy_logits(), np.float32))
+        context.close()
+    assert n_rows == [32, 1]
+    assert np.allclose(*scores, atol=0.05)
 
 
 def prompt(engine: LlamaEngine, *messages: Message) -> list[int]:
