@@ -13,11 +13,11 @@ import contextlib
 import os
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.child import start_child
+from g4cli.core.child import NO_VARIABLES, start_child
 from g4cli.core.errors import G4Error, ReaderTooSlow, RuntimeFailed, error_of
 from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError
 from g4cli.runtime.engine.ending import count_oom_kills, error_of_end
@@ -77,15 +77,18 @@ class Answers:
 class AsyncWorker:
     """One worker process. Use it from one event loop; close it when done."""
 
-    def __init__(self, module: str, codec: Codec) -> None:
+    def __init__(
+        self, module: str, codec: Codec, environment: Mapping[str, str] = NO_VARIABLES
+    ) -> None:
         """Start `module`, which serves messages of `codec`.
 
+        `environment`: variables that it gets in addition.
         Raises RuntimeFailed if that is impossible.
         """
         self._codec = codec
         self._oom_kills = count_oom_kills()
         try:
-            self._child = start_child(module, ignore_interrupt=True)
+            self._child = start_child(module, ignore_interrupt=True, environment=environment)
         except OSError as err:
             raise RuntimeFailed(f"the system starts no process for the model: {err}") from err
         assert self._child.stdin is not None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from g4cli.chat import Finished, TurnEvent
 from g4cli.core.child import NO_VARIABLES
@@ -38,6 +40,11 @@ from g4cli.runtime.engine.options import MediaOptions
 from g4cli.runtime.engine.process import Worker
 
 MODULE = "g4cli.runtime.engine.worker"
+# glibc asks Linux for pages of 2 MiB where it allocates that much: to read the weights takes fewer
+# look-ups of addresses, and E2B answers some per cent faster. Other C libraries ignore it.
+HUGE_PAGES: Final[Mapping[str, str]] = MappingProxyType(
+    {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+)
 
 
 class EngineClient:
@@ -59,7 +66,7 @@ class EngineClient:
         self.drafted: DraftStats | None = None
 
     def _start_worker(self) -> Worker:
-        return Worker(MODULE, CODEC, self.ctrl_c, environment=self._environment)
+        return Worker(MODULE, CODEC, self.ctrl_c, environment={**HUGE_PAGES, **self._environment})
 
     def _handle_interrupt(self) -> None:
         self._worker.handle_interrupt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, aclosing
 from dataclasses import replace
@@ -57,6 +58,15 @@ async def finish(engine: AsyncEngine, request: RunTurn) -> tuple[list[Any], Turn
     events = [event async for event in engine.run_turn(request)]
     assert isinstance(events[-1], TurnDone)
     return events, events[-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the environment of a process in /proc")
+def test_the_weights_are_in_large_pages_where_the_system_has_them(tiny: Path) -> None:
+    async def use(engine: AsyncEngine, _prompt: tuple[int, ...]) -> None:
+        variables = Path(f"/proc/{engine.pid}/environ").read_bytes().split(b"\0")
+        assert b"GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in variables
+
+    run_with(tiny, use)
 
 
 @pytest.mark.parametrize("n_parallel", [1, 3])
