@@ -11,10 +11,9 @@ keeps pieces so small that one takes PAUSE_S. While nobody answers, a piece is a
 evaluates at once. Several prompts share a piece in equal parts, so that a short one is not kept
 waiting by a long one that came before it.
 
-Pieces and tokens of answers take turns instead of sharing a batch. llama.cpp computes sequences
-together only as far as each has the same number of tokens: of a batch with 16 tokens of a prompt
-and one of an answer, it would compute one of each and then 15 alone, which is as many readings of
-the weights and, since its kernels take four or 16 columns at once, more work.
+Pieces and tokens of answers do not share a batch. llama.cpp computes sequences together as far as
+each has the same number of tokens: of a piece of 16 tokens one with those of the answers, and then
+15 alone, which is as many readings of the weights, with fewer columns than its kernels take.
 
 llama.cpp computes sequences together only if their numbers follow each other (see `Batch`). Where
 answers run in the sequences 0 and 2, each would read all weights for itself. So a token is put into
@@ -54,7 +53,14 @@ from g4cli.runtime.engine.prompt_pacer import PromptPacer
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.engine.sequence import Sequence
 from g4cli.runtime.engine.service import Service
-from g4cli.runtime.engine.slot import MOST_FILLERS, Slot, Turn, WaitingTurn, choose_slot
+from g4cli.runtime.engine.slot import (
+    MOST_FILLERS,
+    Slot,
+    Turn,
+    WaitingTurn,
+    choose_slot,
+    choose_turns,
+)
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.drafting import Exactness
@@ -199,7 +205,8 @@ class Scheduler:
             if self._drafting is not None and self._may_draft():
                 self._evaluate_alone(self._drafting, *ready[0])
             else:
-                ready = self._take_turns(ready)
+                ready = choose_turns(ready, prompts_first=self._reads_next)
+                self._reads_next = not ready[0][1].is_reading
                 self._evaluate_batch(ready)
         except Exception as err:
             for slot, turn in ready:
@@ -308,18 +315,6 @@ class Scheduler:
             except Exception as err:  # such as a grammar that allows no token: the others go on
                 self._fail_turn(slot, turn, err)
 
-    def _take_turns(self, ready: list[tuple[Slot, Turn]]) -> list[tuple[Slot, Turn]]:
-        """Return those of `ready` that the next batch is for: prompts, or answers."""
-        reading = [(slot, turn) for slot, turn in ready if turn.is_reading]
-        answering = [(slot, turn) for slot, turn in ready if not turn.is_reading]
-        if not (reading and answering):
-            return ready
-        self._reads_next = not self._reads_next
-        # A prompt whose last token waits for its grammar must not make the answers wait.
-        if self._reads_next and any(turn.can_read for _, turn in reading):
-            return reading
-        return answering
-
     def _fill_batch(self, turns: list[Turn]) -> int:
         """Fill the batch; return how many tokens of prompts are in it: all or none."""
         self._batch.clear()
@@ -332,7 +327,7 @@ class Scheduler:
             assert turn.next_tokens
             self._fill_gap(last, turn.sequence.number)
             last = turn.sequence.number
-            self._add_tokens(turn, turn.next_tokens, with_logits=True)
+            turn.add_tokens(self._batch, turn.next_tokens, with_logits=True)
         return 0
 
     def _add_prompts(self, turns: list[Turn]) -> None:
@@ -349,14 +344,7 @@ class Scheduler:
             turn.row = None
             if count:
                 tokens = turn.prompt[position : position + count]
-                self._add_tokens(turn, tokens, with_logits=is_last)
-
-    def _add_tokens(self, turn: Turn, tokens: tuple[int, ...], *, with_logits: bool) -> None:
-        sequence = turn.sequence
-        position, number = len(sequence.tokens), sequence.number
-        row = self._batch.add_tokens(tokens, position, number, with_logits=with_logits)
-        turn.row = row if with_logits else None
-        sequence.tokens += tokens
+                turn.add_tokens(self._batch, tokens, with_logits=is_last)
 
     def _fill_gap(self, last: int, number: int) -> None:
         """Put a token into each idle sequence between two that run; `_filled` lists them."""

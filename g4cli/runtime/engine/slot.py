@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from g4cli.chat import Answer, Evaluated, PromptRead, TurnEvent
+from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import DraftStats
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
@@ -84,6 +85,13 @@ class Turn:
             return None
         token = self.prompt[len(self.sequence.tokens)]
         return token if token < 0 else None
+
+    def add_tokens(self, batch: Batch, tokens: tuple[int, ...], *, with_logits: bool) -> None:
+        """Append the next tokens to `batch`; `row` is the last one's, if its logits are wanted."""
+        held, number = self.sequence.tokens, self.sequence.number
+        row = batch.add_tokens(tokens, len(held), number, with_logits=with_logits)
+        self.row = row if with_logits else None
+        held += tokens
 
     def end_prompt(self, slot: int) -> PromptRead:
         """Note that the prompt is evaluated; return the event that says so."""
@@ -211,3 +219,17 @@ def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot:
         return reusable, n_between <= MOST_FILLERS, is_empty, -n_idle, -slot.used_at
 
     return max((slot for slot in slots if not slot.turn), key=rate)
+
+
+def choose_turns(ready: list[tuple[Slot, Turn]], *, prompts_first: bool) -> list[tuple[Slot, Turn]]:
+    """Return those of `ready` whose tokens the next batch holds: all read prompts, or all answer.
+
+    `prompts_first`: where some read and some answer, it is for the prompts.
+    """
+    reading = [(slot, turn) for slot, turn in ready if turn.is_reading]
+    answering = [(slot, turn) for slot, turn in ready if not turn.is_reading]
+    if not (reading and answering):
+        return ready
+    # A prompt whose last token waits for its grammar must not make the answers wait.
+    can_read = any(turn.can_read for _, turn in reading)
+    return reading if prompts_first and can_read else answering

@@ -293,7 +293,7 @@ class TestFairness:
     @pytest.mark.slow
     def test_a_long_prompt_takes_turns_with_running_answers(self, bench: Bench) -> None:
         answering = [bench.add(bench.prompt("Who are you?"), ENDLESS) for _ in range(2)]
-        bench.run(until=lambda: all(bench.n_told(n) for n in answering))
+        bench.run(until=lambda: all(bench.n_told(n) > 1 for n in answering))
         bench.scheduler.pacer.count_tokens = lambda **_: 64  # type: ignore[method-assign]
         prompt = bench.long_prompt(1000)
         long = bench.add(prompt)
