@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,11 @@ def test_the_page_allows_nothing_foreign(server: RunningServer) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
+    styles = re.findall(r"<style>(.*?)</style>", answer.text, re.S)
+    digests = [base64.b64encode(sha256(style.encode()).digest()).decode() for style in styles]
+    assert re.search("style-src ([^;]*);", policy)[1] == " ".join(  # type: ignore[index]
+        f"'sha256-{digest}'" for digest in digests
+    )
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "needs JavaScript" in re.search(r"<noscript>.*?</noscript>", answer.text, re.S)[0]  # type: ignore[index]
     again = httpx.get(server.url, headers={"if-none-match": answer.headers["etag"]})
@@ -97,9 +104,13 @@ def test_the_page_allows_nothing_foreign(server: RunningServer) -> None:
 def test_the_page_is_small_and_loads_only_its_own_files(server: RunningServer) -> None:
     files = [path for path in PAGE.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 150_000
+    page = httpx.get(server.url).text
     for path in files:
         text = path.read_text(encoding="utf-8")
-        assert httpx.get(f"{server.url}/page/{path.name}").status_code == 200
+        if path.suffix == ".css":
+            assert f"<style>{text}</style>" in page
+        else:
+            assert httpx.get(f"{server.url}/page/{path.name}").status_code == 200
         if path.suffix == ".js":
             assert text.count("\n") <= 300, path.name
         foreign = re.findall(r"""(?:src|href|from|import|url\()\s*=?\s*["'(]?(https?:|//)""", text)
