@@ -35,11 +35,15 @@ from g4cli.prompt.reply import (
     ThoughtText,
 )
 
-_UNIT_TOKENS: Final = 64  # as much of a repeated stretch as a message shows
+_MAX_UNIT_TOKENS: Final = 64  # tokens of a repeated text that a message shows
 
 
 class Vocabulary(Protocol):
-    """What an answer needs to know of tokens."""
+    """What an answer needs to know of tokens.
+
+    `piece`: the bytes of a token. `is_end`: whether it ends the answer. `digits`: the tokens of the
+    digits 0 to 9 with their values.
+    """
 
     def piece(self, token: int) -> bytes: ...
     def is_end(self, token: int) -> bool: ...
@@ -48,7 +52,10 @@ class Vocabulary(Protocol):
 
 
 class Decoder(Protocol):
-    """Token bytes to text; see `g4cli.runtime.engine.text_decoder`."""
+    """Token bytes to text: `feed` holds an unfinished character back, `flush` returns it.
+
+    `g4cli.runtime.engine.text_decoder` has the real one.
+    """
 
     def feed(self, data: bytes) -> str: ...
     def flush(self) -> str: ...
@@ -76,10 +83,10 @@ class Answer:
         self._parser = ReplyParser(thinking=options.in_thought)
         self._stops = StopFilter(options.stop)
         self._detector = LoopDetector(self._has_text, vocabulary.digits, self._count_line_ends)
-        self._known_texts: dict[int, bool] = {}
-        self._forced: list[int] = []
+        self._known_texts: dict[int, bool] = {}  # token -> whether it holds text
+        self._forced: list[int] = []  # the next tokens, if they are not to be sampled
         self._sampled: list[SampledToken] = []  # whose text has not come yet
-        self._n_thought = 0
+        self._n_thought = 0  # tokens of the thought
         self._text: list[str] = []
         self._thought: list[str] = []
         self._calls: list[ToolCall] = []
@@ -99,7 +106,7 @@ class Answer:
         return looks and self._detector.wants_probability
 
     def take_forced(self) -> int | None:
-        """Return the next token if it is not to be sampled, and count it as given."""
+        """Return the next token if it is forced, so that none is sampled; else None."""
         return self._forced.pop(0) if self._forced else None
 
     def add_token(
@@ -183,6 +190,7 @@ class Answer:
         )
 
     def _parse_token(self, token: int, sampled: SampledToken | None) -> list[ReplyEvent]:
+        """Return the events of a token's text, without what may be part of a stop string."""
         data = self._vocabulary.piece(token)
         events: list[ReplyEvent] = []
         if data in MARKS:
@@ -195,11 +203,13 @@ class Answer:
         return self._record_events(self._filter_events(events))
 
     def _read_text(self, text: str) -> list[ReplyEvent]:
+        """Return the events of a text, parsed for thoughts and tool calls unless all is answer."""
         if self._options.raw:
             return [AnswerText(text)] if text else []
         return self._parser.feed(text)
 
     def _filter_events(self, events: list[ReplyEvent]) -> list[ReplyEvent]:
+        """Return events with the tokens that their text comes from, watched for stop strings."""
         for index, event in enumerate(events if self._sampled else ()):
             if isinstance(event, AnswerText | ThoughtText):
                 events[index] = replace(event, tokens=tuple(self._sampled))
@@ -208,6 +218,7 @@ class Answer:
         return self._stops.filter_events(events)
 
     def _record_events(self, events: list[ReplyEvent]) -> list[ReplyEvent]:
+        """Return the events, after adding them to the text, thought and calls of the answer."""
         for event in events:
             if isinstance(event, AnswerText):
                 self._text.append(event.text)
@@ -237,14 +248,14 @@ class Answer:
 
     def _describe_loop(self, loop: Loop) -> FoundLoop:
         repeated = self.tokens[loop.onset : loop.onset + loop.period]
-        data = b"".join(self._vocabulary.piece(token) for token in repeated[:_UNIT_TOKENS])
-        unit = data.decode("utf-8", "replace") + (" ..." if len(repeated) > _UNIT_TOKENS else "")
+        data = b"".join(self._vocabulary.piece(token) for token in repeated[:_MAX_UNIT_TOKENS])
+        unit = data.decode("utf-8", "replace") + (
+            " ..." if len(repeated) > _MAX_UNIT_TOKENS else ""
+        )
         return FoundLoop(unit, loop.period, loop.onset, loop.covered, loop.kind)
 
     def _has_text(self, token: int) -> bool:
-        """Return whether a token holds a letter or a digit: rows of lines and dots may repeat for
-        longer.
-        """
+        """Return whether a token holds a letter or a digit: rows without any may repeat longer."""
         if token not in self._known_texts:
             text = self._vocabulary.piece(token).decode("utf-8", "ignore")
             self._known_texts[token] = any(c.isalnum() for c in text)

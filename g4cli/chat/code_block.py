@@ -15,7 +15,7 @@ def find_code_block(text: str) -> str | None:
     A block that is not closed extends to the end. Every line of the code ends with a newline.
     """
     lines = text.splitlines()
-    for at, line in enumerate(lines):
+    for index, line in enumerate(lines):
         opening = _OPENING.match(line)
         if opening is None:
             continue
@@ -23,7 +23,7 @@ def find_code_block(text: str) -> str | None:
         indent = len(line) - len(line.lstrip(" "))
         closing = re.compile(rf" {{0,3}}{re.escape(fence[0])}{{{len(fence)},}}\s*$")
         code = []
-        for inner in lines[at + 1 :]:
+        for inner in lines[index + 1 :]:
             if closing.match(inner):
                 break
             # Code is indented as much as its fence at most.

@@ -15,8 +15,8 @@ from g4cli.prompt.messages import Media, Message, Role, ToolCall
 OverflowPolicy: TypeAlias = Literal["drop", "error"]
 FORMAT: Final = "g4-chat"
 VERSION: Final = 1
-# Room that a prompt must leave for the answer: this part of the context (1/4), and at most this
-# many tokens.
+# Room that a prompt must leave for the answer: a quarter of the context, 1,024 tokens at most. A
+# choice: most answers have less.
 _ANSWER_SHARE: Final = 4
 _ANSWER_TOKENS: Final = 1024
 _SHORTER: Final = "a shorter prompt"
@@ -72,15 +72,15 @@ class Conversation:
         starts = [i for i in starts if i > self.n_dropped] or starts[-1:]
         if not starts:
             return
-        kept, step = 1, 1  # questions kept
-        while kept + step <= len(starts) and fits(self._messages_from(starts[-kept - step])):
-            kept += step
+        n_kept, step = 1, 1  # questions
+        while n_kept + step <= len(starts) and fits(self._messages_from(starts[-n_kept - step])):
+            n_kept += step
             step *= 2
         while step > 1:
             step //= 2
-            if kept + step <= len(starts) and fits(self._messages_from(starts[-kept - step])):
-                kept += step
-        self.n_dropped = max(self.n_dropped, starts[-kept])
+            if n_kept + step <= len(starts) and fits(self._messages_from(starts[-n_kept - step])):
+                n_kept += step
+        self.n_dropped = max(self.n_dropped, starts[-n_kept])
 
     def to_text(self) -> str:
         """Return the conversation as JSON; `from_text` reads it."""
@@ -137,11 +137,12 @@ def fit_prompt(
 ) -> Fitted:
     """Return the prompt's tokens, few enough to leave room for an answer.
 
-    With the policy "drop", a prompt that is too long loses its oldest turns until it fills at most
-    half of the context. Dropping one turn at each question instead would change the start of every
-    prompt, and all of it would be evaluated again each time. `n_ctx_most` is the context that the
-    model was trained for, used in the hint. Raises ContextFull with the policy "error", or if the
-    last question alone is too long.
+    `tokens_of` renders and tokenizes messages; `n_ctx` is the size of the context. With the policy
+    "drop", a prompt that is too long loses its oldest turns until it fills at most half of the
+    context. Dropping one turn at each question instead would change the start of every prompt, and
+    all of it would be evaluated again each time. `n_ctx_most` is the context that the model was
+    trained for (0: unknown), used in the hint. Raises ContextFull with the policy "error", or if
+    the last question alone is too long.
     """
     tokens = tokens_of(conversation.messages())
     room = n_ctx - min(_ANSWER_TOKENS, n_ctx // _ANSWER_SHARE)

@@ -1,4 +1,8 @@
-"""What a turn is asked and what comes out of it. Pure values."""
+"""What a turn is asked for, and the events that come out of it. Pure values.
+
+`turn.py` (and the engine's scheduler, for many at once) yields them; views, the server's wire
+formats and the store read them.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +31,8 @@ class TurnOptions:
     `max_tokens` 0: until the context is full. `thought_tokens` 0: no limit. `stop`: texts that end
     the answer; they are looked for in the answer, not in thoughts. `n_probs`: each token is told
     with so many of the most probable ones in its place; None: not at all. `max_calls`: the answer
-    ends with so many tool calls; 0: no limit. `raw`: all that the model
-    writes is the answer, thoughts and tool calls with their marks too. `in_thought`: the prompt
-    ends inside of a thought.
+    ends with so many tool calls; 0: no limit. `raw`: all that the model writes is the answer,
+    thoughts and tool calls with their marks too. `in_thought`: the prompt ends inside of a thought.
     """
 
     max_tokens: int = 0
@@ -45,8 +48,9 @@ class TurnOptions:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What became of a prompt: tokens found in memory, tokens evaluated, and whether it was all of
-    it.
+    """What became of a prompt: tokens that were in the KV cache, tokens that were evaluated.
+
+    `complete` is False if it was interrupted.
     """
 
     reused: int
@@ -56,11 +60,10 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class FoundLoop:
-    """A repetition: `unit` is the repeated text; counts in tokens, `onset` from the answer's first
-    token.
+    """A repetition of the text `unit`, of `period` tokens, which covers `covered` tokens.
 
-    `kind` is the detector's: exact, noisy (with changes), counter (with a number that counts),
-    few-tokens and few-phrases (in any order).
+    `onset` is the index of its first token in the answer. `kind` is the detector's: exact, noisy
+    (with changes), counter (with a number that counts), few-tokens and few-phrases (in any order).
     """
 
     unit: str
@@ -85,7 +88,10 @@ class LoopNoticed:
 
 @dataclass(frozen=True, slots=True)
 class PromptRead:
-    """The prompt is evaluated and the answer begins; `slot` is its sequence in the context."""
+    """The prompt is evaluated and the answer begins; `slot` is its sequence in the context.
+
+    Of `prompt_tokens`, `reused` were in the KV cache already; the rest took `seconds`.
+    """
 
     prompt_tokens: int
     reused: int
@@ -97,8 +103,11 @@ class PromptRead:
 class Reply:
     """A finished answer with its figures. Seconds are wall-clock time.
 
-    `stop_string`: the one that ended the answer, which is not part of `text`, or "". `retried`: the
-    repetition that was cut out of the answer.
+    `context_full`: the answer ended because the context was full (`finish_reason` "length").
+    `prompt_tokens` are `reused_tokens`, which were in the KV cache, and `evaluated_tokens`.
+    `tokens` are the ids of the answer, thoughts and calls included. `stop_string`: the one that
+    ended the answer, which is not part of `text`, or "". `retried`: the repetition that was cut out
+    of the answer.
     """
 
     text: str
@@ -133,8 +142,11 @@ class Reply:
         return self.completion_tokens / self.decode_s if self.decode_s > 0 else 0.0
 
     def message(self) -> Message:
-        """Return the turn to keep in the conversation; its exact tokens too, where history keeps
-        the text.
+        """Return the turn to keep in the conversation.
+
+        It has its tokens where the next prompt holds them unchanged: so they are not evaluated
+        again, even if tokenizing the text would give others. Thoughts are left out of prompts, and
+        white space around an answer is removed.
         """
         exact = not self.thought and not self.tool_calls and self.text == self.text.strip()
         return Message(

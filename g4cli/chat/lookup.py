@@ -11,14 +11,23 @@ Sans-I/O: token ids in, token ids out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 NGRAM: Final = 3
 """Tokens that must match before anything is drafted: two match too often by chance."""
-_CANDIDATES: Final = 8  # positions compared, newest first
-_LONGEST: Final = 32  # tokens compared backwards at each position
+# Positions that are compared, newest first, and tokens that are compared backwards at each: choices
+# that keep the time of a draft at some microseconds.
+_MAX_CANDIDATES: Final = 8
+_MAX_MATCH: Final = 32
 _NOWHERE: Final = -1
+# Tokens without a draft after a round that did not pay, at first and at most. A choice: after 128
+# tokens the text is another one.
+_FIRST_WAIT: Final = 8
+_LAST_WAIT: Final = 128
+# Weight of the rounds before in the gain: text switches between new and repeated parts within a
+# sentence.
+_MEMORY: Final = 0.5
 
 
 class PromptLookup:
@@ -30,8 +39,9 @@ class PromptLookup:
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
-        self._newest: dict[tuple[int, ...], int] = {}
-        self._before: list[int] = []
+        # A position is the number of tokens up to the end of a run: what follows it has this index.
+        self._newest: dict[tuple[int, ...], int] = {}  # run -> its last position
+        self._before: list[int] = []  # for each token: the position before that of its run
 
     def __len__(self) -> int:
         """Return the number of tokens in the text."""
@@ -50,13 +60,14 @@ class PromptLookup:
 
         Finding the prefix takes some nanoseconds per token, once per prompt.
         """
-        same = 0
-        for have, want in zip(self._tokens, tokens, strict=False):
-            if have != want:
+        n_same = 0
+        for old, new in zip(self._tokens, tokens, strict=False):
+            if old != new:
                 break
-            same += 1
-        self._truncate(same)
-        self._add_tokens(tokens[same:])
+            n_same += 1
+        self._truncate(n_same)
+        for token in tokens[n_same:]:
+            self.add_token(token)
 
     def draft_tokens(self, token: int, count: int) -> list[int]:
         """Return `count` tokens that may follow `token`, or none; `token` itself is not added.
@@ -67,37 +78,36 @@ class PromptLookup:
         end = len(tokens)
         if end < NGRAM - 1:
             return []
-        place = self._newest.get((*tokens[end - NGRAM + 1 :], token), _NOWHERE)
+        position = self._newest.get((*tokens[end - NGRAM + 1 :], token), _NOWHERE)
         best, best_length = _NOWHERE, 0
-        for _ in range(_CANDIDATES):
-            if place == _NOWHERE:
+        for _ in range(_MAX_CANDIDATES):
+            if position == _NOWHERE:
                 break
-            length = self._count_common_past(place)
+            length = self._count_common_past(position)
             if length > best_length:
-                best, best_length = place, length
-            place = self._before[place - 1]
+                best, best_length = position, length
+            position = self._before[position - 1]
         if best == _NOWHERE:
             return []
         drafted: list[int] = []
         for index in range(best, best + count):
             # Beyond the end of the text, a repetition continues with what was just drafted.
-            found = tokens[index] if index < end else (token, *drafted)[index - end]
-            if found < 0:
+            following = tokens[index] if index < end else (token, *drafted)[index - end]
+            if following < 0:
                 return []
-            drafted.append(found)
+            drafted.append(following)
         return drafted
 
-    def _count_common_past(self, place: int) -> int:
-        """Return how many tokens before `place` equal the last ones, at most `_LONGEST`."""
+    def _count_common_past(self, position: int) -> int:
+        """Return how many tokens before `position` equal the last ones, at most `_MAX_MATCH`."""
         tokens, end = self._tokens, len(self._tokens)
         length = NGRAM
-        while length < min(_LONGEST, place) and tokens[place - 1 - length] == tokens[end - length]:
+        while (
+            length < min(_MAX_MATCH, position)
+            and tokens[position - 1 - length] == tokens[end - length]
+        ):
             length += 1
         return length
-
-    def _add_tokens(self, tokens: Iterable[int]) -> None:
-        for token in tokens:
-            self.add_token(token)
 
     def _truncate(self, length: int) -> None:
         while len(self._tokens) > length:
@@ -120,8 +130,8 @@ class DraftPacer:
 
     def __init__(self, cost: float) -> None:
         self._cost = cost
-        self._gain = 0.0
-        self._wait = 0
+        self._gain = 0.0  # single tokens saved
+        self._wait = 0  # tokens until the next round
         self._next_wait = _FIRST_WAIT
 
     @property
@@ -135,15 +145,9 @@ class DraftPacer:
 
     def record_round(self, n_accepted: int) -> None:
         """Take a finished round into account, of which `n_accepted` tokens were accepted."""
-        # Old rounds lose half their weight each time: text switches between new and repeated parts
-        # within a sentence.
-        self._gain = 0.5 * self._gain + (n_accepted - self._cost)
+        self._gain = _MEMORY * self._gain + (n_accepted - self._cost)
         if self._gain >= 0:
             self._next_wait = _FIRST_WAIT
             return
         self._wait, self._next_wait = self._next_wait, min(_LAST_WAIT, 2 * self._next_wait)
         self._gain = 0.0
-
-
-_FIRST_WAIT: Final = 8
-_LAST_WAIT: Final = 128

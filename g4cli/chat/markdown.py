@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
 from markdown_it.rules_inline.state_inline import Delimiter
 
-_ESCAPED: Final = "*_`#~<>|"
+_ESCAPED: Final = "*_`#~<>|"  # characters before which a backslash is removed
 
 
 @cache

@@ -16,9 +16,9 @@ class StopFilter:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
-        self._held = ""
+        self._held = ""  # the end of the text, which may be the beginning of a stop string
         self._held_tokens: list[tuple[int, SampledToken]] = []  # with where in `_held` they begin
-        self.found = ""
+        self.found = ""  # the stop string that ended the answer
 
     def filter_events(self, events: Sequence[ReplyEvent]) -> list[ReplyEvent]:
         """Return the events that cannot be part of a stop string; nothing once one was `found`."""
@@ -39,13 +39,15 @@ class StopFilter:
         return [] if self.found else self._release(len(self._held))
 
     def _add_text(self, event: AnswerText) -> list[ReplyEvent]:
+        """Return the text that can be released now that more of it has come."""
         self._held_tokens += [(len(self._held), token) for token in event.tokens]
         self._held += event.text
-        places = [(self._held.find(stop), stop) for stop in self._stops]
-        found = [(place, -len(stop), stop) for place, stop in places if place >= 0]
+        offsets = [(self._held.find(stop), stop) for stop in self._stops]
+        # The first one in the text; of those that begin at one place, the longest.
+        found = [(offset, -len(stop), stop) for offset, stop in offsets if offset >= 0]
         if found:
-            place, _, self.found = min(found)
-            return self._release(place)
+            offset, _, self.found = min(found)
+            return self._release(offset)
         return self._release(len(self._held) - self._count_held())
 
     def _count_held(self) -> int:
@@ -57,9 +59,10 @@ class StopFilter:
         return 0
 
     def _release(self, count: int) -> list[ReplyEvent]:
+        """Return the first `count` characters of what is held, with the tokens that begin there."""
         text, self._held = self._held[:count], self._held[count:]
-        tokens = tuple(token for place, token in self._held_tokens if place < count)
+        tokens = tuple(token for offset, token in self._held_tokens if offset < count)
         self._held_tokens = [
-            (place - count, token) for place, token in self._held_tokens if place >= count
+            (offset - count, token) for offset, token in self._held_tokens if offset >= count
         ]
         return [AnswerText(text, tokens)] if text else []

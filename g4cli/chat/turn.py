@@ -1,5 +1,7 @@
-"""One turn of a conversation: a prompt goes in, events come out. Prints nothing, knows no
-llama.cpp.
+"""One turn of a conversation: a prompt goes in, events come out.
+
+It prints nothing and knows no llama.cpp. The worker process runs turns with it where a model
+answers one request at a time; the scheduler drives many `Answer`s itself.
 """
 
 from __future__ import annotations
@@ -15,8 +17,14 @@ from g4cli.prompt.reply import SampledToken
 
 
 class Engine(Vocabulary, Protocol):
-    """What a turn needs from a model; `g4cli.runtime.engine.llama_engine` has the real one, tests a
-    fake.
+    """What a turn needs from a model, in the order in which it is used.
+
+    `evaluate` makes the context hold a prompt, `sample` chooses the next token,
+    `take_certain_tokens` returns tokens that must follow it because the grammar allows nothing
+    else, `read_probability` and `read_probabilities` tell what the model thought of it, and
+    `advance` evaluates it with those that are certain (False: interrupted). `continue_without`
+    makes the context hold a shorter answer and bans a token as the next one. `n_past` tokens of
+    `n_ctx` are in the context. `g4cli.runtime.engine.llama_engine` has the real one, tests a fake.
     """
 
     @property
@@ -71,6 +79,7 @@ def run_turn(
 
 
 def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
+    """Yield the events of an answer, token by token, until something ends it."""
     while not answer.finish:
         if engine.interrupted:
             answer.finish = "interrupted"

@@ -16,9 +16,10 @@ from g4cli.core.config import PRESET_MARK, read_config
 from g4cli.core.errors import G4Error
 from g4cli.core.registry import MADE_TYPES, MODELS, known_names
 
-Completion = tuple[str, str]
-_VARIABLE = "_G4_COMPLETE"
-_SEPARATORS = (":", "=")
+Completion = tuple[str, str]  # a word, and what it is
+_VARIABLE = "_G4_COMPLETE"  # Typer's, set by a shell that asks: "complete_bash", "complete_zsh" ...
+_SEPARATORS = (":", "=")  # at which bash splits words (COMP_WORDBREAKS)
+_MAX_CONVERSATIONS = 50  # a choice: more are not read in a list
 
 
 def complete_pulled(incomplete: str) -> list[Completion]:
@@ -80,27 +81,30 @@ def complete_conversation(incomplete: str) -> list[Completion]:
 
     found: dict[str, str] = {"last": "the newest"}
     with suppress(G4Error, OSError), ConversationStore.open() as store:
-        found |= {str(chat.id): chat.title for chat in store.list_conversations(limit=50)}
+        found |= {
+            str(chat.id): chat.title for chat in store.list_conversations(limit=_MAX_CONVERSATIONS)
+        }
     return _select(found, incomplete)
 
 
 def run_completion(
     run: Callable[[], int], environment: MutableMapping[str, str] = os.environ
 ) -> int:
-    """Answer a shell that asks for completions by `run`, and return its exit code.
+    """Answer a shell that asks for completions, and return the exit code.
 
-    What bash has split at ":" and "=" is joined before, and left out of the answers.
+    `run` is g4 itself, in which Typer prints the words. What bash has split at ":" and "=" is
+    joined before, and left out of the words.
     """
     if environment.get(_VARIABLE) != "complete_bash":
         return run()
-    head = repair_bash_words(environment)
+    kept_by_bash = repair_bash_words(environment)
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):
             return run()
     finally:
         for line in printed.getvalue().splitlines():
-            print(line.removeprefix(head))
+            print(line.removeprefix(kept_by_bash))
 
 
 def is_completing(environment: MutableMapping[str, str] = os.environ) -> bool:
@@ -109,22 +113,26 @@ def is_completing(environment: MutableMapping[str, str] = os.environ) -> bool:
 
 
 def repair_bash_words(environment: MutableMapping[str, str]) -> str:
-    """Join in COMP_WORDS what bash has split; return what it will not replace."""
+    """Join in COMP_WORDS what bash has split.
+
+    Returns the beginning of the current word that bash keeps when it inserts a completion.
+    """
     words = environment.get("COMP_WORDS", "").split("\n")
     with suppress(ValueError):
         current = int(environment.get("COMP_CWORD", ""))
-        joined, at = _join_words(words, current)
+        joined, index = _join_words(words, current)
         environment["COMP_WORDS"] = "\n".join(joined)
-        environment["COMP_CWORD"] = str(at)
-        if at < len(joined):
-            word = joined[at]
+        environment["COMP_CWORD"] = str(index)
+        if index < len(joined):
+            word = joined[index]
             return word[: max(word.rfind(mark) for mark in _SEPARATORS) + 1]
     return ""
 
 
 def _join_words(words: list[str], current: int) -> tuple[list[str], int]:
+    """Return the words without the splits at separators, and the index of the word `current`."""
     joined: list[str] = []
-    at = len(words)
+    joined_index = len(words)
     for index, word in enumerate(words):
         is_mark = word and all(c in _SEPARATORS for c in word)
         follows_mark = index > 0 and words[index - 1] and words[index - 1][-1] in _SEPARATORS
@@ -135,13 +143,14 @@ def _join_words(words: list[str], current: int) -> tuple[list[str], int]:
         else:
             joined.append(word)
         if index == current:
-            at = len(joined) - 1
-    return joined, min(at, len(joined))
+            joined_index = len(joined) - 1
+    return joined, min(joined_index, len(joined))
 
 
 def _list_aliases() -> dict[str, str]:
     return {name: f"alias of {model}" for name, model in read_config().aliases.items()}
 
 
-def _select(found: dict[str, str], incomplete: str) -> list[Completion]:
-    return [(word, text) for word, text in found.items() if word.startswith(incomplete)]
+def _select(known: dict[str, str], incomplete: str) -> list[Completion]:
+    """Return the words of `known` that begin with `incomplete`, each with what it is."""
+    return [(word, text) for word, text in known.items() if word.startswith(incomplete)]

@@ -1,4 +1,7 @@
-"""Help pages that name the values of options as command lines do: FILE, N, TEXT."""
+"""Typer's commands and groups, changed: values are named FILE, N or TEXT, settings are defaults.
+
+`main.py` registers every command with these classes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from g4cli.core.config import COMMAND_SECTIONS
 OTHER_NAMES: Final = {
     "rm": ("remove", "delete"), "ls": ("list",), "run": ("chat",), "cp": ("copy",)
 }  # fmt: skip
-_WORDS: Final = {int: "N", float: "X", Path: "FILE"}
+# What stands for a value of that type, if the option does not say it.
+_VALUE_NAMES: Final = {int: "N", float: "X", Path: "FILE"}
 
 
 def name_value(option: Any) -> str:
@@ -27,15 +31,16 @@ def name_value(option: Any) -> str:
         return ""
     if option.metavar:
         return str(option.metavar)
-    kind = option.type_descriptor.annotation
-    if typing.get_origin(kind) is list:
-        (kind,) = typing.get_args(kind)
-    if typing.get_origin(kind) is typing.Literal:
-        return "|".join(typing.get_args(kind))
-    return _WORDS.get(kind, "TEXT")
+    value_type = option.type_descriptor.annotation
+    if typing.get_origin(value_type) is list:
+        (value_type,) = typing.get_args(value_type)
+    if typing.get_origin(value_type) is typing.Literal:
+        return "|".join(typing.get_args(value_type))
+    return _VALUE_NAMES.get(value_type, "TEXT")
 
 
 def _name_values(parameters: list[Any]) -> list[Any]:
+    """Return the parameters, changed to show no Python types and to resolve a MODEL argument."""
     for parameter in parameters:
         if isinstance(parameter, TyperOption):
             parameter.metavar = name_value(parameter)

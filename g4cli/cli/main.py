@@ -74,7 +74,7 @@ GROUPS: Final[Mapping[str, str]] = MappingProxyType(
         "svg": "Check, repair, render and show drawings (SVG) in files and in answers of models.",
     }
 )
-# What a group does without a second word.
+# The command of a group that runs without a second word: `g4 chats` is `g4 chats list`.
 DEFAULTS: Final[Mapping[str, str]] = MappingProxyType({"chats": "list", "config": "show"})
 
 app = typer.Typer(
@@ -133,6 +133,8 @@ def register_commands() -> None:
 
 
 def _run_by_default(group: str, command: str) -> Callable[..., None]:
+    """Return the callback of a group that runs `command` where no second word is given."""
+
     def run_default(ctx: typer.Context, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
         if ctx.invoked_subcommand is None:
             flags = [flag for flag, given in (("--json", json), ("--quiet", quiet)) if given]

@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.progress import Progress, no_progress
@@ -34,7 +34,12 @@ Mode = Literal["human", "json", "quiet"]
 Part: TypeAlias = "str | tuple[str, str]"
 
 
-def _is_narrow(stream: TextIO) -> bool:
+# Columns that text gets at least, however narrow the terminal is: less cannot be read.
+_MIN_COLUMNS: Final = 20
+
+
+def _lacks_unicode(stream: TextIO) -> bool:
+    """Return whether the encoding of a stream is another one than UTF-8."""
     return (stream.encoding or "utf-8").lower().replace("-", "") != "utf8"
 
 
@@ -43,7 +48,7 @@ class Output:
 
     def __init__(self, mode: Mode = "human") -> None:
         self.mode: Mode = mode
-        self._consoles: dict[bool, Console] = {}
+        self._consoles: dict[bool, Console] = {}  # by whether it is that of standard error
         self._answer, self._thought = AnswerCleaner(), AnswerCleaner()
         self._has_bars = False
 
@@ -75,7 +80,7 @@ class Output:
         `brief` is one line or a sequence of lines.
         """
         if self.mode == "json":
-            print(json_text(data, indent=2, ascii_only=_is_narrow(sys.stdout)))
+            print(json_text(data, indent=2, ascii_only=_lacks_unicode(sys.stdout)))
         elif self.mode == "human" and render is not None:
             render()
         elif brief is not None:
@@ -131,10 +136,10 @@ class Output:
             console.print(_make_text([title]), style="italic")
         for text in header:
             console.print(Text(text), style="bold", soft_wrap=True)
-        for at, lines in enumerate(laid_rows):
-            if at < len(styles) and styles[at] and width is not None:
+        for index, lines in enumerate(laid_rows):
+            if index < len(styles) and styles[index] and width is not None:
                 first = Text(lines[0])
-                first.stylize(styles[at], 0, len(one_line(str(rows[at][0]))))
+                first.stylize(styles[index], 0, len(one_line(str(rows[index][0]))))
                 console.print(first, soft_wrap=True)
                 lines = lines[1:]
             # Not through rich, which needs a minute for 100,000 rows.
@@ -160,7 +165,9 @@ class Output:
                 "hint": err.hint,
                 "exit_code": err.exit_code,
             }
-            print(json_text({"error": fields}, ascii_only=_is_narrow(sys.stderr)), file=sys.stderr)
+            print(
+                json_text({"error": fields}, ascii_only=_lacks_unicode(sys.stderr)), file=sys.stderr
+            )
             return
         if err.message:
             self._print_message("error", err.message, "bold red")
@@ -274,7 +281,7 @@ class Output:
             # Later lines are indented: a name from a file must not begin a line that reads like a
             # message of its own.
             indent = len(word) + 2
-            first, *rest = fold_text(one_line(text), max(20, console.width - indent - 1))
+            first, *rest = fold_text(one_line(text), max(_MIN_COLUMNS, console.width - indent - 1))
             console.print(_make_text([(f"{word}: ", style), first]), soft_wrap=True)
             for more in rest:
                 console.print(Padding(_make_text([more]), (0, 0, 0, indent)), soft_wrap=True)
@@ -347,7 +354,7 @@ def _make_bars(console: Console, *, in_bytes: bool) -> Any:
         def get_renderables(self) -> Iterable[RenderableType]:
             # Leave room for the ^C that a terminal echoes: after a full line it would begin
             # another line, which is never erased.
-            yield Constrain(self.make_tasks_table(self.tasks), max(20, console.width - 3))
+            yield Constrain(self.make_tasks_table(self.tasks), max(_MIN_COLUMNS, console.width - 3))
 
     amount = (Amount(binary_units=True), Rate()) if in_bytes else (bars.MofNCompleteColumn(),)
     return Bars(

@@ -25,13 +25,14 @@ from g4cli.core.config import (
 )
 from g4cli.core.errors import BadFile, UsageError
 
-_ORIGINS: Final = "g4.origins"
+_ORIGINS: Final = "g4.origins"  # the key of Typer's context under which origins are kept
 # Options without a lasting value: how this one call prints, what it asks, which files it writes.
 _NOT_SETTINGS: Final = frozenset(
     ("json", "quiet", "help", "prompt", "prompts", "continue_", "resume", "svg", "output", "verify",
      "matrix", "image", "audio")
 )  # fmt: skip
-_ENVIRONMENT: Final = (
+# Parameters that an environment variable sets: G4_TEMP is that of `temp`.
+_IN_ENVIRONMENT: Final = (
     "model", "ctx", "system", "temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "think",
     "max_tokens", "kv_type", "threads", "gpu_layers", "device", "draft", "mmproj", "host", "port",
     "keep_alive", "parallel",
@@ -70,23 +71,27 @@ def apply_settings(command: Any, ctx: Any, args: list[str]) -> None:
 def collect_settings(
     name: str, parameters: Mapping[str, Any], ctx: Any, preset: str = ""
 ) -> dict[str, Setting]:
-    """Return the settings of the command `name` by parameter, checked but for their combination."""
+    """Return the settings of the command `name`, by parameter.
+
+    `parameters` are Typer's, by name; `preset` is the preset that was named, or "". Each value is
+    checked as the option checks it. Raises BadFile, UsageError or NotFound.
+    """
     config = read_config()
     found: dict[str, Setting] = {}
     section = config.commands.get(name, {})
     for key, value in section.items():
         _require_known(config, f"[{name}]", key, parameters)
-        found[_parameter_of(key, parameters)] = Setting(value, f"{config.path.name} [{name}]")
-    for key in _ENVIRONMENT:
+        found[_find_parameter(key, parameters)] = Setting(value, f"{config.path.name} [{name}]")
+    for key in _IN_ENVIRONMENT:
         value = os.environ.get(f"G4_{key.upper()}", "")
-        if value and _parameter_of(key, parameters) in parameters:
-            found[_parameter_of(key, parameters)] = Setting(value, f"G4_{key.upper()}")
+        if value and _find_parameter(key, parameters) in parameters:
+            found[_find_parameter(key, parameters)] = Setting(value, f"G4_{key.upper()}")
     if preset:
         for key, value in find_preset(config, preset).items():
-            if _parameter_of(key, parameters) in parameters:
-                found[_parameter_of(key, parameters)] = Setting(value, f"preset {preset}")
+            if _find_parameter(key, parameters) in parameters:
+                found[_find_parameter(key, parameters)] = Setting(value, f"preset {preset}")
     return {
-        key: Setting(_convert(parameters[key], setting, ctx), setting.origin)
+        key: Setting(_parse_value(parameters[key], setting, ctx), setting.origin)
         for key, setting in found.items()
     }
 
@@ -131,11 +136,13 @@ def check_presets(config: Config, commands: Mapping[str, Any]) -> None:
                 )
 
 
-def _parameter_of(key: str, parameters: Mapping[str, Any]) -> str:
+def _find_parameter(key: str, parameters: Mapping[str, Any]) -> str:
+    """Return the name of the parameter that a setting is for: `g4 serve` has several models."""
     return "models" if key == "model" and "models" in parameters else key
 
 
 def _require_known(config: Config, section: str, key: str, parameters: Mapping[str, Any]) -> None:
+    """Raise BadFile if the command of that section has no setting `key`."""
     known = ["model" if name == "models" else name for name in parameters]
     known = [name for name in known if name not in _NOT_SETTINGS]
     if key not in known:
@@ -145,7 +152,7 @@ def _require_known(config: Config, section: str, key: str, parameters: Mapping[s
         )
 
 
-def _convert(parameter: Any, setting: Setting, ctx: Any) -> Any:
+def _parse_value(parameter: Any, setting: Setting, ctx: Any) -> Any:
     """Return the value as the option takes it. Raises UsageError that names its origin."""
     value = setting.value
     is_flag = getattr(parameter, "is_flag", False)

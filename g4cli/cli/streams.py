@@ -14,7 +14,7 @@ from g4cli.core.files import FULL_DISK
 
 # Replacements for the characters that g4 draws with, where the encoding lacks them (LANG=C, old
 # consoles). The parts of a memory bar stay distinguishable.
-ASCII: Final = MappingProxyType(
+ASCII_REPLACEMENTS: Final = MappingProxyType(
     {
         "█": "#", "▙": "H", "▌": "I", "▖": "L", "▓": "=", "▚": "~", "▒": "%", "▞": "/", "░": ":",
         "╎": "|", "┆": ";", "·": ".", "─": "-", "…": "...", "✓": "+",
@@ -34,20 +34,23 @@ def repair_std_streams() -> None:
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace" if name == "stdin" else _NARROW)
+            stream.reconfigure(errors="replace" if name == "stdin" else _ASCII_ERRORS)
 
 
-_NARROW: Final = "g4-narrow"
+# The name of the codec error handler below.
+_ASCII_ERRORS: Final = "g4-ascii"
 
 
 def _replace_by_ascii(err: UnicodeError) -> tuple[str, int]:
     """Return a replacement for characters that a stream cannot encode, and the index after them."""
     if not isinstance(err, UnicodeEncodeError):
         raise err
-    return "".join(ASCII.get(char, "?") for char in err.object[err.start : err.end]), err.end
+    return "".join(
+        ASCII_REPLACEMENTS.get(char, "?") for char in err.object[err.start : err.end]
+    ), err.end
 
 
-codecs.register_error(_NARROW, _replace_by_ascii)
+codecs.register_error(_ASCII_ERRORS, _replace_by_ascii)
 
 
 def as_output_error(err: OSError) -> G4Error | None:

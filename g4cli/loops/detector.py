@@ -101,14 +101,30 @@ _KEPT: Final = 8192  # tokens and n-grams that are remembered at least
 _STRIDE_MASK: Final = 31  # the window is examined every 32 tokens
 _COUNTER_STRIDE: Final = 64
 _STRETCH_STRIDE: Final = 256
+# Tokens that an exact cycle must cover to stop an answer (see the table above).
+_SHORT_PERIOD: Final = 2
+_SHORT_COVER: Final = 250
+_GRID_COVER: Final = 640
+_COVER: Final = 392
+# Of the last 128 4-grams, the number that are new in text that is being written for the first time;
+# and the tokens that are needed to look for noisy cycles, and for loops in a longer stretch.
+_RECENT: Final = 128
+_MAX_NEW: Final = 72
+_MIN_WINDOW: Final = 256
+_MIN_STRETCH: Final = 768
 # A row of a grid has a period in this range, and its four most common tokens make up most of it.
 _GRID_PERIODS: Final = (12, 128)
 _GRID_KINDS: Final = 4
 _GRID_SHARE: Final = 0.9
+
+
+def _required_copies(period: int) -> int:
+    """Return how many copies of a cycle there must be: the unit of a long one says enough."""
+    return 3 if period >= 64 else 4
+
+
 # By period: the length of the run at which it is examined for the first time.
-_FIRST_EXAMINED: Final = tuple(
-    max(96, (3 if p >= 64 else 4) * p) - p for p in range(MAX_PERIOD + 1)
-)
+_FIRST_EXAMINED: Final = tuple(max(96, _required_copies(p) * p) - p for p in range(MAX_PERIOD + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +204,7 @@ class LoopDetector:
         position = here + self._dropped
         self._gram = gram = (self._gram << _ID_BITS | token_id) & _GRAM_MASK
         positions = self._positions
+        # Without an earlier position the lag is larger than any period.
         lag = position - (
             positions[gram] if gram in positions else self._older_positions.get(gram, -_KEPT)
         )
@@ -287,11 +304,11 @@ class LoopDetector:
 
     def _is_grid(self) -> bool:
         """Return whether the cycle may be the row of a grid: few different tokens, or no text."""
-        period, kinds = self._period, Counter(self._tokens[-self._period :])
-        if self._is_text is not None and not any(map(self._is_text, kinds)):
+        period, counts = self._period, Counter(self._tokens[-self._period :])
+        if self._is_text is not None and not any(map(self._is_text, counts)):
             return is_row(period)
-        commonest = sum(count for _, count in kinds.most_common(_GRID_KINDS))
-        is_few = _GRID_KINDS * len(kinds) <= period and commonest >= _GRID_SHARE * period
+        n_commonest = sum(count for _, count in counts.most_common(_GRID_KINDS))
+        is_few = _GRID_KINDS * len(counts) <= period and n_commonest >= _GRID_SHARE * period
         return is_few and is_row(period)
 
     def _examine_window(self) -> Loop | None:
@@ -307,7 +324,7 @@ class LoopDetector:
             if found:
                 return self._report("counter", found)
         # Text that is being written for the first time ends the search here.
-        if lags[-128:].count(0) > 72 or len(tokens) < 256:
+        if lags[-_RECENT:].count(0) > _MAX_NEW or len(tokens) < _MIN_WINDOW:
             return None
         found = find_noisy_cycle(tokens, lags, digits)
         if found:
@@ -315,20 +332,21 @@ class LoopDetector:
         return self._examine_stretch() if fed % _STRETCH_STRIDE == 1 else None
 
     def _examine_stretch(self) -> Loop | None:
-        """Return a loop that shows only in more than 768 tokens, or None."""
+        """Return a loop that shows only in a longer stretch of tokens, or None."""
         tokens, lags = self._tokens, self._lags
-        far = measure_long_lags(tokens, lags) if len(tokens) >= 768 else []
-        if not far:
+        long_lags = measure_long_lags(tokens, lags) if len(tokens) >= _MIN_STRETCH else []
+        if not long_lags:
             return None
-        found = find_few_phrases(tokens, far, self._digits)
+        found = find_few_phrases(tokens, long_lags, self._digits)
         if found:
             return self._report("few-phrases", found)
-        found = find_noisy_stretch(tokens, far, self._digits) or find_noisy_stretch(
+        found = find_noisy_stretch(tokens, long_lags, self._digits) or find_noisy_stretch(
             tokens, lags, self._digits
         )
         return self._report("noisy", found) if found else None
 
     def _report(self, kind: LoopKind, found: WindowLoop) -> Loop:
+        """Remember a loop, and return it with its place in the answer."""
         onset = self._dropped + len(self._tokens) - found.covered
         self._found = Loop(kind, found.period, onset, found.covered)
         return self._found
@@ -351,9 +369,10 @@ def required_cover(period: int, *, is_grid: bool = False) -> int:
     first. `is_grid` says that the unit has few different tokens, as a row of a matrix of zeros or
     of a blank table, which users ask for.
     """
-    if period <= 2:
-        return 250
-    return max(640 if is_grid and is_row(period) else 392, (3 if period >= 64 else 4) * period)
+    if period <= _SHORT_PERIOD:
+        return _SHORT_COVER
+    cover = _GRID_COVER if is_grid and is_row(period) else _COVER
+    return max(cover, _required_copies(period) * period)
 
 
 def is_row(period: int) -> bool:

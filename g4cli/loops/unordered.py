@@ -24,18 +24,40 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from g4cli.loops.window import WindowLoop, share_of_digits
 
-# Few tokens: most different tokens, tokens that they must cover, highest share of digits. Digits
-# alone are data.
-_FEW_TOKENS: Final = ((4, 352, 0.8), (5, 640, 0.3), (4, 768, 1.0), (16, 768, 0.2))
+
+class _FewTokensRule(NamedTuple):
+    """At most `max_kinds` different tokens, of which a share of `max_digits` may be digits.
+
+    They are a loop if they cover `cover` tokens. Digits alone are data.
+    """
+
+    max_kinds: int
+    cover: int
+    max_digits: float
+
+
+class _FewPhrasesRule(NamedTuple):
+    """A loop of `cover` tokens, of whose 8-grams `max_new` may be new."""
+
+    cover: int
+    max_new: int
+
+
+_FEW_TOKENS_RULES: Final = (
+    _FewTokensRule(4, 352, 0.8),
+    _FewTokensRule(5, 640, 0.3),
+    _FewTokensRule(4, 768, 1.0),
+    _FewTokensRule(16, 768, 0.2),
+)
+_RECENT: Final = 64  # tokens that are counted first, to give up early
 _MIN_PAIR_SHARE: Final = 0.75  # of all ordered pairs of the tokens, in a loop of at most four
 _MAX_EQUAL_LAGS: Final = 0.50  # share of the lags, in a loop of five: more are rows of a grid
-_LONG_COVER: Final = 768
-# Few phrases: tokens to cover, and how many of their 8-grams may be new.
-_FEW_PHRASES: Final = ((768, 10), (1024, 25))
+_LONG_COVER: Final = 768  # from which on no grid that somebody asked for is as long
+_FEW_PHRASES_RULES: Final = (_FewPhrasesRule(768, 10), _FewPhrasesRule(1024, 25))
 _PHRASE_GRAM: Final = 8
 _PHRASE_DIGITS: Final = 0.35  # highest share of digits: an array of bytes has no new 8-grams either
 _PHRASE_LAG: Final = 384  # an 8-gram is new if it has not occurred within so many tokens
@@ -47,6 +69,7 @@ _COUNTER_COPIES: Final = 20
 _COUNTER_NUMBERS: Final = 3  # numbers in one copy that may have steps of their own, at most
 _MIN_EQUAL_STEPS: Final = 0.94  # share of the steps; not all: seconds begin again after 59
 _FIRST_LOOK: Final = 160  # tokens that are examined first, to give up early
+_LAST_TOKENS: Final = 48  # of which one must be a digit
 _NUMBER: Final = -1  # replaces a number
 
 
@@ -57,25 +80,23 @@ def find_few_tokens(
 
     Its period is the number of different tokens. `lags` are those of 4-grams, one per token.
     """
-    recent = len(set(tokens[-64:]))
-    for most, cover, max_digits in _FEW_TOKENS:
-        if recent > most or len(tokens) < cover:
+    n_recent_kinds = len(set(tokens[-_RECENT:]))
+    for max_kinds, cover, max_digits in _FEW_TOKENS_RULES:
+        if n_recent_kinds > max_kinds or len(tokens) < cover:
             continue
         window = tokens[-cover:]
-        kinds = len(set(window))
-        if kinds > most or share_of_digits(digits, window) > max_digits:
+        n_kinds = len(set(window))
+        if n_kinds > max_kinds or share_of_digits(digits, window) > max_digits:
             continue
         # In a grid (zeros and commas, bars and blanks) only some tokens follow each other.
         if cover >= _LONG_COVER or (
-            kinds <= 4 and len(set(pairwise(window))) >= _MIN_PAIR_SHARE * kinds * kinds
+            n_kinds <= 4 and len(set(pairwise(window))) >= _MIN_PAIR_SHARE * n_kinds * n_kinds
         ):
-            return WindowLoop(kinds, cover)
-        if (
-            kinds > 2
-            and most > 4
-            and Counter(lags[-cover:]).most_common(1)[0][1] < _MAX_EQUAL_LAGS * cover
-        ):
-            return WindowLoop(kinds, cover)
+            return WindowLoop(n_kinds, cover)
+        if n_kinds > 2 and max_kinds > 4:
+            [(_, n_equal_lags)] = Counter(lags[-cover:]).most_common(1)
+            if n_equal_lags < _MAX_EQUAL_LAGS * cover:
+                return WindowLoop(n_kinds, cover)
     return None
 
 
@@ -86,7 +107,7 @@ def measure_long_lags(tokens: Sequence[int], lags: Sequence[int]) -> list[int]:
     """
     if lags[-_LONG_COVER:].count(0) > _MAX_NEW_GRAMS:
         return []
-    window = tokens[-_FEW_PHRASES[-1][0] - _PHRASE_LAG :]
+    window = tokens[-_FEW_PHRASES_RULES[-1].cover - _PHRASE_LAG :]
     positions: dict[tuple[int, ...], int] = {}
     long_lags = [0] * (_PHRASE_GRAM - 1)
     for i, gram in enumerate(zip(*(window[k:] for k in range(_PHRASE_GRAM)), strict=False)):
@@ -104,7 +125,7 @@ def find_few_phrases(
     Its period is the commonest distance at which a phrase comes back. `long_lags` come from
     `measure_long_lags`.
     """
-    for cover, max_new in _FEW_PHRASES:
+    for cover, max_new in _FEW_PHRASES_RULES:
         if len(long_lags) < cover or long_lags[-cover:].count(0) > max_new:
             continue
         if share_of_digits(digits, tokens[-cover:]) <= _PHRASE_DIGITS:
@@ -115,7 +136,7 @@ def find_few_phrases(
 
 def find_counter(tokens: Sequence[int], digits: Mapping[int, int]) -> WindowLoop | None:
     """Return the cycle in which only numbers change, by constant steps, or None."""
-    if len(tokens) < _COUNTER_COVER or not any(token in digits for token in tokens[-48:]):
+    if len(tokens) < _COUNTER_COVER or not any(token in digits for token in tokens[-_LAST_TOKENS:]):
         return None
     masked, _ = _mask_numbers(tokens[-_FIRST_LOOK:], digits)
     if not _find_period(masked, len(masked) // 2 + 1):

@@ -34,22 +34,23 @@ _MIN_COMMONEST: Final = 40  # of them must be equal, give or take one
 _MIN_NEAR: Final = 0.33  # lags that are a multiple of the period
 _MAX_FAR: Final = 0.11  # lags beyond the period that are no multiple
 _MAX_STRAY: Final = 0.20  # lags that are far or 0
-_LONG_PERIOD: Final = 32
+_LONG_PERIOD: Final = 32  # tokens from which on a period is long
+_COPIES: Final = (3, 4)  # copies that a cycle needs at least, for short and for long periods
 _MANY_STRAYS: Final = 0.035  # beginnings of strays for which a long period needs twice the window
-# Pairs are for short and for long periods.
+# Pairs are for short and for long periods; whether a period is long (0 or 1) is the index.
 _SAME_PLACE: Final = (0.40, 0.35)  # strays with another one a period before: tables have more
 _MIN_DISTINCT: Final = (0.50, 0.87)  # different contexts of strays, of those that chance would give
 _MIN_DISTINCT_DIGITS: Final = 0.75  # the same for short periods with many digits
 _MANY_DIGITS: Final = 0.25  # share of digits above which it may be a table
 _EVEN_GAPS: Final = 0.60  # gaps between strays that are equal in a grid
-# The longer look.
+# The longer look: the same quantities, as shares of its window.
 _STRETCH_COMMONEST: Final = 0.18
 _STRETCH_NEAR: Final = 0.37
-_STRETCH_STARTS: Final = 8
+_STRETCH_STARTS: Final = 8  # strays that there must be to tell noise from records
 _STRETCH_SAME_PLACE: Final = 0.05  # more than by chance
 _STRETCH_DISTINCT: Final = 0.85
-_STRETCH_DIGITS: Final = 0.40
-_SURE_PERIOD, _SURE_NEAR, _SURE_DISTINCT = 12, 0.50, 0.90  # with more digits than that
+_STRETCH_DIGITS: Final = 0.40  # share of digits above which the next three are required
+_SURE_PERIOD, _SURE_NEAR, _SURE_DISTINCT = 12, 0.50, 0.90
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class _Look(NamedTuple):
     """What the last `width` lags say about one period.
 
     `new` of them are 0, `near` are close to one to three periods, `far` are neither and beyond the
-    period. `starts` are the indices at which strays begin; `late_stray` tells whether there is a
-    stray in the last three quarters.
+    period; `new` and `far` ones are strays. `starts` are the indices in the window at which strays
+    begin; `late_stray` tells whether there is a stray in the last three quarters.
     """
 
     period: int
@@ -92,7 +93,7 @@ def find_noisy_cycle(
     if count < _MIN_COMMONEST:
         return None
     long = period >= _LONG_PERIOD
-    width = max(_COVER - period, (4 if long else 3) * period)
+    width = max(_COVER - period, _COPIES[long] * period)
     look = _inspect_window(lags, period, width)
     if look is None or not _is_noisy(look):
         return None
@@ -130,7 +131,7 @@ def find_noisy_stretch(
         if period < _SURE_PERIOD or look.near < _SURE_NEAR * look.width:
             return None
         least = _SURE_DISTINCT
-    slack = min(2, period // 4)
+    slack = min(2, period // 4)  # tokens by which the places of two strays may differ
     by_chance = 1 - (1 - n / look.width) ** (2 * slack + 1)
     if (
         _same_place_share(look) > by_chance + _STRETCH_SAME_PLACE
@@ -185,12 +186,11 @@ def _classify_lag(lag: int, period: int) -> Literal["near", "inner", "stray"]:
 
 def _is_noisy(look: _Look) -> bool:
     """Return whether most lags fit the period and a few do not; an exact cycle has its own rule."""
-    _, width, new, near, far, _, late_stray = look
     return (
-        late_stray
-        and near >= _MIN_NEAR * width
-        and far <= _MAX_FAR * width
-        and new + far <= _MAX_STRAY * width
+        look.late_stray
+        and look.near >= _MIN_NEAR * look.width
+        and look.far <= _MAX_FAR * look.width
+        and look.new + look.far <= _MAX_STRAY * look.width
     )
 
 

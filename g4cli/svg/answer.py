@@ -14,6 +14,8 @@ _TAG: Final = re.compile(r"<(/?)(?:[A-Za-z_][\w.-]*:)?svg(?=[\s>/]|\Z)([^<>]*)",
 _DOCTYPE: Final = re.compile(r"<!DOCTYPE\s[^\[<>]*(?:\[[^\]]*\]\s*)?>", re.IGNORECASE)
 _DECLARATION: Final = re.compile(r"<\?xml\b|<!DOCTYPE\b", re.IGNORECASE)
 _FENCE: Final = "```"
+# Characters before <svg> in which the beginning of a prolog is looked for: a choice, far more than
+# a document type has.
 _PROLOG_CHARS: Final = 4096
 
 
@@ -42,8 +44,9 @@ def find_drawing(text: str) -> FoundDrawing | None:
 
 
 def _find_last(text: str) -> FoundDrawing | None:
-    opened: list[tuple[int, bool]] = []
-    whole: list[tuple[int, int]] = []
+    """Return the last complete drawing of a text, else the last incomplete one, else None."""
+    opened: list[tuple[int, bool]] = []  # start of a tag without an end, whether it has attributes
+    whole: list[tuple[int, int]] = []  # start and end of complete drawings
     for tag in _TAG.finditer(text):
         closing, rest = tag.groups()
         if not closing and rest.endswith("/") and text[tag.end() :][:1] == ">":
@@ -52,7 +55,7 @@ def _find_last(text: str) -> FoundDrawing | None:
         elif not closing:
             opened.append((tag.start(), bool(rest.strip())))
         elif opened:
-            start = opened.pop()[0]
+            start, _ = opened.pop()
             end = tag.end() + (text[tag.end() : tag.end() + 1] == ">")
             while whole and whole[-1][0] > start:
                 whole.pop()
@@ -70,7 +73,8 @@ def _find_last(text: str) -> FoundDrawing | None:
     if whole:
         start, end = whole[-1]
     elif opened:
-        start = next((at for at, has_attributes in opened if has_attributes), opened[-1][0])
+        last_start, _ = opened[-1]
+        start = last_start if outer is None else outer
         end = text.find(_FENCE, start)
         end = end if end >= 0 else len(text)
     else:
@@ -90,20 +94,20 @@ def _include_prolog(text: str, start: int, end: int, count: int, *, is_whole: bo
     return FoundDrawing(begin, end, is_whole, False, count)
 
 
-def _skip_misc(text: str, at: int, stop: int) -> int:
+def _skip_misc(text: str, offset: int, stop: int) -> int:
     """Return where white space, comments, instructions and a document type end, `stop` at most."""
-    while at < stop:
-        if text[at].isspace() or text[at] == "\ufeff":
-            at += 1
+    while offset < stop:
+        if text[offset].isspace() or text[offset] == "\ufeff":
+            offset += 1
             continue
         end = -1
-        if text.startswith("<!--", at):
-            end = text.find("-->", at + 4, stop)
-        elif text.startswith("<?", at):
-            end = text.find("?>", at, stop)
-        elif doctype := _DOCTYPE.match(text, at, stop):
+        if text.startswith("<!--", offset):
+            end = text.find("-->", offset + 4, stop)
+        elif text.startswith("<?", offset):
+            end = text.find("?>", offset, stop)
+        elif doctype := _DOCTYPE.match(text, offset, stop):
             end = doctype.end() - 1
         if end < 0:
             break
-        at = text.index(">", end) + 1
-    return at
+        offset = text.index(">", end) + 1
+    return offset

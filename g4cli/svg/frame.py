@@ -33,7 +33,7 @@ _NOT_DRAWN: Final = GRADIENTS | frozenset(
 )
 _UNITS: Final = re.compile(r"(?<=[0-9.])\s*(?:px|pt|%)")
 _LETTER_WIDTH: Final = 0.6  # relative to the font size, in an average font
-_DEFAULT_FONT: Final = 16.0
+_DEFAULT_FONT_SIZE: Final = 16.0  # pixels, as browsers have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def check_frame(elements: list[Element]) -> list[Fault]:
     """Return what is wrong with viewBox, width and height of the root element."""
     root = elements[0]
     attributes = root.attributes
-    at = root.start.start + 1 + len(root.name)
+    name_end = root.start.start + 1 + len(root.name)
     if "viewBox" in attributes:
         return list(_check_view_box(root))
     sizes = [attributes.get(name, "") for name in ("width", "height")]
@@ -64,7 +64,7 @@ def check_frame(elements: list[Element]) -> list[Fault]:
     # Most drawings begin at the origin, with a margin that the shapes do not show.
     box = Box(min(box.left, 0.0), min(box.top, 0.0), box.right, box.bottom)
     text = box.as_view_box()
-    edit = Edit(at, at, f' viewBox="{text}"')
+    edit = Edit(name_end, name_end, f' viewBox="{text}"')
     return [Fault("no-frame", root.start.start, text, (edit,))]
 
 
@@ -123,12 +123,12 @@ def widen_frame(text: str, elements: list[Element], frame: Frame) -> str:
         f' x="{left}" y="{top}" width="{width}" height="{height}" '
         f'viewBox="{left} {top} {width} {height}" overflow="visible"'
     )
-    at = root.start.start + 1 + len(root.name)
+    name_end = root.start.start + 1 + len(root.name)
     replaced = ("x", "y", "width", "height", "viewBox", "overflow")
     edits = [Edit(item.before, item.end) for item in root.start.attributes if item.name in replaced]
     edits += [
         Edit(root.start.start, root.start.start, outer),
-        Edit(at, at, inner),
+        Edit(name_end, name_end, inner),
         Edit(root.end.end, root.end.end, f"</{root.name}>"),
     ]
     return apply_edits(text, edits)[0]
@@ -172,11 +172,16 @@ def _find_corners(element: Element) -> list[Point]:
     if name == "line":
         return [(read_length("x1"), read_length("y1")), (read_length("x2"), read_length("y2"))]
     if name == "path":
-        return parse_path(element.attributes.get("d", ""))[0]
+        points, _ = parse_path(element.attributes.get("d", ""))
+        return points
     if name in ("polygon", "polyline"):
         numbers = parse_numbers(element.attributes.get("points", "")) or []
         return list(zip(numbers[::2], numbers[1::2], strict=False))
     if name == "text":
-        x, y, size = read_length("x"), read_length("y"), read_length("font-size") or _DEFAULT_FONT
+        x, y, size = (
+            read_length("x"),
+            read_length("y"),
+            read_length("font-size") or _DEFAULT_FONT_SIZE,
+        )
         return [(x, y - size), (x + size * _LETTER_WIDTH, y + size / 4)]
     return []

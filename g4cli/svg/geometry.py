@@ -32,13 +32,14 @@ _PIXELS: Final[Mapping[str, float]] = MappingProxyType(
 )  # fmt: skip
 _SEPARATOR: Final = re.compile(r"[\s,]*")
 _FLAG: Final = re.compile(r"[01]")
-_ARGUMENTS: Final[Mapping[str, int]] = MappingProxyType(
+# Numbers that a command of path data takes, and a transform may take.
+_N_ARGUMENTS: Final[Mapping[str, int]] = MappingProxyType(
     {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7, "Z": 0}
 )
 _TRANSFORM: Final = re.compile(
     r"\s*,?\s*(matrix|translate|scale|rotate|skewX|skewY)\s*\(([^()]*)\)\s*"
 )
-_COUNTS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
+_N_TRANSFORM_ARGUMENTS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     {
         "matrix": (6,),
         "translate": (1, 2),
@@ -91,32 +92,33 @@ def is_length(text: str) -> bool:
 def parse_numbers(text: str) -> list[float] | None:
     """Return the numbers of a list, separated by spaces or commas; None if it is not a list."""
     numbers = []
-    at = _SEPARATOR.match(text).end()  # type: ignore[union-attr]
-    while at < len(text):
-        found = NUMBER.match(text, at)
+    offset = _SEPARATOR.match(text).end()  # type: ignore[union-attr]
+    while offset < len(text):
+        found = NUMBER.match(text, offset)
         if not found:
             return None
         numbers.append(float(found[0]))
-        at = _SEPARATOR.match(text, found.end()).end()  # type: ignore[union-attr]
+        offset = _SEPARATOR.match(text, found.end()).end()  # type: ignore[union-attr]
     return numbers
 
 
 def parse_transform(text: str) -> Matrix | None:
     """Return a transform as a matrix; None if it is invalid."""
-    total, at = IDENTITY, 0
+    total, offset = IDENTITY, 0
     if text.strip() in ("", "none"):
         return total
-    while at < len(text):
-        found = _TRANSFORM.match(text, at)
+    while offset < len(text):
+        found = _TRANSFORM.match(text, offset)
         numbers = parse_numbers(found[2]) if found else None
-        if not found or numbers is None or len(numbers) not in _COUNTS[found[1]]:
+        if not found or numbers is None or len(numbers) not in _N_TRANSFORM_ARGUMENTS[found[1]]:
             return None
         total = multiply_matrices(total, _make_matrix(found[1], numbers))
-        at = found.end()
+        offset = found.end()
     return total
 
 
 def _make_matrix(name: str, v: list[float]) -> Matrix:
+    """Return the matrix of the transform `name` with the arguments `v`."""
     if name == "matrix":
         return (v[0], v[1], v[2], v[3], v[4], v[5])
     if name == "translate":
@@ -146,7 +148,8 @@ def multiply_matrices(first: Matrix, second: Matrix) -> Matrix:
 def transform_point(matrix: Matrix, point: Point) -> Point:
     """Return `point` transformed by `matrix`."""
     a, b, c, d, e, f = matrix
-    return a * point[0] + c * point[1] + e, b * point[0] + d * point[1] + f
+    x, y = point
+    return a * x + c * y + e, b * x + d * y + f
 
 
 def parse_path(data: str) -> tuple[list[Point], int | None]:
@@ -156,18 +159,18 @@ def parse_path(data: str) -> tuple[list[Point], int | None]:
     """
     points: list[Point] = []
     current = start = (0.0, 0.0)
-    at, command = _skip_separators(data, 0), ""
-    while at < len(data):
-        if data[at].upper() in _ARGUMENTS:
-            command, at = data[at], _skip_separators(data, at + 1)
+    offset, command = _skip_separators(data, 0), ""
+    while offset < len(data):
+        if data[offset].upper() in _N_ARGUMENTS:
+            command, offset = data[offset], _skip_separators(data, offset + 1)
             if not points and command not in "Mm":
-                return points, at - 1
+                return points, offset - 1
         elif not command or command in "Zz":
-            return points, at
-        read = _read_arguments(data, at, command.upper())
+            return points, offset
+        read = _read_arguments(data, offset, command.upper())
         if read is None:
-            return points, at
-        values, at = read
+            return points, offset
+        values, offset = read
         new = list(_points_of(command, values, current))
         current = start if command in "Zz" else new[-1]
         points += new
@@ -176,25 +179,27 @@ def parse_path(data: str) -> tuple[list[Point], int | None]:
     return points, None
 
 
-def _skip_separators(data: str, at: int) -> int:
-    found = _SEPARATOR.match(data, at)
-    return found.end() if found else at
+def _skip_separators(data: str, offset: int) -> int:
+    found = _SEPARATOR.match(data, offset)
+    return found.end() if found else offset
 
 
-def _read_arguments(data: str, at: int, command: str) -> tuple[list[float], int] | None:
+def _read_arguments(data: str, offset: int, command: str) -> tuple[list[float], int] | None:
+    """Return the numbers of a command at `offset`, and where they end; None if one is wrong."""
     values = []
-    for index in range(_ARGUMENTS[command]):
+    for index in range(_N_ARGUMENTS[command]):
         # The two flags of an arc need no space after them: "a1 1 0 00 5 5".
         pattern = _FLAG if command == "A" and index in (3, 4) else NUMBER
-        found = pattern.match(data, at)
+        found = pattern.match(data, offset)
         if not found:
             return None
         values.append(float(found[0]))
-        at = _skip_separators(data, found.end())
-    return values, at
+        offset = _skip_separators(data, found.end())
+    return values, offset
 
 
 def _points_of(command: str, values: list[float], current: Point) -> Iterator[Point]:
+    """Yield the points of a command with these arguments that begins at the point `current`."""
     x, y = current if command.islower() else (0.0, 0.0)
     kind = command.upper()
     if kind == "H":

@@ -9,9 +9,9 @@ from typing import Any, Final
 from g4cli.core.png import Pixels
 from g4cli.svg.repair import Drawing
 
-# If less of the drawing lies in its frame, it is mostly invisible.
-_IN_FRAME: Final = 0.5
-_REFERENCES: Final = ("unresolved-reference", "reference-without-url", "duplicate-id")
+# Share of the painted pixels in the frame: with less, the drawing is mostly invisible.
+_MIN_IN_FRAME: Final = 0.5
+_REFERENCE_RULES: Final = ("unresolved-reference", "reference-without-url", "duplicate-id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ def _iter_stages(drawing: Drawing, proof: Proof | None) -> Iterator[Stage]:
     yield Stage("not blank", None if proof.is_blank is None else not proof.is_blank)
     share = proof.in_frame
     shown = "" if share is None else f"{share:.0%} of the painted area"
-    yield Stage("in frame", None if share is None else share >= _IN_FRAME, shown)
-    n_references = sum(finding.rule in _REFERENCES for finding in drawing.unrepaired)
+    yield Stage("in frame", None if share is None else share >= _MIN_IN_FRAME, shown)
+    n_references = sum(finding.rule in _REFERENCE_RULES for finding in drawing.unrepaired)
     yield Stage("references", not n_references, _count_faults(n_references))
 
 
@@ -90,7 +90,7 @@ def measure_frame(pixels: Pixels) -> float | None:
     `pixels` is a rendering of `Drawing.surroundings`, whose middle ninth is the frame.
     """
     width, height = pixels.width, pixels.height
-    opacity = pixels.rgba[3::4]
+    opacity = pixels.rgba[3::4]  # the fourth byte of each pixel
     left, right = width // 3, width - width // 3
     inside = painted = 0
     for y in range(height):

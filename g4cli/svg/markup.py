@@ -33,17 +33,18 @@ _ENTITY: Final = re.compile(
     r"""\s*<!ENTITY\s+([A-Za-z_][\w.-]*)\s+(?:"([^"<>&%]{0,200})"|'([^'<>&%]{0,200})')\s*>"""
 )
 # The document types that drawings have. A parser might fetch any other system identifier.
-_SYSTEM: Final = r"""(?:"https?://www\.w3\.org/[\w./-]*"|'https?://www\.w3\.org/[\w./-]*')"""
+_W3_ADDRESS: Final = r"""(?:"https?://www\.w3\.org/[\w./-]*"|'https?://www\.w3\.org/[\w./-]*')"""
 _DOCTYPE: Final = re.compile(
     rf"""<!DOCTYPE\s+(?:[A-Za-z_][\w.-]*:)?svg
-    (?:\s+(?:PUBLIC\s+(?:"[-\w\ ./]*"|'[-\w\ ./]*')|SYSTEM)\s+{_SYSTEM})?\s*(?:\[.*\]\s*)?>""",
+    (?:\s+(?:PUBLIC\s+(?:"[-\w\ ./]*"|'[-\w\ ./]*')|SYSTEM)\s+{_W3_ADDRESS})?\s*(?:\[.*\]\s*)?>""",
     re.DOTALL | re.VERBOSE | re.ASCII,
 )
 # A namespace declared as the default of an attribute, as editors did in 2001.
 _NAMESPACE_DEFAULT: Final = re.compile(
     r"""\s*<!ATTLIST\s+[\w:.-]+\s+xmlns(?::[\w.-]+)?\s+CDATA\s+\#FIXED\s+"[^"<>&%]{0,200}"\s*>"""
 )
-_SUBSET: Final = re.compile(r"\[(.*)\]", re.DOTALL)
+# What a document type declares itself, between brackets.
+_INTERNAL_SUBSET: Final = re.compile(r"\[(.*)\]", re.DOTALL)
 
 
 def check_characters(text: str) -> list[Fault]:
@@ -63,16 +64,16 @@ def read_entities(doctype: str) -> dict[str, str] | None:
     Harmful are defaults of attributes other than namespaces (they could add an event handler),
     entities made of others (they can grow exponentially) and entities in other files.
     """
-    subset = _SUBSET.search(doctype)
+    subset = _INTERNAL_SUBSET.search(doctype)
     if not subset:
         return {}
     entities: dict[str, str] = {}
-    at = 0
-    while found := _ENTITY.match(subset[1], at) or _NAMESPACE_DEFAULT.match(subset[1], at):
+    offset = 0
+    while found := _ENTITY.match(subset[1], offset) or _NAMESPACE_DEFAULT.match(subset[1], offset):
         if found.re is _ENTITY:
             entities.setdefault(found[1], found[2] if found[2] is not None else found[3])
-        at = found.end()
-    return None if subset[1][at:].strip() else entities
+        offset = found.end()
+    return None if subset[1][offset:].strip() else entities
 
 
 def replace_references(value: str, entities: Mapping[str, str]) -> str:
@@ -148,13 +149,15 @@ def _check_references(
 
 
 def _check_cdata_end(text: str, token: Token) -> Iterator[Fault]:
-    at = text.find("]]>", token.start, token.end)
-    while at >= 0:
-        yield Fault("cdata-end", at, "", (Edit(at + 2, at + 3, "&gt;"),))
-        at = text.find("]]>", at + 3, token.end)
+    """Yield every ]]> in text, where XML does not allow it."""
+    offset = text.find("]]>", token.start, token.end)
+    while offset >= 0:
+        yield Fault("cdata-end", offset, "", (Edit(offset + 2, offset + 3, "&gt;"),))
+        offset = text.find("]]>", offset + 3, token.end)
 
 
 def _check_declaration(text: str, token: Token) -> Iterator[Fault]:
+    """Yield the faults of an XML declaration: its place, its form, its encoding."""
     written = text[token.start : token.end]
     encoding = _ENCODING.search(written)
     first = 1 if text.startswith("\ufeff") else 0
@@ -174,6 +177,7 @@ def _check_declaration(text: str, token: Token) -> Iterator[Fault]:
 
 
 def _check_attributes(text: str, token: Token, entities: Mapping[str, str]) -> Iterator[Fault]:
+    """Yield the faults of a tag's attributes: given twice, in another case, wrong characters."""
     seen: dict[str, Attribute] = {}
     for attribute in token.attributes:
         name = attribute.name
@@ -193,7 +197,7 @@ def _check_attributes(text: str, token: Token, entities: Mapping[str, str]) -> I
             yield Fault("name-case", attribute.start, f"attribute {name}", (edit,))
         begin, end = attribute.value_start, attribute.value_start + len(attribute.value)
         yield from _check_references(text, begin, end, entities)
-        at = text.find("<", begin, end)
-        while at >= 0:
-            yield Fault("less-than", at, "", (Edit(at, at + 1, "&lt;"),))
-            at = text.find("<", at + 1, end)
+        offset = text.find("<", begin, end)
+        while offset >= 0:
+            yield Fault("less-than", offset, "", (Edit(offset, offset + 1, "&lt;"),))
+            offset = text.find("<", offset + 1, end)

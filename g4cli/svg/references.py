@@ -23,10 +23,10 @@ _REFERRING: Final = frozenset(
     ("fill", "stroke", "filter", "clip-path", "mask", "marker-start", "marker-mid", "marker-end")
 )
 # An undeclared prefix that is not in NAMESPACES is declared with this URN and its own name.
-_UNKNOWN: Final = "urn:undeclared:"
+_UNDECLARED: Final = "urn:undeclared:"
 # Only the prefixes xml and xmlns may have these (Namespaces in XML 1.0, section 3).
 _XML: Final = "http://www.w3.org/XML/1998/namespace"
-_DECLARING: Final = "xmlns:"
+_DECLARING: Final = "xmlns:"  # the prefix of attributes that declare a namespace
 _RESERVED: Final = (_XML, "http://www.w3.org/2000/xmlns/")
 
 
@@ -39,7 +39,11 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
     used = {name.rpartition(":")[0] for e in elements for name in (e.name, *e.attributes)}
     for element in elements:
         above = declared[id(element.parent)] if element.parent else frozenset(("xml", "xmlns"))
-        own = {name[6:] for name in element.attributes if name.startswith("xmlns:")}
+        own = {
+            name.removeprefix(_DECLARING)
+            for name in element.attributes
+            if name.startswith(_DECLARING)
+        }
         declared[id(element)] = in_scope = above | own if own else above
         if element.name.startswith(_DECLARING):
             faults.append(_check_reserved(element))
@@ -49,10 +53,10 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
             if prefix and prefix not in in_scope:
                 missing.setdefault(prefix, element.start.start)
         faults += _check_bindings(element, used)
-    at = root.start.start + 1 + len(root.name)
+    name_end = root.start.start + 1 + len(root.name)
     for prefix, offset in missing.items():
-        address = NAMESPACES.get(prefix, f"{_UNKNOWN}{prefix}")
-        edit = Edit(at, at, f' xmlns:{prefix}="{address}"')
+        address = NAMESPACES.get(prefix, f"{_UNDECLARED}{prefix}")
+        edit = Edit(name_end, name_end, f' xmlns:{prefix}="{address}"')
         faults.append(Fault("undeclared-prefix", offset, prefix, (edit,)))
     return faults
 
@@ -70,14 +74,14 @@ def _check_reserved(element: Element) -> Fault:
             if len(tags) == 2
             else {element.start.start + 1}
         )
-        edits = tuple(Edit(at, at + len(_DECLARING)) for at in sorted(names))
+        edits = tuple(Edit(offset, offset + len(_DECLARING)) for offset in sorted(names))
     return Fault("reserved-prefix", element.start.start, element.name, edits)
 
 
 def _check_root(root: Element) -> Iterator[Fault]:
-    at = root.start.start + 1 + len(root.name)
+    name_end = root.start.start + 1 + len(root.name)
     if root.name == "svg" and "xmlns" not in root.attributes:
-        edit = Edit(at, at, f' xmlns="{SVG_NAMESPACE}"')
+        edit = Edit(name_end, name_end, f' xmlns="{SVG_NAMESPACE}"')
         yield Fault("no-namespace", root.start.start, "", (edit,))
 
 
@@ -93,8 +97,9 @@ def _check_bindings(element: Element, used: set[str]) -> Iterator[Fault]:
         right = XLINK_NAMESPACE if name == "xmlns:xlink" and "xlink" in used else right
         if name == "xmlns:xml" and value == _XML:
             continue
-        if not right and name.startswith("xmlns:") and (not value or value in _RESERVED):
-            right = NAMESPACES.get(name[6:], f"{_UNKNOWN}{name[6:]}")
+        if not right and name.startswith(_DECLARING) and (not value or value in _RESERVED):
+            prefix = name.removeprefix(_DECLARING)
+            right = NAMESPACES.get(prefix, f"{_UNDECLARED}{prefix}")
         if right and value != right:
             begin = attribute.value_start
             edit = Edit(begin, begin + len(attribute.value), right)
@@ -122,22 +127,23 @@ def check_references(elements: list[Element]) -> list[Fault]:
 
 
 def _check_value(
-    element: Element, name: str, value: str, at: int, ids: set[str]
+    element: Element, name: str, value: str, offset: int, ids: set[str]
 ) -> Iterator[Fault]:
+    """Yield the references of an attribute, whose value begins at `offset`, that lead nowhere."""
     if name in PRESENTATION or name == "style":
         for found in _URL.finditer(value):
             # In fill="url(#a) red" the color is a fallback.
             if found[1] not in ids and not value[found.end() :].strip().strip(";"):
-                yield Fault("unresolved-reference", at, found[0])
+                yield Fault("unresolved-reference", offset, found[0])
     if local_name(name) == "href" and value.strip().startswith("#"):
         target = value.strip()[1:]
         if target and target not in ids and local_name(element.name) not in ANIMATIONS | {"a"}:
-            yield Fault("unresolved-reference", at, f'{name}="{value.strip()}"')
+            yield Fault("unresolved-reference", offset, f'{name}="{value.strip()}"')
     elif (
         name in _REFERRING
         and value.startswith("#")
         and value[1:] in ids
         and not _HEX_COLOR.fullmatch(value)
     ):
-        edits = (Edit(at, at, "url("), Edit(at + len(value), at + len(value), ")"))
-        yield Fault("reference-without-url", at, f'{name}="{value}"', edits)
+        edits = (Edit(offset, offset, "url("), Edit(offset + len(value), offset + len(value), ")"))
+        yield Fault("reference-without-url", offset, f'{name}="{value}"', edits)

@@ -24,7 +24,7 @@ from g4cli.svg.tokens import Tokenizer
 from g4cli.svg.tree import Element, build_elements, check_nesting
 from g4cli.svg.values import check_values
 
-# A model's drawing has some thousand characters.
+# Characters of a text: a choice, since a model's drawing has some thousand, an editor's a million.
 TEXT_LIMIT: Final = 4 << 20
 # resvg draws 200 levels and crashes at 300; browsers stop at 512.
 DEPTH_LIMIT: Final = 200
@@ -107,6 +107,7 @@ def repair_drawing(answer: str) -> Drawing:
 
 
 def _give_up(answer: str, rule: str, detail: str) -> Drawing:
+    """Return what could not be repaired, with the one rule that says why."""
     return Drawing(answer, None, (Finding(rule, 1, 1, detail, False),), is_whole=False)
 
 
@@ -123,6 +124,7 @@ def _check_surroundings(answer: str, found: FoundDrawing) -> list[Fault]:
 
 
 def _edit_text(text: str, faults: Iterable[Fault], positions: PositionMap) -> str:
+    """Return the text with the edits of all faults; `positions` records them."""
     edited, made = apply_edits(text, [edit for fault in faults for edit in fault.edits])
     positions.add_pass(made)
     return edited
@@ -157,15 +159,19 @@ def _check_stages(text: str) -> tuple[list[Element], list[Fault]]:
 
 
 def _locate_faults(answer: str, faults: list[tuple[int, Fault, bool]]) -> tuple[Finding, ...]:
-    """Return faults as findings with line and column, in the order of the text."""
+    """Return faults, (offset in the answer, fault, whether it was repaired), as findings.
+
+    They have line and column and stand in the order of the text.
+    """
     findings = []
-    line, begin, at = 1, 0, 0
+    line, line_start, previous = 1, 0, 0
     for offset, fault, repaired in sorted(faults, key=lambda item: item[0]):
         offset = min(offset, len(answer))
-        line += answer.count("\n", at, offset)
-        begin = answer.rfind("\n", 0, offset) + 1 if offset > at else begin
-        at = offset
-        findings.append(Finding(fault.rule, line, offset - begin + 1, fault.detail, repaired))
+        line += answer.count("\n", previous, offset)
+        line_start = answer.rfind("\n", 0, offset) + 1 if offset > previous else line_start
+        previous = offset
+        column = offset - line_start + 1
+        findings.append(Finding(fault.rule, line, column, fault.detail, repaired))
     return tuple(findings)
 
 

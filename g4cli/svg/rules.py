@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 Kind: TypeAlias = Literal["xml", "picture", "unsafe", "style"]
 
-# The kinds of findings in words, for headings.
+# The kinds of findings in words, for headings. Style is no fault.
 KINDS: Final[Mapping[Kind, str]] = MappingProxyType(
     {
         "xml": "breaks the XML",
@@ -118,7 +118,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.name: rule for rule in
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Replace the characters from `start` to `end` by `text`."""
+    """Replace the characters from offset `start` to `end`, not included, by `text`."""
 
     start: int
     end: int
@@ -127,7 +127,10 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A rule that a text breaks at `offset`. `edits` repair it; without them nothing can."""
+    """A rule (its name in RULES) that a text breaks at `offset`.
+
+    `detail` stands for {} in the rule's message. `edits` repair it; without them nothing can.
+    """
 
     rule: str
     offset: int
@@ -149,6 +152,12 @@ class Finding:
     def kind(self) -> Kind:
         """The kind of its rule."""
         return RULES[self.rule].kind
+
+
+def shorten_detail(text: str, n_chars: int) -> str:
+    """Return a part of a drawing for the detail of a fault: on one line, `n_chars` long at most."""
+    text = " ".join(text.split())
+    return text if len(text) <= n_chars else f"{text[:n_chars]}…"
 
 
 def apply_edits(text: str, edits: Sequence[Edit]) -> tuple[str, list[Edit]]:
@@ -185,9 +194,9 @@ class PositionMap:
     def map_back(self, offset: int) -> int:
         """Return the offset in the original text of `offset` in the latest text."""
         for starts, made in reversed(self._passes):
-            at = bisect_right(starts, offset) - 1
-            if at >= 0:
-                edit, inside = made[at], offset - starts[at]
+            index = bisect_right(starts, offset) - 1
+            if index >= 0:
+                edit, inside = made[index], offset - starts[index]
                 is_new = inside < len(edit.text)
                 offset = edit.start if is_new else edit.end + inside - len(edit.text)
         return offset

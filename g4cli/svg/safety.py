@@ -15,8 +15,8 @@ from typing import Final
 
 from g4cli.svg.markup import escape_text, read_entities, replace_references
 from g4cli.svg.names import ANIMATIONS, HTML_ELEMENTS, local_name
-from g4cli.svg.rules import Edit, Fault
-from g4cli.svg.tokens import Token, Tokenizer
+from g4cli.svg.rules import Edit, Fault, shorten_detail
+from g4cli.svg.tokens import Token, Tokenizer, strip_cdata_marks
 from g4cli.svg.tree import Element, entities_of
 
 # Elements that are removed with their content.
@@ -34,7 +34,7 @@ _ANIMATIONS: Final = frozenset(name.lower() for name in ANIMATIONS)
 _LINKS: Final = frozenset(("href", "src"))
 _IMAGE_DATA: Final = re.compile(r"data:image/(?:png|jpe?g|gif|webp);base64,[A-Za-z0-9+/=\s]*", re.I)
 # Attributes that never hold a style.
-_WORDS: Final = re.compile(r"id|class|lang|.*:.*|aria-.*|data-.*")
+_NO_STYLE: Final = re.compile(r"id|class|lang|.*:.*|aria-.*|data-.*")
 _CSS_ESCAPE: Final = re.compile(r"\\(?:([0-9A-Fa-f]{1,6})\s?|([^\n]))")
 # Parts of a style that load something. The address of a local reference begins with #.
 _CSS_LOADS: Final = re.compile(
@@ -46,7 +46,7 @@ _CSS_LOADS: Final = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _NAMESPACE_RULE: Final = re.compile(r"@namespace\b[^;]*;?", re.IGNORECASE)
-_CSS_SHOWN: Final = 40
+_STYLE_SHOWN: Final = 40  # characters of a style in a finding
 
 
 def check_safety(tokenizer: Tokenizer, elements: list[Element]) -> list[Fault]:
@@ -70,9 +70,9 @@ def _check_token(text: str, token: Token) -> Iterator[Fault]:
     edit = Edit(token.start, token.end)
     if token.kind == "doctype":
         if read_entities(written) is None:
-            at = token.start + written.index("[")
-            edit = Edit(at, token.start + written.rindex("]") + 1)
-            yield Fault("entity-declaration", at, "more than short texts", (edit,))
+            offset = token.start + written.index("[")
+            edit = Edit(offset, token.start + written.rindex("]") + 1)
+            yield Fault("entity-declaration", offset, "more than short texts", (edit,))
     elif token.kind == "instruction" and token.name.lower() != "xml":
         is_style = token.name.lower() == "xml-stylesheet"
         if is_style or ">" in written[:-1] or "<" in written[1:]:
@@ -92,6 +92,7 @@ def _remove_tags(rule: str, element: Element, detail: str) -> Iterator[Fault]:
 
 
 def _check_element(element: Element) -> Iterator[Fault]:
+    """Yield what is unsafe in an element's name: programs, HTML, animations of links."""
     name = local_name(element.name).lower()
     if name in _ACTIVE:
         yield _remove_element("active-element", element, element.name)
@@ -117,13 +118,15 @@ def _check_links(element: Element) -> Iterator[Fault]:
         elif local == "base" or (local in _LINKS and not _is_local(value, is_image)):
             detail = f"{name} of <{element.name}>"
             yield Fault("outside-reference", attribute.start, detail, (removal,))
-        elif not _WORDS.fullmatch(name):
+        elif not _NO_STYLE.fullmatch(name):
             safe = make_style_safe(value)
             if safe is not None:
                 begin = attribute.value_start
                 text = escape_text(safe).replace("'", "&apos;")
                 edit = Edit(begin, begin + len(attribute.value), text)
-                yield Fault("unsafe-style", attribute.start, _shorten_text(value), (edit,))
+                yield Fault(
+                    "unsafe-style", attribute.start, shorten_detail(value, _STYLE_SHOWN), (edit,)
+                )
 
 
 def _is_local(value: str, is_image: bool) -> bool:
@@ -144,6 +147,7 @@ def make_style_safe(style: str) -> str | None:
 
 
 def _unescape_character(found: re.Match[str]) -> str:
+    """Return the character that an escape of CSS stands for; "" for what a text must not hold."""
     if found[1] is None:
         return str(found[2])
     code = int(found[1], 16)
@@ -157,13 +161,15 @@ def _check_style_sheet(tokenizer: Tokenizer, element: Element) -> Iterator[Fault
     for token in tokenizer.tokens[element.first + 1 : element.last]:
         written = tokenizer.text[token.start : token.end]
         if token.kind == "cdata":
-            style += written[9:-3]
+            style += strip_cdata_marks(written)
         elif token.kind == "text":
             style += replace_references(written, entities)
     safe = make_style_safe(style)
     if safe is not None:
         edit = Edit(element.start.end, element.end.start, escape_text(safe))
-        yield Fault("unsafe-style", element.start.start, _shorten_text(style), (edit,))
+        yield Fault(
+            "unsafe-style", element.start.start, shorten_detail(style, _STYLE_SHOWN), (edit,)
+        )
 
 
 def _check_descriptions(tokenizer: Tokenizer, elements: list[Element]) -> Iterator[Fault]:
@@ -174,11 +180,6 @@ def _check_descriptions(tokenizer: Tokenizer, elements: list[Element]) -> Iterat
         for token in tokenizer.tokens[element.first + 1 : element.last]:
             if token.kind in ("comment", "cdata", "instruction"):
                 written = tokenizer.text[token.start : token.end]
-                text = escape_text(written[9:-3]) if token.kind == "cdata" else ""
+                text = escape_text(strip_cdata_marks(written)) if token.kind == "cdata" else ""
                 edit = Edit(token.start, token.end, text)
                 yield Fault("html-in-text", token.start, element.name, (edit,))
-
-
-def _shorten_text(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _CSS_SHOWN else f"{text[:_CSS_SHOWN]}…"

@@ -16,29 +16,32 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from g4cli.svg.names import ATTRIBUTES
-from g4cli.svg.rules import Edit, Fault
+from g4cli.svg.rules import Edit, Fault, shorten_detail
 
 TokenKind: TypeAlias = Literal[
     "text", "start", "end", "comment", "cdata", "instruction", "doctype", "removed"
 ]
 
 # Only ASCII names: those of SVG are, and the editions of XML 1.0 differ about other names.
-_PART: Final = r"[A-Za-z_][A-Za-z0-9_.\-]*"
-_NAME: Final = re.compile(f"{_PART}(?::{_PART})?")
-_END_TAG: Final = re.compile(rf"</\s*({_PART}(?::{_PART})?)([^<>]*)(>?)")
+_NAME_PART: Final = r"[A-Za-z_][A-Za-z0-9_.\-]*"
+_NAME: Final = re.compile(f"{_NAME_PART}(?::{_NAME_PART})?")
+_END_TAG: Final = re.compile(rf"</\s*({_NAME_PART}(?::{_NAME_PART})?)([^<>]*)(>?)")
 _DOCTYPE: Final = re.compile(r"<!DOCTYPE\s[^\[<>]*(?:\[.*?\]\s*)?>", re.DOTALL | re.IGNORECASE)
-_INSTRUCTION: Final = re.compile(rf"<\?({_PART})(?=[\s?])")
+_INSTRUCTION: Final = re.compile(rf"<\?({_NAME_PART})(?=[\s?])")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_JUNK: Final = re.compile(r"(?:[^\sA-Za-z_<>/]|/(?!>))+")
+# Between attributes, what neither begins a name nor ends the tag.
+_STRAY: Final = re.compile(r"(?:[^\sA-Za-z_<>/]|/(?!>))+")
 _UNQUOTED: Final = re.compile(r"[^\s<>]*?(?=[\s<>]|/>|\Z)")
 _MARKUP: Final = re.compile(r"<[A-Za-z/!?]")
 # The end of a value without a closing quote, which holds the next attribute: fill="red stroke="
-_NEXT_ATTRIBUTE: Final = re.compile(rf"\s{_PART}(?::{_PART})?\s*=\s*\Z")
-_NEXT_CHARS: Final = 80
+_NEXT_ATTRIBUTE: Final = re.compile(rf"\s{_NAME_PART}(?::{_NAME_PART})?\s*=\s*\Z")
+_NEXT_CHARS: Final = 80  # characters before a quote in which such an attribute is looked for
+# Quotation marks that are not straight, and those that may close them.
 _TYPOGRAPHIC: Final[Mapping[str, str]] = MappingProxyType(
     dict.fromkeys("“”„‟″", '“”„‟″"') | dict.fromkeys("‘’‚‛′", "‘’‚‛′'")
 )
-_QUOTED_SHOWN: Final = 20
+_CDATA_BEGIN, _CDATA_END = "<![CDATA[", "]]>"
+_QUOTED_SHOWN: Final = 20  # characters of the text in a finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,11 @@ class Token:
     self_closing: bool = False
 
 
+def strip_cdata_marks(section: str) -> str:
+    """Return the text of a CDATA section."""
+    return section[len(_CDATA_BEGIN) : -len(_CDATA_END)]
+
+
 class Tokenizer:
     """Splits one text into `tokens`, and collects its `faults`."""
 
@@ -81,15 +89,16 @@ class Tokenizer:
         self.faults: list[Fault] = []
         self._absent: set[str] = set()  # strings that do not occur in the rest of the text
         self._has_doctype = self._has_root = False
-        at = 0
-        while at < len(text):
-            begin = text.find("<", at)
-            if begin != at:
-                at = self._add_token("text", at, begin if begin >= 0 else len(text))
+        offset = 0
+        while offset < len(text):
+            begin = text.find("<", offset)
+            if begin != offset:
+                offset = self._add_token("text", offset, begin if begin >= 0 else len(text))
             else:
-                at = self._read_markup(at)
+                offset = self._read_markup(offset)
 
     def _add_token(self, kind: TokenKind, start: int, end: int, name: str = "") -> int:
+        """Add a token and return its end, where the next one begins."""
         self.tokens.append(Token(kind, start, end, name))
         return end
 
@@ -103,39 +112,40 @@ class Tokenizer:
         return found
 
     def _remove_piece(self, rule: str, start: int, end: int, detail: str) -> int:
+        """Add a fault whose repair removes a piece of the text, and return the end of the piece."""
         self.faults.append(Fault(rule, start, detail, (Edit(start, end),)))
         return self._add_token("removed", start, end)
 
     def _remove_rest(self, start: int, inside: str) -> int:
         return self._remove_piece("cut-off", start, len(self.text), inside)
 
-    def _read_markup(self, at: int) -> int:
-        """Return the end of the markup that begins with the < at `at`."""
+    def _read_markup(self, offset: int) -> int:
+        """Return the end of the markup that begins with the < at `offset`."""
         text = self.text
-        if text.startswith("<!--", at):
-            return self._read_comment(at)
-        if text.startswith("<![CDATA[", at):
-            end = self._find_next("]]>", at)
+        if text.startswith("<!--", offset):
+            return self._read_comment(offset)
+        if text.startswith(_CDATA_BEGIN, offset):
+            end = self._find_next(_CDATA_END, offset)
             if end < 0:
-                return self._remove_rest(at, "a CDATA section")
-            return self._add_token("cdata", at, end + 3)
-        if text.startswith("<!", at):
-            return self._read_declaration(at)
-        if text.startswith("<?", at):
-            return self._read_instruction(at)
-        if text.startswith("</", at):
-            return self._read_end_tag(at)
-        name = _NAME.match(text, at + 1)
+                return self._remove_rest(offset, "a CDATA section")
+            return self._add_token("cdata", offset, end + len(_CDATA_END))
+        if text.startswith("<!", offset):
+            return self._read_declaration(offset)
+        if text.startswith("<?", offset):
+            return self._read_instruction(offset)
+        if text.startswith("</", offset):
+            return self._read_end_tag(offset)
+        name = _NAME.match(text, offset + 1)
         if name:
-            return self._read_start_tag(at, name[0])
-        self.faults.append(Fault("less-than", at, "", (Edit(at, at + 1, "&lt;"),)))
-        return self._add_token("text", at, at + 1)
+            return self._read_start_tag(offset, name[0])
+        self.faults.append(Fault("less-than", offset, "", (Edit(offset, offset + 1, "&lt;"),)))
+        return self._add_token("text", offset, offset + 1)
 
-    def _read_comment(self, at: int) -> int:
-        end = self._find_next("-->", at + 4)
+    def _read_comment(self, offset: int) -> int:
+        end = self._find_next("-->", offset + 4)
         if end < 0:
-            return self._remove_rest(at, "a comment")
-        inside = self.text[at + 4 : end]
+            return self._remove_rest(offset, "a comment")
+        inside = self.text[offset + 4 : end]
         repaired = re.sub("-(?=-)", "- ", inside)
         # <!--> and <!---> end a comment in a web page; a final - would make --->.
         if repaired.startswith((">", "->")):
@@ -143,78 +153,88 @@ class Tokenizer:
         if repaired.endswith("-"):
             repaired += " "
         if repaired != inside:
-            edit = Edit(at + 4, end, repaired)
-            self.faults.append(Fault("comment-dashes", at, "", (edit,)))
-        return self._add_token("comment", at, end + 3)
+            edit = Edit(offset + 4, end, repaired)
+            self.faults.append(Fault("comment-dashes", offset, "", (edit,)))
+        return self._add_token("comment", offset, end + 3)
 
-    def _read_declaration(self, at: int) -> int:
-        found = None if "doctype" in self._absent else _DOCTYPE.match(self.text, at)
+    def _read_declaration(self, offset: int) -> int:
+        found = None if "doctype" in self._absent else _DOCTYPE.match(self.text, offset)
         if found and not self._has_doctype and not self._has_root:
             self._has_doctype = True
-            return self._add_token("doctype", at, found.end())
+            return self._add_token("doctype", offset, found.end())
         if found:
-            return self._remove_piece("bogus-markup", at, found.end(), "a second document type")
-        if self.text[at : at + 9].upper() == "<!DOCTYPE":
+            return self._remove_piece("bogus-markup", offset, found.end(), "a second document type")
+        if self.text[offset : offset + 9].upper() == "<!DOCTYPE":
             self._absent.add("doctype")  # it has no end: none after it has
-        end = self._find_next(">", at)
+        end = self._find_next(">", offset)
         if end < 0:
-            return self._remove_rest(at, "a declaration")
+            return self._remove_rest(offset, "a declaration")
         return self._remove_piece(
-            "bogus-markup", at, end + 1, _shorten_text(self.text[at : end + 1])
+            "bogus-markup",
+            offset,
+            end + 1,
+            shorten_detail(self.text[offset : end + 1], _QUOTED_SHOWN),
         )
 
-    def _read_instruction(self, at: int) -> int:
-        end = self._find_next("?>", at + 2)
-        name = _INSTRUCTION.match(self.text, at)
+    def _read_instruction(self, offset: int) -> int:
+        end = self._find_next("?>", offset + 2)
+        name = _INSTRUCTION.match(self.text, offset)
         if end >= 0 and name:
-            return self._add_token("instruction", at, end + 2, name[1])
-        end = end + 1 if end >= 0 else self._find_next(">", at)
+            return self._add_token("instruction", offset, end + 2, name[1])
+        end = end + 1 if end >= 0 else self._find_next(">", offset)
         if end < 0:
-            return self._remove_rest(at, "a processing instruction")
+            return self._remove_rest(offset, "a processing instruction")
         return self._remove_piece(
-            "bogus-markup", at, end + 1, _shorten_text(self.text[at : end + 1])
+            "bogus-markup",
+            offset,
+            end + 1,
+            shorten_detail(self.text[offset : end + 1], _QUOTED_SHOWN),
         )
 
-    def _read_end_tag(self, at: int) -> int:
-        found = _END_TAG.match(self.text, at)
+    def _read_end_tag(self, offset: int) -> int:
+        found = _END_TAG.match(self.text, offset)
         if not found:
-            end = self._find_next(">", at)
+            end = self._find_next(">", offset)
             if end < 0:
-                return self._remove_rest(at, "a tag")
-            stop = self.text.find("<", at + 1, end)
+                return self._remove_rest(offset, "a tag")
+            stop = self.text.find("<", offset + 1, end)
             end = end + 1 if stop < 0 else stop
-            return self._remove_piece("bogus-markup", at, end, _shorten_text(self.text[at:end]))
+            return self._remove_piece(
+                "bogus-markup", offset, end, shorten_detail(self.text[offset:end], _QUOTED_SHOWN)
+            )
         name, rest, close = found.groups()
         if not close and found.end() == len(self.text):
-            return self._remove_rest(at, "a tag")
+            return self._remove_rest(offset, "a tag")
         if not close:
-            edit = Edit(at, found.end(), f"</{name}>")
-            self.faults.append(Fault("tag-not-ended", at, f"/{name}", (edit,)))
-        elif rest.strip() or self.text[at + 2] != name[0]:
-            edit = Edit(at, found.end(), f"</{name}>")
-            self.faults.append(Fault("stray-characters", at, _shorten_text(found[0]), (edit,)))
-        return self._add_token("end", at, found.end(), name)
+            edit = Edit(offset, found.end(), f"</{name}>")
+            self.faults.append(Fault("tag-not-ended", offset, f"/{name}", (edit,)))
+        elif rest.strip() or self.text[offset + 2] != name[0]:
+            edit = Edit(offset, found.end(), f"</{name}>")
+            self.faults.append(
+                Fault("stray-characters", offset, shorten_detail(found[0], _QUOTED_SHOWN), (edit,))
+            )
+        return self._add_token("end", offset, found.end(), name)
 
-    def _read_start_tag(self, at: int, name: str) -> int:
-        reader = _TagReader(self, at, name)
+    def _read_start_tag(self, offset: int, name: str) -> int:
+        reader = _TagReader(self, offset, name)
         end = reader.read_attributes()
         self._has_root = True
         if end is None:
-            return self._remove_rest(at, f"the tag <{name}>")
+            return self._remove_rest(offset, f"the tag <{name}>")
         self.faults += reader.faults
         self.tokens.append(
-            Token("start", at, end, name, tuple(reader.attributes), reader.self_closing)
+            Token("start", offset, end, name, tuple(reader.attributes), reader.self_closing)
         )
         return end
 
 
 class _TagReader:
-    """Reads the attributes of one start tag."""
+    """Reads the attributes of one start tag, whose < is at `start`; `_offset` is where it is."""
 
-    def __init__(self, tokenizer: Tokenizer, at: int, name: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, start: int, name: str) -> None:
         self._text, self._find_next = tokenizer.text, tokenizer._find_next
         self._name = name
-        self._at = at + 1 + len(name)
+        self._offset = start + 1 + len(name)
         self.attributes: list[Attribute] = []
         self.faults: list[Fault] = []
         self.self_closing = False
@@ -223,33 +243,33 @@ class _TagReader:
         """Return the end of the tag, None if the text ends before it."""
         text = self._text
         while True:
-            before = self._at
-            at = self._at = _match_end(_SPACE, text, before)
-            if at >= len(text):
+            before = self._offset
+            offset = self._offset = _match_end(_SPACE, text, before)
+            if offset >= len(text):
                 return None
-            if text[at] == ">":
-                return at + 1
-            if text.startswith("/>", at):
+            if text[offset] == ">":
+                return offset + 1
+            if text.startswith("/>", offset):
                 self.self_closing = True
-                return at + 2
-            if text[at] == "<":
+                return offset + 2
+            if text[offset] == "<":
                 return self._end_at(before)
-            found = _NAME.match(text, at)
+            found = _NAME.match(text, offset)
             if not found:
-                self._at = max(at + 1, _match_end(_JUNK, text, at))
-                detail = _shorten_text(text[at : self._at])
-                self._add_fault("stray-characters", at, detail, Edit(before, self._at))
+                self._offset = max(offset + 1, _match_end(_STRAY, text, offset))
+                detail = shorten_detail(text[offset : self._offset], _QUOTED_SHOWN)
+                self._add_fault("stray-characters", offset, detail, Edit(before, self._offset))
                 continue
-            if before == at:
-                self._add_fault("missing-space", at, found[0], Edit(at, at, " "))
-            if not self._read_attribute(before, at, found.end(), found[0]):
+            if before == offset:
+                self._add_fault("missing-space", offset, found[0], Edit(offset, offset, " "))
+            if not self._read_attribute(before, offset, found.end(), found[0]):
                 return None
 
-    def _end_at(self, at: int) -> int:
+    def _end_at(self, offset: int) -> int:
         """Return the end of a tag without >, at the beginning of the next one."""
-        closing = "/>" if self._text[at - 1] == "/" else ">"
-        self._add_fault("tag-not-ended", at, self._name, Edit(at, at, closing))
-        return at
+        closing = "/>" if self._text[offset - 1] == "/" else ">"
+        self._add_fault("tag-not-ended", offset, self._name, Edit(offset, offset, closing))
+        return offset
 
     def _add_fault(self, rule: str, offset: int, detail: str, *edits: Edit) -> None:
         self.faults.append(Fault(rule, offset, detail, edits))
@@ -257,24 +277,24 @@ class _TagReader:
     def _read_attribute(self, before: int, start: int, name_end: int, name: str) -> bool:
         """Return whether an attribute is complete; its name is from `start` to `name_end`."""
         text = self._text
-        at = _match_end(_SPACE, text, name_end)
-        if text[at : at + 1] != "=":
+        offset = _match_end(_SPACE, text, name_end)
+        if text[offset : offset + 1] != "=":
             return self._read_valueless(before, start, name)
-        at = _match_end(_SPACE, text, at + 1)
-        if at >= len(text):
+        offset = _match_end(_SPACE, text, offset + 1)
+        if offset >= len(text):
             return False
-        quote = text[at]
+        quote = text[offset]
         if quote in "\"'":
-            end = self._read_quoted(at, name)
-        elif quote in _TYPOGRAPHIC or text.startswith(('\\"', "\\'"), at):
-            end = self._read_odd_quotes(at, name)
+            end = self._read_quoted(offset, name)
+        elif quote in _TYPOGRAPHIC or text.startswith(('\\"', "\\'"), offset):
+            end = self._read_odd_quotes(offset, name)
         else:
-            end = self._read_unquoted(at, name)
+            end = self._read_unquoted(offset, name)
         if end is None:
             return False
         value_start, value_end = end
         value = text[value_start:value_end]
-        self.attributes.append(Attribute(name, value, before, start, value_start, self._at))
+        self.attributes.append(Attribute(name, value, before, start, value_start, self._offset))
         return True
 
     def _read_valueless(self, before: int, start: int, name: str) -> bool:
@@ -292,12 +312,12 @@ class _TagReader:
             return self._read_attribute(before, start, following.end(), f"{name}-{following[0]}")
         self._add_fault("missing-value", start, name, Edit(end, end, '=""'))
         self.attributes.append(Attribute(name, "", before, start, end, end))
-        self._at = end
+        self._offset = end
         return True
 
-    def _read_quoted(self, at: int, name: str) -> tuple[int, int] | None:
+    def _read_quoted(self, offset: int, name: str) -> tuple[int, int] | None:
         """Return start and end of a value in straight quotes; the closing one may be missing."""
-        text, quote, start = self._text, self._text[at], at + 1
+        text, quote, start = self._text, self._text[offset], offset + 1
         end = self._find_next(quote, start)
         close = end if end >= 0 else len(text)
         markup = _MARKUP.search(text, start, close)
@@ -312,49 +332,44 @@ class _TagReader:
             tail = max(start, close - _NEXT_CHARS)
             swallowed = _NEXT_ATTRIBUTE.search(text, tail, close)
             if not swallowed or close + 1 == len(text) or text[close + 1] in " \n\t\r/>":
-                self._at = close + 1
+                self._offset = close + 1
                 return start, close
             close = swallowed.start()
-        self._add_fault("missing-quote", at, name, Edit(close, close, quote))
-        self._at = close
+        self._add_fault("missing-quote", offset, name, Edit(close, close, quote))
+        self._offset = close
         return start, close
 
-    def _read_odd_quotes(self, at: int, name: str) -> tuple[int, int] | None:
+    def _read_odd_quotes(self, offset: int, name: str) -> tuple[int, int] | None:
         r"""Return start and end of a value in typographic quotes, or in \" as in JSON."""
         text = self._text
-        if text[at] == "\\":
-            quote, start = text[at + 1], at + 2
+        if text[offset] == "\\":
+            quote, start = text[offset + 1], offset + 2
             end = self._find_next(quote, start)
             close = end if end >= 0 else len(text)
             stop = close - (text[close - 1] == "\\")
         else:
-            start = at + 1
+            start = offset + 1
             found = [
-                i for char in _TYPOGRAPHIC[text[at]] if (i := self._find_next(char, start)) >= 0
+                i for char in _TYPOGRAPHIC[text[offset]] if (i := self._find_next(char, start)) >= 0
             ]
             stop = close = min(found, default=len(text))
         if close >= len(text) or _MARKUP.search(text, start, close):
-            return self._read_unquoted(at, name)
+            return self._read_unquoted(offset, name)
         value = text[start:stop].replace('"', "&quot;")
-        self._add_fault("typographic-quotes", at, name, Edit(at, close + 1, f'"{value}"'))
-        self._at = close + 1
+        self._add_fault("typographic-quotes", offset, name, Edit(offset, close + 1, f'"{value}"'))
+        self._offset = close + 1
         return start, stop
 
-    def _read_unquoted(self, at: int, name: str) -> tuple[int, int] | None:
-        end = _match_end(_UNQUOTED, self._text, at)
+    def _read_unquoted(self, offset: int, name: str) -> tuple[int, int] | None:
+        end = _match_end(_UNQUOTED, self._text, offset)
         if end >= len(self._text):
             return None
-        value = self._text[at:end].strip("\"'\\").replace('"', "&quot;")
-        self._add_fault("unquoted-value", at, name, Edit(at, end, f'"{value}"'))
-        self._at = end
-        return at, end
+        value = self._text[offset:end].strip("\"'\\").replace('"', "&quot;")
+        self._add_fault("unquoted-value", offset, name, Edit(offset, end, f'"{value}"'))
+        self._offset = end
+        return offset, end
 
 
-def _match_end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    found = pattern.match(text, at)
-    return found.end() if found else at
-
-
-def _shorten_text(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _QUOTED_SHOWN else f"{text[:_QUOTED_SHOWN]}…"
+def _match_end(pattern: re.Pattern[str], text: str, offset: int) -> int:
+    found = pattern.match(text, offset)
+    return found.end() if found else offset

@@ -53,10 +53,10 @@ class Element:
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenTag:
     """A start tag that is still open; `wrong_end` is an end tag that may have been meant for it."""
 
-    index: int
+    index: int  # of its token, as all indices here
     name: str
     wrong_end: int | None = None
 
@@ -67,7 +67,7 @@ class _Nesting:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._text, self._tokens = tokenizer.text, tokenizer.tokens
         self.faults: list[Fault] = []
-        self._stack: list[_Open] = []
+        self._stack: list[_OpenTag] = []
         self._count: Counter[str] = Counter()  # how often each name is on the stack
         self._after: dict[int, int] = {}  # start tag -> the first token after its element
         self._has_root = False
@@ -85,6 +85,7 @@ class _Nesting:
         return self.faults
 
     def _is_text(self, token: Token) -> bool:
+        """Return whether a token is text that is not only white space."""
         written = self._text[token.start : token.end]
         return token.kind == "cdata" or (
             token.kind == "text" and bool(written.strip("\ufeff \t\r\n"))
@@ -95,6 +96,7 @@ class _Nesting:
         self.faults.append(Fault(rule, token.start, detail, (Edit(token.start, token.end),)))
 
     def _open_element(self, index: int, token: Token) -> None:
+        """Put a start tag on the stack; there is one root element."""
         if not self._stack and self._has_root:
             self._remove_token("text-around", index)
             return
@@ -102,10 +104,11 @@ class _Nesting:
         if token.self_closing:
             self._after[index] = index + 1
         else:
-            self._stack.append(_Open(index, token.name))
+            self._stack.append(_OpenTag(index, token.name))
             self._count[token.name] += 1
 
     def _close_element(self, index: int, token: Token) -> None:
+        """Let an end tag close the last open element of its name, or remember it as wrong."""
         if self._count[token.name]:
             above = len(self._stack) - 1
             while self._stack[above].name != token.name:
@@ -121,7 +124,7 @@ class _Nesting:
         else:
             self._remove_token("unmatched-end-tag", index, token.name)
 
-    def _pop_top(self) -> _Open:
+    def _pop_top(self) -> _OpenTag:
         top = self._stack.pop()
         self._count[top.name] -= 1
         return top
@@ -142,8 +145,8 @@ class _Nesting:
                 self._remove_token("unmatched-end-tag", top.wrong_end, wrong.name)
             after = self._find_last_child(top.index, stop)
             self._after[top.index] = after
-            at = self._tokens[after].start if after < len(self._tokens) else len(self._text)
-            rule, edit = "not-closed", Edit(at, at, f"</{start.name}>")
+            end = self._tokens[after].start if after < len(self._tokens) else len(self._text)
+            rule, edit = "not-closed", Edit(end, end, f"</{start.name}>")
             if is_leaf and after == top.index + 1:
                 rule, edit = "shape-not-closed", Edit(start.end - 1, start.end - 1, "/")
             self.faults.append(Fault(rule, start.start, start.name, (edit,)))
@@ -154,17 +157,17 @@ class _Nesting:
         if inside is None:
             return stop
         is_leaf = local_name(self._tokens[index].name) in LEAVES
-        at = after = index + 1
-        while at < stop:
-            token = self._tokens[at]
+        i = after = index + 1
+        while i < stop:
+            token = self._tokens[i]
             if token.kind == "start":
                 if local_name(token.name) not in inside:
                     break
-                at = after = self._after.get(at, at + 1)
+                i = after = self._after.get(i, i + 1)
                 continue
-            at += 1
+            i += 1
             if not is_leaf:
-                after = at
+                after = i
         return after
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from g4cli.svg.geometry import is_length, parse_numbers, parse_path, parse_transform
 from g4cli.svg.names import COLORS, ELEMENTS, SHAPES, local_name
-from g4cli.svg.rules import Edit, Fault
+from g4cli.svg.rules import Edit, Fault, shorten_detail
 from g4cli.svg.tree import Element
 
 _LENGTHS: Final = frozenset(
@@ -21,7 +21,8 @@ _LENGTHS: Final = frozenset(
 # Attributes whose values are lists in text: one length per letter.
 _LISTS: Final = frozenset(("x", "y", "dx", "dy"))
 _SIZES: Final = frozenset(("r", "rx", "ry", "width", "height", "stroke-width"))
-_WORDS: Final = frozenset(
+# Values of a length that are no number (CSS keywords).
+_LENGTH_WORDS: Final = frozenset(
     [
         "auto", "inherit", "initial", "unset", "larger", "smaller", "xx-small", "x-small", "small",
         "medium", "large", "x-large", "xx-large",
@@ -46,7 +47,7 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "polygon": ("points",), "polyline": ("points",),
     }
 )  # fmt: skip
-_SHOWN: Final = 24
+_VALUE_SHOWN: Final = 24  # characters of a value in a finding
 
 
 def check_values(elements: list[Element]) -> list[Fault]:
@@ -69,51 +70,48 @@ def check_values(elements: list[Element]) -> list[Fault]:
 
 
 def _check_element(element: Element, has_styles: bool, in_metadata: bool) -> Iterator[Fault]:
-    name, at = local_name(element.name), element.start.start
+    name, offset = local_name(element.name), element.start.start
     above = local_name(element.parent.name) if element.parent else ""
     if name not in ELEMENTS and element.holder is None and not in_metadata:
-        yield Fault("unknown-element", at, element.name)
+        yield Fault("unknown-element", offset, element.name)
     if name in SHAPES and above in SHAPES | {"text", "tspan", "image", "use"}:
-        yield Fault("misplaced-element", at, f"{name}> inside of <{above}")
+        yield Fault("misplaced-element", offset, f"{name}> inside of <{above}")
     missing = [key for key in _NEEDED.get(name, ()) if key not in element.attributes]
     if missing and not has_styles and "style" not in element.attributes and not element.children:
-        yield Fault("missing-attribute", at, f"<{name}> has no {' and no '.join(missing)}")
+        yield Fault("missing-attribute", offset, f"<{name}> has no {' and no '.join(missing)}")
 
 
-def _check_attribute(element: Element, name: str, value: str, at: int) -> Iterator[Fault]:
-    kind = local_name(element.name)
-    if name in _LENGTHS and not (name in _LISTS and kind in ("text", "tspan", "altGlyph")):
-        yield from _check_length(element, name, value, at)
+def _check_attribute(element: Element, name: str, value: str, offset: int) -> Iterator[Fault]:
+    """Yield the faults of an attribute's value, which begins at `offset`."""
+    element_name = local_name(element.name)
+    if name in _LENGTHS and not (name in _LISTS and element_name in ("text", "tspan", "altGlyph")):
+        yield from _check_length(element, name, value, offset)
     elif name in _TRANSFORMS:
         # The property of CSS allows more: units, rotate3d(), an origin.
         if parse_transform(value) is None and not re.search(r"deg|px|%|3d|var\(|[XYZ]\(", value):
-            yield Fault("bad-transform", at, _shorten_text(value))
+            yield Fault("bad-transform", offset, shorten_detail(value, _VALUE_SHOWN))
     elif name in _PAINTS:
         plain = value.strip()
         if plain.lower() not in COLORS and not _COLOR.fullmatch(plain):
-            yield Fault("bad-color", at, f'{name}="{_shorten_text(value)}"')
-    elif name == "d" and kind == "path":
-        error = parse_path(value)[1] if value.strip() not in ("", "none") else None
+            yield Fault("bad-color", offset, f'{name}="{shorten_detail(value, _VALUE_SHOWN)}"')
+    elif name == "d" and element_name == "path":
+        _, error = parse_path(value) if value.strip() not in ("", "none") else ([], None)
         if error is not None:
-            yield Fault("bad-path", at + min(error, len(value)), f"character {error + 1}")
-    elif name == "points" and kind in ("polygon", "polyline"):
+            yield Fault("bad-path", offset + min(error, len(value)), f"character {error + 1}")
+    elif name == "points" and element_name in ("polygon", "polyline"):
         numbers = parse_numbers(value)
         if numbers is None or len(numbers) % 2:
-            yield Fault("bad-points", at, f'points="{_shorten_text(value)}"')
+            yield Fault("bad-points", offset, f'points="{shorten_detail(value, _VALUE_SHOWN)}"')
 
 
-def _check_length(element: Element, name: str, value: str, at: int) -> Iterator[Fault]:
-    shown = f'{name}="{_shorten_text(value)}"'
+def _check_length(element: Element, name: str, value: str, offset: int) -> Iterator[Fault]:
+    """Yield the faults of a length; `offset` is where its value begins."""
+    shown = f'{name}="{shorten_detail(value, _VALUE_SHOWN)}"'
     spaced = _UNIT_SPACE.fullmatch(value)
     if spaced and "&" not in value:
-        edit = Edit(at + spaced.start(1), at + spaced.end(1))
-        yield Fault("unit-space", at, shown, (edit,))
-    elif not is_length(value) and value.strip() not in _WORDS and not _FUNCTION.match(value):
-        yield Fault("bad-number", at, f"{shown} of <{element.name}>")
+        edit = Edit(offset + spaced.start(1), offset + spaced.end(1))
+        yield Fault("unit-space", offset, shown, (edit,))
+    elif not is_length(value) and value.strip() not in _LENGTH_WORDS and not _FUNCTION.match(value):
+        yield Fault("bad-number", offset, f"{shown} of <{element.name}>")
     elif name in _SIZES and value.strip().startswith("-") and re.search("[1-9]", value):
-        yield Fault("negative-size", at, f"{shown} of <{element.name}>")
-
-
-def _shorten_text(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        yield Fault("negative-size", offset, f"{shown} of <{element.name}>")

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from g4cli.prompt.reply import SampledToken
     from g4cli.runtime.engine.drafting import DraftStats
 
+# Values of --draft with which several answers at once are computed without drafts.
 _NO_DRAFTS: Final = ("auto", "off")
 
 
 def answer_batch(
     out: Output, request: ChatRequest, prompts: Sequence[Prompt], output: Path, n_parallel: int
 ) -> int:
-    """Append the answers that are missing to `output`; return the exit code of g4.
+    """Append the answers that are missing to the file `output`; return the exit code of g4.
 
     `n_parallel` answers are computed at once; 0: as many as are worth it. No model is loaded if no
     answer is missing. Raises what opening a model and answering raise.
@@ -44,7 +45,7 @@ def answer_batch(
             batch = _Batch(out, request, missing, output, n_before, progress)
             batch.answer(n_parallel)
         n_new = batch.n_new
-        if batch.n_cut and _has_form(request):
+        if batch.n_cut and _is_constrained(request):
             out.warn(
                 f"{batch.n_cut:,} of {n_new:,} answers were cut off: they are incomplete, and may "
                 'not obey their schema or grammar (their finish_reason is "length")'
@@ -57,14 +58,14 @@ def answer_batch(
     return 0 if n_new == len(missing) else Interrupted.exit_code
 
 
-def _has_form(request: ChatRequest) -> bool:
+def _is_constrained(request: ChatRequest) -> bool:
     """Return whether a schema or grammar restricts the answers."""
     files = request.json_schema or request.grammar
     return bool(files or request.json_schema_text or request.schema or request.regex)
 
 
 class _Batch:
-    """The prompts that have no answer yet; `n_new` have got one, and `n_cut` were cut off."""
+    """The prompts that have no answer yet; `n_new` have got one, `n_cut` of which were cut off."""
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class _Batch:
         if n_parallel > 1:
             from g4cli.operations.chat.parallel import answer_together
 
-            answer_together(self._request, self._prompts, n_parallel, self._out, self._keep)
+            answer_together(self._request, self._prompts, n_parallel, self._out, self._save_answer)
             return
         # This module starts the worker process before it imports the rest: import it first.
         from g4cli.operations.chat.opening import open_session
@@ -98,12 +99,12 @@ class _Batch:
                 session,
                 self._prompts,
                 view,
-                lambda prompt, reply: self._keep(
+                lambda prompt, reply: self._save_answer(
                     prompt, reply, session.sampled, session.load_s, session.engine.drafted
                 ),
             )
 
-    def _keep(
+    def _save_answer(
         self,
         prompt: Prompt,
         reply: Reply,
@@ -111,6 +112,7 @@ class _Batch:
         load_s: float,
         drafted: DraftStats | None = None,
     ) -> None:
+        """Append an answer to the output file and count it; `sampled` are its tokens."""
         from g4cli.cli.views.reply import reply_to_json, tokens_to_json
         from g4cli.operations.chat.batch import append_answer
 

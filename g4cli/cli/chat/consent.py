@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from g4cli.operations.tools.toolbox import Toolbox
     from g4cli.prompt.messages import Message, ToolCall
 
-_SHOWN_ARGUMENTS: Final = 2000  # characters: one consents to what one sees
+# Characters that are shown: of arguments a whole screen, since users consent to what they see; of
+# results, which the model gets whole, enough to recognize them.
+_SHOWN_ARGUMENTS: Final = 2000
 _SHOWN_RESULT: Final = 200
 _ANSWERS: Final[dict[str, Consent]] = {
     "y": "yes", "yes": "yes", "n": "no", "no": "no", "": "no", "a": "always", "always": "always",
@@ -30,9 +32,10 @@ def answer_with_consent(
     answer: Callable[[], Reply],
     add_message: Callable[[Message], None],
 ) -> Reply:
-    """Return the reply that calls no tool any more.
+    """Return the reply that calls no tool any more, after all calls before it were answered.
 
-    Raises what `operations.tools.toolbox.answer_with_tools` raises.
+    `answer` lets the model answer the conversation so far; `add_message` adds a turn to it. Raises
+    what `operations.tools.toolbox.answer_with_tools` raises.
     """
 
     def show_call(call: ToolCall) -> None:
@@ -71,5 +74,5 @@ def _read_consent(name: str) -> Consent:
             return "no"
         if not line:
             return "no"
-        if (found := _ANSWERS.get(line.strip().lower())) is not None:
-            return found
+        if (consent := _ANSWERS.get(line.strip().lower())) is not None:
+            return consent

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from g4cli.cli.views.chat import draw_turns, make_view
 from g4cli.cli.views.reply import (
-    describe_cut_form,
+    describe_cut_off,
     describe_limit,
     describe_loop,
     format_stats,
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 
 
 class ChatController:
-    """Asks questions, collects media and saves the conversation.
+    """What a line of the user does: ask a question, add media, save the conversation.
 
-    The loop in repl.py reads `finished` and `next_model` after each line. `prefill` is what the
-    next input line begins with, `edited` the question that /edit put there.
+    The loop in repl.py calls it and the functions of slash_commands.py change it. It reads
+    `finished` and `next_model` (that /model named) after each line. `prefill` is what the next
+    input line begins with, `edited` the question that /edit put there; `media` are asked about by
+    the next question.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class ChatController:
         elif reply.finish_reason == "interrupted":
             self.out.say("stopped; /retry answers again, /undo removes the question")
         elif session.has_grammar and reply.finish_reason == "length":
-            self.out.warn(describe_cut_form(reply))
+            self.out.warn(describe_cut_off(reply))
         elif reply.context_full:
             self.out.warn(
                 "the answer was truncated: the context is full (/clear, or a larger --ctx)"

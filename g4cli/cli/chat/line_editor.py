@@ -111,6 +111,7 @@ def is_open_block(text: str) -> bool:
 
 
 def _bind_keys() -> KeyBindings:
+    """Return what Enter, Alt-Enter and Ctrl-C do; the rest is as in a shell (Emacs keys)."""
     keys = KeyBindings()
 
     @keys.add("enter")

@@ -10,7 +10,7 @@ from g4cli.chat.code_block import find_code_block
 from g4cli.cli.views.json_lines import JsonLinesView
 from g4cli.cli.views.plain_chat import PlainView
 from g4cli.cli.views.reply import (
-    describe_cut_form,
+    describe_cut_off,
     describe_limit,
     describe_loop,
     format_stats,
@@ -83,9 +83,9 @@ def answer_once(
         return LoopStopped.exit_code
     if reply.finish_reason == "interrupted":
         return Interrupted.exit_code
-    is_cut_form = session.has_grammar and reply.finish_reason == "length"
-    if is_cut_form:
-        out.warn(describe_cut_form(reply))
+    is_cut_off = session.has_grammar and reply.finish_reason == "length"
+    if is_cut_off:
+        out.warn(describe_cut_off(reply))
     elif reply.context_full:
         n_ctx = session.engine.n_ctx
         out.warn(f"the answer was truncated: the context of {n_ctx:,} tokens is full (--ctx)")
@@ -94,7 +94,7 @@ def answer_once(
     if display.stats:
         out.say(format_stats(session, reply))
     sys.stdout.flush()
-    if is_cut_form:
+    if is_cut_off:
         return RuntimeFailed.exit_code
     return 0 if checked is None or checked.works else DoctorFailed.exit_code
 
@@ -102,6 +102,7 @@ def answer_once(
 def _make_view(
     out: Output, session: ChatSession, display: ChatDisplay, *, shows_calls: bool
 ) -> _View:
+    """Return what shows the answer while it is written."""
     if display.stream_json:
         view = JsonLinesView()
         view.start(session.request.model, session.engine.n_ctx)

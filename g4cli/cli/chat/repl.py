@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from g4cli.operations.tools.toolbox import Toolbox
 
 
+# A longer line is a question, and is not searched for paths (Linux's PATH_MAX).
 _MAX_PATH_CHARS: Final = 4096
 # A word of a shell: in quotation marks, or with backslashes before what is no letter.
 _WORD: Final = r"""('[^']+'|"[^"]+"|(?:\\.|[^\s'"\\])+)"""
@@ -33,7 +34,7 @@ _LAST_WORD: Final = re.compile(rf"\s+{_WORD}$")
 # A path such as /etc/passwd is no command, and "//" begins a question with a slash.
 _COMMAND: Final = re.compile(r"/[\w?-]*(?:\s|$)")
 _ESCAPE: Final = "//"
-_LEAVING: Final = ("exit", "quit")
+_QUIT_WORDS: Final = ("exit", "quit")
 _SUFFIXES: Final[Mapping[str, Literal["image", "audio"]]] = {
     ".jpg": "image", ".jpeg": "image", ".png": "image", ".bmp": "image", ".gif": "image",
     ".wav": "audio", ".mp3": "audio", ".flac": "audio",
@@ -120,7 +121,7 @@ def _run_line(controller: ChatController, line: str) -> None:
     """Act on one line: leave, run a command, add dropped files, or ask a question."""
     # Only the question that is sent right after /edit replaces the old one.
     edited, controller.edited = controller.edited, None
-    if line in _LEAVING:
+    if line in _QUIT_WORDS:
         controller.finished = True
         return
     if is_command(line):
@@ -152,18 +153,23 @@ def split_dropped_files(line: str) -> tuple[list[DroppedFile], str]:
         return [whole], ""
     first: list[DroppedFile] = []
     last: list[DroppedFile] = []
-    while (word := _FIRST_WORD.match(line)) and (found := _find_media_file(word[1], beside=True)):
-        first.append(found)
+    while (word := _FIRST_WORD.match(line)) and (
+        file := _find_media_file(word[1], is_beside_text=True)
+    ):
+        first.append(file)
         line = line[word.end() :]
-    while (word := _LAST_WORD.search(line)) and (found := _find_media_file(word[1], beside=True)):
-        last.insert(0, found)
+    while (word := _LAST_WORD.search(line)) and (
+        file := _find_media_file(word[1], is_beside_text=True)
+    ):
+        last.insert(0, file)
         line = line[: word.start()]
     return first + last, line
 
 
-def _find_media_file(text: str, *, beside: bool = False) -> DroppedFile | None:
+def _find_media_file(text: str, *, is_beside_text: bool = False) -> DroppedFile | None:
+    """Return the image or audio file whose path `text` is, or None."""
     path = Path(strip_quotes(text)).expanduser()
     kind = _SUFFIXES.get(path.suffix.lower())
-    if kind is None or (beside and not path.is_absolute()) or not path.is_file():
+    if kind is None or (is_beside_text and not path.is_absolute()) or not path.is_file():
         return None
     return kind, str(path)

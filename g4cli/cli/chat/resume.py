@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from g4cli.chat import Conversation
     from g4cli.cli.output import Output
 
-_MOST_NAMED: Final = 3
+_MOST_NAMED: Final = 3  # files that the question to the user lists
 
 
 def resume_chat(out: Output, wanted: str) -> tuple[Conversation, str]:
@@ -42,6 +42,7 @@ def resume_chat(out: Output, wanted: str) -> tuple[Conversation, str]:
 
 
 def _open_file(out: Output, file: Path) -> Conversation:
+    """Return the conversation of a chat file, whose media the user may have to allow."""
     conversation = load_chat_file(file)
     outside = find_outside_media(conversation, file)
     if outside:

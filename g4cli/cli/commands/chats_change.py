@@ -7,7 +7,7 @@ import typer
 from g4cli.cli.options.chats import ChatArg, ChatsArg, ExportArg, FormatOpt, TitleArg
 from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt, YesOpt
 from g4cli.cli.output import make_output
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import Interrupted, UsageError
 
 
 def export(
@@ -101,7 +101,7 @@ def delete(
         what = "1 conversation" if len(found) == 1 else f"{len(found)} conversations"
         if not yes and not out.confirm(f"Delete {what}?"):
             out.say("nothing was deleted")
-            raise typer.Exit(130)
+            raise typer.Exit(Interrupted.exit_code)
         for summary in found:
             store.delete(summary.id)
     rows = [summary_to_json(summary) for summary in found]

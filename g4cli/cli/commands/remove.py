@@ -9,6 +9,7 @@ import typer
 from g4cli.cli.completion import complete_pulled
 from g4cli.cli.options.common import JsonOpt, QuietOpt, StatesOpt, YesOpt
 from g4cli.cli.output import Output, make_output
+from g4cli.core.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from g4cli.store.manifest import Entry
@@ -47,8 +48,6 @@ def remove(
         _remove_states(out, model, yes=yes)
         return
     if not model:
-        from g4cli.core.errors import UsageError
-
         raise UsageError("name the model to remove", hint="g4 remove MODEL, or g4 remove --states")
     from g4cli.core.units import size_text
     from g4cli.store.models import remove_entry, select_removable
@@ -59,17 +58,17 @@ def remove(
         out.say(f"{entry.title}  {size_text(entry.nbytes)}  {entry.path}")
     for part in unfinished:
         out.say(f"{part.name}  {size_text(part.have_bytes)} of {part.file}, unfinished")
-    gone: tuple[Entry | Unfinished, ...] = (*entries, *unfinished)
-    files = "1 file" if len(gone) == 1 else f"{len(gone)} files"
+    chosen: tuple[Entry | Unfinished, ...] = (*entries, *unfinished)
+    files = "1 file" if len(chosen) == 1 else f"{len(chosen)} files"
     if not yes and not out.confirm(f"Remove {files} ({size_text(total)})?"):
         out.say("nothing was removed")
-        raise typer.Exit(130)
+        raise typer.Exit(Interrupted.exit_code)
     # The bytes of a hard link stay where the other name is.
     kept = sum(e.nbytes for e in entries if e.path.exists() and e.path.stat().st_nlink > 1)
-    for item in gone:
+    for item in chosen:
         remove_entry(item)
     names = ", ".join(dict.fromkeys([e.title for e in entries] + [u.file for u in unfinished]))
-    data = {"removed": [item.as_json() for item in gone], "bytes": total, "freed": total - kept}
+    data = {"removed": [item.as_json() for item in chosen], "bytes": total, "freed": total - kept}
     note = f"; {size_text(kept)} stay on the disk, in the file that it came from" if kept else ""
     out.result(data, lambda: out.line(f"removed {names}: {size_text(total - kept)} freed{note}"))
 
@@ -84,7 +83,7 @@ def _remove_states(out: Output, model: str, *, yes: bool) -> None:
     size = size_text(saved.n_bytes)
     if saved.namespaces and not yes and not out.confirm(f"Remove these states ({size})?"):
         out.say("nothing was removed")
-        raise typer.Exit(130)
+        raise typer.Exit(Interrupted.exit_code)
     remove_states(saved)
     data = {"removed": saved.as_json()["states"], "bytes": saved.n_bytes}
     out.result(data, lambda: out.line(f"removed saved states: {size}"))

@@ -10,7 +10,7 @@ from g4cli.cli.output import make_output
 
 def worker(
     host: w.HostOpt = "127.0.0.1",
-    port: w.PortOpt = 50052,
+    port: w.PortOpt = w.DEFAULT_PORT,
     device: w.DeviceOpt = None,
     threads: ThreadsOpt = 0,
     cache: w.CacheOpt = False,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
+
+from g4cli.core.worker_address import WORKER_PORT
+
+DEFAULT_PORT: Final = WORKER_PORT
 
 HostOpt: TypeAlias = Annotated[
     str, typer.Option("--host", metavar="ADDRESS", help="IPv4 address to listen at.")

@@ -1,4 +1,4 @@
-"""Split streamed Markdown into pieces that later text cannot change. Nothing is drawn here.
+"""Split streamed Markdown into pieces that later text cannot change; `chat.py` draws them.
 
 A piece of text is a paragraph, a heading, a table, a quote, or one list item with everything that
 is nested in it. Fenced code is split into lines, so that a line of a long code block costs no more
@@ -24,7 +24,10 @@ _HEADING: Final = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """Markdown source to draw `indent` columns from the margin, below a blank line if `gap`."""
+    """Markdown source to draw `indent` columns from the margin, below a blank line if `gap`.
+
+    The indent is that of a list item which a code block has ended, and which this continues.
+    """
 
     source: str
     indent: int = 0
@@ -33,7 +36,7 @@ class TextBlock:
 
 @dataclass(frozen=True, slots=True)
 class CodeBegin:
-    """A fence opened; `language` is the first word after it."""
+    """A fence opened, below a blank line if `gap`; `language` is the first word after it."""
 
     language: str
     gap: bool = False
@@ -115,6 +118,7 @@ class BlockReader:
             self._take_text(line, done)
 
     def _take_text(self, line: str, done: list[Piece]) -> None:
+        """Read a line of text, or one that opens a fence."""
         fence = _FENCE.match(line)
         if fence and self._opens_code(fence):
             self._finish_block(done)
@@ -143,6 +147,7 @@ class BlockReader:
             done.append(CodeLine(self._without_indent(line, self._fence_indent)))
 
     def _opens_code(self, fence: re.Match[str]) -> bool:
+        """Return whether a line that looks like the beginning of a fence is one."""
         if "`" in fence[2] and "`" in fence[3]:
             return False  # a code span, such as ```x```
         # Four more spaces than the text around it would make it indented code.
@@ -150,6 +155,7 @@ class BlockReader:
 
     @property
     def _in_list(self) -> bool:
+        """Whether the unfinished block is a list item."""
         return bool(self._lines) and _ITEM.match(self._lines[0]) is not None
 
     def _ends_before(self, line: str) -> bool:
@@ -182,5 +188,6 @@ def _count_indent(line: str) -> int:
 
 
 def _closes_fence(line: str, fence: str) -> bool:
+    """Return whether a line ends the code that `fence` opened: as many of its marks, or more."""
     mark = line.strip()
     return mark.startswith(fence) and not mark.strip(fence[0])

@@ -5,6 +5,9 @@ The unfinished piece is drawn in a region at the bottom of the window. When it g
 of the region that changed are drawn again: nothing flickers, and the scroll-back holds every line
 once. Drawing takes a small share of the time however long a piece grows, because the next redraw
 waits in proportion to what the last one cost.
+
+`cli/chat/controller.py` makes a view for each turn and gives it the events of the turn. `blocks.py`
+splits the text into pieces, `markdown.py` and `code.py` make lines of them; here they are placed.
 """
 
 from __future__ import annotations
@@ -34,12 +37,15 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.prompt.messages import Message
 
-# Redraws come at least this far apart: nobody sees more than 25 a second.
+# Seconds between the beginnings of two redraws, at least: nobody sees more than 25 a second.
 _REDRAW_S: Final = 0.04
 # The pause after a redraw is this many times its duration: drawing takes at most 3 % of the time.
-_PAUSE: Final = 30
+_PAUSE_FACTOR: Final = 30
+# Lines of the window that the region leaves free: the cursor's, and one with what came before.
+_FREE_LINES: Final = 2
 # "Synchronized output": a terminal that knows this mode shows a redraw only when it is complete.
 _SYNC_BEGIN, _SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
+_CLEAR_LINE, _CLEAR_BELOW = "\r\x1b[K", "\r\x1b[J"  # from the first column on
 
 
 class Region:
@@ -53,56 +59,58 @@ class Region:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lines: list[str] = []  # lines in the window, which can be redrawn
-        self._gone: list[str] = []  # lines of the same piece that have left the window
-        self._drawn_width = 0
+        self._lines_above: list[str] = []  # lines of the same piece that have left the window
+        self._drawn_width = 0  # columns of the window when the lines were drawn
 
     @property
     def width(self) -> int:
         """The columns to draw in. A piece that has partly left the window keeps its width."""
-        return self._drawn_width if self._gone else self._console.width
+        return self._drawn_width if self._lines_above else self._console.width
 
     def draw(self, lines: Sequence[str], *, only_last: bool = False) -> None:
         """Show `lines`; those that do not fit the window scroll out, or `only_last` omits them."""
-        rows = max(1, self._console.height - 2)
+        n_lines = max(1, self._console.height - _FREE_LINES)
         if only_last:
-            self._redraw_lines(lines[-rows:])
+            self._redraw_lines(lines[-n_lines:])
             return
-        lines = self._without_gone(lines)
+        lines = self._omit_lines_above(lines)
         self._redraw_lines(lines)
-        self._gone += lines[:-rows]
-        self._lines = list(lines[-rows:])
+        self._lines_above += lines[:-n_lines]
+        self._lines = list(lines[-n_lines:])
 
     def finish(self, lines: Sequence[str]) -> None:
         """Show `lines` for good; they may be wider than the terminal, which wraps them."""
-        self._redraw_lines(self._without_gone(lines))
-        self._lines, self._gone = [], []
+        self._redraw_lines(self._omit_lines_above(lines))
+        self._lines, self._lines_above = [], []
 
     def clear(self) -> None:
         """Remove the region; the cursor returns to where the region began."""
         self._redraw_lines([])
 
-    def _without_gone(self, lines: Sequence[str]) -> Sequence[str]:
-        n_gone = len(self._gone)
-        if list(map(strip_styles, lines[:n_gone])) == list(map(strip_styles, self._gone)):
-            return lines[n_gone:]
-        self._gone = []
+    def _omit_lines_above(self, lines: Sequence[str]) -> Sequence[str]:
+        """Return the lines of a piece that are still to be drawn: all if those above changed."""
+        n_above = len(self._lines_above)
+        if list(map(strip_styles, lines[:n_above])) == list(map(strip_styles, self._lines_above)):
+            return lines[n_above:]
+        self._lines_above = []
         return lines
 
     def _redraw_lines(self, lines: Sequence[str]) -> None:
+        """Replace the lines in the window by `lines`, from the first one that differs on."""
         width = self._console.width
-        same = 0
+        n_same = 0
         # In a window of another width every line may have moved: all of them are drawn again.
         if width == self._drawn_width:
             for old, new in zip(self._lines, lines, strict=False):
                 if old != new:
                     break
-                same += 1
-        if same == len(self._lines) == len(lines):
+                n_same += 1
+        if n_same == len(self._lines) == len(lines):
             return
-        up = sum(self._count_rows(line, width) for line in self._lines[same:])
-        text = "".join(f"\r\x1b[K{line}\n" for line in lines[same:])
-        move = f"\x1b[{min(up, self._console.height - 1)}A\r\x1b[J" if up else ""
-        self._console.file.write(f"{_SYNC_BEGIN}{move}{text}{_SYNC_END}")
+        n_up = sum(self._count_rows(line, width) for line in self._lines[n_same:])
+        move_up = f"\x1b[{min(n_up, self._console.height - 1)}A{_CLEAR_BELOW}" if n_up else ""
+        text = "".join(f"{_CLEAR_LINE}{line}\n" for line in lines[n_same:])
+        self._console.file.write(f"{_SYNC_BEGIN}{move_up}{text}{_SYNC_END}")
         self._console.file.flush()
         self._lines, self._drawn_width = list(lines), width
 
@@ -124,17 +132,20 @@ class MarkdownView:
         *,
         shows_calls: bool = True,
     ) -> None:
-        """`clock` counts seconds. `shows_calls`: whether calls of tools are part of the answer."""
+        """`thoughts` is show, fold or hide; `clock` counts seconds.
+
+        `shows_calls`: whether calls of tools are shown, as a part of the answer.
+        """
         self._out, self._thoughts, self._clock = out, thoughts, clock
         self._shows_calls = shows_calls
         self._console = out.console()
         self._region = Region(self._console)
-        self._reader, self._cleaned = BlockReader(), AnswerCleaner()
+        self._reader, self._clean_text = BlockReader(), AnswerCleaner()
         self._highlighter = Highlighter("")
         self._has_printed = False
-        self._draw_at = 0.0
-        self._thought_since = 0.0
-        self._thought_tokens = 0
+        self._next_draw_at = 0.0  # on `clock`
+        self._thought_began_at = 0.0
+        self._n_thought_events = 0  # about one for each token
         self._thought_ends_line = False
 
     def __enter__(self) -> MarkdownView:
@@ -155,7 +166,7 @@ class MarkdownView:
         """Show one event."""
         if isinstance(event, AnswerText):
             self._end_thought()
-            self._feed_text(self._cleaned(event.text))
+            self._feed_text(self._clean_text(event.text))
         elif isinstance(event, ThoughtText):
             self._show_thought(event.text)
         elif isinstance(event, ThoughtEnded):
@@ -191,10 +202,10 @@ class MarkdownView:
         for piece in self._reader.feed(text):
             self._print_piece(piece)
         now = self._clock()
-        if now >= self._draw_at:
+        if now >= self._next_draw_at:
             self._draw_pending()
-            done = self._clock()
-            self._draw_at = max(now + _REDRAW_S, done + _PAUSE * (done - now))
+            end = self._clock()
+            self._next_draw_at = max(now + _REDRAW_S, end + _PAUSE_FACTOR * (end - now))
 
     def _finish_text(self) -> None:
         for piece in self._reader.finish():
@@ -202,6 +213,7 @@ class MarkdownView:
         self._region.clear()
 
     def _print_piece(self, piece: Piece) -> None:
+        """Print a finished piece in place of what the region shows of it."""
         gap = [""] if self._has_printed and not isinstance(piece, CodeLine) and piece.gap else []
         if isinstance(piece, CodeLine):
             self._region.finish(
@@ -235,28 +247,28 @@ class MarkdownView:
         self._region.draw(lines, only_last=self._reader.in_code or "|" in block.source)
 
     def _show_thought(self, text: str) -> None:
-        if not self._thought_tokens:
-            self._thought_since = time.monotonic()
+        if not self._n_thought_events:
+            self._thought_began_at = time.monotonic()
             self._region.clear()
             if self._thoughts == "show":
                 self._out.write_thought(THOUGHT_BEGINS)
-        self._thought_tokens += 1
+        self._n_thought_events += 1
         if self._thoughts == "show":
             self._out.write_thought(text)
             self._thought_ends_line = text.endswith("\n")
         elif self._thoughts == "fold":
-            self._region.draw([_dim_text(f"thinking ... {self._thought_tokens} tokens")])
+            self._region.draw([_dim_text(f"thinking ... {self._n_thought_events} tokens")])
 
     def _end_thought(self) -> None:
-        if not self._thought_tokens:
+        if not self._n_thought_events:
             return
-        seconds = time.monotonic() - self._thought_since
+        seconds = time.monotonic() - self._thought_began_at
         self._region.clear()
         if self._thoughts == "show":
             self._out.write_thought(("" if self._thought_ends_line else "\n") + THOUGHT_ENDS)
         elif self._thoughts == "fold":
-            self._out.say(f"thought for {duration_text(seconds)} ({self._thought_tokens} tokens)")
-        self._thought_tokens = 0
+            self._out.say(f"thought for {duration_text(seconds)} ({self._n_thought_events} tokens)")
+        self._n_thought_events = 0
 
 
 def make_view(out: Output, thoughts: str, *, shows_calls: bool = True) -> MarkdownView | PlainView:

@@ -20,7 +20,7 @@ from g4cli.core.files import atomic_file, open_file
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
 
-_MOST_FAULTS = 12
+_MOST_FAULTS = 12  # rows in the terminal; the report has all
 
 
 def require_report_target(path: Path) -> None:

@@ -5,22 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from g4cli.cli.views.compare_figures import name_models
-from g4cli.core.units import GIB
+from g4cli.core.units import GIB, MIB
 from g4cli.core.visible import one_line
 
 # Eight colors that people with color blindness can tell apart (Okabe and Ito, 2008).
 COLORS: Final = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a800",
 )  # fmt: skip
+# Lengths are in units of the viewBox, which the page shows as pixels where there is room.
 _WIDTH: Final = 720
-_ROW: Final = 18
-_LEFT: Final = 190
+_ROW: Final = 18  # the height of a row of the graph of shares
+_LEFT: Final = 190  # room for the names of shares
 _RIGHT: Final = 24
 _LABEL_CHARS: Final = 40
-_CHAR: Final = 6.4  # about the width of a character
+_CHAR_WIDTH: Final = 6.4  # about the mean of the style sheet's font, of 12 units
+
+
+class _Point(NamedTuple):
+    """A model in a plot: its number and name, the quantity on the x axis, and its perplexity."""
+
+    number: int
+    name: str
+    x: float
+    perplexity: float
+    error: float
+
+
+class _Spot(NamedTuple):
+    """The place of a point on the graph, with its label."""
+
+    x: float
+    y: float
+    label: str
 
 
 def color_of(index: int) -> str:
@@ -34,21 +53,21 @@ def draw_shares(names: Sequence[str], models: Sequence[Mapping[str, Any]]) -> st
     parts: list[str] = []
     y = 14.0
     for name in names:
-        shares = [(at, m["summary"]["shares"].get(name)) for at, m in enumerate(models)]
-        shown = [(at, share) for at, share in shares if share]
+        shares = [(index, m["summary"]["shares"].get(name)) for index, m in enumerate(models)]
+        shown = [(index, share) for index, share in shares if share]
         if not shown:
             continue
         middle = y + _ROW * len(shown) / 2
-        parts.append(_text(_LEFT - 14, middle + 4, name, anchor="end"))
-        for at, share in shown:
+        parts.append(_draw_text(_LEFT - 14, middle + 4, name, anchor="end"))
+        for index, share in shown:
             cy = y + _ROW / 2
             low, high, x = (_LEFT + span * share[key] for key in ("low", "high", "share"))
-            color = color_of(at)
+            color = color_of(index)
             parts.append(
                 f'<line x1="{low:.1f}" y1="{cy:.1f}" x2="{high:.1f}" y2="{cy:.1f}" '
                 f'stroke="{color}" stroke-width="6" stroke-opacity=".3" stroke-linecap="round"/>'
                 f'<circle cx="{x:.1f}" cy="{cy:.1f}" r="5" fill="{color}">'
-                f"<title>{_clean(models[at]['label'])}: {share['count']} of {share['total']}"
+                f"<title>{_escape(models[index]['label'])}: {share['count']} of {share['total']}"
                 "</title></circle>"
             )
             y += _ROW
@@ -57,28 +76,31 @@ def draw_shares(names: Sequence[str], models: Sequence[Mapping[str, Any]]) -> st
     for percent in (0, 25, 50, 75, 100):
         x = _LEFT + span * percent / 100
         grid.append(f'<line class="grid" x1="{x:.1f}" y1="8" x2="{x:.1f}" y2="{y:.1f}"/>')
-        grid.append(_text(x, y + 14, f"{percent} %", anchor="middle"))
-    return _svg(y + 22, [*grid, *parts], "Shares of answers with their 95 % intervals")
+        grid.append(_draw_text(x, y + 14, f"{percent} %", anchor="middle"))
+    return _make_svg(y + 22, [*grid, *parts], "Shares of answers with their 95 % intervals")
 
 
 def draw_quality(models: Sequence[Mapping[str, Any]]) -> str:
     """Return two graphs of the evaluated models: perplexity against size and against speed."""
-    points = [
-        (
-            at,
-            name,
-            m["quality"]["bytes"] / GIB,
-            m["quality"]["tg32_tps"],
-            m["quality"]["perplexity"],
-            m["quality"]["perplexity_error"],
-        )
-        for at, (m, name) in enumerate(zip(models, name_models(models), strict=True))
-        if m["quality"]
-    ]
-    unit, factor = ("GiB", 1.0) if max(p[2] for p in points) >= 0.5 else ("MiB", 1024.0)
-    by_size = [(p[0], p[1], p[2] * factor, p[4], p[5]) for p in points]
-    by_speed = [(p[0], p[1], p[3], p[4], p[5]) for p in points]
-    return _svg(
+    by_size, by_speed = (
+        [
+            _Point(
+                index,
+                name,
+                model["quality"][quantity],
+                model["quality"]["perplexity"],
+                model["quality"]["perplexity_error"],
+            )
+            for index, (model, name) in enumerate(zip(models, name_models(models), strict=True))
+            if model["quality"]
+        ]
+        for quantity in ("bytes", "tg32_tps")
+    )
+    unit, unit_bytes = (
+        ("GiB", GIB) if max(point.x for point in by_size) >= GIB / 2 else ("MiB", MIB)
+    )
+    by_size = [point._replace(x=point.x / unit_bytes) for point in by_size]
+    return _make_svg(
         300,
         [
             *_draw_panel(by_size, 0, f"size in {unit}"),
@@ -88,13 +110,11 @@ def draw_quality(models: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _draw_panel(
-    points: Sequence[tuple[int, str, float, float, float]], left: float, title: str
-) -> list[str]:
+def _draw_panel(points: Sequence[_Point], left: float, title: str) -> list[str]:
     """Return a scatter plot, half as wide as the graph, with perplexity from bottom to top."""
-    x0, x1, y0, y1 = left + 62, left + _WIDTH / 2 - 20, 18.0, 246.0
-    x_ticks = find_ticks([p[2] for p in points])
-    y_ticks = find_ticks([v for p in points for v in (p[3] - p[4], p[3] + p[4])])
+    x0, x1, y0, y1 = left + 62, left + _WIDTH / 2 - 20, 18.0, 246.0  # the frame between the axes
+    x_ticks = find_ticks([p.x for p in points])
+    y_ticks = find_ticks([p.perplexity + e for p in points for e in (-p.error, p.error)])
 
     def place(value: float, ticks: Sequence[float], begin: float, end: float) -> float:
         return begin + (value - ticks[0]) / (ticks[-1] - ticks[0]) * (end - begin)
@@ -103,24 +123,29 @@ def _draw_panel(
     for tick in y_ticks:
         y = place(tick, y_ticks, y1, y0)
         parts.append(f'<line class="grid" x1="{x0:.1f}" y1="{y:.1f}" x2="{x1:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(x0 - 8, y + 4, f"{tick:g}", anchor="end"))
+        parts.append(_draw_text(x0 - 8, y + 4, f"{tick:g}", anchor="end"))
     for tick in x_ticks:
         x = place(tick, x_ticks, x0, x1)
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{y0:.1f}" x2="{x:.1f}" y2="{y1:.1f}"/>')
-        parts.append(_text(x, y1 + 18, f"{tick:g}", anchor="middle"))
-    parts.append(_text((x0 + x1) / 2, y1 + 40, title, anchor="middle"))
-    parts.append(_text(x0, y0 - 6, "perplexity (lower is better)"))
-    spots = [(place(p[2], x_ticks, x0, x1), place(p[3], y_ticks, y1, y0), p[1]) for p in points]
-    for (at, _, _, quality, error), (x, y, _) in zip(points, spots, strict=True):
-        top, bottom = (place(quality + e, y_ticks, y1, y0) for e in (error, -error))
-        color = color_of(at)
-        parts.append(
-            f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{color}" '
-            f'stroke-width="2" stroke-opacity=".5"/>'
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>'
+        parts.append(_draw_text(x, y1 + 18, f"{tick:g}", anchor="middle"))
+    parts.append(_draw_text((x0 + x1) / 2, y1 + 40, title, anchor="middle"))
+    parts.append(_draw_text(x0, y0 - 6, "perplexity (lower is better)"))
+    spots = [
+        _Spot(place(p.x, x_ticks, x0, x1), place(p.perplexity, y_ticks, y1, y0), p.name)
+        for p in points
+    ]
+    for point, spot in zip(points, spots, strict=True):
+        top, bottom = (
+            place(point.perplexity + e, y_ticks, y1, y0) for e in (point.error, -point.error)
         )
-    for (x, y, anchor), (_, _, label) in zip(place_labels(spots, x0, x1), spots, strict=True):
-        parts.append(_text(x, y, label, anchor=anchor))
+        color = color_of(point.number)
+        parts.append(
+            f'<line x1="{spot.x:.1f}" y1="{top:.1f}" x2="{spot.x:.1f}" y2="{bottom:.1f}" '
+            f'stroke="{color}" stroke-width="2" stroke-opacity=".5"/>'
+            f'<circle cx="{spot.x:.1f}" cy="{spot.y:.1f}" r="5" fill="{color}"/>'
+        )
+    for (x, y, anchor), spot in zip(place_labels(spots, x0, x1), spots, strict=True):
+        parts.append(_draw_text(x, y, spot.label, anchor=anchor))
     return parts
 
 
@@ -129,12 +154,14 @@ def place_labels(
 ) -> list[tuple[float, float, str]]:
     """Return x, y and text-anchor for the label of each point: where it covers no other.
 
-    `spots` are the points with their labels; those must lie between `left` and `right`.
+    `spots` are the places of points with their labels, which must lie between `left` and `right`.
+    Beside the point is tried first, then above and below it. If all is taken, the label stands
+    beside its point all the same.
     """
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y, _ in spots]
     placed = []
     for x, y, label in spots:
-        width = _CHAR * min(len(label), _LABEL_CHARS)
+        width = _CHAR_WIDTH * min(len(label), _LABEL_CHARS)
         choices = [
             (x + 10, y + 4, "start"),
             (x - 10, y + 4, "end"),
@@ -171,17 +198,17 @@ def find_ticks(values: Sequence[float]) -> list[float]:
     return [round(n * step, 10) for n in range(first, last + 1)]
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
+def _draw_text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
     text = one_line(text)
     shown = text if len(text) <= _LABEL_CHARS else f"…{text[1 - _LABEL_CHARS :]}"
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}</text>'
 
 
-def _clean(text: str) -> str:
+def _escape(text: str) -> str:
     return escape(one_line(text))
 
 
-def _svg(height: float, parts: Sequence[str], title: str) -> str:
+def _make_svg(height: float, parts: Sequence[str], title: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height:.0f}" '
         f'class="graph" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'

@@ -9,6 +9,8 @@ from g4cli.core.units import duration_text, measured_text, size_text
 from g4cli.operations.compare.summary import SHARES
 
 Row = tuple[str, list[str]]
+"""A heading, and a cell for each model."""
+# Headings of sizes, and where `facts` of a model has them.
 _SIZES: Final = (
     ("file", "bytes"),
     ("memory at its peak", "peak_bytes"),

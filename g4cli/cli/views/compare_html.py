@@ -28,12 +28,12 @@ from g4cli.core.visible import escape_invisible, one_line
 from g4cli.operations.compare.summary import SHARES
 
 GENERATOR: Final = '<meta name="generator" content="g4 compare">'
-_SHORT: Final = 600  # characters of an answer that are shown at once
-_LONG: Final = 100_000  # characters of a text in the report; the results have all of it
+_MAX_SHOWN: Final = 600  # characters of an answer that are shown at once; the rest unfolds
+_MAX_TEXT: Final = 100_000  # characters of a text in the report; the results have all of it
 
 
 def make_html(document: Mapping[str, Any]) -> str:
-    """Return the report of a comparison (`make_document`)."""
+    """Return the report of a comparison, from the document of `operations.compare.document`."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
     title = _make_title(document)
@@ -42,7 +42,7 @@ def make_html(document: Mapping[str, Any]) -> str:
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">{GENERATOR}',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{_line(title)}</title><style>{STYLE}</style></head><body><main>\n",
+            f"<title>{_html_line(title)}</title><style>{STYLE}</style></head><body><main>\n",
             *_draw_page(document, title),
             "</main></body></html>\n",
         )
@@ -61,13 +61,14 @@ def _make_title(document: Mapping[str, Any]) -> str:
 def _draw_page(document: Mapping[str, Any], title: str) -> Iterator[str]:
     run = document["run"]
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["written_at"]))
-    yield f"<h1>{_line(title)}</h1>\n"
-    yield f'<p class="soft">g4 compare, {when}, {_line(run["machine"])}</p>'
+    yield f"<h1>{_html_line(title)}</h1>\n"
+    yield f'<p class="soft">g4 compare, {when}, {_html_line(run["machine"])}</p>'
     if not run["complete"]:
         yield '<p class="note">Results are missing: run the same command again to get them.</p>'
     for model in document["models"]:
         if model["problem"]:
-            yield f'<p class="note"><b>{_line(model["label"])}</b>: {_line(model["problem"])}</p>'
+            label, problem = _html_line(model["label"]), _html_line(model["problem"])
+            yield f'<p class="note"><b>{label}</b>: {problem}</p>'
     yield from _draw_summary(document)
     yield from _draw_quality(document)
     yield from _draw_faults(document)
@@ -87,8 +88,9 @@ def _draw_summary(document: Mapping[str, Any]) -> Iterator[str]:
     names = [name for name in SHARES if name not in ("loops", "cut off")]
     if any(m["summary"]["shares"].get(name) for m in models for name in names):
         yield f'<div class="scroll">{draw_shares(names, models)}</div><p></p>'
-    yield _table(
-        ["", *_labels(models)], ((_heading(name), *map(_line, cells)) for name, cells in rows)
+    yield _draw_table(
+        ["", *_draw_labels(models)],
+        ((_draw_heading(name), *map(_html_line, cells)) for name, cells in rows),
     )
     yield (
         '<p class="soft">In parentheses: the 95 % confidence interval (Wilson). '
@@ -96,24 +98,27 @@ def _draw_summary(document: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _heading(name: str) -> str:
+def _draw_heading(name: str) -> str:
+    """Return the heading of a row, with what a share means below it."""
     meaning = SHARES.get(name, "")
-    return f"{_line(name)}<small>{_line(meaning)}</small>" if meaning else _line(name)
+    return (
+        f"{_html_line(name)}<small>{_html_line(meaning)}</small>" if meaning else _html_line(name)
+    )
 
 
-def _labels(models: Sequence[Mapping[str, Any]]) -> list[str]:
+def _draw_labels(models: Sequence[Mapping[str, Any]]) -> list[str]:
     names = name_models(models)
-    return [_draw_name(at, name, models[at]["label"]) for at, name in enumerate(names)]
+    return [_draw_name(i, name, models[i]["label"]) for i, name in enumerate(names)]
 
 
 def _draw_name(index: int, name: str, label: str) -> str:
     """Return the name of a model after its color; below it the address of its endpoint."""
     address = "" if name == label else label.partition("#")[0].removeprefix("openai:")
-    small = f"<small>{_line(address)}</small>" if address else ""
-    return f"{_key(index)}{_line(name)}{small}"
+    small = f"<small>{_html_line(address)}</small>" if address else ""
+    return f"{_draw_dot(index)}{_html_line(name)}{small}"
 
 
-def _key(index: int) -> str:
+def _draw_dot(index: int) -> str:
     """Return a dot in the color of a model in the graphs."""
     return (
         f'<svg class="key" viewBox="0 0 2 2"><circle cx="1" cy="1" r="1" '
@@ -124,9 +129,9 @@ def _key(index: int) -> str:
 def _draw_quality(document: Mapping[str, Any]) -> Iterator[str]:
     rows = list_quality_rows(document)
     if rows:
-        yield f"<h2>Quality on {_line(document['run']['text'] or '')}</h2>\n"
+        yield f"<h2>Quality on {_html_line(document['run']['text'] or '')}</h2>\n"
         yield f'<div class="scroll">{draw_quality(document["models"])}</div><p></p>'
-        yield _table(QUALITY_HEADINGS, (map(_line, row) for row in rows))
+        yield _draw_table(QUALITY_HEADINGS, (map(_html_line, row) for row in rows))
 
 
 def _draw_faults(document: Mapping[str, Any]) -> Iterator[str]:
@@ -134,40 +139,41 @@ def _draw_faults(document: Mapping[str, Any]) -> Iterator[str]:
     if rows:
         yield '<h2>Faults of the drawings</h2>\n<p class="soft">In how many drawings each rule was '
         yield "broken, and in how many of them all of it could be repaired.</p>"
-        headings = ["rule", "what is wrong", *_labels(document["models"])]
-        yield _table(headings, (map(_line, row) for row in rows))
+        headings = ["rule", "what is wrong", *_draw_labels(document["models"])]
+        yield _draw_table(headings, (map(_html_line, row) for row in rows))
 
 
 def _draw_opinions(document: Mapping[str, Any]) -> Iterator[str]:
-    yield f"<h2>Opinions of {_line(document['run']['judge'])}</h2>\n"
+    yield f"<h2>Opinions of {_html_line(document['run']['judge'])}</h2>\n"
     yield '<p class="note">These are opinions of a model, not measurements. It was asked twice, '
     yield "with the answers in both orders; it counts only if it preferred the same one.</p>"
     rows = (
         (
-            _line(opinion["prompt"]),
+            _html_line(opinion["prompt"]),
             str(opinion["sample"] + 1),
-            _line(opinion["a"]),
-            _line(opinion["b"]),
-            _line(opinion["winner"]),
+            _html_line(opinion["a"]),
+            _html_line(opinion["b"]),
+            _html_line(opinion["winner"]),
         )
         for opinion in document["opinions"]
     )
-    table = _table(["prompt", "answer", "one", "other", "preferred"], rows)
+    table = _draw_table(["prompt", "answer", "one", "other", "preferred"], rows)
     yield f"<details><summary>All {len(document['opinions'])} opinions</summary>{table}</details>"
 
 
 def _draw_prompt(prompt: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield f'<h2>{_line(prompt["id"])}</h2>\n<p class="prompt">{_text(prompt["prompt"])}</p>'
+    yield f"<h2>{_html_line(prompt['id'])}</h2>\n"
+    yield f'<p class="prompt">{_html_text(prompt["prompt"])}</p>'
     if prompt.get("expected") is not None:
         expected = prompt["expected"]
         words = expected if isinstance(expected, list) else [expected]
-        yield f'<p class="soft">Expected: {_line(" or ".join(map(str, words)))}</p>'
+        yield f'<p class="soft">Expected: {_html_line(" or ".join(map(str, words)))}</p>'
     yield '<div class="cards">'
-    labels = _labels(models)
-    for at, model in enumerate(models):
+    labels = _draw_labels(models)
+    for index, model in enumerate(models):
         answers = [a for a in prompt["answers"] if a["model"] == model["label"]]
         if answers:
-            yield f'<section class="card"><h3>{labels[at]}</h3>'
+            yield f'<section class="card"><h3>{labels[index]}</h3>'
             yield from (_draw_answer(answer) for answer in answers)
             yield "</section>"
     yield "</div>\n"
@@ -175,26 +181,29 @@ def _draw_prompt(prompt: Mapping[str, Any], models: Sequence[Mapping[str, Any]])
 
 def _draw_answer(answer: Mapping[str, Any]) -> str:
     chips = "".join(
-        f'<span class="chip {mark}">{_line(word)}</span>' for word, mark in describe_answer(answer)
+        f'<span class="chip {mark}">{_html_line(word)}</span>'
+        for word, mark in describe_answer(answer)
     )
     drawing, text = answer["drawing"], answer["text"]
     parts = ['<div class="answer">']
     if drawing:
         parts.append(_draw_picture(drawing))
     elif text:
-        shown = text if len(text) <= _SHORT else text[:_SHORT] + "…"
-        parts.append(f'<div class="text">{_text(shown)}</div>')
+        shown = text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
+        parts.append(f'<div class="text">{_html_text(shown)}</div>')
     else:
         parts.append('<p class="soft">an empty answer</p>')
-    parts.append(f'<div class="chips">{chips}</div><small>{_line(describe_speed(answer))}</small>')
+    parts.append(
+        f'<div class="chips">{chips}</div><small>{_html_line(describe_speed(answer))}</small>'
+    )
     if drawing and drawing["findings"]:
-        items = "".join(f"<li>{_line(_describe_finding(f))}</li>" for f in drawing["findings"])
+        items = "".join(f"<li>{_html_line(_describe_finding(f))}</li>" for f in drawing["findings"])
         parts.append(f"<details><summary>Findings</summary><ul>{items}</ul></details>")
     if answer["thought"]:
-        thought = _text(answer["thought"])
+        thought = _html_text(answer["thought"])
         parts.append(f"<details><summary>Thought</summary><pre>{thought}</pre></details>")
-    if drawing or len(text) > _SHORT:
-        parts.append(f"<details><summary>Answer</summary><pre>{_text(text)}</pre></details>")
+    if drawing or len(text) > _MAX_SHOWN:
+        parts.append(f"<details><summary>Answer</summary><pre>{_html_text(text)}</pre></details>")
     return "".join((*parts, "</div>"))
 
 
@@ -214,7 +223,7 @@ def _describe_finding(finding: Mapping[str, Any]) -> str:
 def _draw_run(document: Mapping[str, Any]) -> Iterator[str]:
     run = document["run"]
     yield "<h2>How to repeat it</h2>\n"
-    yield f"<pre>{_text(run['command'])}</pre><p></p>"
+    yield f"<pre>{_html_text(run['command'])}</pre><p></p>"
     common = {
         "g4": run["g4"],
         "llama-cpp-python": run["llama_cpp_python"],
@@ -224,11 +233,16 @@ def _draw_run(document: Mapping[str, Any]) -> Iterator[str]:
         "judge": run["judge"] or "",
         "sha256 or endpoint of the judge": run["judge_identity"] or "",
     }
-    yield _table(("", ""), ((_line(k), _line(v)) for k, v in common.items() if v != ""))
-    for at, model in enumerate(document["models"]):
+    yield _draw_table(
+        ("", ""), ((_html_line(k), _html_line(v)) for k, v in common.items() if v != "")
+    )
+    for index, model in enumerate(document["models"]):
         rows = [(name, value) for name, value in _list_facts(model) if value not in ("", None)]
-        table = _table(("", ""), ((_line(name), _line(value)) for name, value in rows))
-        yield f"<details><summary>{_key(at)}{_line(model['label'])}</summary>{table}</details>"
+        table = _draw_table(
+            ("", ""), ((_html_line(name), _html_line(value)) for name, value in rows)
+        )
+        summary = f"{_draw_dot(index)}{_html_line(model['label'])}"
+        yield f"<details><summary>{summary}</summary>{table}</details>"
 
 
 def _list_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -242,7 +256,7 @@ def _list_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield ("sha256 or endpoint" if name == "identity" else name), value
 
 
-def _table(headings: Sequence[str], rows: Any) -> str:
+def _draw_table(headings: Sequence[str], rows: Any) -> str:
     """Return a table of cells that are HTML; the first cell of a row is its heading."""
     head = "".join(f"<th>{cell}</th>" for cell in headings)
     body = "".join(
@@ -253,11 +267,13 @@ def _table(headings: Sequence[str], rows: Any) -> str:
     return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
-def _line(value: Any) -> str:
+def _html_line(value: Any) -> str:
+    """Return a text for one line as HTML."""
     return escape(one_line(str(value)))
 
 
-def _text(value: str) -> str:
-    rest = len(value) - _LONG
-    more = f"\n… and {rest:,} more characters in the file of results" if rest > 0 else ""
-    return escape(escape_invisible(value[:_LONG]) + more)
+def _html_text(value: str) -> str:
+    """Return a text of several lines as HTML, without what is beyond _MAX_TEXT."""
+    n_more = len(value) - _MAX_TEXT
+    more = f"\n… and {n_more:,} more characters in the file of results" if n_more > 0 else ""
+    return escape(escape_invisible(value[:_MAX_TEXT]) + more)

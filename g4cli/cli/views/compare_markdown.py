@@ -18,7 +18,10 @@ from g4cli.core.visible import escape_invisible, one_line
 
 
 def make_markdown(document: Mapping[str, Any]) -> str:
-    """Return the tables of a comparison, its answers, and how to repeat it."""
+    """Return the tables of a comparison, its answers, and how to repeat it.
+
+    `document` comes from `operations.compare.document`.
+    """
     return "\n".join(_iter_lines(document)).rstrip("\n") + "\n"
 
 
@@ -27,61 +30,61 @@ def _iter_lines(document: Mapping[str, Any]) -> Iterator[str]:
     labels = [model["label"] for model in models]
     for model in models:
         if model["problem"]:
-            yield f"**{_cell(model['label'])}**: {_cell(model['problem'])}\n"
+            yield f"**{_escape(model['label'])}**: {_escape(model['problem'])}\n"
     rows = [[name, *cells] for name, cells in list_summary_rows(document)]
     if rows:
-        yield from _table(["", *labels], rows)
+        yield from _draw_table(["", *labels], rows)
     quality = list_quality_rows(document)
     if quality:
-        yield from _table(QUALITY_HEADINGS, quality)
+        yield from _draw_table(QUALITY_HEADINGS, quality)
     faults = list_fault_rows(document)
     if faults:
-        yield from _table(["rule", "what is wrong", *labels], faults)
+        yield from _draw_table(["rule", "what is wrong", *labels], faults)
     if document["opinions"]:
-        judge = _cell(str(document["run"]["judge"]))
+        judge = _escape(str(document["run"]["judge"]))
         yield f"Opinions of {judge}, not measurements; it was asked twice, in both orders.\n"
         names = ("prompt", "a", "b", "winner")
-        yield from _table(
+        yield from _draw_table(
             ("prompt", "one", "other", "preferred"),
             [[opinion[name] for name in names] for opinion in document["opinions"]],
         )
     for prompt in document["prompts"]:
-        yield f"## {_cell(prompt['id'])}\n"
-        yield from _fence(prompt["prompt"])
+        yield f"## {_escape(prompt['id'])}\n"
+        yield from _draw_fenced(prompt["prompt"])
         for answer in prompt["answers"]:
             words = ", ".join(word for word, _ in describe_answer(answer))
             known = "; ".join(filter(None, (words, describe_speed(answer))))
-            yield f"**{_cell(answer['model'])}** {_cell(known)}\n"
-            yield from _fence(answer["text"])
+            yield f"**{_escape(answer['model'])}** {_escape(known)}\n"
+            yield from _draw_fenced(answer["text"])
     yield "## How to repeat it\n"
-    yield from _fence(document["run"]["command"])
+    yield from _draw_fenced(document["run"]["command"])
     run = document["run"]
-    yield f"g4 {run['g4']}, llama-cpp-python {run['llama_cpp_python']}, {_cell(run['machine'])}\n"
+    yield f"g4 {run['g4']}, llama-cpp-python {run['llama_cpp_python']}, {_escape(run['machine'])}\n"
     for model in models:
         settings = ", ".join(f"{name} {value}" for name, value in model["settings"].items())
         facts = model["facts"] or model["quality"] or {}
         identity = facts.get("identity", "")
-        yield f"- {_cell(model['label'])}: {_cell(str(identity))}; {_cell(settings)}"
+        yield f"- {_escape(model['label'])}: {_escape(str(identity))}; {_escape(settings)}"
         if facts.get("llama_cpp_sha256"):
-            yield f"  - build of llama.cpp: {_cell(facts['llama_cpp_sha256'])}"
+            yield f"  - build of llama.cpp: {_escape(facts['llama_cpp_sha256'])}"
     if run["judge"]:
-        yield f"- judge {_cell(run['judge'])}: {_cell(run['judge_identity'] or '')}"
+        yield f"- judge {_escape(run['judge'])}: {_escape(run['judge_identity'] or '')}"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(map(_cell, headings)) + " |"
+def _draw_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(map(_escape, headings)) + " |"
     yield "|" + "---|" * len(headings)
     for row in rows:
-        yield "| " + " | ".join(map(_cell, row)) + " |"
+        yield "| " + " | ".join(map(_escape, row)) + " |"
     yield ""
 
 
-def _cell(text: str) -> str:
+def _escape(text: str) -> str:
     """Return text of one line in which nothing is markup of Markdown or HTML."""
     return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", one_line(str(text)))
 
 
-def _fence(text: str) -> Iterator[str]:
+def _draw_fenced(text: str) -> Iterator[str]:
     """Yield a text in a fence that is longer than any in it."""
     longest = max(map(len, re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -36,7 +36,9 @@ def list_settings() -> list[SettingRow]:
         SettingRow(name, key.replace("_", "-"), setting.value, setting.origin)
         for name, command in _iter_commands()
         for key, setting in collect_settings(
-            name, {parameter.name: parameter for parameter in command.params}, _context(command)
+            name,
+            {parameter.name: parameter for parameter in command.params},
+            typer.Context(command),
         ).items()
     ]
 
@@ -49,19 +51,21 @@ def check_config() -> Config:
     for name, command in commands.items():
         parameters = {parameter.name: parameter for parameter in command.params}
         for preset in ("", *config.presets):
-            collect_settings(name, parameters, _context(command), preset)
+            collect_settings(name, parameters, typer.Context(command), preset)
     return config
 
 
 def draw_config(out: Output, config: Config, rows: Sequence[SettingRow]) -> None:
     """Draw the settings, aliases and presets of `config`."""
     if rows:
-        cells = [(row.command, row.name, _show(row.value), row.origin) for row in rows]
+        cells = [(row.command, row.name, _format_value(row.value), row.origin) for row in rows]
         out.table(["command", "setting", "value", "from"], cells)
     if config.aliases:
         out.table(["alias", "model"], sorted(config.aliases.items()))
     for name, preset in sorted(config.presets.items()):
-        values = ", ".join(f"{key.replace('_', '-')} = {_show(v)}" for key, v in preset.items())
+        values = ", ".join(
+            f"{key.replace('_', '-')} = {_format_value(v)}" for key, v in preset.items()
+        )
         out.line((f"@{name}", "bold"), f"  {values}")
     if not rows and not config.aliases and not config.presets:
         out.say("nothing is set; to begin: g4 config edit")
@@ -75,19 +79,26 @@ def describe_origins(session: ChatSession, origins: Mapping[str, str]) -> str:
     `origins` are those of the options that were set; the rest is recommended by the model file or
     is a default.
     """
-    found = {"model": session.request.model, "ctx": f"{session.engine.n_ctx:,}"}
-    where = {"model": "the newest", "ctx": "chosen to fit"}
+    values = {"model": session.request.model, "ctx": f"{session.engine.n_ctx:,}"}
+    default_origins = {"model": "the newest", "ctx": "chosen to fit"}
     for name in ("temp", "top_p", "top_k", "min_p", "repeat_penalty"):
-        found[name] = f"{getattr(session.sampling, name):g}"
-        where[name] = "model file" if name in session.recommended else "default"
-    known = {name: origins.get(name, where[name]) for name in found}
-    more = {n: o for n, o in origins.items() if n not in found and n in ("seed", "think", "draft")}
-    parts = [f"{n.replace('_', '-')} {found[n]} ({known[n]})" for n in found]
-    parts += [f"{n} {getattr(session.request, n)} ({o})" for n, o in more.items()]
+        values[name] = f"{getattr(session.sampling, name):g}"
+        default_origins[name] = "model file" if name in session.recommended else "default"
+    parts = [
+        f"{name.replace('_', '-')} {value} ({origins.get(name, default_origins[name])})"
+        for name, value in values.items()
+    ]
+    # These are shown only if they were set.
+    parts += [
+        f"{name} {getattr(session.request, name)} ({origin})"
+        for name, origin in origins.items()
+        if name in ("seed", "think", "draft")
+    ]
     return " · ".join(parts)
 
 
 def _iter_commands() -> Iterator[tuple[str, Any]]:
+    """Yield the commands that have a section in the config file: name, and Typer's command."""
     from g4cli.cli.main import app
 
     group: Any = typer.main.get_command(app)
@@ -95,9 +106,5 @@ def _iter_commands() -> Iterator[tuple[str, Any]]:
         yield name, group.commands[name]
 
 
-def _context(command: Any) -> Any:
-    return typer.Context(command)
-
-
-def _show(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

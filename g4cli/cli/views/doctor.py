@@ -16,7 +16,8 @@ _MARK: Final = {
     "skipped": ("skip", "dim"),
     "ok": ("ok", "green"),
 }
-_MAX_FOUND: Final = 420
+_MAX_FOUND: Final = 420  # characters of a finding: a choice, about five lines
+_MAX_RANGES: Final = 8  # to download again; more are not typed by hand
 # Passed checks that are left out of the screen of a healthy file; --json and --report have them.
 _MINOR: Final = ("probe.loop", "probe.logits", "probe.tokens", "probe.formats", "file.magic")
 
@@ -44,7 +45,7 @@ def _draw_repair(out: Output, repair: Repair, after: Report | None, *, is_kept: 
         out.line()
         verdict = format_verdict(after)
         out.line(f"no copy was kept: after the repair it would still be {verdict}", style="bold")
-    for first, last in repair.ranges[:8]:
+    for first, last in repair.ranges[:_MAX_RANGES]:
         out.line(f"  download again: bytes {first}-{last}  (curl -r {first}-{last} URL)")
 
 
@@ -109,6 +110,7 @@ def _draw_families(out: Output, findings: list[Finding]) -> None:
                 ("ok" if not i else "", name if not i else "", text) for i, text in enumerate(texts)
             ]
         else:
+            # Of a long family the first check and the last two tell most.
             shown = texts if len(texts) < 4 or name == "probe" else [texts[0], *texts[-2:]]
             rows.append(("ok", name, "; ".join(shown)))
     out.table((), rows, whole=(0, 1), styles=["green" if row[0] else "" for row in rows])

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.runtime.measure.reports import Evaluation
 
+# A choice: with fewer tokens the standard error hides the difference between two types.
 _FEW_TOKENS: Final = 1000
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from g4cli.fit import FitPlan, Memory, TypeRanking
     from g4cli.operations.fit.answer import FitAnswer, MatrixAnswer
 
-BAR_CELLS: Final = 56  # the width of a device's bar
+BAR_CELLS: Final = 56  # the width of a device's bar, so that its line has less than 80 columns
 # Group of terms -> the glyphs of its first, second, ... term, and their style. A color says the
 # group; the glyphs tell the terms apart without colors too.
 _LOOK_OF_GROUP: Final = MappingProxyType(
@@ -183,6 +183,7 @@ def make_bar(
     whole = max(needed, memory.available_bytes, 1)
     parts: list[tuple[str, str]] = []
     done, drawn = 0, 0  # bytes and cells so far
+    # The first cell beyond the available memory.
     limit = memory.available_bytes * n_cells // whole
     for term, (glyph, style) in zip(needed_terms, _choose_looks(needed_terms), strict=True):
         done += term.nbytes
@@ -192,8 +193,8 @@ def make_bar(
             for cell in range(drawn, end)
         ]
         drawn = max(drawn, end)
-    kept = min(n_cells - drawn, round(memory.reserve_bytes / whole * n_cells))
-    return [*parts, (_FREE_GLYPH * (n_cells - drawn - kept) + _RESERVE_GLYPH * kept, "dim")]
+    reserve = min(n_cells - drawn, round(memory.reserve_bytes / whole * n_cells))
+    return [*parts, (_FREE_GLYPH * (n_cells - drawn - reserve) + _RESERVE_GLYPH * reserve, "dim")]
 
 
 def _render_contexts(out: Output, answer: FitAnswer) -> None:
@@ -270,6 +271,7 @@ def draw_matrix(out: Output, answer: MatrixAnswer) -> None:
 
 
 def _format_cell(row: Mapping[str, Any]) -> str:
+    """Return the largest context of a model in a type, as the legend of the matrix explains it."""
     largest = row["largest_ctx"]
     if not largest:
         return f"✗ {row['weights_bytes'] / GIB:.1f}"

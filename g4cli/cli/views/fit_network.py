@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from g4cli.core.units import duration_text, size_text
 
@@ -10,18 +10,31 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.estimate import NetworkCost
 
-# Name, bits per second, seconds from a message to its answer. Ethernet passes on 94 % as data
-# (1460 of 1538 bytes of a frame); the round trips are those that ping shows at home.
+
+class _Network(NamedTuple):
+    """A kind of network: bits of data per second, and seconds from a message to its answer.
+
+    Ethernet passes on 94 % as data (1460 of 1538 bytes of a frame, and its acknowledgments); the
+    round trips are those that ping shows at home.
+    """
+
+    name: str
+    bits_per_s: float
+    round_trip_s: float
+
+
+_GIGABIT: Final = _Network("gigabit Ethernet", 0.94e9, 0.3e-3)
 _NETWORKS: Final = (
-    ("2.5 gigabit Ethernet", 2.35e9, 0.3e-3),
-    ("gigabit Ethernet", 0.94e9, 0.3e-3),
-    ("Wi-Fi, 300 Mbit/s", 0.3e9, 3e-3),
-    ("100 Mbit/s Ethernet", 94e6, 0.3e-3),
+    _Network("2.5 gigabit Ethernet", 2.35e9, 0.3e-3),
+    _GIGABIT,
+    _Network("Wi-Fi, 300 Mbit/s", 0.3e9, 3e-3),
+    _Network("100 Mbit/s Ethernet", 94e6, 0.3e-3),
 )
 # Bytes that a machine with fast memory reads in a second: the slower the memory is, the less the
 # network counts.
 _READ_BYTES_PER_S: Final = 100e9
-_SMALL_PART: Final = 0.1
+# Share of the time of a token up to which a network "is enough": a choice.
+_SMALL_SHARE: Final = 0.1
 
 
 def network_to_json(network: NetworkCost) -> dict[str, Any]:
@@ -67,11 +80,12 @@ def draw_network(out: Output, network: NetworkCost) -> None:
 
 
 def _judge_gigabit(network: NetworkCost) -> str:
-    name, bits, round_trip = _NETWORKS[1]
-    adds = network.token_seconds(bits, round_trip)
-    part = adds / (adds + network.load_bytes / _READ_BYTES_PER_S)
-    verdict = "is enough" if part <= _SMALL_PART else "slows answers down"
+    """Return whether gigabit Ethernet is enough; a token reads about all weights of a worker."""
+    name = _GIGABIT.name
+    added_s = network.token_seconds(_GIGABIT.bits_per_s, _GIGABIT.round_trip_s)
+    share = added_s / (added_s + network.load_bytes / _READ_BYTES_PER_S)
+    verdict = "is enough" if share <= _SMALL_SHARE else "slows answers down"
     return (
-        f"{name[0].upper()}{name[1:]} {verdict}: at most {part:.0%} of the time of a token, on "
+        f"{name[0].upper()}{name[1:]} {verdict}: at most {share:.0%} of the time of a token, on "
         "machines that read 100 GB/s from their memory; less on slower ones."
     )

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from g4cli.operations.fit.overview import ModelChoice, Overview
     from g4cli.runtime.probes.read_rates import Measured
 
-_MARK = " ←"
+_BEST_MARK = " ←"
+_MAX_CHECKS = 3  # the newest comparisons of estimated with measured speeds that are shown
 
 
 def draw_overview(out: Output, overview: Overview) -> None:
@@ -21,7 +22,7 @@ def draw_overview(out: Output, overview: Overview) -> None:
     out.line(f"What {overview.machine.description} can run ({free})", style="bold")
     rows = [
         (
-            choice.label + (_MARK if choice is overview.best else ""),
+            choice.label + (_BEST_MARK if choice is overview.best else ""),
             size_text(choice.weights_bytes),
             size_text(choice.total_bytes) if choice.type else "",
             f"{choice.n_ctx:,}" if choice.type else "",
@@ -48,7 +49,7 @@ def draw_overview(out: Output, overview: Overview) -> None:
 
 
 def format_speed(tokens_per_s: float | None) -> str:
-    """Return an estimate with the digits that it deserves."""
+    """Return an estimated speed with the digits that its error allows; "?" if there is none."""
     if tokens_per_s is None:
         return "?"
     return f"~{tokens_per_s:.1f}" if tokens_per_s < 10 else f"~{tokens_per_s:,.0f}"
@@ -63,7 +64,7 @@ def draw_speed_checks(out: Output, overview: Overview) -> None:
     fastest = max(rate for (device, _), rate in overview.speeds.rates.items())
     text = f"Speeds are estimated from weights read at up to {fastest / 1e9:.1f} GB/s"
     text += _describe_measured(overview.speeds.measured)
-    checks = overview.speeds.checks[-3:]
+    checks = overview.speeds.checks[-_MAX_CHECKS:]
     if not checks:
         out.line(f"{text}; to tell their error: g4 bench MODEL")
         return
@@ -78,9 +79,9 @@ def _describe_measured(measured: Measured | None) -> str:
     """Return when it was measured, and how to do so again if the machine was busy then."""
     if measured is None:
         return ""
-    day, _, rest = measured.at.partition("T")
+    day, _, time = measured.at.partition("T")  # an ISO date and time
     busy = " on a busy machine" if measured.was_busy else ""
-    return f", measured on {day} at {rest[:5]}{busy} (again: g4 fit --measure)"
+    return f", measured on {day} at {time[:5]}{busy} (again: g4 fit --measure)"
 
 
 def _describe_state(choice: ModelChoice) -> str:

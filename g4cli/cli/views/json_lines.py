@@ -1,4 +1,4 @@
-"""An answer as JSON lines while it is written, for `g4 chat --stream-json`.
+"""An answer as JSON lines while it is written, for `g4 chat --stream-json`. The lines are:
 
 {"type": "start", "model": "tiny", "n_ctx": 2048}
 {"type": "thought", "text": "..."}       also "text", with "tokens" for --logprobs
@@ -42,8 +42,8 @@ class JsonLinesView:
             _write_line({"type": kind, "text": event.text, **tokens})
         elif isinstance(event, LoopNoticed):
             loop = loop_to_json(event.loop)
-            kept = {"text": event.text, "thought": event.thought} if event.retried else {}
-            _write_line({"type": "retry" if event.retried else "loop", **(loop or {}), **kept})
+            left = {"text": event.text, "thought": event.thought} if event.retried else {}
+            _write_line({"type": "retry" if event.retried else "loop", **(loop or {}), **left})
         elif isinstance(event, CallMade):
             arguments = dict(event.call.arguments)
             _write_line({"type": "tool", "name": event.call.name, "arguments": arguments})
@@ -52,8 +52,9 @@ class JsonLinesView:
         """Write the last lines, from the document of `g4 chat --json`."""
         if data["loop"] and data["finish_reason"] == "loop":
             _write_line({"type": "loop", **data["loop"]})
-        kept = ("finish_reason", "usage", "timing", "sampling", "conversation")
-        _write_line({"type": "end", **{name: data[name] for name in kept if name in data}})
+        # The other fields are what earlier lines have told.
+        fields = ("finish_reason", "usage", "timing", "sampling", "conversation")
+        _write_line({"type": "end", **{name: data[name] for name in fields if name in data}})
 
     def show_waiting(self) -> None:
         """Ignored: there is nothing to tell yet."""

@@ -28,9 +28,9 @@ _STYLES: Final = {"strong": "bold", "em": "italic", "s": "strike", "link": "unde
 _HEADINGS: Final = {"h1": "bold underline", "h2": "bold", "h3": "bold"}
 _BULLET: Final = "• "
 _QUOTE: Final = "▌ "
-_NARROWEST: Final = 8  # fewest columns that nested text is drawn in
-_CELL: Final = 4  # fewest terminal columns for each column of a table
-_SGR: Final = re.compile(r"\x1b\[[0-9;]*m")
+_MIN_COLUMNS: Final = 8  # that nested text is drawn in: below, its indentation is left out
+_MIN_CELL: Final = 4  # terminal columns for each column of a table: below, its source is shown
+_STYLE_SEQUENCE: Final = re.compile(r"\x1b\[[0-9;]*m")  # SGR of ECMA-48
 
 
 def render_markdown(console: Console, source: str, *, width: int, indent: int = 0) -> list[str]:
@@ -39,11 +39,11 @@ def render_markdown(console: Console, source: str, *, width: int, indent: int = 
     A line holds its escape sequences and no newline. If any letter, digit or non-ASCII character
     of `source` were missing from the lines, the source itself is returned, wrapped.
     """
-    width, indent = (width - indent, indent) if width - indent >= _NARROWEST else (width, 0)
+    width, indent = (width - indent, indent) if width - indent >= _MIN_COLUMNS else (width, 0)
     source = source.expandtabs(4)
     try:
         tree = SyntaxTreeNode(make_markdown_parser().parse(source))
-        lines: list[Text] | None = list(_draw_blocks(tree, _Page(console, source, width)))
+        lines: list[Text] | None = list(_draw_blocks(tree, _Canvas(console, source, width)))
     except RecursionError:  # nested a thousand times: not written by a person
         lines = None
     if lines is None or _count_content(source) - _count_content(
@@ -57,20 +57,21 @@ def render_markdown(console: Console, source: str, *, width: int, indent: int = 
 def render_lines(console: Console, lines: Iterable[Text]) -> list[str]:
     """Return each line with its styles as escape sequences, as this console can show them."""
     with console.capture() as capture:
-        console.print(_Raw(console, lines), soft_wrap=True)
+        console.print(_FinishedLines(console, lines), soft_wrap=True)
     return capture.get().split("\n")[:-1]
 
 
 def strip_styles(line: str) -> str:
     """Return a drawn line without its styles."""
-    return _SGR.sub("", line)
+    return _STYLE_SEQUENCE.sub("", line)
 
 
 def _count_content(text: str) -> Counter[str]:
+    """Return how often each character occurs that no markup consists of."""
     return Counter(c for c in text if c.isalnum() or (c > "\x7f" and not c.isspace()))
 
 
-class _Raw:
+class _FinishedLines:
     """Prints lines unchanged, where rich would expand tabs and cut or wrap what is too long."""
 
     def __init__(self, console: Console, lines: Iterable[Text]) -> None:
@@ -84,63 +85,65 @@ class _Raw:
             yield Segment("\n")
 
 
-class _Page:
-    """What a block is drawn for: the console, the columns left, and the source with its lines."""
+class _Canvas:
+    """Where a block is drawn: the console, and the columns that are left; and its whole source."""
 
     def __init__(self, console: Console, source: str, width: int) -> None:
-        self.console, self.width = console, max(_NARROWEST, width)
+        self.console, self.width = console, max(_MIN_COLUMNS, width)
         self.source = source
         self.lines = source.split("\n")
 
-    def narrow_by(self, columns: int) -> _Page:
-        """Return a page with `columns` fewer columns."""
-        return _Page(self.console, self.source, self.width - columns)
+    def narrow_by(self, columns: int) -> _Canvas:
+        """Return a canvas with `columns` fewer columns."""
+        return _Canvas(self.console, self.source, self.width - columns)
 
-    def gap_before(self, node: SyntaxTreeNode) -> bool:
+    def has_gap_before(self, node: SyntaxTreeNode) -> bool:
         """Return whether a blank line precedes the block `node` in the source."""
         at = node.map[0] if node.map else 0
         return 0 < at <= len(self.lines) and not self.lines[at - 1].strip("> \t")
 
 
-def _draw_blocks(parent: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_blocks(parent: SyntaxTreeNode, canvas: _Canvas) -> Iterator[Text]:
     for index, node in enumerate(parent.children):
-        if index and page.gap_before(node):
+        if index and canvas.has_gap_before(node):
             yield Text()
-        yield from _draw_block(node, page)
+        yield from _draw_block(node, canvas)
 
 
-def _draw_block(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_block(node: SyntaxTreeNode, canvas: _Canvas) -> Iterator[Text]:
     kind = node.type
     if kind in ("paragraph", "heading"):
         text = _style_inline(node)
         if kind == "heading":
             text.stylize(_HEADINGS.get(node.tag, "bold"))
-        yield from _wrap_text(page.console, text, page.width)
+        yield from _wrap_text(canvas.console, text, canvas.width)
     elif kind in ("bullet_list", "ordered_list"):
         for index, item in enumerate(node.children):
-            if index and page.gap_before(item):
+            if index and canvas.has_gap_before(item):
                 yield Text()
             mark = f"{item.info}{item.markup} " if kind == "ordered_list" else _BULLET
-            yield from _draw_after_mark(mark, " " * len(mark), item, page)
+            yield from _draw_after_mark(mark, " " * len(mark), item, canvas)
     elif kind == "blockquote":
-        yield from _draw_after_mark(_QUOTE, _QUOTE, node, page)
+        yield from _draw_after_mark(_QUOTE, _QUOTE, node, canvas)
     elif kind in ("fence", "code_block"):
-        yield from _draw_code(node, page)
+        yield from _draw_code(node, canvas)
     elif kind == "hr":
-        yield Text("─" * page.width, style="dim")
+        yield Text("─" * canvas.width, style="dim")
     elif kind == "table":
-        yield from _draw_table(node, page)
+        yield from _draw_table(node, canvas)
     elif node.children:
-        yield from _draw_blocks(node, page)
+        yield from _draw_blocks(node, canvas)
     else:
-        yield from _wrap_text(page.console, Text(node.content), page.width)
+        yield from _wrap_text(canvas.console, Text(node.content), canvas.width)
 
 
-def _draw_after_mark(first: str, rest: str, node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_after_mark(
+    first: str, rest: str, node: SyntaxTreeNode, canvas: _Canvas
+) -> Iterator[Text]:
     """Draw the blocks of `node` after the mark `first` on their first line and `rest` on others."""
     prefix = Text(first, style="cyan" if first != _QUOTE else "dim")
     empty = True
-    for line in _draw_blocks(node, page.narrow_by(cell_len(first))):
+    for line in _draw_blocks(node, canvas.narrow_by(cell_len(first))):
         empty = False
         yield prefix + line
         prefix = Text(rest, style="dim")
@@ -148,14 +151,14 @@ def _draw_after_mark(first: str, rest: str, node: SyntaxTreeNode, page: _Page) -
         yield prefix
 
 
-def _draw_code(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_code(node: SyntaxTreeNode, canvas: _Canvas) -> Iterator[Text]:
     """Draw code that is nested in a list or a quote; the view draws other code line by line."""
     info = node.info.strip() if node.type == "fence" else ""
     if info:
-        yield from _wrap_text(page.console, Text(info, style="dim"), page.width)
+        yield from _wrap_text(canvas.console, Text(info, style="dim"), canvas.width)
     highlighter = Highlighter(info.split(" ")[0])
     for line in node.content.removesuffix("\n").split("\n"):
-        yield from split_rows(highlighter.highlight_line(line), page.width)
+        yield from split_rows(highlighter.highlight_line(line), canvas.width)
 
 
 def split_rows(text: Text, width: int) -> list[Text]:
@@ -172,13 +175,13 @@ def split_rows(text: Text, width: int) -> list[Text]:
     return list(text.divide(cuts))
 
 
-def _draw_table(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
+def _draw_table(node: SyntaxTreeNode, canvas: _Canvas) -> Iterator[Text]:
     rows = [row for part in node.children for row in part.children]
     n_columns = len(rows[0].children)
-    if n_columns * _CELL > page.width:
+    if n_columns * _MIN_CELL > canvas.width:
         begin, end = node.map or (0, 0)
-        source = "\n".join(page.lines[begin:end])
-        yield from _wrap_text(page.console, Text(source), page.width)
+        source = "\n".join(canvas.lines[begin:end])
+        yield from _wrap_text(canvas.console, Text(source), canvas.width)
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for cell in rows[0].children:
@@ -191,8 +194,8 @@ def _draw_table(node: SyntaxTreeNode, page: _Page) -> Iterator[Text]:
         )
     for row in rows[1:]:
         table.add_row(*(_style_inline(cell) for cell in row.children))
-    options = page.console.options.update(width=page.width)
-    for segments in page.console.render_lines(table, options, pad=False):
+    options = canvas.console.options.update(width=canvas.width)
+    for segments in canvas.console.render_lines(table, options, pad=False):
         line = Text()
         for segment in segments:
             line.append(segment.text, segment.style)

@@ -21,10 +21,14 @@ from g4cli.svg.repair import Drawing
 
 PictureProtocol: TypeAlias = Literal["kitty", "iterm2", "blocks", "none"]
 
-_PIECE: Final = 4096
-_SIDE: Final = 640  # pixels, for terminals that take a PNG
-_MOST_COLUMNS: Final = 80
-_UPPER: Final = "▀"
+_PIECE_CHARS: Final = 4096  # of base64 in one escape sequence, at most (kitty's protocol)
+_MAX_SIDE: Final = 640  # pixels, for terminals that take a PNG: a choice, half of a usual window
+_MIN_COLUMNS, _MAX_COLUMNS = 8, 80  # of half blocks
+_MIN_ALPHA: Final = 128  # from which on a pixel is drawn: half blocks are opaque or not there
+_UPPER_HALF, _LOWER_HALF = "▀", "▄"
+
+Rgba: TypeAlias = tuple[int, int, int, int]
+"""A pixel: red, green, blue and alpha, from 0 to 255."""
 
 
 def show_picture(out: Output, drawing: Drawing) -> None:
@@ -39,11 +43,11 @@ def show_picture(out: Output, drawing: Drawing) -> None:
         out.say("this output cannot show pictures; to write a PNG: g4 svg png FILE OUT")
         return
     if protocol == "blocks":
-        columns = max(8, min(_MOST_COLUMNS, out.console().width - 1))
+        columns = max(_MIN_COLUMNS, min(_MAX_COLUMNS, out.console().width - 1))
         pixels = decode_png(render_drawing(drawing, width=columns, most=2 * columns))
         sys.stdout.write("".join(f"{line}\n" for line in draw_half_blocks(pixels)))
     else:
-        png = render_drawing(drawing, most=_SIDE)
+        png = render_drawing(drawing, most=_MAX_SIDE)
         sys.stdout.write((encode_kitty if protocol == "kitty" else encode_iterm2)(png) + "\n")
     sys.stdout.flush()
 
@@ -65,7 +69,8 @@ def choose_picture_protocol(environment: Mapping[str, str]) -> PictureProtocol:
 def encode_kitty(png: bytes) -> str:
     """Return the escape sequences that show a PNG by kitty's protocol."""
     text = base64.b64encode(png).decode()
-    pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+    pieces = [text[i : i + _PIECE_CHARS] for i in range(0, len(text), _PIECE_CHARS)]
+    # Transmit and display a PNG; m=1 says that more pieces follow.
     first, last = "a=T,f=100,", len(pieces) - 1
     return "".join(
         f"\x1b_G{first if index == 0 else ''}m={int(index < last)};{piece}\x1b\\"
@@ -93,15 +98,21 @@ def draw_half_blocks(pixels: Pixels) -> Iterator[str]:
         yield "".join(line) + "\x1b[0m"
 
 
-def _draw_cell(upper: tuple[int, int, int, int], lower: tuple[int, int, int, int]) -> str:
-    visible = [pixel[3] >= 128 for pixel in (upper, lower)]
-    if visible == [False, False]:
-        return "\x1b[0m "
-    if visible == [False, True]:
-        return f"\x1b[0;38;2;{_format_color(lower)}m▄"
-    background = f"48;2;{_format_color(lower)}" if visible[1] else "49"
-    return f"\x1b[38;2;{_format_color(upper)};{background}m{_UPPER}"
+def _draw_cell(upper: Rgba, lower: Rgba) -> str:
+    """Return a character that shows two pixels, in 24-bit colors (SGR 38;2 and 48;2)."""
+    if not _is_visible(upper):
+        if not _is_visible(lower):
+            return "\x1b[0m "
+        return f"\x1b[0;38;2;{_format_color(lower)}m{_LOWER_HALF}"
+    background = f"48;2;{_format_color(lower)}" if _is_visible(lower) else "49"
+    return f"\x1b[38;2;{_format_color(upper)};{background}m{_UPPER_HALF}"
 
 
-def _format_color(pixel: tuple[int, int, int, int]) -> str:
-    return f"{pixel[0]};{pixel[1]};{pixel[2]}"
+def _is_visible(pixel: Rgba) -> bool:
+    _, _, _, alpha = pixel
+    return alpha >= _MIN_ALPHA
+
+
+def _format_color(pixel: Rgba) -> str:
+    red, green, blue, _ = pixel
+    return f"{red};{green};{blue}"

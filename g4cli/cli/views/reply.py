@@ -15,11 +15,16 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.session import ChatSession
     from g4cli.runtime.engine.drafting import DraftStats
 
-_UNIT_CHARS: Final = 60
+_MAX_UNIT_CHARS: Final = 60  # characters of a repeated text in a message
+# A loop whose first repetition begins within so many tokens was there from the beginning.
+_EARLY_TOKENS: Final = 16
 
 
 def reply_to_json(reply: Reply, load_s: float, drafted: DraftStats | None = None) -> dict[str, Any]:
-    """Return the document of `g4 chat --json`, described by docs/reference/schemas/chat.json."""
+    """Return the document of `g4 chat --json`, described by docs/reference/schemas/chat.json.
+
+    `load_s` is the time that loading took. `drafted` counts drafts, None where there were none.
+    """
     data: dict[str, Any] = {
         "text": reply.text,
         "thought": reply.thought,
@@ -107,7 +112,7 @@ def describe_loop(loop: FoundLoop, path: object, *, forced: bool = False) -> str
     if forced:
         return f"{text}; the grammar may allow nothing else; --no-loop-stop lets it continue"
     # A sound model drifts into a loop; a damaged one begins with it.
-    if loop.onset < loop.period + 16:
+    if loop.onset < loop.period + _EARLY_TOKENS:
         examine = shell_command("g4", "doctor", str(path))
         return f"{text}; it repeats from the beginning, so the file may be damaged: {examine}"
     return f"{text}; --on-loop retry continues it in another way, --no-loop-stop lets it go on"
@@ -118,7 +123,7 @@ def describe_limit(reply: Reply) -> str:
     return f"the answer was truncated after {_count_tokens(reply.completion_tokens)} (--max-tokens)"
 
 
-def describe_cut_form(reply: Reply) -> str:
+def describe_cut_off(reply: Reply) -> str:
     """Return that an answer under a schema or grammar was cut off, and what would let it end."""
     option = "--ctx" if reply.context_full else "--max-tokens"
     return (
@@ -128,7 +133,10 @@ def describe_cut_form(reply: Reply) -> str:
 
 
 def _describe_repetition(loop: FoundLoop) -> str:
-    unit = repr(loop.unit if len(loop.unit) <= _UNIT_CHARS else loop.unit[:_UNIT_CHARS] + "...")
+    """Return what repeats, how often and from where: "the answer repeats 'x' (9 times, ...)"."""
+    unit = repr(
+        loop.unit if len(loop.unit) <= _MAX_UNIT_CHARS else loop.unit[:_MAX_UNIT_CHARS] + "..."
+    )
     extent = f"{_count_tokens(loop.covered)}, from token {loop.onset + 1:,}"
     if loop.kind in ("few-tokens", "few-phrases"):
         few = f"the same {loop.period} tokens" if loop.kind == "few-tokens" else "a few phrases"
@@ -155,6 +163,7 @@ def format_stats(session: ChatSession, reply: Reply) -> str:
 
 
 def _describe_drafts(drafted: DraftStats | None) -> list[str]:
+    """Return how many drafts were accepted, and where drafting stopped; [] if there were none."""
     if drafted is None or (not drafted.n_drafted and drafted.stopped_at is None):
         return []
     if drafted.stopped_at == 0:

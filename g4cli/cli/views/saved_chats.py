@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.store.conversations import SearchHit, StoredConversation, Summary
 
-_MAX_LISTED: Final = 30
+_MAX_LISTED: Final = 30  # conversations: a choice, one screen
 
 
 def shorten_line(text: str, width: int = 60) -> str:

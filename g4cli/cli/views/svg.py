@@ -9,7 +9,7 @@ from g4cli.cli.output import Output
 from g4cli.operations.svg import CheckedDrawing, describe_repair
 from g4cli.svg.rules import KINDS, RULES, Finding
 
-_MOST_SHOWN: Final = 40
+_MOST_SHOWN: Final = 40  # findings: a choice, one screen
 _MARKS: Final = {True: "ok", False: "no", None: "not tried"}
 
 

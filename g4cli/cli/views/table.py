@@ -13,10 +13,11 @@ from typing import Final
 
 from rich.cells import cell_len, chop_cells
 
-GAP: Final = "  "
-_NARROWEST: Final = 14
+GAP: Final = "  "  # between columns
+# Terminal columns that a folded column keeps: a choice, about two words.
+_MIN_COLUMN_WIDTH: Final = 14
 # Cells are padded to this width at most: a longer cell shifts the rest of its own row only.
-_PADDED: Final = 120
+_MAX_PADDING: Final = 120
 
 
 def lay_out(
@@ -79,6 +80,7 @@ def _fold_cell(cell: str, width: int, terminal: int | None) -> list[str]:
 
 
 def _measure_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column that shows its title and all cells on one line."""
     n = max([len(columns), *(len(row) for row in rows)], default=0)
     widths = [cell_len(column) for column in columns] or [0] * n
     for row in rows:
@@ -97,10 +99,12 @@ def _shrink_columns(widths: list[int], width: int, foldable: set[int]) -> bool:
     """Narrow the widest foldable columns until the row fits; return whether it does."""
     while _row_width(widths) > width:
         widest = max(foldable, key=widths.__getitem__, default=None)
-        if widest is None or widths[widest] <= _NARROWEST:
+        if widest is None or widths[widest] <= _MIN_COLUMN_WIDTH:
             return False
         next_widest = max((widths[i] for i in foldable - {widest}), default=0)
-        least = max(_NARROWEST, next_widest - 1, widths[widest] - (_row_width(widths) - width))
+        least = max(
+            _MIN_COLUMN_WIDTH, next_widest - 1, widths[widest] - (_row_width(widths) - width)
+        )
         widths[widest] = min(least, widths[widest] - 1)
     return True
 
@@ -108,9 +112,10 @@ def _shrink_columns(widths: list[int], width: int, foldable: set[int]) -> bool:
 def _join_columns(
     cells: Sequence[list[str]], widths: Sequence[int], right: Collection[int]
 ) -> list[str]:
+    """Return the lines of one row; each cell is a list of lines."""
     lines = []
-    for at in range(max(map(len, cells), default=0)):
-        parts = [cell[at] if at < len(cell) else "" for cell in cells]
+    for i_line in range(max(map(len, cells), default=0)):
+        parts = [cell[i_line] if i_line < len(cell) else "" for cell in cells]
         lines.append(
             GAP.join(_pad_cell(p, widths[i], i in right) for i, p in enumerate(parts)).rstrip(" ")
         )
@@ -118,7 +123,7 @@ def _join_columns(
 
 
 def _pad_cell(text: str, width: int, to_right: bool) -> str:
-    blank = " " * (min(width, _PADDED) - (len(text) if text.isascii() else cell_len(text)))
+    blank = " " * (min(width, _MAX_PADDING) - (len(text) if text.isascii() else cell_len(text)))
     return blank + text if to_right else text + blank
 
 

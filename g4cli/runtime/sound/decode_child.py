@@ -17,7 +17,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-RATE: Final = 16_000
+from g4cli.runtime.sound.recording import RATE
+
+# Of recordings, in samples per second: below it speech cannot be understood, and no device records
+# more. With _MAX_CHANNELS this bounds the memory of a block.
 _MIN_RATE: Final = 4000
 _MAX_RATE: Final = 384_000
 _MAX_CHANNELS: Final = 8
@@ -28,9 +31,11 @@ Samples: TypeAlias = NDArray[np.float32]
 
 
 def resample(blocks: Iterator[Samples], rate: int) -> Iterator[Samples]:
-    """Yield the samples of `blocks`, `rate` a second, with 16,000 a second.
+    """Yield the samples of `blocks`, which have `rate` a second, with RATE a second.
 
-    A step is resampled in its spectrum, whose upper part is left out, or added as zeros.
+    The samples are taken in steps of ten seconds. The Fourier transform of a step, without the
+    frequencies that RATE cannot hold (or with zeros for those that `rate` did not have), is
+    transformed back into as many samples as are wanted.
     """
     if rate == RATE:
         yield from blocks
@@ -65,7 +70,10 @@ def read_blocks(file: Any) -> Iterator[Samples]:
 
 
 def decode(recording: str, pcm: str, seconds: int) -> dict[str, Any]:
-    """Write the samples of `recording` to `pcm`; return their number, or what is wrong."""
+    """Write the samples of the file `recording` to the file `pcm`, `seconds` of them at most.
+
+    Returns their number, or what is wrong, as the object that is printed.
+    """
     n_samples = 0
     with soundfile.SoundFile(recording) as file, open(pcm, "wb") as out:
         if not _MIN_RATE <= file.samplerate <= _MAX_RATE:

@@ -1,4 +1,9 @@
-"""A decoded recording: samples in a file, read piece by piece, so that hours take no memory."""
+"""A decoded recording: samples in a file, read piece by piece, so that hours take no memory.
+
+`g4 transcribe` and the server's transcriptions decode a recording with it (`decode_child.py` does
+the work in a process of its own), ask it for windows of speech, and give each window as a WAV file
+to the model's audio encoder.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +27,13 @@ from g4cli.core.units import GIB
 
 FORMATS: Final = "wav, mp3, flac, ogg"
 RATE: Final = 16_000
+"""Samples per second, as the audio encoder takes them."""
 MAX_SECONDS: Final = 4 * 3600
-"""Four hours: 440 MiB of samples on the disk."""
+"""A choice: four hours are 440 MiB of samples on the disk."""
 _SAMPLE_BYTES: Final = 2
-_BLOCK: Final = 60 * RATE
+_BLOCK_SAMPLES: Final = 60 * RATE  # that are searched for silences at once: 1.8 MiB
+# Limits of the process that decodes, far above what four hours of any format need. It may have to
+# wait for a disk, or on a busy machine for a processor.
 _CPU_LIMIT_S: Final = 600
 _WALL_LIMIT_S: Final = 1200.0
 
@@ -34,8 +42,8 @@ _WALL_LIMIT_S: Final = 1200.0
 class Recording:
     """A recording of one channel: `n_samples` 16-bit samples in the file `pcm`, RATE a second.
 
-    A decoded file has no name any more: what was said is gone from the disk when it is closed,
-    also when this process is killed. Closed at the end of a `with` block.
+    The file has no name any more: what was said is gone from the disk when it is closed, also if
+    this process is killed. Use the recording in a `with` block, which closes it.
     """
 
     pcm: BinaryIO
@@ -55,24 +63,29 @@ class Recording:
     def find_windows(self, longest_s: float) -> list[tuple[int, int]]:
         """Return windows of at most `longest_s` seconds that are cut at silences.
 
-        Each is a half-open range of sample numbers; what lies in none is inaudible.
+        Each is a range (first, end) of sample numbers, `end` not included; what lies in none is
+        inaudible.
         """
         return split_at_silences(self._read_blocks(), RATE, longest_s)
 
     def read_wav(self, start: int, end: int) -> bytes:
         """Return the samples from number `start` to `end`, exclusive, as a WAV file."""
         data = self._read(start, end - start)
-        form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, RATE, RATE * _SAMPLE_BYTES, 2, 16)
-        content = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
+        # The chunk "fmt ": its 16 bytes say PCM (1), one channel, the rates, and the bytes and bits
+        # of a sample.
+        rates = RATE, RATE * _SAMPLE_BYTES
+        fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, *rates, _SAMPLE_BYTES, 8 * _SAMPLE_BYTES)
+        content = b"WAVE" + fmt + struct.pack("<4sI", b"data", len(data)) + data
         return struct.pack("<4sI", b"RIFF", len(content)) + content
 
     def _read_blocks(self) -> Iterator[NDArray[np.float32]]:
-        for start in range(0, self.n_samples, _BLOCK):
-            data = self._read(start, min(_BLOCK, self.n_samples - start))
+        """Yield all samples, from -1 to 1, a minute at a time."""
+        for start in range(0, self.n_samples, _BLOCK_SAMPLES):
+            data = self._read(start, min(_BLOCK_SAMPLES, self.n_samples - start))
             yield np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
 
     def _read(self, start: int, n_samples: int) -> bytes:
-        """Return samples; several threads may read at once."""
+        """Return the bytes of samples; several threads may read at once."""
         return os.pread(self.pcm.fileno(), n_samples * _SAMPLE_BYTES, start * _SAMPLE_BYTES)
 
 
@@ -89,7 +102,7 @@ def decode_recording(path: Path, *, name: str = "") -> Recording:
         pcm = Path(folder) / "samples.pcm"
         request = {"recording": source, "pcm": str(pcm), "seconds": MAX_SECONDS}
         try:
-            seen, status = run_child(
+            output, status = run_child(
                 "g4cli.runtime.sound.decode_child",
                 text=json.dumps(request),
                 timeout_s=_WALL_LIMIT_S,
@@ -98,14 +111,16 @@ def decode_recording(path: Path, *, name: str = "") -> Recording:
             )
         except OSError as err:
             raise RuntimeFailed(f"{name} cannot be decoded: {err}") from err
-        answer = _parse_answer(seen.stdout)
+        answer = _parse_answer(output.stdout)
         if "samples" not in answer:
             what = answer.get("error", f"ends the process that decodes it (status {status})")
             raise BadMedia(f"{name} {what}", hint=hint)
+        # The open file outlives its folder.
         return Recording(pcm.open("rb"), int(answer["samples"]))
 
 
 def _parse_answer(stdout: str) -> dict[str, Any]:
+    """Return what the child printed, {} if it ended before."""
     try:
         answer = json.loads(stdout)
     except ValueError:

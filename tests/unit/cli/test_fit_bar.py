@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from g4cli.cli.streams import ASCII
+from g4cli.cli.streams import ASCII_REPLACEMENTS
 from g4cli.cli.views.fit import make_bar
 from g4cli.core.units import MIB
 from g4cli.estimate import Term
@@ -25,5 +25,5 @@ def test_terms_of_one_group_have_different_glyphs() -> None:
 
 def test_the_glyphs_stay_different_in_ascii() -> None:
     bar = make_bar(_TERMS, Memory("host", 100 * MIB, 100 * MIB, 10 * MIB), 10)
-    text = "".join(ASCII.get(glyph, glyph) for text, _ in bar for glyph in text)
+    text = "".join(ASCII_REPLACEMENTS.get(glyph, glyph) for text, _ in bar for glyph in text)
     assert text == "##HHII=~.-"

@@ -442,7 +442,7 @@ def test_a_line_of_code_is_highlighted_from_a_bounded_past() -> None:
     for number in range(300):
         text = highlighter.highlight_line(f"def f{number}(): return {number}")
         assert text.plain == f"def f{number}(): return {number}"
-    assert len(highlighter._before) < 50
+    assert len(highlighter._lines) < 50
     assert len(text.spans) > 1
 
 
