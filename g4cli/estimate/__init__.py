@@ -86,7 +86,7 @@ __all__ = [
 
 
 CHECKPOINTS_BYTES: Final = 256 * MIB
-"""Most bytes of window checkpoints in `g4 chat`; if one is larger, there are none."""
+"""Most bytes of window checkpoints in `g4 chat`, a choice; if one is larger, there are none."""
 
 # Measured by tests/bench/resident.py: the process that holds the conversation, and the worker
 # without its model and vocabulary.
@@ -98,6 +98,8 @@ def estimate_memory(
     shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()
 ) -> Estimate:
     """Return the memory that a run of `g4 chat` with `options` needs on the host and on `gpus`.
+
+    `gpus` are ggml's names of devices, workers included, in the order in which they get layers.
 
     On the CPU, tests compare it with llama.cpp's figures to the byte. On GPUs, weights and KV cache
     follow llama.cpp's rules of placement, and the compute buffer is an upper bound: that of the
@@ -149,6 +151,7 @@ def _kv_terms(shape: Shape, options: Options, devices: Sequence[str], device: st
 
 
 def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
+    """Return the compute buffer of each device, and the output buffer."""
     note = f"{options.ubatch:,} tokens at once"
     if options.outputs > 1:
         note += f", logits of {options.outputs:,}"
@@ -167,23 +170,13 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
     pipelined = is_pipelined(shape, options, len(gpus))
     if pipelined:
         host += copied_inputs_bytes(shape, options, 0, is_pipelined=True)
-    terms = [
-        Term(
-            "compute buffer",
-            gpu,
-            "compute",
-            on_gpu
-            + (pipelined or is_remote(gpu))
-            * copied_inputs_bytes(shape, options, at, is_pipelined=pipelined),
-            note,
-        )
-        for at, gpu in enumerate(gpus)
-    ]
-    return [
-        Term("compute buffer", HOST, "compute", host, f"inputs of the {owners} layers"),
-        *terms,
-        output,
-    ]
+    terms = [Term("compute buffer", HOST, "compute", host, f"inputs of the {owners} layers")]
+    for number, gpu in enumerate(gpus):
+        nbytes = on_gpu
+        if pipelined or is_remote(gpu):
+            nbytes += copied_inputs_bytes(shape, options, number, is_pipelined=pipelined)
+        terms.append(Term("compute buffer", gpu, "compute", nbytes, note))
+    return [*terms, output]
 
 
 def _transfer_terms(
@@ -196,19 +189,18 @@ def _transfer_terms(
     after that.
     """
     largest: dict[str, int] = {}
-    for device, nbytes in list_sent_tensors(tensors, options, devices):
-        for place in (device, HOST):
-            largest[place] = max(largest.get(place, 0), nbytes)
+    for worker, nbytes in list_sent_tensors(tensors, options, devices):
+        for device in (worker, HOST):
+            largest[device] = max(largest.get(device, 0), nbytes)
     later = {
-        place: sum(t.nbytes for t in terms if t.device == place and t.group in ("kv", "compute"))
-        for place in largest
+        device: sum(t.nbytes for t in terms if t.device == device and t.group in ("kv", "compute"))
+        for device in largest
     }
-    found = {place: nbytes - later[place] for place, nbytes in largest.items()}
     note = "the largest matrix, while the model is sent"
     return [
-        Term("transfer buffer", place, "process", nbytes, note)
-        for place, nbytes in found.items()
-        if nbytes > 0
+        Term("transfer buffer", device, "process", nbytes - later[device], note)
+        for device, nbytes in largest.items()
+        if nbytes > later[device]
     ]
 
 

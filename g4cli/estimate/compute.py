@@ -13,8 +13,11 @@ from g4cli.estimate.options import Options
 GPU_ALIGNMENT: Final = 128
 """ggml_backend_cuda_buffer_type_get_alignment, ggml/src/ggml-cuda/ggml-cuda.cu."""
 
-
 _SCHED_COPIES: Final = 4  # GGML_SCHED_MAX_COPIES, ggml/src/ggml-backend.cpp
+_F32_BYTES: Final = 4
+_BF16_BYTES: Final = 2
+# Measured by tests/bench/resident.py: a vocabulary alone.
+_VOCABULARY_BYTES_PER_TOKEN: Final = 390
 
 
 def compute_bytes(shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT) -> int:
@@ -33,11 +36,13 @@ def _compute_bytes(shape: Shape, options: Options, alignment: int) -> int:
 def inputs_bytes(shape: Shape, options: Options) -> int:
     """Return the bytes of the host's compute buffer if all layers are offloaded.
 
-    It holds the inputs of the graph, the embeddings and the per-layer inputs.
+    It holds the inputs of the graph, the embeddings, the per-layer inputs and the projected
+    embeddings to which these are added.
     """
     graph = build_network(shape, options)
     inputs = sum(leaf.nbytes for leaf in graph.leaves)
-    return inputs + 4 * options.ubatch * (shape.n_embd + 2 * shape.n_embd_per_layer * shape.n_layer)
+    per_layer = 2 * shape.n_embd_per_layer * shape.n_layer
+    return inputs + _F32_BYTES * options.ubatch * (shape.n_embd + per_layer)
 
 
 def is_pipelined(shape: Shape, options: Options, n_devices: int) -> bool:
@@ -59,11 +64,11 @@ def copied_inputs_bytes(shape: Shape, options: Options, device: int, *, is_pipel
     Source: ggml_backend_sched_split_graph, ggml/src/ggml-backend.cpp, llama.cpp@0c1e57098; the
     figures of a pipeline are equal to llama.cpp's for 31B, the other one is an upper bound.
     """
-    hidden = 4 * options.ubatch * shape.n_embd
+    hidden_bytes = _F32_BYTES * options.ubatch * shape.n_embd
     if not is_pipelined:
-        return hidden
-    leaves = sum(leaf.nbytes for leaf in build_network(shape, options).leaves)
-    return (_SCHED_COPIES - 1) * leaves + (_SCHED_COPIES * hidden if device else 0)
+        return hidden_bytes
+    inputs = sum(leaf.nbytes for leaf in build_network(shape, options).leaves)
+    return (_SCHED_COPIES - 1) * inputs + (_SCHED_COPIES * hidden_bytes if device else 0)
 
 
 def work_buffer_bytes(shape: Shape, options: Options) -> int:
@@ -75,7 +80,8 @@ def work_buffer_bytes(shape: Shape, options: Options) -> int:
     Source: ggml_graph_plan, ggml/src/ggml-cpu/ggml-cpu.c, llama.cpp@0c1e57098. The figure is for
     BF16, the larger of the two, since the type differs by weight.
     """
-    return 2 * options.ubatch * max(max(shape.n_ff), shape.n_expert_used * shape.n_ff_expert)
+    widest = max(max(shape.n_ff), shape.n_expert_used * shape.n_ff_expert)
+    return _BF16_BYTES * options.ubatch * widest
 
 
 def output_bytes(shape: Shape, options: Options) -> int:
@@ -86,12 +92,9 @@ def output_bytes(shape: Shape, options: Options) -> int:
     llama.cpp@0c1e57098.
     """
     states = shape.n_embd * options.batch if options.draft else 0
-    return 4 * (shape.n_vocab * max(options.n_seq, options.n_draft + 1) + states)
+    return _F32_BYTES * (shape.n_vocab * max(options.n_seq, options.n_draft + 1) + states)
 
 
 def vocabulary_bytes(n_vocab: int) -> int:
-    """Return the bytes of a loaded vocabulary. A draft model has one of its own.
-
-    Measured by tests/bench/resident.py: a vocabulary alone.
-    """
-    return 390 * n_vocab
+    """Return the bytes of a loaded vocabulary. A draft model has one of its own."""
+    return _VOCABULARY_BYTES_PER_TOKEN * n_vocab

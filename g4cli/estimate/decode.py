@@ -7,18 +7,14 @@ its own reads them all as that matrix; of the experts of a mixture, those that a
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
 from g4cli.core.shape import Shape
 from g4cli.estimate.options import Options
-from g4cli.estimate.placement import device_of, layer_devices
+from g4cli.estimate.placement import device_of, is_expert, layer_devices
 from g4cli.estimate.tensor import Tensor
-
-_EXPERTS: Final = re.compile(r"\.ffn_(up|down|gate|gate_up)_exps\.")
 
 
 def count_read_bytes(
@@ -39,14 +35,14 @@ def count_read_bytes(
             continue
         if tensor.name == TOKEN_EMBD:
             device = devices[-1]
-        elif _EXPERTS.search(tensor.name) and shape.n_expert:
+        elif is_expert(tensor.name) and shape.n_expert:
             n_bytes = n_bytes * shape.n_expert_used // shape.n_expert
         read[device, tensor.type.name] += n_bytes
     if read and options.unlisted_weight_bytes:
         # Of a mixture of types the publisher's differs from g4's by these bytes. What a mixture of
         # experts does not read of them is left out in proportion.
-        most = max(read, key=lambda key: read[key])
-        listed = sum(t.nbytes for t in tensors)
-        share = sum(read.values()) / max(1, listed)
-        read[most] = max(0, read[most] + int(options.unlisted_weight_bytes * share))
+        largest = max(read, key=lambda key: read[key])
+        listed_bytes = sum(t.nbytes for t in tensors)
+        share = sum(read.values()) / max(1, listed_bytes)
+        read[largest] = max(0, read[largest] + int(options.unlisted_weight_bytes * share))
     return dict(read)

@@ -22,6 +22,7 @@ from g4cli.estimate.options import Draft, Options
 from g4cli.estimate.result import HOST, Group, Term
 from g4cli.estimate.weights import weight_terms
 
+# The groups of weight terms that a draft model has, and the names of its own terms.
 _NAMES: Final[tuple[tuple[Group, str], ...]] = (
     ("weights", "draft model"),
     ("cache", "draft model page cache"),
@@ -38,8 +39,8 @@ def draft_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Ter
         return []
     device_of_all = gpus[0] if gpus else HOST
     devices = (device_of_all,) * (draft.shape.n_layer + 1)
-    own = replace(options, lazy_ple=False, n_cpu_moe=0, unlisted_weight_bytes=0)
-    weights = weight_terms(draft.tensors, own, devices)
+    draft_options = replace(options, lazy_ple=False, n_cpu_moe=0, unlisted_weight_bytes=0)
+    weights = weight_terms(draft.tensors, draft_options, devices)
     # llama.cpp loads a draft model's embeddings first: on the host they also are the output matrix.
     weights = [t for t in weights if (t.name, t.device) != ("output matrix", HOST)]
     terms = []
@@ -110,10 +111,14 @@ class _DraftBuilder(Builder):
     def build_graph(self) -> Graph:
         """Return the graph with its outputs marked: logits and the next hidden states."""
         g, network = self.graph, self.network
-        wide, width = (network.n_embd_out, self.n_tokens), (network.n_embd, self.n_tokens)
-        embedded = g.new_like("scale", g.new_op("get_rows", wide, g.new_input(self.n_tokens)))
-        both = g.new_op("concat", (2 * wide[0], self.n_tokens), embedded, g.new_input(*wide))
-        stream = g.new_op("mul_mat", width, both)
+        # The draft model gets the token's embedding and the hidden state of the model it drafts
+        # for.
+        n_out, n_tokens = network.n_embd_out, self.n_tokens
+        embedded = g.new_like(
+            "scale", g.new_op("get_rows", (n_out, n_tokens), g.new_input(n_tokens))
+        )
+        both = g.new_op("concat", (2 * n_out, n_tokens), embedded, g.new_input(n_out, n_tokens))
+        stream = g.new_op("mul_mat", (network.n_embd, n_tokens), both)
         self.add_caches()
         self.positions = g.new_input(self.n_tokens)
         out_ids = g.new_input(self.n_outputs)
@@ -152,7 +157,7 @@ class _DraftBuilder(Builder):
         if cache.k_rot:
             q = self.rotate_heads(q, cache.k_rot)
         g.append_node(q)
-        out = self.add_attention(q, cache, dim, n_head)
+        out = self.attend_to_cache(q, cache, dim, n_head)
         if cache.v_rot:
             out = self.rotate_heads(out, cache.v_rot)
         return g.new_op("mul_mat", (network.n_embd, self.n_tokens), out)

@@ -18,7 +18,7 @@ from g4cli.estimate.graph import Graph, Node
 _CHUNK: Final = 12
 _PAST: Final = 12
 _SPAN: Final = _CHUNK + _PAST
-_CONV: Final = 5  # taps of the depthwise convolution
+_KERNEL: Final = 5  # numbers of the kernel of the depthwise convolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Encoder:
 
     With `n_layer` 0 it has no transformer: patches or frames are projected directly (12B).
 
-    `width` is the hidden size, `inner` that of the feed-forward network, `n_out` the hidden size of
+    `hidden` is the hidden size, `n_ff` that of the feed-forward network, `n_out` the hidden size of
     the language model. `patch` is the side of a patch in pixels, `merge` the number of patches that
     are pooled to one along each side. `is_wide` tells that the weights of the first convolution are
     BF16, for which mtmd unfolds the input in F32. `channels` are those of the two convolutions over
@@ -36,8 +36,8 @@ class Encoder:
     """
 
     n_layer: int
-    width: int
-    inner: int
+    hidden: int
+    n_ff: int
     n_head: int
     n_out: int
     patch: int = 16
@@ -50,7 +50,10 @@ class Encoder:
 
 
 class _EncoderBuilder:
-    """The operations that encoders share."""
+    """The operations that encoders share.
+
+    Each returns the node of its result, which enters the graph when it or a reader is appended.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self.graph, self.encoder = Graph(), encoder
@@ -66,7 +69,7 @@ class _EncoderBuilder:
 
     def new_half_precision(self, op: str, ne: tuple[int, ...], x: Node) -> Node:
         """Return the result of an operation with elements of 2 bytes."""
-        return Node(op, ne, (x,), width=2)
+        return Node(op, ne, (x,), item_bytes=2)
 
     def copy_view(self, x: Node, *ne: int) -> Node:
         """Return a contiguous copy of a view of `x` with the extents `ne`."""
@@ -87,13 +90,13 @@ class _EncoderBuilder:
 def vision_graph(encoder: Encoder, n_patches: int) -> Graph:
     """Return the graph that encodes one image of `n_patches`."""
     return (
-        _Pixels(encoder, n_patches).build_graph()
+        _VisionBuilder(encoder, n_patches).build_graph()
         if encoder.n_layer
-        else _raw_pixels(encoder, n_patches)
+        else _build_raw_pixels(encoder, n_patches)
     )
 
 
-class _Pixels(_EncoderBuilder):
+class _VisionBuilder(_EncoderBuilder):
     """A vision transformer: a convolution over patches, layers, pooling, projection."""
 
     def __init__(self, encoder: Encoder, n_patches: int) -> None:
@@ -103,8 +106,8 @@ class _Pixels(_EncoderBuilder):
     def build_graph(self) -> Graph:
         g, encoder, n = self.graph, self.encoder, self.n_patches
         pixels = g.new_like("scale", g.new_input(n * encoder.patch**2 * 3))
-        x = self.convolve_unfolded(pixels, encoder.patch**2 * 3, n, encoder.width)
-        x = self.copy_view(x, encoder.width, n)
+        x = self.convolve_unfolded(pixels, encoder.patch**2 * 3, n, encoder.hidden)
+        x = self.copy_view(x, encoder.hidden, n)
         self.coordinates = (g.new_input(n), g.new_input(n))
         for position in self.coordinates:
             x = g.new_like("add", x, g.new_op("get_rows", x.ne, position))
@@ -114,10 +117,10 @@ class _Pixels(_EncoderBuilder):
         n_pooled = n // encoder.merge**2
         x = g.new_op(
             "pool",
-            (n_pooled, encoder.width),
-            self.copy_view(g.new_view(x, *x.ne), n, encoder.width),
+            (n_pooled, encoder.hidden),
+            self.copy_view(g.new_view(x, *x.ne), n, encoder.hidden),
         )
-        x = g.new_like("scale", self.copy_view(x, encoder.width, n_pooled))
+        x = g.new_like("scale", self.copy_view(x, encoder.hidden, n_pooled))
         if encoder.standardize:
             x = g.new_like("mul", g.new_like("sub", x))
         g.append_node(self.clamped_mul_mat((encoder.n_out, n_pooled), g.new_like("rms_norm", x)))
@@ -130,14 +133,14 @@ class _Pixels(_EncoderBuilder):
         )
         x = self.rms_norm(attended)
         up, gate = (
-            self.clamped_mul_mat((self.encoder.inner, n), x),
-            self.clamped_mul_mat((self.encoder.inner, n), x),
+            self.clamped_mul_mat((self.encoder.n_ff, n), x),
+            self.clamped_mul_mat((self.encoder.n_ff, n), x),
         )
-        out = self.clamped_mul_mat((self.encoder.width, n), g.new_op("glu", gate.ne, gate, up))
+        out = self.clamped_mul_mat((self.encoder.hidden, n), g.new_op("glu", gate.ne, gate, up))
         return g.new_like("add", attended, self.rms_norm(out))
 
     def _add_attention(self, x: Node) -> Node:
-        g, width, n = self.graph, self.encoder.width, self.n_patches
+        g, width, n = self.graph, self.encoder.hidden, self.n_patches
         heads = (width // self.encoder.n_head, self.encoder.n_head, n)
         q, k, v = (g.new_view(self.clamped_mul_mat((width, n), x), *heads) for _ in range(3))
         q, k = self.rms_norm(q), self.rms_norm(k)
@@ -153,14 +156,14 @@ class _Pixels(_EncoderBuilder):
         return self.clamped_mul_mat((width, n), g.new_view(mixed, width, n))
 
 
-def _raw_pixels(encoder: Encoder, n_patches: int) -> Graph:
+def _build_raw_pixels(encoder: Encoder, n_patches: int) -> Graph:
     builder = _EncoderBuilder(encoder)
     g, columns = builder.graph, (encoder.patch * encoder.merge) ** 2 * 3
     # mtmd makes the kernel an input of the graph, although im2col uses only its shape.
     kernel, pixels = g.new_input(columns), g.new_input(n_patches * columns)
     x = g.new_view(g.new_op("im2col", (columns, n_patches), kernel, pixels), columns, n_patches)
     x = _layer_norm(g, x)
-    x = g.new_like("add", g.new_op("mul_mat", (encoder.width, n_patches), x))
+    x = g.new_like("add", g.new_op("mul_mat", (encoder.hidden, n_patches), x))
     x = _layer_norm(g, x)
     for position in (g.new_input(n_patches), g.new_input(n_patches)):
         x = g.new_like("add", x, g.new_op("get_rows", x.ne, position))
@@ -179,13 +182,13 @@ def audio_graph(encoder: Encoder, n_frames: int) -> Graph:
     Frames are mel frames of 10 ms, or raw ones of `n_mel` samples for an encoder without layers.
     """
     return (
-        _Audio(encoder, n_frames).build_graph()
+        _AudioBuilder(encoder, n_frames).build_graph()
         if encoder.n_layer
-        else _raw_audio(encoder, n_frames)
+        else _build_raw_audio(encoder, n_frames)
     )
 
 
-def _raw_audio(encoder: Encoder, n_frames: int) -> Graph:
+def _build_raw_audio(encoder: Encoder, n_frames: int) -> Graph:
     builder = _EncoderBuilder(encoder)
     g = builder.graph
     x = g.new_like(
@@ -195,7 +198,7 @@ def _raw_audio(encoder: Encoder, n_frames: int) -> Graph:
     return g
 
 
-class _Audio(_EncoderBuilder):
+class _AudioBuilder(_EncoderBuilder):
     """A conformer: two convolutions, then blocks with chunked attention and a convolution."""
 
     def __init__(self, encoder: Encoder, n_frames: int) -> None:
@@ -207,7 +210,7 @@ class _Audio(_EncoderBuilder):
     def build_graph(self) -> Graph:
         g, encoder = self.graph, self.encoder
         x = self._add_subsampling()
-        self.relative_positions = g.new_input(encoder.width, _PAST + 1)
+        self.relative_positions = g.new_input(encoder.hidden, _PAST + 1)
         self.mask = g.new_input(_SPAN, _CHUNK, self.n_chunks)
         for _ in range(encoder.n_layer):
             stream = self._add_half_step(x, x)
@@ -226,21 +229,22 @@ class _Audio(_EncoderBuilder):
         x = self.copy_view(g.new_input(frames, mel), mel, frames)
         for channels in encoder.channels:
             frames, mel = _halve_extent(frames), _halve_extent(mel)
+            # Kernels of 3 x 3 over all channels of the layer before.
             x = self.convolve_unfolded(x, 9 * before, mel * frames, channels)
             x = g.new_like("mul", g.new_like("norm", self.copy_view(x, channels, mel * frames)))
             x = g.new_like("unary", self.copy_view(x, mel * frames, channels))
             before = channels
         x = self.copy_view(x, before * mel, frames)
-        return self.clamped_mul_mat((encoder.width, self.n), g.new_view(x, before * mel, frames))
+        return self.clamped_mul_mat((encoder.hidden, self.n), g.new_view(x, before * mel, frames))
 
     def _add_half_step(self, x: Node, stream: Node) -> Node:
         g, n = self.graph, self.n
-        inner = g.new_like("unary", self.clamped_mul_mat((self.encoder.inner, n), self.rms_norm(x)))
-        out = self.rms_norm(self.clamped_mul_mat((self.encoder.width, n), inner))
+        inner = g.new_like("unary", self.clamped_mul_mat((self.encoder.n_ff, n), self.rms_norm(x)))
+        out = self.rms_norm(self.clamped_mul_mat((self.encoder.hidden, n), inner))
         return g.new_like("add", stream, g.new_like("scale", out))
 
     def _add_attention(self, x: Node) -> Node:
-        g, width, n, n_head = self.graph, self.encoder.width, self.n, self.encoder.n_head
+        g, width, n, n_head = self.graph, self.encoder.hidden, self.n, self.encoder.n_head
         dim, padded = width // n_head, self.n_chunks * _CHUNK
         q, k, v = (
             g.new_view(self.clamped_mul_mat((width, n), x), dim, n_head, n) for _ in range(3)
@@ -278,7 +282,7 @@ class _Audio(_EncoderBuilder):
             self.graph,
             self.encoder.n_head,
             self.n_chunks,
-            self.encoder.width,
+            self.encoder.hidden,
         )
         p = g.new_op("mul_mat", (width, _PAST + 1), self.relative_positions)
         p = self.copy_view(p, dim, _PAST + 1, n_head)
@@ -293,11 +297,11 @@ class _Audio(_EncoderBuilder):
         return g.new_view(x, _SPAN, _CHUNK, n_chunks, n_head)
 
     def _add_convolution(self, x: Node) -> Node:
-        g, width, n = self.graph, self.encoder.width, self.n
+        g, width, n = self.graph, self.encoder.hidden, self.n
         both = self.clamped_mul_mat((2 * width, n), x)
         gate = g.new_like("unary", self.copy_view(both, width, n))
         x = self.copy_view(g.new_like("mul", g.new_view(both, width, n), gate), n, width)
-        x = g.new_op("ssm_conv", (width, n), g.new_op("pad", (n + _CONV - 1, width), x))
+        x = g.new_op("ssm_conv", (width, n), g.new_op("pad", (n + _KERNEL - 1, width), x))
         x = g.new_like("unary", self.rms_norm(x))
         return self.clamped_mul_mat((width, n), x)
 

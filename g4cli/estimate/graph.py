@@ -31,15 +31,16 @@ _ENDLESS: Final = 1 << 400
 class Node:
     """A tensor of the graph.
 
-    `ne` are its extents, the fastest first. `root` is the tensor whose bytes a view shows; `own`
-    tells whether the node needs memory. `children` and `views` count, as in ggml, the nodes that
-    still have to read it and the views of it that are still in use; `address` is its offset in the
-    buffer.
+    `ne` are its extents, the fastest first, `item_bytes` the size of an element. `src` are the
+    tensors that it reads. `root` is the tensor whose bytes a view shows; `needs_memory` is false
+    for a write into memory outside of the buffer. `children` and `views` count, as in ggml, the
+    nodes that still have to read it and the views of it that are still in use; `address` is its
+    offset in the buffer, while it is `allocated`.
     """
 
     __slots__ = (
-        "address", "allocated", "children", "is_input", "is_output", "nbytes", "ne", "op", "own",
-        "root", "src", "views", "visited",
+        "address", "allocated", "children", "is_input", "is_output", "nbytes", "ne",
+        "needs_memory", "op", "root", "src", "views", "visited",
     )  # fmt: skip
 
     def __init__(
@@ -48,11 +49,11 @@ class Node:
         ne: tuple[int, ...],
         src: tuple[Node, ...] = (),
         *,
-        width: int = 4,
-        own: bool = True,
+        item_bytes: int = 4,
+        needs_memory: bool = True,
     ) -> None:
-        self.op, self.ne, self.src, self.own = op, ne, src, own
-        self.nbytes = prod(ne) * width
+        self.op, self.ne, self.src, self.needs_memory = op, ne, src, needs_memory
+        self.nbytes = prod(ne) * item_bytes
         self.root: Node | None = None
         self.is_input = self.is_output = self.visited = self.allocated = False
         self.children = self.views = self.address = 0
@@ -65,9 +66,9 @@ class Graph:
         self.nodes: list[Node] = []
         self.leaves: list[Node] = []
 
-    def new_input(self, *ne: int, width: int = 4) -> Node:
-        """Return a new input with elements of `width` bytes."""
-        node = Node("input", ne, width=width)
+    def new_input(self, *ne: int, item_bytes: int = 4) -> Node:
+        """Return a new input with elements of `item_bytes` bytes."""
+        node = Node("input", ne, item_bytes=item_bytes)
         node.is_input = True
         return node
 
@@ -87,7 +88,7 @@ class Graph:
 
     def new_store(self, *src: Node) -> Node:
         """Return a write into memory outside the graph: the KV cache."""
-        return Node("store", (0,), src, own=False)
+        return Node("store", (0,), src, needs_memory=False)
 
     def append_node(self, node: Node) -> None:
         """Append `node` after all that it reads, depth first (ggml_build_forward_expand)."""
@@ -115,7 +116,7 @@ def graph_bytes(graph: Graph, alignment: int = CPU_ALIGNMENT) -> int:
         for source in node.src:
             source.children += 1
     for node in graph.nodes:
-        if node.own and not node.root:
+        if node.needs_memory and not node.root:
             _allocate_node(arena, node)
         for source in node.src:
             source.children -= 1
@@ -151,7 +152,8 @@ def _allocate_node(arena: _Arena, node: Node) -> None:
 class _Arena:
     """ggml's allocator: best fit over free blocks, sorted by address.
 
-    The last block has no end: taking from it grows the buffer.
+    The last block has no end: taking from it grows the buffer. `peak` is the largest size that the
+    buffer had.
     """
 
     def __init__(self, alignment: int) -> None:

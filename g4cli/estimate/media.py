@@ -25,8 +25,9 @@ IMAGE_TOKENS: Final = 1120
 _MEL_FRAMES: Final = 3000
 _RAW_FRAMES: Final = 750
 _RAW_SAMPLES: Final = 640  # 40 ms at 16 kHz
-# More layers than any encoder has: a bound on the work that a file can cause.
+# More than any encoder has, choices: they bound the work that a file can cause.
 _MAX_LAYERS: Final = 512
+_MAX_NUMBER: Final = 1 << 20
 _PROJECTORS: Final = (*PROJECTORS["vision"], *PROJECTORS["audio"])
 
 
@@ -121,7 +122,7 @@ def read_image_grid(header: Header) -> ImageGrid | None:
 def _work_bytes(encoder: Encoder, n_patches: int) -> int:
     """Return the bytes of an image's pixels in F32, and of its widest activations in BF16."""
     side = encoder.patch if encoder.n_layer else encoder.patch * encoder.merge
-    return n_patches * (4 * 3 * side**2 + 2 * max(encoder.inner, encoder.width))
+    return n_patches * (4 * 3 * side**2 + 2 * max(encoder.n_ff, encoder.hidden))
 
 
 @lru_cache(maxsize=16)
@@ -141,7 +142,7 @@ def _read_encoder(header: Header, modality: str, projection: str) -> Encoder:
     """
 
     def read_number(
-        key: str, default: int | None = None, least: int = 0, most: int = 1 << 20
+        key: str, default: int | None = None, least: int = 0, most: int = _MAX_NUMBER
     ) -> int:
         value = int(header.get(f"clip.{modality}.{key}", int, default))
         if not least <= value <= most:
@@ -168,8 +169,8 @@ def _read_encoder(header: Header, modality: str, projection: str) -> Encoder:
     )
     return Encoder(
         n_layer=n_layer,
-        width=read_number("embedding_length", least=1),
-        inner=read_number("feed_forward_length", 0),
+        hidden=read_number("embedding_length", least=1),
+        n_ff=read_number("feed_forward_length", 0),
         n_head=read_number("attention.head_count", 0, least=1 if n_layer else 0),
         n_out=out.shape[1],
         patch=read_number("patch_size", 16, least=1),

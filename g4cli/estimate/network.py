@@ -1,6 +1,7 @@
 """The graph of Gemma 4 as llama.cpp builds it for one ubatch, reduced to what decides memory.
 
-A `Builder` calls graph operations as llama.cpp calls ggml's; where the graph branches on an option
+The estimate of the compute buffer (compute.py) runs the simulated allocator of graph.py on it. A
+`Builder` calls graph operations as llama.cpp calls ggml's; where the graph branches on an option
 (flash attention, a quantized KV cache, mixture of experts), so does the builder.
 
 Source: src/models/gemma4.cpp (graph), src/llama-graph.cpp (build_inp_*, build_attn, build_ffn,
@@ -19,15 +20,17 @@ from g4cli.estimate.graph import Graph, Node
 from g4cli.estimate.kv import kv_cells
 from g4cli.estimate.options import Options
 
-_I64: Final = 8
+_INT64_BYTES: Final = 8
+_MIN_ROTATION: Final = 64  # the smallest Hadamard matrix of llama.cpp, and the one for V
 
 
 @dataclass(frozen=True, slots=True)
-class _Cache:
+class _CacheInputs:
     """Inputs of the attention of one kind of layer, full or sliding.
 
-    `k_ids` and `v_ids` are the cells to write to, `k_rot` and `v_rot` the Hadamard matrices that
-    rotate heads before they are quantized, None for other types.
+    `n_cells` are the cells of a stream. `k_ids` and `v_ids` are the cells to write to, `mask` says
+    which cells a token attends to, `k_rot` and `v_rot` are the Hadamard matrices that rotate heads
+    before they are quantized, None for other types.
     """
 
     k_ids: Node
@@ -44,26 +47,30 @@ def build_network(shape: Shape, options: Options) -> Graph:
 
 
 class Builder:
-    """Builds the graph of one ubatch. draft.py reuses its public methods."""
+    """Builds the graph of one ubatch. draft.py reuses its public methods.
+
+    A method returns the node of its result. A node is computed, and so enters the graph, when it or
+    a node that reads it is appended: in the order in which llama.cpp calls
+    ggml_build_forward_expand.
+    """
 
     def __init__(self, shape: Shape, options: Options) -> None:
         self.shape, self.options, self.graph = shape, options, Graph()
         cells = kv_cells(shape, options)
         self.n_stream = cells.n_stream
         # graph_reserve rounds the tokens up to a multiple of the sequences.
-        tokens = options.ubatch
-        self.n_tokens = -(-tokens // options.n_seq) * options.n_seq
+        self.n_tokens = -(-options.ubatch // options.n_seq) * options.n_seq
         self.cells = cells
         self.widest_v = max(shape.kv_width(i) for i in range(shape.n_layer))
 
     def build_graph(self) -> Graph:
         """Return the graph with its outputs marked: the hidden states and the logits."""
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
-        width = (shape.n_embd, n_tokens)
+        hidden = (shape.n_embd, n_tokens)
         tokens = g.new_input(n_tokens)
-        embedded = g.new_op("get_rows", width, tokens)
+        embedded = g.new_op("get_rows", hidden, tokens)
         g.append_node(embedded)
-        g.append_node(g.new_input(*width))  # embeddings of images; reserved in every graph
+        g.append_node(g.new_input(*hidden))  # embeddings of images; reserved in every graph
         stream = g.new_like("scale", embedded)
         self.positions = g.new_input(n_tokens)
         self.add_caches()
@@ -89,42 +96,44 @@ class Builder:
             self._add_cache(self.cells.swa, True),
         )
 
-    def _add_cache(self, n_cells: int, is_swa: bool) -> _Cache:
+    def _add_cache(self, n_cells: int, is_swa: bool) -> _CacheInputs:
         g, options = self.graph, self.options
-        per_token = 1 if options.flash_attn else self.widest_v
+        # Without flash attention V is stored transposed: each element has a cell of its own.
+        v_ids_per_token = 1 if options.flash_attn else self.widest_v
         head_dim = self.shape.head_dim_swa if is_swa else self.shape.head_dim
         mask = g.new_input(
             n_cells,
             self.n_tokens // self.n_stream,
             1,
             self.n_stream,
-            width=2 if options.flash_attn else 4,
+            item_bytes=2 if options.flash_attn else 4,  # F16, else F32
         )
-        owners = [i for i in range(self.shape.n_layer_kv) if self.shape.is_swa[i] == is_swa]
+        has_layers = any(self.shape.is_swa[i] == is_swa for i in range(self.shape.n_layer_kv))
         # llama.cpp rotates heads before it quantizes them, to spread outliers over all values.
-        rotates = bool(owners) and self.shape.head_dim % 64 == 0
+        rotates = has_layers and self.shape.head_dim % _MIN_ROTATION == 0
         rotates_k = rotates and options.type_k.is_quantized
         rotates_v = rotates and options.type_v.is_quantized
         k_size = _rotation_size(head_dim)
-        return _Cache(
-            g.new_input(self.n_tokens, width=_I64),
-            g.new_input(self.n_tokens * per_token, width=_I64),
+        return _CacheInputs(
+            g.new_input(self.n_tokens, item_bytes=_INT64_BYTES),
+            g.new_input(self.n_tokens * v_ids_per_token, item_bytes=_INT64_BYTES),
             mask,
             g.new_input(k_size, k_size) if rotates_k else None,
-            g.new_input(64, 64) if rotates_v else None,
+            g.new_input(_MIN_ROTATION, _MIN_ROTATION) if rotates_v else None,
             n_cells,
         )
 
     def _add_per_layer_inputs(self, stream: Node) -> Node:
+        """Return the per-layer inputs of all layers: (size, tokens, layers)."""
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
         n, n_layer = shape.n_embd_per_layer, shape.n_layer
-        selected = g.new_op("get_rows", (n * n_layer, n_tokens), g.new_input(n_tokens))
-        chosen = g.new_like("scale", g.new_view(selected, n, n_layer, n_tokens))
-        g.append_node(chosen)
+        looked_up = g.new_op("get_rows", (n * n_layer, n_tokens), g.new_input(n_tokens))
+        scaled = g.new_like("scale", g.new_view(looked_up, n, n_layer, n_tokens))
+        g.append_node(scaled)
         projected = g.new_like("scale", g.new_op("mul_mat", (n * n_layer, n_tokens), stream))
         projected = self.rms_norm(g.new_view(projected, n, n_layer, n_tokens))
-        both = g.new_like("scale", g.new_like("add", projected, chosen))
-        return g.new_op("cont", (n, n_tokens, n_layer), g.new_view(both, n, n_tokens, n_layer))
+        total = g.new_like("scale", g.new_like("add", projected, scaled))
+        return g.new_op("cont", (n, n_tokens, n_layer), g.new_view(total, n, n_tokens, n_layer))
 
     def rms_norm(self, x: Node) -> Node:
         """Return `x` normalized and multiplied by the norm's weights."""
@@ -144,10 +153,10 @@ class Builder:
             out = self._add_feed_forward(layer, self.rms_norm(attended))
         out = g.new_like("add", self.rms_norm(out), attended)
         if per_layer:
-            out = self._add_per_layer(out, per_layer)
+            out = self._apply_per_layer_input(out, per_layer)
         return g.new_like("mul", out)  # layer_output_scale
 
-    def _add_attention(self, layer: int, x: Node, width: tuple[int, int]) -> Node:
+    def _add_attention(self, layer: int, x: Node, hidden: tuple[int, int]) -> Node:
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
         dim, n_head, n_kv = shape.head_dim_of(layer), shape.n_head[layer], shape.n_head_kv[layer]
         cache = self.sliding if shape.is_swa[layer] else self.full
@@ -156,11 +165,11 @@ class Builder:
         k = v = None
         # Layers after the last one with a cache of its own read the cache of an earlier layer.
         if layer < shape.n_layer_kv:
-            k_made = g.new_op("mul_mat", (dim * n_kv, n_tokens), x)
-            shared = shape.k_eq_v and not shape.is_swa[layer]
-            v_made = k_made if shared else g.new_op("mul_mat", (dim * n_kv, n_tokens), x)
-            k = g.new_view(k_made, dim, n_kv, n_tokens)
-            v = g.new_view(v_made, dim, n_kv, n_tokens)
+            k_flat = g.new_op("mul_mat", (dim * n_kv, n_tokens), x)
+            k_is_v = shape.k_eq_v and not shape.is_swa[layer]
+            v_flat = k_flat if k_is_v else g.new_op("mul_mat", (dim * n_kv, n_tokens), x)
+            k = g.new_view(k_flat, dim, n_kv, n_tokens)
+            v = g.new_view(v_flat, dim, n_kv, n_tokens)
             k = self.rms_norm(k)
             v = g.new_like("rms_norm", v)
             k = g.new_like("rope", k, self.positions)
@@ -175,10 +184,10 @@ class Builder:
         if k and v:
             g.append_node(g.new_store(g.new_view(k, dim * n_kv, n_tokens), cache.k_ids))
             g.append_node(g.new_store(self._view_stored_v(v, dim * n_kv), cache.v_ids))
-        out = self.add_attention(q, cache, dim, n_head)
+        out = self.attend_to_cache(q, cache, dim, n_head)
         if cache.v_rot:
             out = self.rotate_heads(out, cache.v_rot)
-        return g.new_op("mul_mat", width, out)
+        return g.new_op("mul_mat", hidden, out)
 
     def _view_stored_v(self, v: Node, n: int) -> Node:
         g, n_tokens = self.graph, self.n_tokens
@@ -191,7 +200,7 @@ class Builder:
             flat = g.new_op("pad", (self.widest_v, n_tokens), flat)
         return g.new_view(flat, 1, flat.ne[0] * n_tokens)
 
-    def add_attention(self, q: Node, cache: _Cache, dim: int, n_head: int) -> Node:
+    def attend_to_cache(self, q: Node, cache: _CacheInputs, dim: int, n_head: int) -> Node:
         """Append the attention of the queries `q` to the cells of `cache`: build_attn_mha."""
         g, n_stream = self.graph, self.n_stream
         per_stream = self.n_tokens // n_stream
@@ -224,37 +233,34 @@ class Builder:
         )
 
     def _add_experts(self, x: Node, attended: Node) -> Node:
+        """Return the sum of the experts that the router picks by `attended`, applied to `x`."""
         g, shape, n_tokens = self.graph, self.shape, self.n_tokens
-        n_embd, n_expert, used, n_ff = (
-            shape.n_embd,
-            shape.n_expert,
-            shape.n_expert_used,
-            shape.n_ff_expert,
-        )
+        n_embd, n_ff = shape.n_embd, shape.n_ff_expert
+        n_expert, n_used = shape.n_expert, shape.n_expert_used
         routed = g.new_like("mul", g.new_like("scale", g.new_like("rms_norm", attended)))
         probs = g.new_like("soft_max", g.new_op("mul_mat", (n_expert, n_tokens), routed))
-        chosen = g.new_view(g.new_like("argsort", probs), used, n_tokens)
+        chosen = g.new_view(g.new_like("argsort", probs), n_used, n_tokens)
         weights = g.new_op(
-            "get_rows", (1, used, n_tokens), g.new_view(probs, 1, n_expert, n_tokens), chosen
+            "get_rows", (1, n_used, n_tokens), g.new_view(probs, 1, n_expert, n_tokens), chosen
         )
-        weights = g.new_view(weights, used, n_tokens)
+        weights = g.new_view(weights, n_used, n_tokens)
         total = g.new_like("clamp", g.new_op("sum_rows", (1, n_tokens), weights))
-        weights = g.new_view(g.new_like("div", weights, total), 1, used, n_tokens)
+        weights = g.new_view(g.new_like("div", weights, total), 1, n_used, n_tokens)
         g.append_node(weights)
         both = g.new_op(
-            "mul_mat_id", (2 * n_ff, used, n_tokens), g.new_view(x, n_embd, 1, n_tokens), chosen
+            "mul_mat_id", (2 * n_ff, n_used, n_tokens), g.new_view(x, n_embd, 1, n_tokens), chosen
         )
-        gate, up = g.new_view(both, n_ff, used, n_tokens), g.new_view(both, n_ff, used, n_tokens)
+        gate, up = (g.new_view(both, n_ff, n_used, n_tokens) for _ in range(2))
         inner = g.new_op("glu", gate.ne, gate, up)
-        experts = g.new_op("mul_mat_id", (n_embd, used, n_tokens), inner, chosen)
+        experts = g.new_op("mul_mat_id", (n_embd, n_used, n_tokens), inner, chosen)
         # The scale of each expert, repeated for each token, then picked.
         scales = g.new_op("repeat", (1, n_expert, n_tokens))
         experts = g.new_like(
-            "mul", experts, g.new_op("get_rows", (1, used, n_tokens), scales, chosen)
+            "mul", experts, g.new_op("get_rows", (1, n_used, n_tokens), scales, chosen)
         )
         experts = g.new_like("mul", experts, weights)
         g.append_node(experts)
-        parts = [g.new_view(experts, n_embd, n_tokens) for _ in range(used)]
+        parts = [g.new_view(experts, n_embd, n_tokens) for _ in range(n_used)]
         for part in parts:
             g.append_node(part)
         out = parts[0]
@@ -263,7 +269,7 @@ class Builder:
             g.append_node(out)
         return out
 
-    def _add_per_layer(self, x: Node, per_layer: Node) -> Node:
+    def _apply_per_layer_input(self, x: Node, per_layer: Node) -> Node:
         g, n = self.graph, (self.shape.n_embd_per_layer, self.n_tokens)
         gated = g.new_like("unary", g.new_op("mul_mat", n, x))
         gated = g.new_like("mul", gated, g.new_view(per_layer, *n))
@@ -274,9 +280,9 @@ class Builder:
 def _rotation_size(head_dim: int) -> int:
     """Return the side of the Hadamard matrix for keys.
 
-    It is the largest power of 2, from 64 on, that divides `head_dim`.
+    It is the largest power of 2, from _MIN_ROTATION on, that divides `head_dim`.
     """
-    side = 64
+    side = _MIN_ROTATION
     while head_dim % (2 * side) == 0:
         side *= 2
     return side

@@ -20,6 +20,11 @@ _BLOCK: Final = re.compile(r"blk\.(\d+)\.")
 _EXPERTS: Final = re.compile(r"\.ffn_(up|down|gate|gate_up)_exps\.")
 
 
+def is_expert(name: str) -> bool:
+    """Return whether the tensor `name` holds a matrix of all experts of a layer."""
+    return bool(_EXPERTS.search(name))
+
+
 def layer_devices(n_layer: int, options: Options, gpus: Sequence[str]) -> tuple[str, ...]:
     """Return the device of each layer and, last, that of the output matrix.
 
@@ -32,8 +37,8 @@ def layer_devices(n_layer: int, options: Options, gpus: Sequence[str]) -> tuple[
     if not gpus or not n_offloaded:
         return (HOST,) * (n_layer + 1)
     first = n_layer + 1 - n_offloaded
-    shares = list(accumulate(options.tensor_split or (1.0,) * len(gpus)))
-    borders = [share / shares[-1] for share in shares]
+    sums = list(accumulate(options.tensor_split or (1.0,) * len(gpus)))
+    borders = [total / sums[-1] for total in sums]  # where each GPU's part ends, 0 to 1
     return (HOST,) * first + tuple(
         gpus[min(bisect_right(borders, i / n_offloaded), len(gpus) - 1)] for i in range(n_offloaded)
     )
@@ -53,6 +58,6 @@ def device_of(name: str, devices: Sequence[str], options: Options) -> str:
         # rope_freqs and the projection of the per-layer embeddings go with the first layer
         return devices[0]
     layer = int(match[1])
-    if layer < options.n_cpu_moe and _EXPERTS.search(name):
+    if layer < options.n_cpu_moe and is_expert(name):
         return HOST
     return devices[layer] if layer < len(devices) - 1 else HOST

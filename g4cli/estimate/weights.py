@@ -71,29 +71,28 @@ def weight_terms(
     device_by_name = {t.name: device_of(t.name, devices, options) for t in tensors} if gpus else {}
     on_host = [t for t in tensors if device_by_name[t.name] == HOST] if gpus else tensors
     repacked = [t for t in on_host if is_repacked(t, options)]
-    table = [t for t in on_host if t.name == PER_LAYER_TOKEN_EMBD]
-    chosen = {t.name for t in (*repacked, *table)}
+    ple_table = [t for t in on_host if t.name == PER_LAYER_TOKEN_EMBD]
+    with_own_terms = {t.name for t in (*repacked, *ple_table)}
     # Which tensors hold the unlisted bytes is unknown: they are counted with the first layer.
     unlisted = {devices[0]: options.unlisted_weight_bytes}
-    plain = _total_bytes((t for t in on_host if t.name not in chosen), options) + unlisted.get(
-        HOST, 0
-    )
-    terms = [Term("weights", HOST, "weights", plain)]
+    others = _total_bytes((t for t in on_host if t.name not in with_own_terms), options)
+    terms = [Term("weights", HOST, "weights", others + unlisted.get(HOST, 0))]
     if repacked:
         terms.append(Term("weights, repacked", HOST, "weights", _total_bytes(repacked, options)))
     terms += _output_terms(tensors, options, devices)
-    if table and options.lazy_ple:
+    if ple_table and options.lazy_ple:
         terms.append(
             Term(
                 "per-layer embeddings",
                 HOST,
                 "disk",
-                _total_bytes(table, options),
+                _total_bytes(ple_table, options),
                 "rows are read when needed",
             )
         )
-    elif table:
-        terms.append(Term("per-layer embeddings", HOST, "weights", _total_bytes(table, options)))
+    elif ple_table:
+        nbytes = _total_bytes(ple_table, options)
+        terms.append(Term("per-layer embeddings", HOST, "weights", nbytes))
     for gpu in gpus:
         nbytes = sum(t.nbytes for t in tensors if device_by_name[t.name] == gpu) + unlisted.get(
             gpu, 0

@@ -19,7 +19,8 @@ from g4cli.estimate.kv import kv_cells
 from g4cli.estimate.options import Options
 from g4cli.estimate.result import is_remote
 
-# A tensor is described by 296 bytes (struct rpc_tensor); command, sizes and offset beside it.
+# The bytes of messages beside the data that they carry: command and size (1 + 8), the description
+# of a tensor (struct rpc_tensor, 296), offsets and further sizes.
 _SET_BYTES: Final = 9 + 296 + 1 + 8
 _GET_BYTES: Final = 9 + 296 + 8 + 8 + 8  # request, and the size before the answer
 _RUN_BYTES: Final = 9 + 4  # RPC_CMD_GRAPH_RECOMPUTE
@@ -87,5 +88,5 @@ def _count_for_worker(
     has_output = layers[-1] == shape.n_layer
     if has_output:
         sent.append(4)  # which token gets logits
-    got = 4 * (shape.n_vocab if has_output else shape.n_embd * n_tokens)
-    return sum(sent) + len(sent) * _SET_BYTES + _RUN_BYTES + got + _GET_BYTES
+    received = 4 * (shape.n_vocab if has_output else shape.n_embd * n_tokens)
+    return sum(sent) + len(sent) * _SET_BYTES + _RUN_BYTES + received + _GET_BYTES

@@ -13,7 +13,7 @@ from g4cli.fit.memory import Memory, Verdict, judge_estimate
 from g4cli.fit.placement import place_layers
 
 COMMON_CTX: Final = 32768
-"""The context with which types and models are compared when none is asked for."""
+"""The context with which types and models are compared when none is asked for: a choice."""
 
 CONTEXTS: Final = (4096, 8192, 16384, 32768, 65536, 131072, 262144)
 """The contexts of the table that `g4 fit` shows."""
@@ -37,11 +37,11 @@ def try_options(
     shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
 ) -> Trial:
     """Return what `options` need on the devices `memories`, with the layers placed best."""
-    placed = place_layers(shape, tensors, options, memories)
+    placement = place_layers(shape, tensors, options, memories)
     gpus = tuple(m.name for m in memories if m.name != HOST)
-    needed = estimate_memory(shape, tensors, placed.options, gpus)
-    verdict = judge_estimate(needed, memories)
-    return Trial(placed.options, needed, verdict, placed.reason, placed.chat_option)
+    estimate = estimate_memory(shape, tensors, placement.options, gpus)
+    verdict = judge_estimate(estimate, memories)
+    return Trial(placement.options, estimate, verdict, placement.reason, placement.chat_option)
 
 
 def largest_context(
@@ -92,14 +92,15 @@ def plan_context(
     if most > COMMON_CTX and any(m.name != HOST for m in memories):
         common = replace(options, n_ctx=COMMON_CTX)
         placed = try_options(shape, tensors, common, memories).options
-        there = largest_context(shape, tensors, replace(placed, fixed_layout=True), memories)
-        if there < most:
+        same_layers = replace(placed, fixed_layout=True)
+        n_ctx = largest_context(shape, tensors, same_layers, memories)
+        if n_ctx < most:
             where = "workers" if any(is_remote(m.name) for m in memories) else "GPU"
             reason = (
-                f"context {there:,}: the largest with these layers on the {where} "
+                f"context {n_ctx:,}: the largest with these layers on the {where} "
                 f"({most:,} if more of them move to host memory)"
             )
-            return ContextPlan(there, reason)
+            return ContextPlan(n_ctx, reason)
     reserve = size_text(min((m.reserve_bytes for m in memories), default=0))
     if most == shape.n_ctx_train:
         return ContextPlan(most, f"context {most:,}: the largest that the model was trained for")

@@ -73,12 +73,15 @@ def plan_parallel(
     base = options
     if any(memory.name != HOST for memory in memories):
         first = share_context(options, n_parallel or 1, wanted)
-        base = replace(try_options(shape, tensors, first, memories).options, fixed_layout=True)
-        base = replace(base, draft=options.draft)
-        base = replace(base, n_checkpoints=options.n_checkpoints)
+        base = replace(
+            try_options(shape, tensors, first, memories).options,
+            fixed_layout=True,
+            draft=options.draft,
+            n_checkpoints=options.n_checkpoints,
+        )
 
-    def fits(n: int, ctx: int) -> bool:
-        return try_options(shape, tensors, share_context(base, n, ctx), memories).verdict.fits
+    def fits(count: int, ctx: int) -> bool:
+        return try_options(shape, tensors, share_context(base, count, ctx), memories).verdict.fits
 
     count = n_parallel or next((n for n in range(MOST_PARALLEL, 1, -1) if fits(n, wanted)), 1)
     each = n_ctx or find_largest(lambda ctx: fits(count, ctx), shape.n_ctx_train)

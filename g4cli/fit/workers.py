@@ -29,7 +29,7 @@ from g4cli.estimate.placement import device_of, layer_devices
 from g4cli.fit.memory import Memory, judge_estimate
 from g4cli.fit.placement_result import Placement
 
-_STEPS = 40  # of the search for the part of the memory that is filled
+_STEPS = 40  # of the binary search for the part of the memory that is filled: 2^-40 is exact enough
 
 
 def place_on_workers(
@@ -61,11 +61,11 @@ def place_on_workers(
 
     if options.fixed_layout:
         n_layers = n_all if options.n_gpu_layers < 0 else min(options.n_gpu_layers, n_all)
-        return _describe(divide(n_layers) or options, devices, shape.n_layer)
+        return _make_placement(divide(n_layers) or options, devices, shape.n_layer)
     for n_layers in [n_all] if stays_whole else range(n_all, 0, -1):
         placed = divide(n_layers)
         if placed is not None and fits(placed):
-            return _describe(placed, devices, shape.n_layer)
+            return _make_placement(placed, devices, shape.n_layer)
     reason = "no worker has room for a layer: everything in host memory"
     if stays_whole:
         reason = (
@@ -75,7 +75,7 @@ def place_on_workers(
     return Placement(replace(options, n_gpu_layers=0), reason, "--gpu-layers 0")
 
 
-def _describe(placed: Options, devices: Sequence[Memory], n_layer: int) -> Placement:
+def _make_placement(placed: Options, devices: Sequence[Memory], n_layer: int) -> Placement:
     """Return the placement with its reason: how many layers each device gets."""
     counts = Counter(layer_devices(n_layer, placed, tuple(m.name for m in devices)))
     parts = [
@@ -99,13 +99,13 @@ def _divide_layers(
     `together`: one device gets all.
     """
     units = [sum(costs)] if together else costs
-    best = _fill(units, room, 1.0)
+    best = _fill_devices(units, room, 1.0)
     if best is None:
         return None
     low, high = 0.0, 1.0
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        counts = _fill(units, room, middle)
+        counts = _fill_devices(units, room, middle)
         if counts is None:
             low = middle
         else:
@@ -116,8 +116,8 @@ def _divide_layers(
 def _list_room(shape: Shape, options: Options, devices: Sequence[Memory]) -> list[int]:
     """Return the bytes that each device has for weights and KV cache, beside its buffers."""
     room = []
-    for at, memory in enumerate(devices):
-        split = tuple(float(i == at) for i in range(len(devices)))
+    for number, memory in enumerate(devices):
+        split = tuple(float(i == number) for i in range(len(devices)))
         alone = replace(options, n_gpu_layers=-1, tensor_split=split)
         needed = estimate_memory(shape, (), alone, tuple(m.name for m in devices))
         buffers = needed.sum_bytes(group="compute", device=memory.name)
@@ -125,20 +125,20 @@ def _list_room(shape: Shape, options: Options, devices: Sequence[Memory]) -> lis
     return room
 
 
-def _fill(costs: Sequence[int], room: Sequence[int], part: float) -> list[int] | None:
-    """Return how many of the units, in order, each device takes within `part` of its room.
+def _fill_devices(costs: Sequence[int], room: Sequence[int], part: float) -> list[int] | None:
+    """Return how many units with these `costs`, in order, each device takes in `part` of its room.
 
     None if some are left over.
     """
     counts = []
-    ends = [0, *accumulate(costs)]
-    done = 0
+    sums = [0, *accumulate(costs)]
+    n_placed = 0
     for n_bytes in room:
-        first = done
-        while done < len(costs) and ends[done + 1] - ends[first] <= part * n_bytes:
-            done += 1
-        counts.append(done - first)
-    return counts if done == len(costs) else None
+        first = n_placed
+        while n_placed < len(costs) and sums[n_placed + 1] - sums[first] <= part * n_bytes:
+            n_placed += 1
+        counts.append(n_placed - first)
+    return counts if n_placed == len(costs) else None
 
 
 def _list_layer_bytes(shape: Shape, tensors: Sequence[Tensor], options: Options) -> list[int]:

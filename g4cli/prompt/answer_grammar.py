@@ -19,7 +19,7 @@ from g4cli.core.json_schema import parse_schema
 from g4cli.prompt.call_grammar import write_call_rules
 from g4cli.prompt.reply import CALL_CLOSE, CALL_OPEN
 
-MAX_CHARACTERS: Final = 1 << 20
+MAX_CHARACTERS: Final = 1 << 20  # of a grammar or regular expression: a choice
 
 # llguidance would allow a single token where a text is certain; here the model chooses in which
 # tokens to write it.
@@ -81,12 +81,11 @@ def _make_part(form: AnswerForm) -> dict[str, Any]:
     if form.kind == "lark":
         return {"lark_grammar": form.text}
     # In the syntax of Lark a slash would end the expression.
-    escaped = "".join(_split_slashes(form.text))
-    return {"lark_grammar": f"start: /{escaped}/"}
+    return {"lark_grammar": f"start: /{_escape_slashes(form.text)}/"}
 
 
-def _split_slashes(text: str) -> Sequence[str]:
-    """Return the characters of a regular expression, with slashes and line breaks escaped."""
+def _escape_slashes(text: str) -> str:
+    """Return a regular expression with its slashes and line breaks escaped."""
     parts, is_escaped = [], False
     for char in text:
         if char == "/" and not is_escaped:
@@ -97,4 +96,4 @@ def _split_slashes(text: str) -> Sequence[str]:
         else:
             parts.append(char)
         is_escaped = char == "\\" and not is_escaped
-    return parts
+    return "".join(parts)

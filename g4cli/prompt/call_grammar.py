@@ -40,9 +40,10 @@ _ANY: Final = (
 )
 _RANGES: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 
-
+# Choices that bound the time of llguidance.
 _MOST_CHARACTERS: Final = 4 << 20  # of all rules: nested alternatives multiply
 _MOST_TIMES: Final = 100_000  # of a character or an item
+_MOST_NUMBER: Final = 1e300  # larger ones may not be doubles
 _KINDS: Final = (*_VALUES, "array", "object")
 _NOT_ENFORCED: Final = frozenset(
     (
@@ -58,7 +59,7 @@ _NAMED: Final = ("properties", "$defs", "definitions")
 
 def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
     """Return the keywords of a parameter schema that the grammar does not enforce, sorted."""
-    found: set[str] = set()
+    keywords: set[str] = set()
     open_values: list[tuple[Any, bool]] = [(schema, False)]
     while open_values:
         value, is_names = open_values.pop()
@@ -66,13 +67,13 @@ def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
             open_values += [(item, False) for item in value]
         elif isinstance(value, Mapping):
             if not is_names:
-                found |= _NOT_ENFORCED & value.keys()
+                keywords |= _NOT_ENFORCED & value.keys()
             open_values += [
                 (item, not is_names and key in _NAMED)
                 for key, item in value.items()
                 if is_names or key not in _DATA
             ]
-    return tuple(sorted(found))
+    return tuple(sorted(keywords))
 
 
 def write_call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -157,19 +158,19 @@ class _Writer:
 
         There are two such rules, for when a member came before it (then a comma does) and when not.
         """
-        rest = {False: '""', True: '""'}
+        following = {False: '""', True: '""'}  # the rule after this member, by "after a member"
         for index in reversed(range(len(members))):
             text, is_required = members[index]
             rules = {}
-            for after_comma in (False, True):
-                lead = '"," ' if after_comma else ""
-                body = f"{lead}{text} {rest[True]}"
+            for after_member in (False, True):
+                comma = '"," ' if after_member else ""
+                body = f"{comma}{text} {following[True]}"
                 if not is_required:
-                    body = f"{body} | {rest[after_comma]}"
-                rule = f"{name}_m{index}{'c' if after_comma else ''}"
-                rules[after_comma] = self.add_rule(rule, body)
-            rest = rules
-        return rest[False]
+                    body = f"{body} | {following[after_member]}"
+                rule = f"{name}_m{index}{'c' if after_member else ''}"
+                rules[after_member] = self.add_rule(rule, body)
+            following = rules
+        return following[False]
 
     def _write_scalar(self, kind: str, schema: Mapping[str, Any], name: str) -> str:
         """Return a value that is no list or object, within its bounds."""
@@ -206,7 +207,7 @@ class _Writer:
 
 
 def _value_text(value: Any) -> str:
-    """Return a constant in Gemma's notation as literals and quotation marks of GBNF."""
+    """Return a constant in Gemma's notation: literals of Lark, and the token of quotation marks."""
     text = "null" if value is None else format_value(value, quote_keys=False)
     pieces = text.split(QUOTE)
     parts = [QUOTE if index % 2 else pieces[index // 2] for index in range(2 * len(pieces) - 1)]
@@ -235,8 +236,11 @@ def _read_bounds(schema: Mapping[str, Any], low: str, high: str) -> tuple[int, i
 
 
 def _read_times(value: Any) -> int | None:
+    """Return a number of repetitions; None if it is none, or too large to be enforced."""
     return int(value) if _is_number(value) and 0 <= value <= _MOST_TIMES else None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST_NUMBER
+    )

@@ -28,7 +28,10 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `tokens` are the ids that the model itself produced for `content`, if known."""
+    """One turn. `thought` and `tool_calls` are the model's; `name` is that of the tool of a result.
+
+    `tokens` are the ids that the model itself produced for `content`, if known.
+    """
 
     role: Role
     content: str

@@ -28,7 +28,7 @@ MEDIA_MARK: Final = {"image": "<|image|>", "audio": "<|audio|>"}
 
 @dataclass(frozen=True, slots=True)
 class PromptStyle:
-    """How to render a prompt: with thinking, with tools, with an empty thought.
+    """How to render a prompt: with thinking, tools (in OpenAI's format), an empty thought.
 
     12B, 26B and 31B expect `empty_thought` at the start of an answer without thinking.
     """
@@ -41,7 +41,10 @@ class PromptStyle:
 def render(
     messages: Sequence[Message], style: PromptStyle, *, continued: bool = True
 ) -> list[Part]:
-    """Return the parts of the prompt; `continued` opens the model's turn at its end."""
+    """Return the parts of the prompt; `continued` opens the model's turn at its end.
+
+    Raises UsageError if a tool is malformed.
+    """
     out = _Builder()
     out.add_control("<bos>")
     has_system = bool(messages) and messages[0].role == "system"
@@ -56,16 +59,17 @@ def render(
         out.add_control("<turn|>\n")
     turns = messages[1:] if has_system else messages
     last_question = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=-1)
-    open_turn, before = False, ""
+    # Whether the model goes on in the last turn, and the role of the turn before.
+    open_turn, previous_role = False, ""
     for index, message in enumerate(turns):
         if message.role == "tool":
             continue
-        if not message.role == before == "assistant":
+        if not message.role == previous_role == "assistant":
             out.add_control(f"<|turn>{'model' if message.role == 'assistant' else message.role}\n")
         if message.tool_calls and index > last_question:
             out.add_parts(render_thought(message.thought))
         open_turn = _append_turn(out, turns, index)
-        before = message.role
+        previous_role = message.role
     if continued and not open_turn:
         out.add_control("<|turn>model\n")
         if style.empty_thought and not style.think:
@@ -97,6 +101,7 @@ def _append_turn(out: _Builder, turns: Sequence[Message], index: int) -> bool:
 
 
 def _append_responses(out: _Builder, turns: Sequence[Message], index: int) -> bool:
+    """Append the tool results that follow the turn `index`; return whether there are any."""
     answered = False
     for follower in turns[index + 1 :]:
         if follower.role != "tool":
@@ -150,7 +155,7 @@ class _Builder:
                 self.add_text(part.text)
 
     def add_notation(self, text: str) -> None:
-        # Gemma's quotation mark is a control token; everything else is text from outside.
+        # Gemma's quotation mark is a control token; everything else may come from users.
         for index, piece in enumerate(text.split(notation.QUOTE)):
             if index:
                 self.add_control(notation.QUOTE)

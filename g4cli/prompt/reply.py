@@ -21,8 +21,8 @@ CALL_OPEN: Final = "<|tool_call>"
 CALL_CLOSE: Final = "<tool_call|>"
 # The texts of the control tokens that the parser acts on, as bytes.
 MARKS: Final = frozenset(t.encode() for t in (CHANNEL_OPEN, CHANNEL_CLOSE, CALL_OPEN, CALL_CLOSE))
-# The name of a channel has at most this many characters. What follows '<|channel>' without a
-# newline is a thought too.
+# The name of a channel ("thought") has at most this many characters, a choice. What follows
+# '<|channel>' without a newline is a thought too.
 _NAME_LIMIT: Final = 32
 
 
@@ -76,7 +76,9 @@ class CallMade:
 ReplyEvent: TypeAlias = AnswerText | ThoughtText | ThoughtEnded | CallMade
 
 
-class _In(Enum):
+class _Place(Enum):
+    """Where in an answer the parser is; NAME is that of a channel."""
+
     ANSWER = auto()
     NAME = auto()
     THOUGHT = auto()
@@ -87,64 +89,64 @@ class ReplyParser:
     """Turns token texts into events. `thinking` says whether the prompt ends inside a thought."""
 
     def __init__(self, *, thinking: bool = False) -> None:
-        self._state = _In.THOUGHT if thinking else _In.ANSWER
-        self._held = ""
+        self._state = _Place.THOUGHT if thinking else _Place.ANSWER
+        self._held = ""  # the text of a call or a name that is not complete
 
     @property
     def in_thought(self) -> bool:
         """Whether the model is thinking."""
-        return self._state in (_In.NAME, _In.THOUGHT)
+        return self._state in (_Place.NAME, _Place.THOUGHT)
 
     def feed(self, piece: str) -> list[ReplyEvent]:
         """Return the events that the text of one token completes."""
-        if self._state is _In.CALL:
+        if self._state is _Place.CALL:
             return self._feed_call(piece)
         if piece == CHANNEL_OPEN:
-            self._state, self._held = _In.NAME, ""
+            self._state, self._held = _Place.NAME, ""
             return []
         if piece == CHANNEL_CLOSE:
             return self._close_thought()
         if piece == CALL_OPEN:
             events = self._close_thought() if self.in_thought else []
-            self._state, self._held = _In.CALL, ""
+            self._state, self._held = _Place.CALL, ""
             return events
-        if self._state is _In.NAME:
+        if self._state is _Place.NAME:
             return self._feed_name(piece)
         if not piece:
             return []
-        return [ThoughtText(piece) if self._state is _In.THOUGHT else AnswerText(piece)]
+        return [ThoughtText(piece) if self._state is _Place.THOUGHT else AnswerText(piece)]
 
     def finish(self) -> list[ReplyEvent]:
         """Return the events of an answer that ends inside a call or the name of a channel."""
         held, self._held = self._held, ""
-        if self._state is _In.CALL and held:
+        if self._state is _Place.CALL and held:
             return self._parse_call(held)
-        if self._state is _In.NAME and held:
+        if self._state is _Place.NAME and held:
             return [ThoughtText(held)]
         return []
 
     def _feed_name(self, piece: str) -> list[ReplyEvent]:
         self._held += piece
-        name, newline, rest = self._held.partition("\n")
+        name, newline, after = self._held.partition("\n")
         if not newline and len(name) <= _NAME_LIMIT:
             return []
-        self._state, self._held = _In.THOUGHT, ""
-        text = rest if newline and " " not in name else name + newline + rest
+        self._state, self._held = _Place.THOUGHT, ""
+        text = after if newline and " " not in name else name + newline + after
         return [ThoughtText(text)] if text else []
 
     def _close_thought(self) -> list[ReplyEvent]:
         was_open, events = self.in_thought, self.finish() if self._held.strip() != "thought" else []
-        self._state, self._held = _In.ANSWER, ""
+        self._state, self._held = _Place.ANSWER, ""
         return [*events, ThoughtEnded()] if was_open else events
 
     def _feed_call(self, piece: str) -> list[ReplyEvent]:
         if piece != CALL_CLOSE:
             self._held += piece
             return []
-        text, self._held, self._state = self._held, "", _In.ANSWER
+        text, self._held, self._state = self._held, "", _Place.ANSWER
         return self._parse_call(text)
 
     def _parse_call(self, text: str) -> list[ReplyEvent]:
-        parsed = parse_call(text)
+        call = parse_call(text)
         # A malformed call is shown as text, so that nothing is lost.
-        return [CallMade(ToolCall(*parsed)) if parsed else AnswerText(text)]
+        return [CallMade(call) if call else AnswerText(text)]

@@ -14,7 +14,8 @@ from typing import Any, Final
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-# Most characters that the outputs of all cases may have together.
+# Most characters that the outputs of all cases may have together: a choice. A context of 262,144
+# tokens has about a million.
 OUTPUT_LIMIT: Final = 1 << 26
 
 
@@ -69,8 +70,8 @@ def _render_case(template: Any, variables: Mapping[str, Any], room: int) -> str:
 
 
 def _describe_error(err: Exception) -> str:
-    said = " ".join(str(err).split())[:200]
-    return said if isinstance(err, TemplateError) and said else f"{type(err).__name__}: {said}"
+    text = " ".join(str(err).split())[:200]
+    return text if isinstance(err, TemplateError) and text else f"{type(err).__name__}: {text}"
 
 
 def _format_json(

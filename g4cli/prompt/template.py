@@ -4,11 +4,10 @@ g4's renderer is used if it writes the same as the file's chat template: for con
 tools if both agree on such, and for those with tools if they agree on these too. It takes a time in
 proportion to the text; a template may take seconds to declare a hundred tools. It also shows the
 model what templates of other publishers leave out of such a conversation, for example thoughts
-between tool calls. Templates are untrusted:
-the caller passes in a function that runs one (`g4cli.core.template_child` does so in a child
-process with limits).
+between tool calls. Templates are untrusted: the caller passes in a function that runs one
+(`g4cli.core.template_child` does so in a child process with limits).
 
-How text from outside is kept apart from control tokens: A template joins what it writes itself and
+How text from outside is kept apart from control tokens: a template joins what it writes itself and
 what the user wrote to one text. Tokenized as a whole, a pasted document that contains "<turn|>"
 would end the user's turn. So every string from outside (messages, tool calls and results, tool
 declarations) is put between two marks, random private-use characters, and the template is run with
@@ -36,7 +35,7 @@ from g4cli.prompt.render import MEDIA_MARK, PromptStyle, render
 # 32 characters for each token of the longest context, 262,144; ordinary text has 4.
 TEXT_LIMIT: Final = 1 << 23
 # Every control token of Gemma 4 has one of these characters.
-_SPELLING: Final = re.compile(r"[<>|\[\]]")
+_TOKEN_CHARACTERS: Final = re.compile(r"[<>|\[\]]")
 _MEDIA_MARKS: Final = re.compile(r"(<\|image\|>|<\|audio\|>)")
 # Supplementary Private Use Area-B of Unicode.
 _MARK_RANGE: Final = (0x100000, 0x10FFFD)
@@ -112,7 +111,7 @@ def make_template_variables(
     """
 
     def change_declared(text: str) -> str:
-        return change(text) if _SPELLING.search(text) else text
+        return change(text) if _TOKEN_CHARACTERS.search(text) else text
 
     return {
         "messages": [_message_to_dict(message, change) for message in messages],
@@ -232,12 +231,12 @@ def _choose_marks(
         json.dumps(make_template_variables(messages, style), ensure_ascii=False)
     )
     low, high = _MARK_RANGE
-    found: list[str] = []
-    while len(found) < 2:
+    marks: list[str] = []
+    while len(marks) < 2:
         mark = chr(low + secrets.randbelow(high - low + 1))
-        if mark not in taken and mark not in found:
-            found.append(mark)
-    return found[0], found[1]
+        if mark not in taken and mark not in marks:
+            marks.append(mark)
+    return marks[0], marks[1]
 
 
 def _disarm_text(text: str) -> str:
@@ -247,18 +246,19 @@ def _disarm_text(text: str) -> str:
 
 def _fill_media(parts: Sequence[Part], media: Sequence[Media]) -> list[Part]:
     """Return `parts` with `media` assigned, in order, to the media tokens of the template."""
-    left, found = list(media), list[Part]()
+    unassigned, filled = list(media), list[Part]()
     for part in parts:
         if not part.control:
-            found.append(part)
+            filled.append(part)
             continue
         for piece in _MEDIA_MARKS.split(part.text):
-            item = left.pop(0) if left and piece == MEDIA_MARK[left[0].kind] else None
+            is_next = bool(unassigned) and piece == MEDIA_MARK[unassigned[0].kind]
+            item = unassigned.pop(0) if is_next else None
             if piece:
-                found.append(Part(piece, control=True, media=item))
-    if left:
-        raise BadFile(f"the file's chat template does not take {left[0].path.name}")
-    return found
+                filled.append(Part(piece, control=True, media=item))
+    if unassigned:
+        raise BadFile(f"the file's chat template does not take {unassigned[0].path.name}")
+    return filled
 
 
 def _map_texts(value: Any, change: Callable[[str], str]) -> Any:

@@ -1,7 +1,8 @@
 """Write tool declarations, calls and results in Gemma 4's notation, and parse calls.
 
 Source: google-gemma-4-31B-it.jinja (revision of 2026-04-10), ggml-org/llama.cpp@0c1e57098,
-models/templates. `tests/unit/prompt/test_prompt.py` compares with that template.
+models/templates. `tests/unit/prompt/test_prompt.py` compares with that template. render.py puts
+declarations, calls and results into the prompt, reply.py parses the calls of an answer.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from types import MappingProxyType, NoneType
 from typing import Any, Final, Literal
 
 from g4cli.core.errors import UsageError
+from g4cli.prompt.messages import ToolCall
 
 QUOTE: Final = '<|"|>'
 _SCHEMA_KEYS: Final = frozenset(("description", "type", "properties", "required", "nullable"))
-_DEPTH: Final = 64
+_MAX_DEPTH: Final = 64  # of nested values, a choice: Python allows 1,000 calls
 
 
 def quote_text(text: object) -> str:
@@ -55,7 +57,11 @@ def format_tool_response(name: str, content: Any) -> str:
 
 
 def declare_tool(tool: Mapping[str, Any]) -> str:
-    """Return the declaration of a tool in OpenAI's format. Raises UsageError if it is malformed."""
+    """Return the declaration of a tool in OpenAI's format. Raises UsageError if it is malformed.
+
+    As in the template, the braces of parameters and of a response are closed only where these have
+    a type.
+    """
     function = tool.get("function", tool)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise UsageError(
@@ -102,55 +108,47 @@ def parse_tools(text: str) -> tuple[Mapping[str, Any], ...]:
     return tuple(tools)
 
 
-# The types that a JSON schema may have under these keys; others would make the code below fail.
-_KINDS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
+# key of a JSON schema -> the types that its value may have, and what they are called in errors.
+# Other types would make the code below fail.
+_KEY_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = MappingProxyType(
     {
-        "parameters": (Mapping, NoneType),
-        "response": (Mapping,),
-        "properties": (Mapping, NoneType),
-        "required": (list, tuple, NoneType),
-        "type": (str, list, tuple, NoneType),
+        "parameters": ((Mapping, NoneType), "an object"),
+        "response": ((Mapping,), "an object"),
+        "properties": ((Mapping, NoneType), "an object"),
+        "required": ((list, tuple, NoneType), "a list of names"),
+        "type": ((str, list, tuple, NoneType), "the name of a type"),
     }
 )
+# Keys of a JSON schema whose values are data, not schemas.
+_DATA_KEYS: Final = ("default", "enum", "const", "examples")
 
 
 def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
     """Raise UsageError unless the parameters and the response of a tool look like a JSON schema."""
 
-    def check_value(value: Any, depth: int, kind: Literal["schema", "names", "data"]) -> None:
-        if depth > _DEPTH:
+    def check_value(value: Any, depth: int, role: Literal["schema", "names", "data"]) -> None:
+        if depth > _MAX_DEPTH:
             raise UsageError(f"the tool {tool} is nested too deeply")
         if isinstance(value, (list, tuple)):
             for item in value:
                 check_value(item, depth + 1, "data")
         for key, item in value.items() if isinstance(value, Mapping) else ():
-            if kind == "schema" and not isinstance(item, _KINDS.get(key, (object,))):
+            types, description = _KEY_TYPES.get(key, ((object,), ""))
+            if role == "schema" and not isinstance(item, types):
                 raise UsageError(
-                    f"the tool {tool}: {key} must be {_WANTED[key]}, not {str(item)[:40]!r}"
+                    f"the tool {tool}: {key} must be {description}, not {str(item)[:40]!r}"
                 )
-            if kind == "data" or key in _VALUES:
+            if role == "data" or key in _DATA_KEYS:
                 check_value(item, depth + 1, "data")
             else:  # the keys of "properties" are names: one of them may be called "type"
-                is_names = kind == "schema" and key == "properties"
+                is_names = role == "schema" and key == "properties"
                 check_value(item, depth + 1, "names" if is_names else "schema")
 
     check_value(function, 0, "schema")
 
 
-_VALUES: Final = ("default", "enum", "const", "examples")
-_WANTED: Final = MappingProxyType(
-    {
-        "parameters": "an object",
-        "response": "an object",
-        "properties": "an object",
-        "required": "a list of names",
-        "type": "the name of a type",
-    }
-)
-
-
 def _format_properties(properties: Mapping[str, Any], depth: int = 0) -> str:
-    if depth > _DEPTH:
+    if depth > _MAX_DEPTH:
         raise UsageError("the tool's parameters are nested too deeply")
     return ",".join(
         f"{key}:{{{_format_property(value, depth)}}}"
@@ -218,21 +216,25 @@ _CALL: Final = re.compile(r"\s*call:([^\s{]+)\s*(\{.*\})\s*", re.DOTALL)
 _WORD: Final = re.compile(r"[^,:\[\]{}]+")
 
 
-def parse_call(text: str) -> tuple[str, dict[str, Any]] | None:
-    """Return the name and the arguments of 'call:NAME{...}', or None for any other text."""
+def parse_call(text: str) -> ToolCall | None:
+    """Return the call that 'call:NAME{...}' is, or None for any other text."""
     match = _CALL.fullmatch(text)
     if not match:
         return None
     reader = _Reader(match[2])
     try:
         arguments = reader.read_value()
-        return (match[1], arguments) if isinstance(arguments, dict) and reader.at_end else None
     except ValueError:
         return None
+    is_call = isinstance(arguments, dict) and reader.at_end
+    return ToolCall(match[1], arguments) if is_call else None
 
 
 class _Reader:
-    """A recursive parser of Gemma's notation: JSON with other quotation marks and bare keys."""
+    """A recursive parser of Gemma's notation: JSON with other quotation marks and bare keys.
+
+    All methods raise ValueError for text that is not in this notation.
+    """
 
     def __init__(self, text: str) -> None:
         self._text, self._at, self._depth = text, 0, 0
@@ -248,37 +250,38 @@ class _Reader:
         char = self._text[self._at : self._at + 1]
         if char in ("{", "["):
             self._depth += 1
-            if self._depth > _DEPTH:
+            if self._depth > _MAX_DEPTH:
                 raise ValueError("nested too deeply")
-            result = self._read_object() if char == "{" else self._read_array()
+            container = self._read_object() if char == "{" else self._read_array()
             self._depth -= 1
-            return result
+            return container
         if char == '"':  # a model may use JSON's quotation marks instead
-            result, length = json.JSONDecoder().raw_decode(self._text[self._at :])
+            string, length = json.JSONDecoder().raw_decode(self._text[self._at :])
             self._at += length
-            return result
+            return string
         return self._read_word()
 
     def _read_object(self) -> dict[str, Any]:
-        result: dict[str, Any] = {}
+        members: dict[str, Any] = {}
         self._at += 1
         while not self._take_char("}"):
             key = self.read_value() if self._at_quoted_key() else self._read_key()
             if not self._take_char(":"):
                 raise ValueError("a colon is missing")
-            result[str(key)] = self.read_value()
+            members[str(key)] = self.read_value()
             self._read_separator("}")
-        return result
+        return members
 
     def _read_array(self) -> list[Any]:
-        result: list[Any] = []
+        items: list[Any] = []
         self._at += 1
         while not self._take_char("]"):
-            result.append(self.read_value())
+            items.append(self.read_value())
             self._read_separator("]")
-        return result
+        return items
 
     def _read_separator(self, closing: str) -> None:
+        """Read a comma, which may be missing (and may stand) before the `closing` bracket."""
         if not self._take_char(",") and self._text[self._at : self._at + 1] != closing:
             raise ValueError("a comma is missing")
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx2
@@ -23,13 +23,16 @@ from g4cli.core.errors import NetworkError, UsageError
 from g4cli.core.units import duration_text, size_text
 from g4cli.hub.connection import load_certificates, retry_seconds
 
-MAX_BYTES: Final = 32 * 1024**2
-MAX_SECONDS: Final = 3600.0
+# All limits are choices: far above what a good server needs.
+MAX_BYTES: Final = 32 * 1024**2  # of an answer
+MAX_SECONDS: Final = 3600.0  # for an answer
 _MAX_ERROR_BYTES: Final = 64 * 1024
-_MAX_WAIT_S: Final = 900.0
-_FIRST_WAIT_S: Final = 2.0
+_MAX_ERROR_CHARS: Final = 500
+_MAX_WAIT_S: Final = 900.0  # in all, for one answer
+_FIRST_WAIT_S: Final = 2.0  # then doubled, where the server names no time
 _LONGEST_WAIT_S: Final = 60.0
-_MAX_NAME: Final = 200  # characters of the names that a server sends
+_MAX_NAME_CHARS: Final = 200  # of the names that a server sends
+_MAX_COUNT: Final = 1 << 40
 _BUSY: Final = (429, 500, 502, 503, 504)
 # A server may take long to read a prompt: the wait for each piece of the answer.
 _TIMEOUT: Final = httpx2.Timeout(connect=15.0, read=600.0, write=60.0, pool=60.0)
@@ -56,6 +59,14 @@ class RemoteAnswer:
     total_s: float
     model: str
     not_sent: tuple[str, ...]
+
+
+class _Refusal(NamedTuple):
+    """A response without an answer: HTTP's status, and the seconds to wait, 0 if it names none."""
+
+    status: int
+    message: str
+    wait_s: float
 
 
 class Endpoint:
@@ -102,13 +113,13 @@ class Endpoint:
             outcome = self._try_once(sent)
             if isinstance(outcome, RemoteAnswer):
                 return outcome
-            status, message, asked = outcome
+            status, message, named_wait = outcome
             refused = _find_refused(message, sent) if status in (400, 422) else ""
             if refused:
                 self._say(f"{self.url} refuses {refused}: asking without it")
                 self._refused = (*self._refused, refused)
                 continue
-            pause = min(asked or wait, _MAX_WAIT_S)
+            pause = min(named_wait or wait, _MAX_WAIT_S)
             if status not in _BUSY or waited + pause > _MAX_WAIT_S:
                 raise self._error(f"HTTP status {status}: {message}", status)
             self._say(f"{self.url}: {message or status}; waiting {duration_text(pause)}")
@@ -119,8 +130,8 @@ class Endpoint:
         """Close the connections."""
         self._client.close()
 
-    def _try_once(self, body: Mapping[str, Any]) -> RemoteAnswer | tuple[int, str, float]:
-        """Return the answer, or the status, message and wait of a refusal."""
+    def _try_once(self, body: Mapping[str, Any]) -> RemoteAnswer | _Refusal:
+        """Return the answer or the refusal. Raises NetworkError."""
         headers = {"Accept-Encoding": "identity", "User-Agent": "g4"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -131,8 +142,9 @@ class Endpoint:
             ) as response:
                 if response.status_code != 200:
                     text = _read_start(response)
-                    asked = retry_seconds(response.headers) or _find_delay(text)
-                    return response.status_code, self._clean(_find_message(text)), asked
+                    wait_s = retry_seconds(response.headers) or _find_delay(text)
+                    message = self._clean(_find_message(text))
+                    return _Refusal(response.status_code, message, wait_s)
                 return self._read_answer(response, started)
         except httpx2.HTTPError as err:
             raise self._error(str(err) or type(err).__name__) from None
@@ -217,12 +229,12 @@ class _Collected:
         return RemoteAnswer(
             clean("".join(self._text)),
             clean("".join(self._thought)),
-            clean(self._finish)[:_MAX_NAME] or "stop",
+            clean(self._finish)[:_MAX_NAME_CHARS] or "stop",
             _count_of(self._usage.get("prompt_tokens")),
             _count_of(self._usage.get("completion_tokens")),
             self._first_s,
             total_s,
-            clean(self._model)[:_MAX_NAME] or model,
+            clean(self._model)[:_MAX_NAME_CHARS] or model,
             refused,
         )
 
@@ -266,7 +278,7 @@ def _iter_lines(
     response: httpx2.Response, started: float, error: Callable[[str], NetworkError]
 ) -> Iterator[str]:
     """Yield the lines of a response; raises what `error` makes beyond MAX_BYTES or MAX_SECONDS."""
-    n_bytes, rest = 0, b""
+    n_bytes, unfinished = 0, b""  # `unfinished` is the line whose end has not arrived
     for piece in response.iter_raw():
         n_bytes += len(piece)
         if n_bytes > MAX_BYTES:
@@ -274,15 +286,16 @@ def _iter_lines(
         if time.monotonic() - started > MAX_SECONDS:
             raise error(f"its answer took longer than {duration_text(MAX_SECONDS)}")
         if b"\n" not in piece:
-            rest += piece
+            unfinished += piece
             continue
-        *lines, rest = (rest + piece).split(b"\n")
+        *lines, unfinished = (unfinished + piece).split(b"\n")
         yield from (line.decode("utf-8", "replace").rstrip("\r") for line in lines)
-    if rest:
-        yield rest.decode("utf-8", "replace").rstrip("\r")
+    if unfinished:
+        yield unfinished.decode("utf-8", "replace").rstrip("\r")
 
 
 def _read_start(response: httpx2.Response) -> str:
+    """Return the first _MAX_ERROR_BYTES of a response."""
     data = b""
     for piece in response.iter_raw():
         data += piece
@@ -294,18 +307,18 @@ def _read_start(response: httpx2.Response) -> str:
 def _find_message(text: str) -> str:
     """Return the message of an error document, or the beginning of another text."""
     try:
-        found = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, list) and found:  # Google's
-        found = found[0]
-    if isinstance(found, dict):
-        error = found.get("error", found)
+        document = None
+    if isinstance(document, list) and document:  # Google's
+        document = document[0]
+    if isinstance(document, dict):
+        error = document.get("error", document)
         if isinstance(error, dict):
             error = error.get("message", "")
         if isinstance(error, str) and error:
-            return error[:500]
-    return " ".join(text.split())[:200]
+            return error[:_MAX_ERROR_CHARS]
+    return " ".join(text.split())[:_MAX_NAME_CHARS]
 
 
 def _find_refused(message: str, sent: Mapping[str, Any]) -> str:
@@ -315,8 +328,8 @@ def _find_refused(message: str, sent: Mapping[str, Any]) -> str:
 
 
 def _find_delay(text: str) -> float:
-    found = _RETRY_DELAY.search(text)
-    return float(found[1]) if found else 0.0
+    match = _RETRY_DELAY.search(text)
+    return float(match[1]) if match else 0.0
 
 
 def _text_of(value: Any) -> str:
@@ -324,5 +337,5 @@ def _text_of(value: Any) -> str:
 
 
 def _count_of(value: Any) -> int | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_COUNT
     return int(value) if is_count else None

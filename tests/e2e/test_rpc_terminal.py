@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.builders.tiny_file import build_tiny
-from tests.support.fakes.rpc_server import PROGRAM, running_worker
+from tests.support.fakes.rpc_server import running_worker
 from tests.support.run.command import g4
+from tests.support.run.g4_process import PROGRAM
 from tests.support.run.terminal import Terminal
 
 

@@ -21,7 +21,8 @@ from tests.support.builders.media_files import picture, png, write
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import GOLDEN
 from tests.support.run.command import g4, ok
-from tests.support.run.server_process import PROGRAM, start_server
+from tests.support.run.g4_process import PROGRAM
+from tests.support.run.server_process import start_server
 from tests.support.schemas import validate_output
 
 DOCUMENT = " ".join(f"line {number} says little." for number in range(80))

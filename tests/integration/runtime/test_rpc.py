@@ -35,7 +35,8 @@ from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.llama import rpc
 from tests.support.builders.small_networks import write_small_network
 from tests.support.builders.tiny_file import build_tiny
-from tests.support.fakes.rpc_server import PROGRAM, WorkerProcess, running_worker
+from tests.support.fakes.rpc_server import WorkerProcess, running_worker
+from tests.support.run.g4_process import PROGRAM
 from tests.support.schemas import validate_output
 
 # Loads a model in a process of its own, since llama.cpp keeps workers to its end. Prints the hash

@@ -5,20 +5,18 @@ The bytes are written down here again, from ggml/src/ggml-rpc/ggml-rpc.cpp.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-PROGRAM = "from g4cli.cli.start import main; main()"
+from tests.support.run.g4_process import start_g4
 
 
 @dataclass
@@ -100,19 +98,5 @@ class WorkerProcess:
 @contextmanager
 def running_worker(*args: str, port: int = 0) -> Iterator[WorkerProcess]:
     """Yield a `g4 worker` that is ready; it is killed after the block."""
-    command = [sys.executable, "-c", PROGRAM, "worker", "--port", str(port), "--json", *args]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stdout is not None
-    try:
-        lines = []
-        while not lines or lines[-1] != "}":
-            line = process.stdout.readline()
-            assert line, process.communicate()[1]
-            lines.append(line.rstrip("\n"))
-        yield WorkerProcess(process, json.loads("".join(lines)))
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    with start_g4("worker", "--port", str(port), *args) as (process, start):
+        yield WorkerProcess(process, start)

@@ -223,7 +223,7 @@ class TestTemplates:
 class TestTools:
     def test_what_is_rendered_can_be_read_back(self) -> None:
         text = format_tool_call(CALL.name, CALL.arguments)
-        assert parse_call(text) == (
+        assert parse_call(text) == ToolCall(
             "weather",
             {"town": "Bonn", "Days": 2, "deep": {"x": [1, True, "y"]}},
         )
@@ -241,7 +241,7 @@ class TestTools:
         ],
     )  # fmt: skip
     def test_notation(self, text: str, arguments: dict[str, Any]) -> None:
-        assert parse_call(text) == ("f", arguments)
+        assert parse_call(text) == ToolCall("f", arguments)
 
     @pytest.mark.parametrize(
         "text", ["", "call:f", "call:f{", "call:f{a}", 'call:f{a:<|"|>x}', "call:f{a:1}}", "{a:1}",
