@@ -1,5 +1,6 @@
 """The `-assistant` draft models: a small text network without KV cache between two projections.
 
+llama.cpp's names of layers that predict further tokens begin with "nextn".
 Sources: conversion/gemma.py (Gemma4AssistantModel), gguf-py/gguf/tensor_mapping.py and
 src/models/gemma4-assistant.cpp, llama.cpp@0c1e57098.
 """

@@ -129,7 +129,7 @@ def _read_pixel_mean_and_std(folder: Path) -> tuple[list[float], list[float]]:
         if (
             not isinstance(value, list)
             or len(value) != 3
-            or not all(isinstance(v, (int, float)) and abs(v) < 1e6 for v in value)  # finite
+            or not all(isinstance(v, (int, float)) and abs(v) < 1e6 for v in value)
         ):
             raise BadCheckpoint(f"{folder}: {key} is {value!r}; it must be three numbers")
     return scale["image_mean"], scale["image_std"]

@@ -1,4 +1,7 @@
-"""The keys and tensor list of a GGUF to quantize, which may be split into several files."""
+"""The keys and tensor list of a GGUF to quantize, which may be split into several files.
+
+plan.py chooses types by them, reader.py reads the weights.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,8 @@ SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
 class Source:
     """One model in one file or several (`parts`, in order; `path` is the first).
 
-    `owner[name]` is the header of the part that holds a tensor.
-    `coded` holds the scale's exponent of tensors stored as SFP8 codes; `tensors` shows these as
-    BF16.
+    `owner[name]` is the header of the part that holds a tensor. `coded` holds the scale's exponent
+    of tensors stored as SFP8 codes; `tensors` shows these as BF16.
     """
 
     path: Path

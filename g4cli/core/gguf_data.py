@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import open_file
 from g4cli.core.gguf_header import Header, TensorInfo
 
+_PIECE_BYTES: Final = 1 << 24  # a choice: large enough to need few calls, small in memory
 
-def iter_tensor(header: Header, tensor: TensorInfo, piece_bytes: int = 1 << 24) -> Iterator[bytes]:
+
+def iter_tensor(
+    header: Header, tensor: TensorInfo, piece_bytes: int = _PIECE_BYTES
+) -> Iterator[bytes]:
     """Yield the bytes of `tensor` in order, in pieces of whole rows of at most about `piece_bytes`.
 
     Raises BadGGUF if the file ends before the tensor does.

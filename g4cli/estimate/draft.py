@@ -1,8 +1,8 @@
 """Memory of a draft model: weights, compute buffer and output buffer.
 
-A draft model has no KV cache of its own: it reads that of the model (ctx_other). Source:
-src/models/gemma4-assistant.cpp (graph) and output_reserve in src/llama-context.cpp,
-llama.cpp@0c1e57098. Compared to the byte with llama.cpp's figures:
+A draft model has no KV cache of its own: it reads that of the model (`ctx_other` of llama.cpp's
+context parameters). Source: src/models/gemma4-assistant.cpp (graph) and output_reserve in
+src/llama-context.cpp, llama.cpp@0c1e57098. Compared to the byte with llama.cpp's figures:
 tests/golden/draft_*.json.
 """
 
@@ -73,7 +73,7 @@ def draft_compute_bytes(
 
     `shape` is that of the model that it drafts for.
     """
-    n_tokens = min(draft.n_ubatch, options.n_ctx)
+    n_tokens = min(draft.n_ubatch, options.n_ctx)  # llama.cpp limits a batch to the context
     return _compute_bytes(
         draft.shape, n_tokens, draft.n_outputs, shape, options.without_loading(), alignment
     )

@@ -51,7 +51,7 @@ class Builder:
 
     A method returns the node of its result. A node is computed, and so enters the graph, when it or
     a node that reads it is appended: in the order in which llama.cpp calls
-    ggml_build_forward_expand.
+    ggml_build_forward_expand. `stream` is the hidden state that a layer hands to the next one.
     """
 
     def __init__(self, shape: Shape, options: Options) -> None:

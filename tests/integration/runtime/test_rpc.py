@@ -171,7 +171,9 @@ def test_a_killed_worker_ends_the_answer_and_the_next_one_works_when_it_is_back(
         worker.kill()
         with pytest.raises(RuntimeFailed, match="connection to a worker of --rpc broke") as caught:
             list(events)
-        assert caught.value.hint == "start it again (g4 worker), then ask again (/retry)"
+        assert caught.value.hint == (
+            "start it again (g4 worker), then repeat the request (in a chat: /retry)"
+        )
         assert caught.value.exit_code == 7
         assert engine.has_ended
         with pytest.raises(NetworkError, match="no connection to the worker"):
