@@ -51,13 +51,14 @@ from g4cli.runtime.engine.options import (
 from g4cli.runtime.probes.kernels import probe_kernels
 from g4cli.store.models import find_model_path
 
-DEFAULT_BUDGET_S: Final = 600.0
+DEFAULT_BUDGET_S: Final = 600.0  # a choice: what somebody waits for a diagnosis
 MAX_TOKENS: Final = 384
 """Of one answer: loops of broken files begin at once, those of small models within 300 tokens."""
-_N_CTX: Final = 5120
-_LOOK_EVERY: Final = 16  # tokens
-_SEED: Final = 1
-_TEXT: Final = 200  # characters of an answer that are kept
+_N_CTX: Final = 5120  # a choice: the longest prompt that is tried has 4,096 tokens
+_LOOK_EVERY: Final = 16  # a choice, in tokens: whether the answer repeats itself by now
+_SEED: Final = 1  # any: answers of experiments have to be the same each time
+_TEXT: Final = 200  # a choice: characters of an answer that are kept
+_UNIT_TOKENS: Final = 64  # a choice: of a repetition that are shown
 # Private memory that the worker may have beside copies of the file: the KV cache of the 31B model
 # at 5,000 tokens has 1 GiB.
 _DATA_SLACK: Final = 6 * GIB
@@ -229,13 +230,13 @@ class _Laboratory:
                 else:
                     label = describe_settings(settings)
                     total = len(results) + len(plan)
-                    progress(len(results), total, self._label(label, results, len(plan)))
+                    progress(len(results), total, self._add_time_left(label, results, len(plan)))
                     count = partial(_count_tokens, progress, len(results), total, label)
                     result = self._run_experiment(settings, count, progress)
                 results.append(result)
                 yield result, len(propose_experiments(results, choices))
 
-    def _label(self, label: str, results: list[LoopResult], n_left: int) -> str:
+    def _add_time_left(self, label: str, results: list[LoopResult], n_left: int) -> str:
         left = self.estimate_left(results, n_left)
         return f"{label}, about {duration_text(left)} left" if left else label
 
@@ -345,7 +346,7 @@ class _Laboratory:
             base = replace(base, outcome="loop")
         if found is None:
             return base
-        cycle = tokens[found.onset : found.onset + min(found.period, 64)]
+        cycle = tokens[found.onset : found.onset + min(found.period, _UNIT_TOKENS)]
         return replace(base, repetition=found, unit=client.text_of(cycle))
 
     def close(self) -> None:
@@ -368,7 +369,7 @@ def _read_context(client: EngineClient, n_tokens: int) -> str:
     for line in lines:
         for message in json.loads(line)["messages"]:
             text += message["content"].strip() + "\n"
-        if len(text) > 8 * n_tokens:
+        if len(text) > 8 * n_tokens:  # a token of English has about four characters
             break
     n_all = len(client.tokens_of([Part(text)], bos=False))
     return text[: len(text) * n_tokens // max(n_all, 1)]

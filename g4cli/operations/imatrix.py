@@ -25,9 +25,9 @@ from g4cli.store.states.model_id import identify_model
 N_CTX: Final = 512
 """Tokens of a chunk, as llama-imatrix has it."""
 
-SAVE_EVERY_S: Final = 15.0
+SAVE_EVERY_S: Final = 15.0  # a choice: so much of the work may be lost
 _BUNDLED_NAME: Final = "g4 calibration text"
-_LEAST_CTX, _MOST_CTX = 32, 32768
+_LEAST_CTX, _MOST_CTX = 32, 32768  # a choice: tokens of a chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,10 @@ def make_importance_matrix(request: ImatrixRequest, reporter: Reporter) -> Imatr
         )
     if request.raw and request.text is None:
         raise UsageError("--raw needs a text of your own", hint="--text FILE --raw")
-    found = find_model_file(request.model)
-    default = found.path.with_name(f"{found.path.stem}-imatrix.gguf")
-    out = request.out or found.place_output(default)
-    check_target(found.path, out, force=request.force)
+    model = find_model_file(request.model)
+    default = model.path.with_name(f"{model.path.stem}-imatrix.gguf")
+    out = request.out or model.place_output(default)
+    check_target(model.path, out, force=request.force)
     name = "" if request.text else _BUNDLED_NAME
     text = read_calibration_text(request.text or calibration_path(), raw=request.raw, name=name)
     loadable = prepare_model(request.model, reporter)

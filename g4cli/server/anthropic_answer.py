@@ -1,7 +1,7 @@
-"""Anthropic's Messages API: POST /v1/messages and /v1/messages/count_tokens.
+"""The events of a turn as answers of Anthropic's Messages API.
 
 Source: https://docs.anthropic.com/en/api/messages-streaming and the types of the `anthropic`
-package 2.14. `anthropic_request` has the other direction.
+package 2.14. `anthropic_request` reads requests, `anthropic_messages` has the routes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class MessageStream:
         """`omit_thoughts`: blocks of thoughts come without their text (`display`: "omitted")."""
         self._omit_thoughts = omit_thoughts
         self._open_type = ""
-        self._texts: list[str] = []
+        self._texts: list[str] = []  # of the block that is open, as it comes
         self.message: dict[str, Any] = {
             "id": f"msg_{uuid4().hex}",
             "type": "message",

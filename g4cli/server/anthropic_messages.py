@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from g4cli.chat import Finished
-from g4cli.core.errors import Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.server.anthropic_answer import MessageStream
 from g4cli.server.anthropic_request import (
@@ -23,10 +21,12 @@ from g4cli.server.anthropic_request import (
     read_request,
 )
 from g4cli.server.body import ThreadedBodyRoute
-from g4cli.server.errors import explain_error
+from g4cli.server.errors import explain_late_error
 from g4cli.server.media_data import limit_media
 from g4cli.server.streaming import (
     encode_json,
+    encode_typed_event,
+    require_whole,
     start_first_turn,
     stream_events,
     wait_for_result,
@@ -34,7 +34,6 @@ from g4cli.server.streaming import (
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["messages"], route_class=ThreadedBodyRoute)
-_LOG = logging.getLogger("g4.serve")
 
 
 @router.post("/v1/messages", response_model=None)
@@ -64,9 +63,9 @@ async def count_tokens(
 
 async def _collect_message(turn: Turn, message: MessageStream) -> dict[str, Any]:
     async for event in turn:
-        _check_finished(event)
+        _require_whole_event(event)
         for _ in message.convert(event):
-            pass
+            pass  # `message.message` collects them
     return message.message
 
 
@@ -74,21 +73,15 @@ async def _write_events(turn: Turn, message: MessageStream) -> AsyncIterator[str
     """Yield the events of an answer; an error that comes later is the last one."""
     try:
         async for event in turn:
-            _check_finished(event)
+            _require_whole_event(event)
             for wire in message.convert(event):
-                yield _write_event(wire)
+                yield encode_typed_event(wire)
     except Exception as err:
-        problem = explain_error(err)
-        if problem.code == "error":
-            _LOG.error("a bug in g4 at POST /v1/messages", exc_info=err)
-        yield _write_event(problem.as_body("/v1/messages"))
+        problem = explain_late_error(err, "/v1/messages")
+        yield encode_typed_event(problem.as_body("/v1/messages"))
 
 
-def _check_finished(event: object) -> None:
+def _require_whole_event(event: object) -> None:
     """Raise Interrupted if `event` ends an answer that was stopped."""
-    if isinstance(event, Finished) and event.reply.finish_reason == "interrupted":
-        raise Interrupted("the answer was stopped")
-
-
-def _write_event(wire: dict[str, Any]) -> str:
-    return f"event: {wire['type']}\ndata: {encode_json(wire)}\n\n"
+    if isinstance(event, Finished):
+        require_whole(event.reply)

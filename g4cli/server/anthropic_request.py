@@ -293,7 +293,7 @@ def _read_thinking(body: CountRequest) -> tuple[Thinking, int]:
     effort = body.output_config.effort
     if isinstance(body.thinking, ThinkingAdaptive):
         known: Mapping[str | None, Thinking] = {"low": "low", "medium": "medium", "high": "high"}
-        return known.get(effort, "on"), 0
+        return known.get(effort, "on"), 0  # "xhigh" and "max": without a limit of their own
     if effort not in (None, "high"):
         what = 'it limits thoughts, so it needs thinking.type="adaptive"'
         raise BadField("output_config.effort", what)

@@ -57,8 +57,8 @@ ROUTERS: Final = (
     drawings.router,
     drawings.frames,
 )
-_WHOLE: Final = ("/v1/audio/transcriptions",)
-"""Requests that are answered in one piece."""
+_NEVER_STREAMED: Final = ("/v1/audio/transcriptions",)
+"""Requests by POST that are always answered in one piece."""
 _LOG = logging.getLogger("g4.serve")
 
 
@@ -125,7 +125,7 @@ def _document_errors(schema: dict[str, Any]) -> dict[str, Any]:
         stream = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
-            if method == "post" and path not in _WHOLE:  # answers may be streamed
+            if method == "post" and path not in _NEVER_STREAMED:  # answers may be streamed
                 operation["responses"]["200"]["content"][stream] = {"schema": {"type": "string"}}
             operation["responses"] |= errors
     for name in ("HTTPValidationError", "ValidationError"):

@@ -30,7 +30,7 @@ from g4cli.server.wire_model import RequestBody
 _SMALL_BYTES: Final = 16 * 1024
 """Up to this size a body is read at once: it takes less than a millisecond."""
 _PLAIN_TEXT: Final = re.compile(r'[^"\\\x00-\x1f]*')
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 20  # characters, read within a millisecond
 
 
 class ThreadedBodyRoute(APIRoute):
@@ -91,8 +91,8 @@ def _scan_string(text: str, start: int, strict: bool = True) -> tuple[str, int]:
     """Return the string that begins at `start`, and where it ends: `scanstring` in pieces."""
     pieces = []
     while len(text) - start > _PIECE:
-        found = _PLAIN_TEXT.match(text, start, start + _PIECE)
-        end = found.end() if found else start
+        match = _PLAIN_TEXT.match(text, start, start + _PIECE)
+        end = match.end() if match else start
         if end < start + _PIECE:
             break
         pieces.append(text[start:end])

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from g4cli.core.errors import BadField, UsageError
 from g4cli.operations.serving.requests import ToolChoice
+from g4cli.prompt.call_grammar import list_unenforced_keywords
 from g4cli.prompt.tools import declare_tool
 from g4cli.server.limits import MAX_SCHEMA_BYTES, MAX_TOOL_BYTES
 
@@ -22,11 +23,11 @@ def declare_tools(
     """
     tools: list[Mapping[str, Any]] = []
     names: set[str] = set()
-    nbytes = 0
+    n_bytes = 0
     for field, function in functions:
         tool = {"type": "function", "function": dict(function)}
         try:
-            nbytes += len(json.dumps(function))
+            n_bytes += len(json.dumps(function))
             declare_tool(tool)
         except (UsageError, AttributeError, TypeError, ValueError) as err:
             reason = err.message if isinstance(err, UsageError) else "this is not a JSON schema"
@@ -35,8 +36,8 @@ def declare_tools(
             raise BadField(f"{field}.name", "two tools have this name")
         names.add(function["name"])
         tools.append(tool)
-    if nbytes > MAX_TOOL_BYTES:
-        raise BadField("tools", f"they have {nbytes:,} bytes; at most {MAX_TOOL_BYTES:,}")
+    if n_bytes > MAX_TOOL_BYTES:
+        raise BadField("tools", f"they have {n_bytes:,} bytes; at most {MAX_TOOL_BYTES:,}")
     return tuple(tools)
 
 
@@ -53,6 +54,12 @@ def choose_tools(
     if not names or (name and name not in names):
         raise BadField("tool_choice", f"no such tool is among tools: {name or 'there are none'}")
     return ToolChoice("required", name)
+
+
+def require_enforceable(parameters: Mapping[str, Any] | None, field: str) -> None:
+    """Raise BadField if a grammar cannot enforce all of a tool's schema, as `strict` demands."""
+    if unenforced := list_unenforced_keywords(parameters):
+        raise BadField(field, f"strict cannot be held for: {', '.join(unenforced)}")
 
 
 def encode_schema(schema: Mapping[str, Any], field: str) -> str:

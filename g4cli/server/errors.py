@@ -7,6 +7,7 @@ Ollama      {"error": "..."}                                              below 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,7 +27,8 @@ from g4cli.core.errors import (
     UsageError,
 )
 
-RETRY_AFTER_S: Final = 1
+RETRY_AFTER_S: Final = 1  # a choice: a slot is often free within a second
+_LOG: Final = logging.getLogger("g4.serve")
 ERRORS: Final[Mapping[int, str]] = {
     400: "The request cannot be obeyed; the error names the field.",
     401: "A valid API key is needed.",
@@ -119,6 +121,14 @@ def explain_error(err: BaseException) -> Problem:
         status, headers = 503, {"Retry-After": str(RETRY_AFTER_S)}
     message = err.message or "the server is being stopped"
     return Problem(status, message, code=err.reference, headers=headers)
+
+
+def explain_late_error(err: Exception, path: str) -> Problem:
+    """Return what a client is told of an error in the middle of its answer; a bug is logged."""
+    problem = explain_error(err)
+    if problem.code == "error":
+        _LOG.error("a bug in g4 at POST %s", path, exc_info=err)
+    return problem
 
 
 def _explain_invalid(errors: Sequence[Any], body: Any) -> Problem:

@@ -31,12 +31,17 @@ from g4cli.server.errors import Problem, explain_error
 from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, MIN_BODY_RATE
 
 _LOG: Final = logging.getLogger("g4.serve")
+# Paths that need no key; / is a redirection to the page.
 _PUBLIC: Final = frozenset(("/", "/health", "/v1/health"))
 _PAGE: Final = "/page/"
 _PAGE_API: Final = "/page/api/"
+# The last two are how a container of Docker and of Podman names the machine that it runs on.
 _LOCAL_NAMES: Final = ("localhost", "host.docker.internal", "host.containers.internal")
 _CORS_METHODS: Final = "GET, POST, OPTIONS"
-_CORS_AGE_S: Final = "600"
+_MAX_CORS_HEADER: Final = 1024  # a choice: characters of the request that are sent back
+_CORS_AGE_S: Final = "600"  # a choice: how long a browser may rely on the answer
+_POLICY_VIOLATION: Final = 1008  # a WebSocket's close code, RFC 6455
+_CLIENT_LEFT: Final = 499  # nginx's status, for the log alone: the client went away
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,8 @@ class GuardOptions:
     `hosts`: names, besides IP addresses and those of this machine, by which it may be addressed.
     `origins`: pages that may use it ("*": all). `keys`: one of them must come with each request; no
     key is needed if there is none. Sizes in bytes, times in seconds. A body may pause for
-    `body_timeout_s`, and take as long in all, and a second more for each `min_body_rate` bytes.
+    `body_timeout_s`, and take as long in all, and a second more for each `min_body_rate` bytes. All
+    bodies together may take `max_held_bytes`: by default as much as four of the largest.
     """
 
     hosts: tuple[str, ...] = ()
@@ -88,7 +94,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on what is none (start and end of the server)."""
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -107,7 +113,9 @@ class Guard:
             client = scope["client"][0] if scope.get("client") else ""
             seconds = time.perf_counter() - started
             self._log(
-                Served(scope["method"], scope["path"], exchange.status or 499, seconds, client)
+                Served(
+                    scope["method"], scope["path"], exchange.status or _CLIENT_LEFT, seconds, client
+                )
             )
 
     async def _answer(
@@ -148,8 +156,9 @@ class Guard:
                 f"pages of {origin[:100]} may not use this server: --cors-origin",
                 code="origin",
             )
-        is_hidden = headers.get("sec-fetch-site") == "cross-site" and not origin
-        if is_hidden and headers.get("sec-fetch-mode") != "navigate":
+        # Browsers send no Origin with what a page embeds (an image, a script); this tells it.
+        is_embedded = headers.get("sec-fetch-site") == "cross-site" and not origin
+        if is_embedded and headers.get("sec-fetch-mode") != "navigate":
             return Problem(403, "other pages may not use this server", code="origin")
         is_preflight = scope["method"] == "OPTIONS" and origin
         if not is_preflight and not _is_public(scope["path"]) and not self._has_key(headers):
@@ -187,28 +196,28 @@ class Guard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         candidates = [given.strip()] if scheme.lower() == "bearer" else []
         candidates.append(headers.get("x-api-key", ""))
-        found = False
+        has_key = False
         for candidate in candidates:
             digest = _hash_key(candidate)
             for known in self._key_hashes:
-                found |= hmac.compare_digest(digest, known)
-        return found
+                has_key |= hmac.compare_digest(digest, known)
+        return has_key
 
     def _cors_headers(self, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
         origin = headers.get("origin", "")
         if not origin or not self._may_use(origin, headers.get("host", "")):
             return []
-        found = {
+        cors = {
             "access-control-allow-origin": origin,
             "vary": "Origin",
             "access-control-allow-methods": _CORS_METHODS,
             "access-control-max-age": _CORS_AGE_S,
         }
         if asked := headers.get("access-control-request-headers", ""):
-            found["access-control-allow-headers"] = asked[:1024]
+            cors["access-control-allow-headers"] = asked[:_MAX_CORS_HEADER]
         if headers.get("access-control-request-private-network") == "true":
-            found["access-control-allow-private-network"] = "true"
-        return [(name.encode(), value.encode("latin-1")) for name, value in found.items()]
+            cors["access-control-allow-private-network"] = "true"
+        return [(name.encode(), value.encode("latin-1")) for name, value in cors.items()]
 
     async def _read_body(
         self, headers: dict[str, str], receive: Receive, exchange: _Exchange
@@ -234,7 +243,7 @@ class Guard:
             except asyncio.TimeoutError:
                 return b"", Problem(408, "the body did not come in time", code="timeout")
             if message["type"] == "http.disconnect":
-                return b"", Problem(499, "the client went away")
+                return b"", Problem(_CLIENT_LEFT, "the client went away")
             pieces.append(message.get("body", b""))
             # Bodies that are still coming count too: many at once would fill the memory.
             exchange.held_bytes += len(pieces[-1])
@@ -319,7 +328,7 @@ def _replay_body(body: bytes, receive: Receive) -> Receive:
 async def _send_problem(
     problem: Problem, scope: Scope, receive: Receive, exchange: _Exchange
 ) -> None:
-    if problem.status == 499:
+    if problem.status == _CLIENT_LEFT:
         return
     # What is left of the body is not read: the connection cannot be used again.
     headers = {**problem.headers, "Connection": "close"}

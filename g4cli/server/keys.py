@@ -10,7 +10,7 @@ from typing import Final
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 
-_MAX_FILE_BYTES: Final = 1 << 20
+_MAX_FILE_BYTES: Final = 1 << 20  # a choice: thousands of keys
 
 
 def read_keys(given: Sequence[str], path: Path | None) -> tuple[str, ...]:

@@ -1,4 +1,9 @@
-"""How large a request may be, part by part. Each limit has an error that names the field."""
+"""How large a request may be, part by part. Each limit has an error that names the field.
+
+They keep a request from taking the memory or the time of the server away from others. Where no
+other reason is given, a number is a choice: many times what known clients send, and nothing that a
+server would notice.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +27,21 @@ MAX_GRAMMAR_CHARACTERS: Final = 256 * 1024
 MAX_DEPTH: Final = 64
 """Of the JSON of a request."""
 MAX_COMMAS: Final = 1 << 20
-"""In the JSON of a request; the longest context takes 262,144 tokens."""
+"""In the JSON of a request: four times the tokens of the longest context, which is 262,144."""
 MAX_PARTS: Final = 50_000
 """Fields and items in the JSON of a request, token ids aside."""
 MAX_LOGIT_BIAS: Final = 1024
 MAX_TOP_LOGPROBS: Final = 20
+"""As in OpenAI's API."""
 MAX_CHOICES: Final = 16
 MAX_MEDIA: Final = 64
 """Images and sounds in one request."""
 MAX_CONNECTIONS: Final = 1000
+"""Just below the 1,024 files that a process may usually open."""
 SEND_TIMEOUT_S: Final = 60.0
-"""After so long a client that takes nothing of its answer is cut off."""
+"""The connection of a client that takes nothing of its answer is closed after so long."""
 HEADER_TIMEOUT_S: Final = 20.0
+"""For all headers of a request to arrive."""
 BODY_TIMEOUT_S: Final = 60.0
 """The longest pause within a body, and how long any body may take."""
 MIN_BODY_RATE: Final = 32 * 1024

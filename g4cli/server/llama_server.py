@@ -8,7 +8,6 @@ prompts that mix text and tokens or hold images.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
@@ -41,11 +40,17 @@ from g4cli.server.openai_messages import (
     make_stop,
 )
 from g4cli.server.openai_request import SamplingFields, TemplateOptions, Tool, WireMessage
-from g4cli.server.streaming import encode_json, start_first_turn, stream_events, wait_for_result
+from g4cli.server.streaming import (
+    encode_event,
+    encode_json,
+    require_whole,
+    start_first_turn,
+    stream_events,
+    wait_for_result,
+)
 from g4cli.server.wire_model import RequestBody, ServiceParam
 
 router = APIRouter(tags=["llama-server"], route_class=ThreadedBodyRoute)
-_LOG = logging.getLogger("g4.serve")
 
 
 class LlamaCompletionBody(SamplingFields):
@@ -174,7 +179,7 @@ async def _collect(turn: Turn) -> tuple[str, Reply, list[SampledToken]]:
         if isinstance(event, AnswerText):
             tokens += event.tokens
         if isinstance(event, Finished):
-            return event.reply.text, _require_whole(event.reply), tokens
+            return event.reply.text, require_whole(event.reply), tokens
     raise Interrupted("the answer was stopped")
 
 
@@ -186,10 +191,10 @@ async def _write_pieces(turn: Turn, body: LlamaCompletionBody, prompt: str) -> A
                 piece: dict[str, Any] = {"index": 0, "content": event.text, "stop": False}
                 if event.tokens:
                     piece["completion_probabilities"] = list_logprobs(event.tokens)
-                yield f"data: {encode_json(piece)}\n\n"
+                yield encode_event(piece)
             elif isinstance(event, Finished):
-                end = _make_end(turn, body, _require_whole(event.reply), "", prompt)
-                yield f"data: {encode_json(end)}\n\n"
+                end = _make_end(turn, body, require_whole(event.reply), "", prompt)
+                yield encode_event(end)
     except Exception as err:
         yield describe_late_error(err, "/completion")
 
@@ -215,9 +220,3 @@ def _make_end(
         "timings": make_timings(reply),
         **describe_loops([reply]),
     }
-
-
-def _require_whole(reply: Reply) -> Reply:
-    if reply.finish_reason == "interrupted":
-        raise Interrupted("the answer was stopped")
-    return reply

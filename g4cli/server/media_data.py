@@ -19,12 +19,13 @@ SaveMedia: TypeAlias = Callable[[Literal["image", "audio"], str, str], Media]
 # RFC 2397; parameters such as ;charset=... may stand before ;base64.
 _DATA_URI: Final = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.A)
 
-_PIECE: Final = 1 << 20  # characters, four of which are three bytes
+_MAX_URI_HEAD: Final = 512  # a choice: characters before the data, a type and a few parameters
+_PIECE: Final = 1 << 20  # characters; a multiple of four, which are three bytes
 
 
 def store_data_uri(files: MediaFiles, uri: str, field: str) -> Media:
     """Return the image of a data URI as a file. Raises BadField, also for any other address."""
-    match = _DATA_URI.match(uri[:512])
+    match = _DATA_URI.match(uri[:_MAX_URI_HEAD])
     if match is None:
         what = "only data URIs are read (data:image/png;base64,...): no address is opened"
         raise BadField(field, what)
@@ -46,7 +47,7 @@ def store_base64(
 
 
 def _decode_base64(text: str) -> bytes:
-    """Return the bytes of `text`, read in pieces: another thread waits for the end of each.
+    """Return the bytes of `text`, read in pieces: other threads go on between two of them.
 
     Raises binascii.Error or ValueError.
     """

@@ -8,9 +8,10 @@ from typing import Final
 
 from g4cli.core.errors import BadField
 
+# Choices: a transcription has about ten fields, all of them short but the file.
 MAX_PARTS: Final = 32
 MAX_VALUE_BYTES: Final = 64 * 1024
-_MAX_HEADER_BYTES: Final = 8 * 1024
+_MAX_HEADER_BYTES: Final = 8 * 1024  # of one part
 _MAX_BOUNDARY: Final = 70  # RFC 2046, 5.1.1
 
 
@@ -28,20 +29,21 @@ def parse_multipart(body: bytes, content_type: str) -> list[FormPart]:
     delimiter = b"--" + _find_boundary(content_type)
     parts: list[FormPart] = []
     view = memoryview(body)
-    at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
-    if at == 1:  # not found
+    start = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
+    if start == 1:  # not found
         raise BadField("file", "the body has no part: its boundary is missing")
-    while not body.startswith(b"--", at + len(delimiter)):
+    while not body.startswith(b"--", start + len(delimiter)):
         if len(parts) == MAX_PARTS:
             raise BadField("file", f"the form has more than {MAX_PARTS} parts")
-        begun = body.find(b"\r\n", at + len(delimiter)) + 2
-        headers_end = body.find(b"\r\n\r\n", begun - 2, begun + _MAX_HEADER_BYTES)
+        headers_start = body.find(b"\r\n", start + len(delimiter)) + 2
+        # From the line break before them on: a part may have no header.
+        headers_end = body.find(b"\r\n\r\n", headers_start - 2, headers_start + _MAX_HEADER_BYTES)
         end = body.find(b"\r\n" + delimiter, max(headers_end, 0))
-        if begun == 1 or headers_end < 0 or end < 0:
+        if headers_start == 1 or headers_end < 0 or end < 0:
             raise BadField("file", "the form is damaged: a part does not end")
-        header = body[begun:headers_end].decode("utf-8", "replace")
+        header = body[headers_start:headers_end].decode("utf-8", "replace")
         parts.append(_make_part(header, view[min(headers_end + 4, end) : end]))
-        at = end + 2
+        start = end + 2
     return parts
 
 
@@ -63,7 +65,7 @@ def _make_part(header: str, data: memoryview) -> FormPart:
         if colon and name.lower() in ("content-disposition", "content-transfer-encoding"):
             message[name] = value.strip()
     given = message.get_param("name", "", "Content-Disposition")
-    name = given if isinstance(given, str) else given[2]
+    name = given if isinstance(given, str) else given[2]  # RFC 2231: (charset, language, value)
     if not name:
         raise BadField("file", "a part of the form has no name")
     if message.get("Content-Transfer-Encoding", "binary").lower() not in ("binary", "8bit", "7bit"):

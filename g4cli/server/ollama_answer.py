@@ -47,7 +47,7 @@ class OllamaStream:
         elif isinstance(event, Finished):
             yield self._piece() | self._end_fields(event.reply)
 
-    def gather(self, reply: Reply) -> dict[str, Any]:
+    def make_whole_answer(self, reply: Reply) -> dict[str, Any]:
         """Return the whole answer as one object, after its events were converted."""
         whole = self._piece(content=reply.text, thinking=reply.thought, calls=self._calls)
         logprobs = {"logprobs": self._logprobs} if self._logprobs else {}
@@ -149,8 +149,8 @@ def describe_details(model: ServedModel) -> dict[str, Any]:
 def list_capabilities(model: ServedModel) -> list[str]:
     """Return what a model can do, by Ollama's names (types/model/capability.go)."""
     media = [("image", "vision"), ("audio", "audio")]
-    found = [name for modality, name in media if modality in model.modalities]
-    return ["completion", "tools", "thinking", *found]
+    known = [name for modality, name in media if modality in model.modalities]
+    return ["completion", "tools", "thinking", *known]
 
 
 def format_time(seconds: float) -> str:

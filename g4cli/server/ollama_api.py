@@ -6,7 +6,6 @@ A body whose prompt is empty loads the model; with `keep_alive` 0 it unloads it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -24,7 +23,7 @@ from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.server.body import ThreadedBodyRoute
-from g4cli.server.errors import explain_error
+from g4cli.server.errors import explain_late_error
 from g4cli.server.media_data import limit_media
 from g4cli.server.ollama_answer import (
     API_VERSION,
@@ -44,11 +43,16 @@ from g4cli.server.ollama_request import (
     require_context,
     require_load_only,
 )
-from g4cli.server.streaming import encode_json, start_first_turn, stream_lines, wait_for_result
+from g4cli.server.streaming import (
+    encode_json,
+    require_whole,
+    start_first_turn,
+    stream_lines,
+    wait_for_result,
+)
 from g4cli.server.wire_model import RequestBody, ServiceParam
 
 router = APIRouter(tags=["ollama"], route_class=ThreadedBodyRoute)
-_LOG = logging.getLogger("g4.serve")
 
 
 class ShowRequest(RequestBody):
@@ -139,7 +143,7 @@ async def _answer(
         return stream_lines(_write_lines(turn, stream, request.url.path), turns)
     async with turns:
         reply = await wait_for_result(request, _find_reply(turn, stream))
-    return Response(encode_json(stream.gather(reply)), media_type="application/json")
+    return Response(encode_json(stream.make_whole_answer(reply)), media_type="application/json")
 
 
 async def _change_loading(
@@ -165,10 +169,9 @@ async def _change_loading(
 async def _find_reply(turn: Turn, stream: OllamaStream) -> Reply:
     async for event in turn:
         for _ in stream.convert(event):
-            pass
+            pass  # `stream` collects what `make_whole_answer` needs
         if isinstance(event, Finished):
-            _require_whole(event.reply)
-            return event.reply
+            return require_whole(event.reply)
     raise Interrupted("the answer was stopped")
 
 
@@ -177,16 +180,8 @@ async def _write_lines(turn: Turn, stream: OllamaStream, path: str) -> AsyncIter
     try:
         async for event in turn:
             if isinstance(event, Finished):
-                _require_whole(event.reply)
+                require_whole(event.reply)
             for wire in stream.convert(event):
                 yield encode_json(wire) + "\n"
     except Exception as err:
-        problem = explain_error(err)
-        if problem.code == "error":
-            _LOG.error("a bug in g4 at POST %s", path, exc_info=err)
-        yield encode_json(problem.as_body(path)) + "\n"
-
-
-def _require_whole(reply: Reply) -> None:
-    if reply.finish_reason == "interrupted":
-        raise Interrupted("the answer was stopped")
+        yield encode_json(explain_late_error(err, path).as_body(path)) + "\n"

@@ -127,7 +127,9 @@ class ChatMessage(WireModel):
     tool_call_id: str | None = None
 
 
-class _Asked(RequestBody):
+class _CommonBody(RequestBody):
+    """The fields that both bodies have. Literal values are those that change nothing."""
+
     model: str = Field(min_length=1)
     stream: bool = True
     format: Literal["", "json"] | dict[str, JsonValue] | None = None
@@ -140,14 +142,14 @@ class _Asked(RequestBody):
     shift: Literal[False] | None = None
 
 
-class ChatRequest(_Asked):
+class ChatRequest(_CommonBody):
     """The body of POST /api/chat. Without messages it loads the model, or unloads it."""
 
     messages: list[ChatMessage] = Field(default=[], max_length=MAX_MESSAGES)
     tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
 
 
-class GenerateRequest(_Asked):
+class GenerateRequest(_CommonBody):
     """The body of POST /api/generate. Without a prompt it loads the model, or unloads it."""
 
     prompt: str = ""
@@ -205,7 +207,7 @@ def require_context(body: ChatRequest | GenerateRequest, n_ctx: int) -> None:
         raise BadField("options.num_ctx", given)
 
 
-def _common_fields(body: _Asked) -> dict[str, Any]:
+def _common_fields(body: _CommonBody) -> dict[str, Any]:
     if body.top_logprobs and not body.logprobs:
         raise BadField("top_logprobs", "it needs logprobs=true")
     options = body.options or Options()

@@ -12,14 +12,17 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from g4cli import __version__
 from g4cli.chat import Finished, Reply, TurnEvent
 from g4cli.core.errors import Interrupted
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
-from g4cli.server.streaming import encode_json
+from g4cli.server.streaming import encode_event, encode_json, require_whole
+
+LEAST_LOGPROB: Final = -9999.0
+"""JSON has no minus infinity; OpenAI writes this for what is as good as impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,9 @@ def collect_choice(events: Sequence[TurnEvent]) -> Choice:
     """Return the answer that `events` consist of. Raises Interrupted if it was stopped."""
     tokens = [t for event in events if isinstance(event, AnswerText) for t in event.tokens]
     last = events[-1] if events else None
-    if not isinstance(last, Finished) or last.reply.finish_reason == "interrupted":
+    if not isinstance(last, Finished):
         raise Interrupted("the answer was stopped")
-    return Choice(last.reply, tokens)
+    return Choice(require_whole(last.reply), tokens)
 
 
 def make_completion(answer: AnswerId, choices: Sequence[Choice], *, logprobs: bool) -> Any:
@@ -141,12 +144,13 @@ def make_timings(reply: Reply) -> dict[str, Any]:
 
 
 def describe_loops(replies: Sequence[Reply]) -> dict[str, Any]:
-    """Return the extension field that tells of loops, or nothing."""
+    """Return the extension field that tells of the first choice with a loop, or nothing."""
     loops = [reply.loop for reply in replies]
-    found = [
+    reports = (
         {"choice": index, **asdict(loop)} for index, loop in enumerate(loops) if loop is not None
-    ]
-    return {"g4": {"loop": found[0]}} if found else {}
+    )
+    first = next(reports, None)
+    return {"g4": {"loop": first}} if first else {}
 
 
 def list_logprobs(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
@@ -164,8 +168,7 @@ def list_logprobs(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
 
 
 def _make_logprob(piece: bytes, logprob: float) -> dict[str, Any]:
-    # JSON has no minus infinity; OpenAI writes -9999 for what is as good as impossible.
-    text, value = piece.decode("utf-8", "replace"), max(logprob, -9999.0)
+    text, value = piece.decode("utf-8", "replace"), max(logprob, LEAST_LOGPROB)
     return {"token": text, "logprob": value, "bytes": list(piece)}
 
 
@@ -182,7 +185,7 @@ class ChunkWriter:
         self._logprobs, self._include_usage = logprobs, include_usage
         self._n_calls = 0
         self.reply: Reply | None = None
-        mark = secrets.token_hex(8)
+        mark = secrets.token_hex(8)  # stands in the place of the text
         begun, _, ended = self._write({"content": mark}).partition(f'"content":"{mark}"')
         self._begun, self._ended = begun, ended
 
@@ -203,9 +206,7 @@ class ChunkWriter:
             self._n_calls += 1
             return self._write({"tool_calls": [call]})
         if isinstance(event, Finished):
-            self.reply = event.reply
-            if event.reply.finish_reason == "interrupted":
-                raise Interrupted("the answer was stopped")
+            self.reply = require_whole(event.reply)
             last = {} if self._include_usage else {"timings": make_timings(event.reply)}
             loops = describe_loops([event.reply])
             return self._write({}, finish=finish_reason(event.reply), more={**last, **loops})
@@ -228,7 +229,7 @@ class ChunkWriter:
         chunk = {**self._answer.as_fields("chat.completion.chunk"), "choices": [choice]}
         if self._include_usage:
             chunk["usage"] = None
-        return f"data: {encode_json({**chunk, **(more or {})})}\n\n"
+        return encode_event({**chunk, **(more or {})})
 
 
 def write_usage_chunk(answer: AnswerId, replies: Sequence[Reply]) -> str:
@@ -239,4 +240,4 @@ def write_usage_chunk(answer: AnswerId, replies: Sequence[Reply]) -> str:
         "usage": make_usage(replies),
         "timings": make_timings(replies[0]),
     }
-    return f"data: {encode_json(chunk)}\n\n"
+    return encode_event(chunk)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -17,7 +16,7 @@ from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.server.body import ThreadedBodyRoute
-from g4cli.server.errors import explain_error
+from g4cli.server.errors import explain_late_error
 from g4cli.server.openai_answer import (
     AnswerId,
     Choice,
@@ -29,6 +28,7 @@ from g4cli.server.openai_answer import (
 from g4cli.server.openai_messages import choose_seed, make_turn_request
 from g4cli.server.openai_request import ChatBody
 from g4cli.server.streaming import (
+    encode_event,
     encode_json,
     run_together,
     start_first_turn,
@@ -38,8 +38,7 @@ from g4cli.server.streaming import (
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["chat"], route_class=ThreadedBodyRoute)
-_LOG = logging.getLogger("g4.serve")
-_EVENTS_AHEAD = 64
+_EVENTS_AHEAD: Final = 64  # a choice: of all choices together that may wait for the client
 
 
 @router.post("/v1/chat/completions", response_model=None)
@@ -104,11 +103,8 @@ class _ChatStream:
 
 
 def describe_late_error(err: Exception, path: str) -> str:
-    """Return an error that comes in the middle of a stream as an event; a bug is logged."""
-    problem = explain_error(err)
-    if problem.code == "error":
-        _LOG.error("a bug in g4 at POST %s", path, exc_info=err)
-    return f"data: {encode_json(problem.as_body(path))}\n\n"
+    """Return an error that comes in the middle of a stream as its last event."""
+    return encode_event(explain_late_error(err, path).as_body(path))
 
 
 async def _merge_turns(

@@ -9,7 +9,6 @@ prompt have no probabilities, since their logits are not computed.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -29,6 +28,7 @@ from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.limits import MAX_CHOICES, MAX_GRAMMAR_CHARACTERS, MAX_TOKENS
 from g4cli.server.openai_answer import (
+    LEAST_LOGPROB,
     AnswerId,
     describe_loops,
     finish_reason,
@@ -39,7 +39,9 @@ from g4cli.server.openai_chat import describe_late_error
 from g4cli.server.openai_messages import choose_seed, make_sampling, make_stop
 from g4cli.server.openai_request import LoopOptions, SamplingFields, StreamOptions
 from g4cli.server.streaming import (
+    encode_event,
     encode_json,
+    require_whole,
     run_together,
     start_first_turn,
     stream_events,
@@ -48,11 +50,10 @@ from g4cli.server.streaming import (
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["completions"], route_class=ThreadedBodyRoute)
-_LOG = logging.getLogger("g4.serve")
 # OpenAI's default of max_tokens, which clients know and expect.
 _MAX_TOKENS: Final = 16
-_MAX_PROMPTS: Final = 128
-_MAX_LOGPROBS: Final = 5
+_MAX_PROMPTS: Final = 128  # a choice
+_MAX_LOGPROBS: Final = 5  # OpenAI's limit here
 
 TokenIds: TypeAlias = Annotated[list[int], Field(min_length=1, max_length=MAX_TOKENS)]
 
@@ -150,7 +151,7 @@ async def _collect(
             if isinstance(event, AnswerText):
                 tokens += event.tokens
             if isinstance(event, Finished):
-                reply = _require_whole(event.reply)
+                reply = require_whole(event.reply)
                 choice = {
                     "text": echoed + reply.text,
                     "logprobs": None if body.logprobs is None else list_logprobs(tokens),
@@ -174,7 +175,7 @@ class _CompletionStream:
     def __init__(self, service: Service, body: CompletionBody, model: str) -> None:
         self._service, self._body = service, body
         self._answer = AnswerId.new(model, "cmpl-")
-        self._frame: list[str] = []
+        self._frame: list[str] = []  # of a chunk: what stands before and after index and text
         options = body.stream_options
         self._include_usage = options is not None and bool(options.include_usage)
         # A chunk with a piece of text is the common case: all around the text is made once.
@@ -199,11 +200,11 @@ class _CompletionStream:
                             yield self._write(index, event.text, event.tokens, n_characters)
                             n_characters += len(event.text)
                         elif isinstance(event, Finished):
-                            replies.append(_require_whole(event.reply))
+                            replies.append(require_whole(event.reply))
                             yield self._write_end(index, event.reply)
             if self._include_usage:
                 usage = {"usage": _sum_usage(replies, self._body.n or 1)}
-                yield _write_event({**self._head(), "choices": [], **usage})
+                yield encode_event({**self._head(), "choices": [], **usage})
             yield "data: [DONE]\n\n"
         except Exception as err:
             yield describe_late_error(err, "/v1/completions")
@@ -218,12 +219,12 @@ class _CompletionStream:
             return f'{begun}"index":{index},"text":{encode_json(text)}{ended}'
         logprobs = None if self._body.logprobs is None else list_logprobs(tokens, offset)
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}
-        return _write_event({**self._head(), "choices": [choice]})
+        return encode_event({**self._head(), "choices": [choice]})
 
     def _write_end(self, index: int, reply: Reply) -> str:
         end = {"text": "", "logprobs": None, "finish_reason": finish_reason(reply)}
         chunk = {**self._head(), "choices": [{"index": index, **end}]}
-        return _write_event({**chunk, "timings": make_timings(reply), **describe_loops([reply])})
+        return encode_event({**chunk, "timings": make_timings(reply), **describe_loops([reply])})
 
 
 def list_logprobs(tokens: Sequence[SampledToken], offset: int = 0) -> dict[str, Any]:
@@ -235,10 +236,10 @@ def list_logprobs(tokens: Sequence[SampledToken], offset: int = 0) -> dict[str, 
         offset += len(text)
     return {
         "tokens": texts,
-        "token_logprobs": [max(token.logprob, -9999.0) for token in tokens],
+        "token_logprobs": [max(token.logprob, LEAST_LOGPROB) for token in tokens],
         "top_logprobs": [
             {
-                other.piece.decode("utf-8", "replace"): max(other.logprob, -9999.0)
+                other.piece.decode("utf-8", "replace"): max(other.logprob, LEAST_LOGPROB)
                 for other in token.top
             }
             for token in tokens
@@ -257,13 +258,3 @@ def _sum_usage(replies: Sequence[Reply], n: int) -> dict[str, Any]:
         cached = part["prompt_tokens_details"]["cached_tokens"]
         total["prompt_tokens_details"]["cached_tokens"] += cached
     return total
-
-
-def _require_whole(reply: Reply) -> Reply:
-    if reply.finish_reason == "interrupted":
-        raise Interrupted("the answer was stopped")
-    return reply
-
-
-def _write_event(value: Any) -> str:
-    return f"data: {encode_json(value)}\n\n"

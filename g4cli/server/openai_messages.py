@@ -1,4 +1,7 @@
-"""Messages, tools and limits of a chat completion as `g4cli.prompt` and the engine take them."""
+"""A chat completion's body as a TurnRequest: messages, tools, sampling parameters, grammar.
+
+The other routes of OpenAI's and llama-server's form take parts of it from here.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,14 @@ from g4cli.operations.serving.requests import (
     TurnRequest,
     continues_last,
 )
-from g4cli.prompt.call_grammar import list_unenforced_keywords
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.runtime.engine.options import TokenBias
-from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
+from g4cli.server.declarations import (
+    choose_tools,
+    declare_tools,
+    encode_schema,
+    require_enforceable,
+)
 from g4cli.server.limits import MAX_MEDIA
 from g4cli.server.media_data import store_base64, store_data_uri
 from g4cli.server.openai_request import (
@@ -45,6 +52,8 @@ EFFORTS: Final[Mapping[str, Thinking]] = {
     "high": "high",
     "xhigh": "high",
 }
+_SEED_MASK: Final = 0xFFFFFFFF  # llama.cpp's seeds have 32 bits
+_MAX_TOKEN_DIGITS: Final = 9  # any number of so many fits into the engine's 32 bits
 # Names of sampling parameters that a request and the engine call differently.
 _SAMPLING_NAMES: Final = {"temperature": "temp"}
 _SAMPLING_FIELDS: Final = (
@@ -87,18 +96,18 @@ def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
 
 def make_sampling(body: SamplingFields) -> dict[str, Any]:
     """Return the sampling parameters of a body by the names of the engine. Raises BadField."""
-    found: dict[str, Any] = {
+    sampling: dict[str, Any] = {
         _SAMPLING_NAMES.get(name, name): value
         for name in _SAMPLING_FIELDS
         if (value := getattr(body, name)) is not None
     }
     if body.seed is not None:
-        found["seed"] = body.seed & 0xFFFFFFFF
+        sampling["seed"] = body.seed & _SEED_MASK
     if body.logit_bias:
-        found["logit_bias"] = tuple(
+        sampling["logit_bias"] = tuple(
             TokenBias(_read_token(name), bias) for name, bias in body.logit_bias.items()
         )
-    return found
+    return sampling
 
 
 def make_stop(body: SamplingFields) -> tuple[str, ...]:
@@ -109,7 +118,7 @@ def make_stop(body: SamplingFields) -> tuple[str, ...]:
 
 def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> list[Message]:
     """Return the messages of a conversation; images and sounds become files. Raises BadField."""
-    found: list[Message] = []
+    converted: list[Message] = []
     names: dict[str, str] = {}  # of functions, by the id of their call
     n_media = 0
     for index, message in enumerate(messages):
@@ -123,31 +132,29 @@ def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> list
                 names[call.id] = call.function.name
             text = _join_text(message.content or "")
             thought = message.reasoning_content or ""
-            found.append(Message("assistant", text, thought, tuple(calls)))
+            converted.append(Message("assistant", text, thought, tuple(calls)))
         elif isinstance(message, ToolMessage):
             name = message.name or names.get(message.tool_call_id)
             if name is None:
                 what = f"no earlier call has the id {message.tool_call_id!r:.80}"
                 raise BadField(f"{field}.tool_call_id", what)
-            found.append(Message("tool", _join_text(message.content), name=name))
+            converted.append(Message("tool", _join_text(message.content), name=name))
         elif message.role == "user":
             text, media = _read_parts(message.content, files, field)
             n_media += len(media)
-            found.append(Message("user", text, media=tuple(media)))
+            converted.append(Message("user", text, media=tuple(media)))
         else:
-            found.append(Message("system", _join_text(message.content)))
+            converted.append(Message("system", _join_text(message.content)))
     if n_media > MAX_MEDIA:
         raise BadField("messages", f"{n_media} images and sounds; at most {MAX_MEDIA}")
-    return found
+    return converted
 
 
 def convert_tools(tools: Sequence[Tool]) -> tuple[Mapping[str, Any], ...]:
     """Return tools as `g4cli.prompt.tools` takes them. Raises BadField."""
     for index, tool in enumerate(tools):
-        unenforced = list_unenforced_keywords(tool.function.parameters)
-        if tool.function.strict and unenforced:
-            what = f"strict cannot be held for: {', '.join(unenforced)}"
-            raise BadField(f"tools.{index}.function.parameters", what)
+        if tool.function.strict:
+            require_enforceable(tool.function.parameters, f"tools.{index}.function.parameters")
     return declare_tools(
         (f"tools.{index}.function", tool.function.model_dump(exclude_none=True, exclude={"strict"}))
         for index, tool in enumerate(tools)
@@ -170,7 +177,7 @@ def choose_seed(request: TurnRequest, index: int) -> TurnRequest:
     seed = request.sampling.get("seed")
     if seed is None or index == 0:
         return request
-    return replace(request, sampling={**request.sampling, "seed": (seed + index) & 0xFFFFFFFF})
+    return replace(request, sampling={**request.sampling, "seed": (seed + index) & _SEED_MASK})
 
 
 def _join_leading_systems(messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -247,6 +254,6 @@ def _choose_n_probs(body: ChatBody) -> int | None:
 
 
 def _read_token(name: str) -> int:
-    if not name.isdecimal() or len(name) > 9:
+    if not name.isdecimal() or len(name) > _MAX_TOKEN_DIGITS:
         raise BadField(f"logit_bias.{name[:40]}", "not a token id")
     return int(name)

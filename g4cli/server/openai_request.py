@@ -1,6 +1,7 @@
 """The body of POST /v1/chat/completions, field by field.
 
-openai_messages.py makes a TurnRequest of it.
+The route (openai_chat.py) validates a body with ChatBody; openai_messages.py makes a TurnRequest
+of it. Other wire formats have files like this one.
 
 Source: openai-python, src/openai/types/chat/completion_create_params.py; fields that OpenAI lacks
 are llama-server's (llama.cpp, tools/server/README.md). A field is obeyed or refused with its name.
@@ -12,7 +13,12 @@ These are accepted and change nothing, because a local model has nothing that th
     prompt_cache_key, prompt_cache_retention, cache_prompt=true
                                           prompts are always reused by their longest common prefix
     verbosity=medium, modalities=[text]   the only ones
-    stream_options.include_obfuscation=false
+    stream_options.include_obfuscation=false   a stream is never padded
+    strict, of tools and schemas          answers always match a schema to the letter
+    index, of earlier calls               clients send back what a stream gave them
+
+Ranges of numbers are OpenAI's, or wider where llama-server takes more; beyond them a number is
+most probably a mistake.
 """
 
 from __future__ import annotations
@@ -34,8 +40,11 @@ from g4cli.server.limits import (
 )
 from g4cli.server.wire_model import RequestBody, WireModel
 
-_Stop: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+_StopString: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+# How long the model thinks first: EFFORTS in openai_messages.py.
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+# OpenAI takes 64 letters, digits, _ and -; names from MCP servers have more.
+FunctionName: TypeAlias = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.:/-]{1,128}$")]
 
 
 class TextPart(WireModel):
@@ -46,7 +55,7 @@ class TextPart(WireModel):
 
 
 class ImageUrl(WireModel):
-    """An image as a data URI; the server opens no other address."""
+    """An image as a data URI; the server opens no other address. `detail` has to be "auto"."""
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None
@@ -140,7 +149,7 @@ WireMessage: TypeAlias = Annotated[
 class FunctionDeclaration(WireModel):
     """A function that the model may call; `parameters` is a JSON schema of an object."""
 
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.:/-]{1,128}$")]
+    name: FunctionName
     description: str | None = None
     parameters: dict[str, JsonValue] | None = None
     strict: bool | None = None
@@ -238,7 +247,9 @@ class SamplingFields(RequestBody):
         ]
         | None
     ) = None
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=MAX_STOP_STRINGS)] | None = None
+    stop: _StopString | Annotated[list[_StopString], Field(max_length=MAX_STOP_STRINGS)] | None = (
+        None
+    )
 
 
 class ChatBody(SamplingFields):

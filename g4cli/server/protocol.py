@@ -21,7 +21,7 @@ from g4cli.server.limits import HEADER_TIMEOUT_S, MAX_CONNECTIONS, SEND_TIMEOUT_
 class GatheringTransport:
     """A transport that sends what is written within one round of the event loop together."""
 
-    most_bytes = 1 << 14
+    most_bytes = 1 << 14  # a choice: many tokens, and less than a socket's buffer holds
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop

@@ -7,7 +7,6 @@ conversation. An answer is a list of items (a thought, a message, calls) in the 
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,19 +19,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from g4cli.chat import Finished, Reply, TurnEvent
-from g4cli.core.errors import Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
 from g4cli.server.body import ThreadedBodyRoute
-from g4cli.server.errors import explain_error
+from g4cli.server.errors import explain_late_error
 from g4cli.server.openai_answer import make_call
 from g4cli.server.responses_request import ResponsesBody, make_turn_request
-from g4cli.server.streaming import encode_json, start_first_turn, stream_events, wait_for_result
+from g4cli.server.streaming import (
+    encode_json,
+    encode_typed_event,
+    require_whole,
+    start_first_turn,
+    stream_events,
+    wait_for_result,
+)
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["responses"], route_class=ThreadedBodyRoute)
-_LOG = logging.getLogger("g4.serve")
 
 
 @router.post("/v1/responses", response_model=None)
@@ -53,26 +57,20 @@ async def create_response(body: ResponsesBody, request: Request, service: Servic
 async def _collect(turn: Turn, stream: ResponseStream) -> None:
     async for event in turn:
         for _ in stream.convert(event):
-            pass
+            pass  # `stream.response` collects them
 
 
 async def _write_events(turn: Turn, stream: ResponseStream) -> AsyncIterator[str]:
     """Yield the events of an answer; an error that comes later is the last one."""
     try:
         for wire in stream.begin():
-            yield _write_event(wire)
+            yield encode_typed_event(wire)
         async for event in turn:
             for wire in stream.convert(event):
-                yield _write_event(wire)
+                yield encode_typed_event(wire)
     except Exception as err:
-        problem = explain_error(err)
-        if problem.code == "error":
-            _LOG.error("a bug in g4 at POST /v1/responses", exc_info=err)
-        yield _write_event(stream.fail(problem.message))
-
-
-def _write_event(wire: dict[str, Any]) -> str:
-    return f"event: {wire['type']}\ndata: {encode_json(wire)}\n\n"
+        problem = explain_late_error(err, "/v1/responses")
+        yield encode_typed_event(stream.fail(problem.message))
 
 
 class ResponseStream:
@@ -116,9 +114,7 @@ class ResponseStream:
             yield from self._close()
             yield from self._tell_call(event.call)
         elif isinstance(event, Finished):
-            if event.reply.finish_reason == "interrupted":
-                raise Interrupted("the answer was stopped")
-            is_cut = event.reply.finish_reason == "length"
+            is_cut = require_whole(event.reply).finish_reason == "length"
             yield from self._close("incomplete" if is_cut else "completed")
             yield self._tell_end(event.reply)
 

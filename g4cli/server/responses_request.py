@@ -27,13 +27,17 @@ from g4cli.operations.serving.requests import (
     TurnRequest,
     continues_last,
 )
-from g4cli.prompt.call_grammar import list_unenforced_keywords
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
+from g4cli.server.declarations import (
+    choose_tools,
+    declare_tools,
+    encode_schema,
+    require_enforceable,
+)
 from g4cli.server.limits import MAX_MEDIA, MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS
 from g4cli.server.media_data import store_data_uri
 from g4cli.server.openai_messages import EFFORTS, parse_arguments
-from g4cli.server.openai_request import Effort, TextFormat
+from g4cli.server.openai_request import Effort, FunctionName, TextFormat
 from g4cli.server.wire_model import RequestBody, WireModel
 
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete"]
@@ -141,7 +145,7 @@ class FunctionTool(WireModel):
     """A function that the client runs. `strict` refuses a schema that no grammar can enforce."""
 
     type: Literal["function"]
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.:/-]{1,128}$")]
+    name: FunctionName
     description: str | None = None
     parameters: dict[str, JsonValue] | None = None
     strict: bool | None = None
@@ -248,10 +252,8 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
 
 def _read_tools(tools: Sequence[FunctionTool]) -> tuple[Mapping[str, Any], ...]:
     for index, tool in enumerate(tools):
-        unenforced = list_unenforced_keywords(tool.parameters)
-        if tool.strict and unenforced:
-            what = f"strict cannot be held for: {', '.join(unenforced)}"
-            raise BadField(f"tools.{index}.parameters", what)
+        if tool.strict:
+            require_enforceable(tool.parameters, f"tools.{index}.parameters")
     return declare_tools(
         (f"tools.{index}", tool.model_dump(exclude_none=True, exclude={"type", "strict"}))
         for index, tool in enumerate(tools)
@@ -278,9 +280,9 @@ def _read_schema(body: ResponsesBody) -> str:
 
 def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
     """Return the messages of the items; thoughts and calls join the answer beside them."""
-    found: list[Message] = []
+    messages: list[Message] = []
     if isinstance(body.input, str):
-        found.append(Message("user", body.input))
+        messages.append(Message("user", body.input))
     names: dict[str, str] = {}
     thought = ""
     for index, item in enumerate(body.input if isinstance(body.input, list) else ()):
@@ -290,32 +292,34 @@ def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
         elif isinstance(item, CallItem):
             call = ToolCall(item.name, parse_arguments(item.arguments, f"{field}.arguments"))
             names[item.call_id] = item.name
-            if found and found[-1].role == "assistant" and not thought:
-                last = found.pop()
-                found.append(replace(last, tool_calls=(*last.tool_calls, call)))
+            if messages and messages[-1].role == "assistant" and not thought:
+                last = messages.pop()
+                messages.append(replace(last, tool_calls=(*last.tool_calls, call)))
             else:
-                found.append(Message("assistant", "", thought, (call,)))
+                messages.append(Message("assistant", "", thought, (call,)))
             thought = ""
         elif isinstance(item, ResultItem):
             if item.call_id not in names:
                 what = f"no earlier call has the id {item.call_id!r:.80}"
                 raise BadField(f"{field}.call_id", what)
             text, media = _read_content(item.output, files, f"{field}.output")
-            found.append(Message("tool", text, name=names[item.call_id]))
+            messages.append(Message("tool", text, name=names[item.call_id]))
             if media:  # Gemma's format has no images in the results of tools
-                found.append(Message("user", "", media=media))
+                messages.append(Message("user", "", media=media))
         else:
             text, media = _read_content(item.content, files, f"{field}.content")
             if media and item.role != "user":
                 raise BadField(f"{field}.content", "images belong to messages of the user")
             role = "system" if item.role == "developer" else item.role
-            found.append(Message(role, text, thought if role == "assistant" else "", media=media))
+            messages.append(
+                Message(role, text, thought if role == "assistant" else "", media=media)
+            )
             thought = ""
-    if sum(len(message.media) for message in found) > MAX_MEDIA:
+    if sum(len(message.media) for message in messages) > MAX_MEDIA:
         raise BadField("input", f"a request has at most {MAX_MEDIA} images")
-    if not found:
+    if not messages:
         raise BadField("input", "it holds no message")
-    return _join_systems(body.instructions, found)
+    return _join_systems(body.instructions, messages)
 
 
 def _join_systems(instructions: str | None, messages: list[Message]) -> list[Message]:

@@ -24,8 +24,10 @@ from g4cli.server.limits import MAX_HEADER_BYTES
 from g4cli.server.logs import log_request
 from g4cli.server.protocol import TimedProtocol
 
+# Choices.
 GRACE_S: Final = 2
-_BACKLOG: Final = 512
+_BACKLOG: Final = 512  # connections that wait to be accepted
+_IDLE_S: Final = 60  # after an answer, until the connection is closed
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -77,13 +79,13 @@ async def _serve(
     config = uvicorn.Config(
         app,
         http=TimedProtocol,
-        ws="none",
+        ws="none",  # no WebSockets
         log_config=None,
         access_log=False,
         server_header=False,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=GRACE_S,
-        timeout_keep_alive=60,
+        timeout_keep_alive=_IDLE_S,
     )
     server = _Server(config)
     loading: asyncio.Task[None] | None = None

@@ -4,27 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from g4cli.chat import Reply
 from g4cli.core.errors import Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 
 T = TypeVar("T")
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+# Neither a cache nor nginx (which calls it so) may hold pieces back.
+_HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def encode_json(value: Any) -> str:
     """Return `value` as compact JSON in UTF-8; half characters (lone surrogates) are replaced."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode()
+
+
+def encode_event(value: Any) -> str:
+    """Return `value` as a server-sent event."""
+    return f"data: {encode_json(value)}\n\n"
+
+
+def encode_typed_event(value: Mapping[str, Any]) -> str:
+    """Return `value` as a server-sent event whose name is its `type`."""
+    return f"event: {value['type']}\n{encode_event(value)}"
+
+
+def require_whole(reply: Reply) -> Reply:
+    """Return `reply`. Raises Interrupted if it was stopped: the server ends, say."""
+    if reply.finish_reason == "interrupted":
+        raise Interrupted("the answer was stopped")
+    return reply
 
 
 class PiecewiseResponse(StreamingResponse):

@@ -42,6 +42,7 @@ from g4cli.server.streaming import encode_json, wait_for_result
 from g4cli.server.wire_model import ServiceParam, WireModel
 
 router = APIRouter(tags=["audio"])
+# Fields that may come several times; OpenAI's clients write [] behind their names.
 _LISTS: Final = ("timestamp_granularities[]", "include[]")
 
 

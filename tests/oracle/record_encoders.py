@@ -40,7 +40,7 @@ def plan_in_child(text: Path, mmproj: Path) -> list[tuple[str, int, float]]:
     options = media.mtmd_context_params_default()
     options.use_gpu, options.warmup, options.print_timings = False, True, False
     LOG.clear()
-    assert media.mtmd_init_from_file(str(mmproj).encode(), model, options), LOG.find_complaint()
+    assert media.mtmd_init_from_file(str(mmproj).encode(), model, options), LOG.find_error_text()
     found, what = [], ("", 0)
     for line in LOG.lines:
         if match := _WARMUP.search(line.text):

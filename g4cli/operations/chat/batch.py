@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.session import ChatSession, View
     from g4cli.operations.compare.prompts import Prompt
 
-_MAX_BYTES: Final = 2 * GIB
+_MAX_BYTES: Final = 2 * GIB  # a choice: of the output, which is read whole
+# Choices from measurements (docs/benchmarks.md): how many answers are computed at once, and the
+# size of a model from which on that is faster.
 _AT_ONCE: Final = 4
 _LEAST_BYTES: Final = 512 * MIB
 
@@ -86,8 +88,9 @@ def sort_answers(prompts: Sequence[Prompt], output: Path) -> None:
     """
     places = {(prompt.id, prompt.digest): place for place, prompt in enumerate(prompts)}
     lines = _read_lines(output)
-    known = [(line, found) for line in lines if (found := _identify_line(line)) is not None]
-    ordered = [line for line, _ in sorted(known, key=lambda pair: places.get(pair[1], -1))]
+    whole = [(line, answered) for line in lines if (answered := _identify_line(line)) is not None]
+    whole.sort(key=lambda pair: places.get(pair[1], -1))
+    ordered = [line for line, _ in whole]
     if ordered != lines:
         with atomic_file(output, mode=0o600) as file:
             file.write(b"".join(line + b"\n" for line in ordered))
@@ -113,7 +116,7 @@ def _read_lines(output: Path) -> list[bytes]:
 
 def _read_done(output: Path) -> set[tuple[str, str]]:
     lines = _read_lines(output)
-    done = {found for line in lines if (found := _identify_line(line)) is not None}
+    done = {answered for line in lines if (answered := _identify_line(line)) is not None}
     if lines and not done:
         raise BadFile(
             f"{output} does not hold answers of g4 chat --prompts", hint="--output other.jsonl"

@@ -1,4 +1,7 @@
-"""Choose how a chat drafts tokens: by a draft model, by prompt lookup, or not at all."""
+"""Choose how a chat drafts tokens: by a draft model, by prompt lookup, or not at all.
+
+Opening a chat or a served model asks this; runtime/engine/speculation.py carries the choice out.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +66,9 @@ def choose_draft(
             f"no draft model was pulled with {model.path.name}", hint="g4 pull MODEL --draft"
         )
     if path is None:
-        nbytes = sum(tensor.nbytes for tensor in model.header.tensors.values())
+        n_bytes = sum(tensor.nbytes for tensor in model.header.tensors.values())
         # Mixtures of experts read other weights for each token: the gain was never measured there.
-        pays = nbytes >= MIN_DRAFTING_BYTES and not shape_of(model.header).n_expert
+        pays = n_bytes >= MIN_DRAFTING_BYTES and not shape_of(model.header).n_expert
         return DraftChoice("lookup" if pays else "off", exactness)
     refusal = build_refusal() or find_mismatch(read_header(path), model.header)
     if refusal and is_auto:

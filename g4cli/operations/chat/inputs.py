@@ -19,7 +19,7 @@ from g4cli.prompt.messages import Media
 from g4cli.prompt.tools import parse_tools
 from g4cli.runtime.engine.options import GrammarScope
 
-_MAX_TEXT_BYTES: Final = 64 << 20
+_MAX_TEXT_BYTES: Final = 64 << 20  # a choice: of a file of tools, a schema or a grammar
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.session import ChatSession
 
 
-# How long the end of a chat waits for states of prompts that are still being written: this long
-# without a word, then this long in all.
-_SILENT_S: Final = 1.0
+# Choices: how long the end of a chat waits for states of prompts that are still being written; the
+# user is told after the first time, and the second is the limit.
+_TELL_AFTER_S: Final = 1.0
 _FINISH_S: Final = 20.0
 
 
@@ -74,7 +74,7 @@ def open_session(
 def _finish_states(engine: EngineClient, reporter: Reporter) -> None:
     """Wait until what was read is saved. Ctrl-C ends it: then it is read again the next time."""
     with suppress(G4Error), engine.ctrl_c.listening():
-        if engine.finish_states(_SILENT_S) or engine.ctrl_c.is_set:
+        if engine.finish_states(_TELL_AFTER_S) or engine.ctrl_c.is_set:
             return
         reporter.say("saving what was read, so that it is not read again (Ctrl-C skips this)")
-        engine.finish_states(_FINISH_S - _SILENT_S)
+        engine.finish_states(_FINISH_S - _TELL_AFTER_S)

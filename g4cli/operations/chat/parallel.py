@@ -19,10 +19,10 @@ from g4cli.operations.chat.inputs import ChatInputs, read_inputs
 from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.chat.session import (
-    cut_sampled,
     draw_seed,
     find_media_options,
     make_turn,
+    truncate_sampled,
 )
 from g4cli.operations.models import LoadableModel, prepare_model
 from g4cli.operations.workers import ask_worker_memories
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Keep: TypeAlias = "Callable[[Prompt, Reply, list[SampledToken], float], None]"
 """Takes an answer: its prompt, the reply, its tokens, and the seconds that loading took."""
 
-_NO_DRAFT: Final = DraftChoice("off", "not asked for")
+_NO_DRAFT: Final = DraftChoice("off", "not asked for")  # a batch has one token of each answer
 
 
 class ParallelSession:
@@ -81,7 +81,7 @@ class ParallelSession:
             if isinstance(event, AnswerText):
                 sampled += event.tokens
             elif isinstance(event, LoopNoticed) and event.retried:
-                cut_sampled(sampled, len(event.text.encode()))
+                truncate_sampled(sampled, len(event.text.encode()))
             elif isinstance(event, TurnDone):
                 return event.reply, sampled
         raise RuntimeFailed("the model's process gave no answer")

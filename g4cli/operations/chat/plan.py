@@ -41,8 +41,8 @@ from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import DeviceFacts, Open
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 
-# What the worker may take beyond the estimate and half as much again, before the kernel refuses it:
-# Python, the stacks of threads, decoded images, and what the estimate does not know.
+# A choice: what the worker may take beyond the estimate and half as much again, before the kernel
+# refuses it: Python, the stacks of threads, decoded images, and what the estimate does not know.
 _DATA_SLACK: Final = 2 * GIB
 
 
@@ -98,7 +98,7 @@ def plan_chat(
         return _plan_one(
             request, model, subject, options, memories, reporter, require_fit=require_fit
         )
-    return _plan_together(
+    return _plan_parallel(
         request, model, subject, options, memories, reporter, n_parallel, require_fit=require_fit
     )
 
@@ -146,7 +146,7 @@ def _plan_one(
     verdict, resident_bytes = trial.verdict, trial.estimate.resident_bytes
     spare_bytes = count_spare_bytes(trial.estimate, memories)
     if not verdict.fits and require_fit:
-        raise _too_large(request, verdict.reason)
+        raise _make_size_error(request, verdict.reason)
     if not verdict.fits:
         _warn_of_size(verdict.reason, request, reporter)
     is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
@@ -163,7 +163,7 @@ def _plan_one(
     if not is_free or len(memories) == 1:
         data_bytes = 0
         if len(memories) == 1 and n_ctx <= subject.shape.n_ctx_train:
-            data_bytes = _limit_data(subject, options, request, model)
+            data_bytes = _limit_private_bytes(subject, options, request, model)
         return ChatPlan(
             n_ctx,
             request.gpu_layers,
@@ -190,10 +190,9 @@ def _plan_on_workers(
 ) -> ChatPlan:
     """Return the plan of a chat whose layers are divided between machines."""
     reporter.say(trial.placement)
-    n_layers = trial.options.n_gpu_layers
     return ChatPlan(
         n_ctx,
-        "auto" if n_layers < 0 else str(n_layers),
+        _name_gpu_layers(trial.options.n_gpu_layers),
         request.cpu_moe,
         fits=trial.verdict.fits,
         resident_bytes=resident_bytes,
@@ -202,14 +201,14 @@ def _plan_on_workers(
     )
 
 
-def _too_large(request: ChatRequest, reason: str) -> DoesNotFit:
+def _make_size_error(request: ChatRequest, reason: str) -> DoesNotFit:
     return DoesNotFit(
         f"{request.model} does not fit into memory: {reason}",
         hint=f"g4 fit {shell_word(request.model)}",
     )
 
 
-def _plan_together(
+def _plan_parallel(
     request: ChatRequest,
     model: LoadableModel,
     subject: Subject,
@@ -234,28 +233,33 @@ def _plan_together(
     if plan.fits:
         reporter.say(plan.reason)
     elif require_fit:
-        raise _too_large(request, plan.reason)
+        raise _make_size_error(request, plan.reason)
     else:
         _warn_of_size(plan.reason, request, reporter)
     _warn_beyond_training(asked, most, reporter)
     n_ctx = max(asked, plan.n_ctx)
     data_bytes = 0
     if len(memories) == 1 and n_ctx <= most:
-        data_bytes = _limit_data(subject, plan.options, request, model)
+        data_bytes = _limit_private_bytes(subject, plan.options, request, model)
     gpu_layers, cpu_moe = request.gpu_layers, request.cpu_moe
     split: tuple[float, ...] = ()
     if request.workers:
         trial = try_options(subject.shape, subject.tensors, plan.options, memories)
-        layers, split = trial.options.n_gpu_layers, trial.options.tensor_split
-        gpu_layers = "auto" if layers < 0 else str(layers)
+        gpu_layers = _name_gpu_layers(trial.options.n_gpu_layers)
+        split = trial.options.tensor_split
         reporter.say(trial.placement)
     elif gpu_layers == "auto" and request.device is None and not cpu_moe and len(memories) > 1:
-        layers = plan.options.n_gpu_layers
-        gpu_layers, cpu_moe = "auto" if layers < 0 else str(layers), plan.options.n_cpu_moe > 0
+        gpu_layers = _name_gpu_layers(plan.options.n_gpu_layers)
+        cpu_moe = plan.options.n_cpu_moe > 0
     estimate = estimate_memory(subject.shape, subject.tensors, plan.options)
     spare = count_spare_bytes(estimate, memories)
     return ChatPlan(
-        *(n_ctx, gpu_layers, cpu_moe, data_bytes, plan.fits, plan.n_parallel),
+        n_ctx,
+        gpu_layers,
+        cpu_moe,
+        data_bytes,
+        plan.fits,
+        plan.n_parallel,
         spare_bytes=spare,
         tensor_split=split,
     )
@@ -309,15 +313,18 @@ def _place_on_gpus(
     reporter: Reporter,
 ) -> ChatPlan:
     """Return the plan that offloads what fits: all layers, all but the experts, or some layers."""
-    laid = place_layers(subject.shape, subject.tensors, options, memories)
-    n_gpu_layers = laid.options.n_gpu_layers
-    reporter.say(laid.reason)
-    return ChatPlan(
-        n_ctx, "auto" if n_gpu_layers < 0 else str(n_gpu_layers), laid.options.n_cpu_moe > 0
-    )
+    placement = place_layers(subject.shape, subject.tensors, options, memories)
+    reporter.say(placement.reason)
+    chosen = placement.options
+    return ChatPlan(n_ctx, _name_gpu_layers(chosen.n_gpu_layers), chosen.n_cpu_moe > 0)
 
 
-def _limit_data(
+def _name_gpu_layers(n_gpu_layers: int) -> str:
+    """Return the value of --gpu-layers that means so many; below 0, all of them."""
+    return "auto" if n_gpu_layers < 0 else str(n_gpu_layers)
+
+
+def _limit_private_bytes(
     subject: Subject, options: Options, request: ChatRequest, model: LoadableModel
 ) -> int:
     """Return a limit of private memory in bytes that only a hostile file would exceed."""

@@ -7,7 +7,7 @@ code of their own: a turn that differs begins another branch, and the old one st
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.chat import Conversation, Finished, LoopNoticed, Reply, TurnEvent
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from g4cli.core.reporter import Reporter
     from g4cli.operations.chat.session import View
 
-# How often an unfinished answer is saved, in seconds.
 INTERVAL_S: Final = 1.0
+"""How often an unfinished answer is saved: a choice, a second of writing may be lost."""
 
 
 class ChatRecorder:
@@ -44,7 +44,7 @@ class ChatRecorder:
         self._reporter, self._model = reporter, model
         self._describe_settings = describe_settings
         self._store: ConversationStore | None = None
-        self._works = not private
+        self._works = not private  # False after an error too
         self.interval_s = interval_s
         self._partial: int | None = None  # the turn of the answer that is being written
         self._partial_message = Message("assistant", "")
@@ -74,7 +74,7 @@ class ChatRecorder:
                 self._partial = store.append(
                     conversation.stored_id,
                     message,
-                    parent=conversation.stored[-1][0],
+                    parent=_find_last_id(conversation.stored),
                     model=self._model,
                     finish_reason="partial",
                     settings=self._describe_settings(),
@@ -107,14 +107,14 @@ class ChatRecorder:
             stored.clear()
         else:
             store.set_system(conversation.stored_id, conversation.system)
-        n_same = 0
+        n_same = 0  # turns that are stored as they are
         for (_, known), turn in zip(stored, conversation.turns, strict=False):
             if known is not turn and known != turn:
                 break
             n_same += 1
         if n_same < len(stored):
             del stored[n_same:]
-            store.set_head(conversation.stored_id, stored[-1][0] if stored else None)
+            store.set_head(conversation.stored_id, _find_last_id(stored))
         for turn in conversation.turns[n_same:]:
             is_last = len(stored) == len(conversation.turns) - 1
             answered = reply if is_last and turn.role == "assistant" else None
@@ -142,12 +142,17 @@ class ChatRecorder:
         return store.append(
             conversation.stored_id,
             turn,
-            parent=conversation.stored[-1][0] if conversation.stored else None,
+            parent=_find_last_id(conversation.stored),
             model=self._model if is_answer else "",
             finish_reason=finish_reason,
             settings=self._describe_settings() if is_answer else None,
             figures=figures,
         )
+
+
+def _find_last_id(stored: Sequence[tuple[int, Message]]) -> int | None:
+    """Return the id of the last of the stored turns (id, message), None if there is none."""
+    return stored[-1][0] if stored else None
 
 
 class _RecordingView:

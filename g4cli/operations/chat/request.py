@@ -28,8 +28,8 @@ class ChatRequest:
     means no limit, `threads` 0 all cores. `state_cache` is a size, auto or off. `conversation` is
     the one to continue; `json_schema_text` is a JSON schema that was read already, `declarations`
     are tools that can be run. `workers` are other machines that get layers. `n_probs`: each token
-    of the answer is told with so many of the most probable ones in its place; None: not at all. Any
-    other field is the option of that name.
+    of the answer comes with its probability and those of so many of the most probable ones; None:
+    without. Any other field is the option of that name.
     """
 
     model: str

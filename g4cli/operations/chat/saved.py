@@ -14,9 +14,10 @@ from g4cli.core.quoting import shell_command
 from g4cli.core.units import size_text
 from g4cli.store.conversations import ConversationStore, StoredConversation
 
+# Values of --resume and of `g4 chats` besides an id.
 LAST: Final = "last"
 LIST: Final = "list"
-_MOST_BYTES: Final = 64 << 20
+_MOST_BYTES: Final = 64 << 20  # a choice: of a file with one conversation
 _MAX_ID_DIGITS: Final = 18  # SQLite's integers have 63 bits
 
 
@@ -34,13 +35,13 @@ def find_chat(store: ConversationStore, name: str) -> int | None:
 
 def load_stored_chat(store: ConversationStore, name: str) -> StoredConversation:
     """Return the conversation called `name` of the database. Raises NotFound."""
-    found = find_chat(store, name)
-    if found is None:
+    chat_id = find_chat(store, name)
+    if chat_id is None:
         what = (
             "no conversation is saved yet" if name == LAST else f"no conversation is called {name}"
         )
         raise NotFound(what, hint="g4 chat" if name == LAST else "g4 chats")
-    return store.load(found)
+    return store.load(chat_id)
 
 
 def find_stored_id(store: ConversationStore, name: str) -> int:

@@ -35,7 +35,7 @@ from g4cli.runtime.engine.options import (
     RANDOM_SEED,
     MediaOptions,
     Sampling,
-    find_recommended,
+    find_recommended_sampling,
     read_recommended_sampling,
 )
 
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.client import EngineClient
     from g4cli.runtime.engine.messages import Encoded
 
-# By level of thinking: the tokens after which a thought is ended; 0: no limit.
+# By level of thinking: the tokens after which a thought is ended, a choice; 0: no limit.
 THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
-_CLOSE_THOUGHT: Final = "\n<channel|>"
+_CLOSE_THOUGHT: Final = "\n<channel|>"  # what Gemma 4 writes at the end of a thought
 
 
 class View(Protocol):
@@ -96,7 +96,7 @@ class ChatSession:
         # The tokens of the last answer, if the request asks for their probabilities.
         self.sampled: list[SampledToken] = []
         # The names of the sampling parameters that the model file recommends.
-        self.recommended = frozenset(find_recommended(model.header))
+        self.recommended = frozenset(find_recommended_sampling(model.header))
         self._reporter, self._model, self._tools = reporter, model, inputs.tools
         self._inputs = inputs
         if inputs.grammar is not None:
@@ -195,8 +195,10 @@ class ChatSession:
             policy=self.request.on_overflow,
             n_ctx_most=self.engine.loaded.n_ctx_train,
         )
-        if n := fitted.dropped_turns:
-            self._reporter.warn(f"the context is full: the prompt omits the oldest {n} turns")
+        if fitted.dropped_turns:
+            self._reporter.warn(
+                f"the context is full: the prompt omits the oldest {fitted.dropped_turns} turns"
+            )
         view.show_waiting()
         self._drawn = draw_seed(self.sampling)
         request = make_turn(self.request, self._inputs, self.think, self._drawn, fitted.tokens)
@@ -207,7 +209,7 @@ class ChatSession:
             if isinstance(event, AnswerText):
                 self.sampled += event.tokens
             elif isinstance(event, LoopNoticed) and event.retried:
-                cut_sampled(self.sampled, len(event.text.encode()))
+                truncate_sampled(self.sampled, len(event.text.encode()))
             if isinstance(event, Finished):
                 reply = event.reply
         return reply
@@ -277,9 +279,9 @@ def draw_seed(sampling: Sampling) -> Sampling:
     return replace(sampling, seed=secrets.randbelow(RANDOM_SEED))
 
 
-def cut_sampled(sampled: list[SampledToken], n_bytes: int) -> None:
+def truncate_sampled(sampled: list[SampledToken], n_bytes: int) -> None:
     """Remove the tokens that are not part of the first `n_bytes` of the answer."""
-    n = 0
-    while n < len(sampled) and (n_bytes := n_bytes - len(sampled[n].piece)) >= 0:
-        n += 1
-    del sampled[n:]
+    n_kept = 0
+    while n_kept < len(sampled) and (n_bytes := n_bytes - len(sampled[n_kept].piece)) >= 0:
+        n_kept += 1
+    del sampled[n_kept:]

@@ -31,9 +31,9 @@ from g4cli.runtime.llama.installation import hash_library
 from g4cli.store import find_model_file
 from g4cli.store.manifest import type_of
 
-# Enough for long answers; what fits would depend on the memory that is free at the moment.
+# A choice, enough for long answers: what fits would depend on the memory that is free just now.
 _DEFAULT_CTX: Final = 16384
-_LEAST_S: Final = 0.05
+_LEAST_S: Final = 0.05  # a choice: tokens that come within less came at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,17 +144,17 @@ class LocalAnswerer:
         if reply.finish_reason == "interrupted":
             raise Interrupted("")
         return Answer(
-            reply.text,
-            reply.thought,
-            reply.finish_reason,
-            reply.prompt_tokens,
-            reply.reused_tokens,
-            reply.completion_tokens,
-            view.first_s,
-            view.total_s,
-            round(reply.prompt_tps, 2),
-            round(reply.decode_tps, 2),
-            asdict(reply.loop) if reply.loop else None,
+            text=reply.text,
+            thought=reply.thought,
+            finish_reason=reply.finish_reason,
+            prompt_tokens=reply.prompt_tokens,
+            reused_tokens=reply.reused_tokens,
+            completion_tokens=reply.completion_tokens,
+            first_s=view.first_s,
+            total_s=view.total_s,
+            prompt_tps=round(reply.prompt_tps, 2),
+            decode_tps=round(reply.decode_tps, 2),
+            loop=asdict(reply.loop) if reply.loop else None,
         )
 
     def read_facts(self) -> dict[str, Any]:
@@ -219,17 +219,17 @@ class RemoteAnswerer:
             # An answer that comes at once was not streamed while it was made.
             rate = round(got.completion_tokens / decode_s, 2) if decode_s > _LEAST_S else None
         return Answer(
-            got.text,
-            got.thought,
-            got.finish_reason,
-            got.prompt_tokens,
-            None,
-            got.completion_tokens,
-            got.first_s,
-            got.total_s,
-            None,
-            rate,
-            find_word_loop(got.text),
+            text=got.text,
+            thought=got.thought,
+            finish_reason=got.finish_reason,
+            prompt_tokens=got.prompt_tokens,
+            reused_tokens=None,
+            completion_tokens=got.completion_tokens,
+            first_s=got.first_s,
+            total_s=got.total_s,
+            prompt_tps=None,
+            decode_tps=rate,
+            loop=find_word_loop(got.text),
         )
 
     def read_facts(self) -> dict[str, Any]:

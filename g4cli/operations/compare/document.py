@@ -12,7 +12,7 @@ from g4cli.operations.compare.answerers import describe_machine
 from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.compare.results import ResultsFile
 from g4cli.operations.compare.run import ComparedModel, Comparison
-from g4cli.operations.compare.summary import count_wins, summarize_model
+from g4cli.operations.compare.summary import Wins, count_wins, summarize_model
 
 _ANSWER_FIELDS: Final = (
     "sample", "seed", "text", "thought", "finish_reason", "prompt_tokens", "reused_tokens",
@@ -51,7 +51,7 @@ def make_document(comparison: Comparison, results: ResultsFile) -> dict[str, Any
 
 
 def _describe_model(
-    model: ComparedModel, comparison: Comparison, wins: Mapping[str, Any]
+    model: ComparedModel, comparison: Comparison, wins: Mapping[str, Wins]
 ) -> dict[str, Any]:
     won = wins.get(model.spec.label)
     return {
@@ -67,7 +67,7 @@ def _describe_model(
         "quality": {k: v for k, v in model.quality.items() if k not in ("type", "key", "label")}
         if model.quality
         else None,
-        "wins": won[0].as_json() | {"ties": won[1]} if won else None,
+        "wins": won.share.as_json() | {"ties": won.n_ties} if won else None,
     }
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from g4cli.core.errors import Interrupted
 from g4cli.core.reporter import Reporter
@@ -19,7 +19,7 @@ from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
 
-_MAX_CHARACTERS: Final = 20_000
+_MAX_CHARACTERS: Final = 20_000  # a choice: of each answer, so that both fit into the context
 _QUESTION: Final = """\
 Two assistants answered the same request. Decide which answer is better: more correct, more useful,
 closer to the request. Ignore the order of the answers and their length. Text inside of the answers
@@ -41,7 +41,19 @@ Which answer is better? Reply with one word: 1, 2 or tie."""
 _VERDICT: Final = re.compile(r"\b(1|2|one|two|tie)\b", re.IGNORECASE)
 _WORDS: Final[Mapping[str, str]] = {"1": "1", "one": "1", "2": "2", "two": "2", "tie": "tie"}
 
-Answers = Mapping[tuple[str, int], Mapping[str, Any]]
+Answers: TypeAlias = Mapping[tuple[str, int], Mapping[str, Any]]
+"""Rows of the results by the prompt's id and the number of the sample."""
+
+
+class _Pair(NamedTuple):
+    """Two answers to a prompt: the labels of their models, and their rows of the results."""
+
+    key: str  # of the opinion
+    a: str
+    b: str
+    prompt: Prompt
+    sample: int
+    rows: tuple[Mapping[str, Any], Mapping[str, Any]]
 
 
 def ask_judge(
@@ -59,23 +71,21 @@ def ask_judge(
     """
     judge_key = make_key(identity, judge.identity)
     missing = []
-    for a, b, prompt, sample in _iter_pairs(prompts, answers):
-        pair = (answers[a][prompt.id, sample], answers[b][prompt.id, sample])
-        key = make_key(judge_key, pair[0]["key"], pair[1]["key"])
-        found = results.find("opinion", key)
-        if found is not None:
-            yield {**found, "a": a, "b": b, "prompt": prompt.id}
+    for pair in _iter_pairs(judge_key, prompts, answers):
+        known = results.find("opinion", pair.key)
+        if known is not None:
+            yield {**known, "a": pair.a, "b": pair.b, "prompt": pair.prompt.id}
         else:
-            missing.append((key, a, b, prompt, sample, pair))
+            missing.append(pair)
     if not missing:
         return
     with (
         open_answerer(judge, reporter) as answerer,
         reporter.progress(f"judge {judge.label}", unit="steps") as progress,
     ):
-        for done, (key, a, b, prompt, sample, pair) in enumerate(missing):
+        for done, (key, a, b, prompt, sample, rows) in enumerate(missing):
             progress(done, len(missing), "opinions")
-            texts = (str(pair[0]["text"]), str(pair[1]["text"]))
+            texts = (str(rows[0]["text"]), str(rows[1]["text"]))
             straight = _ask(answerer, judge, prompt, texts)
             swapped = _ask(answerer, judge, prompt, (texts[1], texts[0]))
             names = {"1": a, "2": b}
@@ -99,13 +109,15 @@ def ask_judge(
 
 
 def _iter_pairs(
-    prompts: Sequence[Prompt], answers: Mapping[str, Answers]
-) -> Iterator[tuple[str, str, Prompt, int]]:
+    judge_key: str, prompts: Sequence[Prompt], answers: Mapping[str, Answers]
+) -> Iterator[_Pair]:
     for a, b in combinations(answers, 2):
         for prompt in prompts:
-            for prompt_id, sample in answers[a]:
-                if prompt_id == prompt.id and (prompt_id, sample) in answers[b]:
-                    yield a, b, prompt, sample
+            for (prompt_id, sample), row in answers[a].items():
+                other = answers[b].get((prompt_id, sample))
+                if prompt_id == prompt.id and other is not None:
+                    key = make_key(judge_key, row["key"], other["key"])
+                    yield _Pair(key, a, b, prompt, sample, (row, other))
 
 
 def _ask(answerer: Answerer, judge: ModelSpec, prompt: Prompt, texts: tuple[str, str]) -> str:
@@ -120,5 +132,5 @@ def _ask(answerer: Answerer, judge: ModelSpec, prompt: Prompt, texts: tuple[str,
 
 def read_verdict(reply: str) -> str:
     """Return "1", "2" or "tie" if a reply names exactly one of them, else ""."""
-    found = {_WORDS[word.lower()] for word in _VERDICT.findall(reply)}
-    return found.pop() if len(found) == 1 else ""
+    verdicts = {_WORDS[word.lower()] for word in _VERDICT.findall(reply)}
+    return verdicts.pop() if len(verdicts) == 1 else ""

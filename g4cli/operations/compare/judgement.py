@@ -20,7 +20,8 @@ from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.svg import check_drawing
 
 _FENCE: Final = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
-_MAX_CODE: Final = 200_000
+_MAX_CODE: Final = 200_000  # characters, a choice: what is parsed of an answer
+_MAX_PROBLEM: Final = 300  # characters, a choice: what is reported of an error
 _WORD: Final = re.compile(r"\w+|\s+|[^\w\s]")
 # Words stand for tokens where those are unknown; the ids of the detector have 20 bits.
 _MAX_WORD_ID: Final = (1 << 20) - 2
@@ -75,17 +76,17 @@ def _judge_json(prompt: Prompt, answer: str) -> Judgement:
     try:
         value = json.loads(extract_block(answer))
     except (ValueError, RecursionError):
-        return Judgement(valid=False, problem="it is not JSON", correct=_no(prompt))
+        return Judgement(valid=False, problem="it is not JSON", correct=_is_incorrect(prompt))
     try:
         # An empty registry: a $ref never leads to the network or to a file.
         validator = jsonschema.Draft202012Validator(prompt.schema or {}, registry=Registry())
         error = next(validator.iter_errors(value), None)
     except Exception as err:  # the schema, which is the user's, may be wrong in any way
-        return Judgement(valid=False, problem=f"the schema cannot be used: {err}"[:300])
+        return Judgement(valid=False, problem=f"the schema cannot be used: {err}"[:_MAX_PROBLEM])
     if error is not None:
         place = "/".join(map(str, error.absolute_path)) or "the top"
-        problem = f"at {place}: {error.message}"[:300]
-        return Judgement(valid=False, problem=problem, correct=_no(prompt))
+        problem = f"at {place}: {error.message}"[:_MAX_PROBLEM]
+        return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
     correct = None if prompt.expected is None else value == prompt.expected
     return Judgement(correct=correct, valid=True)
 
@@ -98,22 +99,24 @@ def _judge_code(prompt: Prompt, answer: str) -> Judgement:
             ast.parse(code)
     except SyntaxError as err:
         problem = f"line {err.lineno}: {err.msg}"
-        return Judgement(valid=False, problem=problem, correct=_no(prompt))
+        return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
     except (ValueError, RecursionError, MemoryError) as err:
-        return Judgement(valid=False, problem=f"it cannot be parsed: {err}", correct=_no(prompt))
+        problem = f"it cannot be parsed: {err}"
+        return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
     wanted = prompt.expected if isinstance(prompt.expected, list) else [prompt.expected]
     correct = None if prompt.expected is None else all(str(text) in code for text in wanted)
     problem = "" if correct is not False else f"it lacks {wanted[0]}"
     return Judgement(correct=correct, valid=True, problem=problem)
 
 
-def _no(prompt: Prompt) -> bool | None:
+def _is_incorrect(prompt: Prompt) -> bool | None:
+    """Return `correct` of an answer that is invalid: None if nothing was expected, else False."""
     return None if prompt.expected is None else False
 
 
 def extract_block(answer: str) -> str:
     """Return the longest code block of an answer, or all of it if there is none."""
-    blocks = [found[1] for found in _FENCE.finditer(answer)]
+    blocks = [match[1] for match in _FENCE.finditer(answer)]
     return max(blocks, key=len) if blocks else answer.strip()
 
 

@@ -20,8 +20,10 @@ from g4cli.prompt.messages import Media
 
 PromptKind: TypeAlias = Literal["text", "svg", "fact", "code", "schema"]
 SETS: Final = ("pelican", "facts", "code", "schema")
+# Choices: more prompts than anybody waits for.
 _MAX_BYTES: Final = 16 << 20
 _MAX_PROMPTS: Final = 10_000
+_MAX_ID: Final = 80  # characters: ids are headings of the reports
 _FIELDS: Final = frozenset(
     ("id", "prompt", "system", "image", "audio", "expected", "kind", "schema")
 )
@@ -48,7 +50,8 @@ class Prompt:
         """The sha256 of all that the model is given: text, system prompt, and content of media."""
         whole = hashlib.sha256(json.dumps([self.text, self.system]).encode())
         for medium in self.media:
-            whole.update(hashlib.sha256(read_media(medium.path, medium.kind)[0]).digest())
+            data, _header = read_media(medium.path, medium.kind)
+            whole.update(hashlib.sha256(data).digest())
         return whole.hexdigest()
 
     def as_json(self) -> dict[str, Any]:
@@ -65,7 +68,7 @@ class Prompt:
         return row if self.schema is None else row | {"schema": self.schema}
 
 
-def single_prompt(text: str) -> Prompt:
+def make_single_prompt(text: str) -> Prompt:
     """Return the prompt of the command line; one that asks for an SVG is judged as a drawing.
 
     Raises UsageError if it is empty.
@@ -138,8 +141,8 @@ def _parse_row(row: Any, number: int, folder: Path) -> Prompt:
     text, prompt_id = row.get("prompt"), row.get("id", f"line-{number}")
     if not isinstance(text, str) or not text.strip():
         raise ValueError("prompt must be a text")
-    if not isinstance(prompt_id, (str, int)) or not 0 < len(str(prompt_id)) <= 80:
-        raise ValueError("id must be a text of at most 80 characters")
+    if not isinstance(prompt_id, (str, int)) or not 0 < len(str(prompt_id)) <= _MAX_ID:
+        raise ValueError(f"id must be a text of at most {_MAX_ID} characters")
     schema, expected = row.get("schema"), row.get("expected")
     if schema is not None:
         if not isinstance(schema, dict):

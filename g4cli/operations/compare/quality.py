@@ -21,7 +21,7 @@ from g4cli.runtime.measure.eval_text import read_conversations
 from g4cli.runtime.measure.messages import RunBench, RunEvaluation
 from g4cli.runtime.measure.reports import BenchOptions
 
-_BENCH: Final = BenchOptions(n_prompt=128, n_gen=32, repetitions=3)
+_BENCH: Final = BenchOptions(n_prompt=128, n_gen=32, repetitions=3)  # a choice: a short one
 
 
 def measure_model(
@@ -34,9 +34,9 @@ def measure_model(
     identity = identify_model(spec, reporter)
     text_sha256 = sha256_of(text)
     key = make_key(identity, text_sha256, limit)
-    found = results.find("quality", key)
-    if found is not None:
-        return {**found, "label": spec.label}
+    known = results.find("quality", key)
+    if known is not None:
+        return {**known, "label": spec.label}
     conversations = read_conversations(text)
     conversations = conversations[: limit or len(conversations)]
     model = prepare_model(spec.name, reporter)
@@ -55,7 +55,7 @@ def measure_model(
             progress,
         )
         speed = measure_speed(RunBench(model.path, options, _BENCH), progress)
-    rates = {test.name[:2]: round(test.mean, 2) for test in speed.tests}
+    rates = {test.name[:2]: round(test.mean, 2) for test in speed.tests}  # by "pp" and "tg"
     return results.add(
         "quality",
         key,

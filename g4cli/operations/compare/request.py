@@ -10,7 +10,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import looks_like_name
-from g4cli.operations.compare.prompts import Prompt, read_prompts, single_prompt
+from g4cli.operations.compare.prompts import Prompt, make_single_prompt, read_prompts
 from g4cli.operations.compare.run import CompareRequest
 from g4cli.operations.compare.specs import REMOTE, ModelSpec, parse_models
 
@@ -49,7 +49,7 @@ def make_request(
         )
     asked: tuple[Prompt, ...] = ()
     if prompt:
-        asked = (single_prompt(prompt),)
+        asked = (make_single_prompt(prompt),)
     elif prompts:
         asked = read_prompts(prompts, limit=limit)
     elif text is None:

@@ -24,7 +24,7 @@ from g4cli.core.files import open_file
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import GIB, size_text
 
-_MAX_BYTES: Final = 2 * GIB
+_MAX_BYTES: Final = 2 * GIB  # a choice: the file is read whole
 TYPES: Final = ("model", "answer", "opinion", "quality")
 
 
@@ -41,7 +41,7 @@ class ResultsFile:
         """Read the results at `path`, if there are any. Raises BadFile or UsageError."""
         self.path = path
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
-        self._is_cut = False
+        self._is_cut = False  # whether the last line has no end: a crash cut it off
         if path.exists():
             self._read()
 

@@ -64,6 +64,8 @@ class Comparison:
 
 
 class _Job(NamedTuple):
+    """An answer to ask for, and its key in the results."""
+
     prompt: Prompt
     sample: int
     seed: int

@@ -21,7 +21,7 @@ from g4cli.operations.chat.request import ChatRequest
 from g4cli.remote.endpoint import check_url
 
 REMOTE: Final = "openai:"
-_MAX_PARALLEL: Final = 64
+_MAX_PARALLEL: Final = 64  # a choice: each takes a thread
 # Hosts whose key is found without `key`. Any other host gets one only if it is named.
 _KEYS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -31,7 +31,10 @@ _KEYS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def _one_of(*words: str) -> Callable[[str], str]:
+# Parsers of values: they raise ValueError or UsageError. The first two make parsers.
+
+
+def _parse_word_among(*words: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in words:
             raise ValueError(f"one of {', '.join(words)}")
@@ -40,12 +43,14 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
-def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
+def _parse_number_within(
+    kind: type[int] | type[float], low: float, high: float
+) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
-            value = kind(-1)
+            value = kind(-1)  # outside of any range here
         if not low <= value <= high:
             raise ValueError(f"a number from {low:g} to {high:g}")
         return value
@@ -53,53 +58,53 @@ def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[
     return parse
 
 
-def _count(text: str) -> int:
+def _parse_token_count(text: str) -> int:
     return 0 if text in ("", "0") else parse_count(text)
 
 
-def _context(text: str) -> str:
+def _parse_context(text: str) -> str:
     if text not in ("", "max"):
         parse_count(text)
     return text
 
 
-def _switch(text: str) -> bool:
-    return _one_of("on", "off")(text) == "on"
+def _parse_switch(text: str) -> bool:
+    return _parse_word_among("on", "off")(text) == "on"
 
 
 # Option -> field of ChatRequest and parser.
 _LOCAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType({
-    "ctx": ("ctx", _context),
-    "kv-type": ("kv_type", _one_of("f16", "q8_0", "q4_0")),
-    "temp": ("temp", _number(float, 0, 100)),
-    "top-p": ("top_p", _number(float, 0, 1)),
-    "top-k": ("top_k", _number(int, 0, 1 << 20)),
-    "min-p": ("min_p", _number(float, 0, 1)),
-    "repeat-penalty": ("repeat_penalty", _number(float, 0.1, 100)),
-    "seed": ("seed", _number(int, 0, (1 << 32) - 2)),
-    "max-tokens": ("max_tokens", _count),
+    "ctx": ("ctx", _parse_context),
+    "kv-type": ("kv_type", _parse_word_among("f16", "q8_0", "q4_0")),
+    "temp": ("temp", _parse_number_within(float, 0, 100)),
+    "top-p": ("top_p", _parse_number_within(float, 0, 1)),
+    "top-k": ("top_k", _parse_number_within(int, 0, 1 << 20)),
+    "min-p": ("min_p", _parse_number_within(float, 0, 1)),
+    "repeat-penalty": ("repeat_penalty", _parse_number_within(float, 0.1, 100)),
+    "seed": ("seed", _parse_number_within(int, 0, (1 << 32) - 2)),
+    "max-tokens": ("max_tokens", _parse_token_count),
     "system": ("system", str),
-    "think": ("think", _one_of("off", "on", "low", "medium", "high")),
-    "threads": ("threads", _number(int, 0, 4096)),
+    "think": ("think", _parse_word_among("off", "on", "low", "medium", "high")),
+    "threads": ("threads", _parse_number_within(int, 0, 4096)),
     "gpu-layers": ("gpu_layers", str),
     "device": ("device", str),
-    "mmap": ("mmap", _switch),
-    "lazy-ple": ("lazy_ple", _one_of("auto", "on", "off")),
-    "cpu-moe": ("cpu_moe", _switch),
-    "expand": ("expand", _one_of("bf16", "q8_0")),
+    "mmap": ("mmap", _parse_switch),
+    "lazy-ple": ("lazy_ple", _parse_word_among("auto", "on", "off")),
+    "cpu-moe": ("cpu_moe", _parse_switch),
+    "expand": ("expand", _parse_word_among("bf16", "q8_0")),
     "draft": ("draft", str),
     "mmproj": ("mmproj", Path),
-    "image-tokens": ("image_tokens", _number(int, 70, 1120)),
+    "image-tokens": ("image_tokens", _parse_number_within(int, 70, 1120)),
 })  # fmt: skip
 _REMOTE: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType({
-    "temp": _number(float, 0, 100),
-    "top-p": _number(float, 0, 1),
-    "seed": _number(int, 0, (1 << 32) - 2),
-    "max-tokens": _count,
+    "temp": _parse_number_within(float, 0, 100),
+    "top-p": _parse_number_within(float, 0, 1),
+    "seed": _parse_number_within(int, 0, (1 << 32) - 2),
+    "max-tokens": _parse_token_count,
     "system": str,
-    "think": _one_of("low", "medium", "high"),
+    "think": _parse_word_among("low", "medium", "high"),
     "key": str,
-    "parallel": _number(int, 1, _MAX_PARALLEL),
+    "parallel": _parse_number_within(int, 1, _MAX_PARALLEL),
 })  # fmt: skip
 # Settings that change how fast an answer comes, but not what was asked.
 _SPEED_ONLY: Final = frozenset(("threads", "key", "parallel"))

@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from g4cli.operations.compare.run import ComparedModel, Comparison
 from g4cli.svg.rules import KINDS, RULES
@@ -147,7 +147,7 @@ def _count_shares(answers: Sequence[Mapping[str, Any]]) -> dict[str, Share]:
 
 
 def _passed(drawing: Mapping[str, Any], stage: str) -> bool:
-    return any(s["name"] == stage and s["passed"] for s in drawing["stages"])
+    return any(row["name"] == stage and row["passed"] for row in drawing["stages"])
 
 
 def _has_drawing(drawing: Mapping[str, Any]) -> bool:
@@ -192,8 +192,15 @@ def count_faults(answers: Iterable[Mapping[str, Any]]) -> tuple[FaultCount, ...]
     )
 
 
-def count_wins(comparison: Comparison) -> dict[str, tuple[Share, int]]:
-    """Return by the label of each model its share of won opinions, and its number of ties."""
+class Wins(NamedTuple):
+    """In which of the opinions about a model's answers it won, and how many of them were ties."""
+
+    share: Share
+    n_ties: int
+
+
+def count_wins(comparison: Comparison) -> dict[str, Wins]:
+    """Return what the judge's opinions say of each model, by its label."""
     wins: Counter[str] = Counter()
     ties: Counter[str] = Counter()
     total: Counter[str] = Counter()
@@ -204,7 +211,7 @@ def count_wins(comparison: Comparison) -> dict[str, tuple[Share, int]]:
             wins[opinion["winner"]] += 1
         else:
             ties.update(pair)
-    return {label: (Share(wins[label], n), ties[label]) for label, n in total.items()}
+    return {label: Wins(Share(wins[label], n), ties[label]) for label, n in total.items()}
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -14,7 +14,7 @@ from g4cli.operations.fit.machine import Machine
 from g4cli.operations.fit.options import make_run_options
 from g4cli.operations.fit.subject import Subject, describe_model
 
-_MIN_CTX: Final = 4096  # a shorter context is of no use in a chat
+_MIN_CTX: Final = 4096  # a choice: a shorter context is of little use in a chat
 
 
 def find_alternative(
@@ -47,8 +47,8 @@ def _list_savings(subject: Subject, options: Options) -> Iterator[tuple[str, str
         description = "the per-layer embeddings on the disk (about a tenth slower)"
         yield description, "--lazy-ple on", replace(options, lazy_ple=True)
     if not options.type_k.is_quantized and options.flash_attn:
-        kind = kv_type("q8_0")
-        changed = replace(options, type_k=kind, type_v=kind)
+        q8_0 = kv_type("q8_0")
+        changed = replace(options, type_k=q8_0, type_v=q8_0)
         yield "the KV cache in 8 bits", "--kv-type q8_0", changed
 
 

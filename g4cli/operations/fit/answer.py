@@ -102,7 +102,7 @@ def count_network_cost(subject: Subject, machine: Machine, plan: FitPlan) -> Net
     names = tuple(m.name for m in machine.memories if m.name != HOST)
     devices = layer_devices(subject.shape.n_layer, plan.options, names)
     sent = list_sent_tensors(subject.tensors, plan.options, devices)
-    load_bytes = sum(nbytes for _, nbytes in sent)
+    load_bytes = sum(n_bytes for _, n_bytes in sent)
     return count_network_bytes(subject.shape, plan.options, devices, load_bytes)
 
 

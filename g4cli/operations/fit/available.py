@@ -20,9 +20,7 @@ class AvailableModel:
     """A published type of a model.
 
     `download_bytes` is what a pull loads, an estimate if unknown, or the size of the file that is
-    here.
-
-    `fits`: with `n_ctx` tokens of context, on this machine, as it is now.
+    here. `fits`: with `n_ctx` tokens of context, on the machine as it is now.
     """
 
     model: str
@@ -61,30 +59,26 @@ def _list_types(
 ) -> Iterator[AvailableModel]:
     kinds = model.published_types or (model.default_type,)
     smallest = None
-    rows = []
     for kind in sorted(kinds, key=MADE_TYPES.index):  # the most precise first
         subject = describe_model(f"{model.name}:{kind}")
-        nbytes = here.get(subject.name) or _find_download_bytes(model, subject)
-        if smallest is not None and nbytes >= smallest and kind != model.default_type:
+        n_bytes = here.get(subject.name) or _find_download_bytes(model, subject)
+        if smallest is not None and n_bytes >= smallest and kind != model.default_type:
             continue
-        smallest = nbytes if smallest is None else min(smallest, nbytes)
+        smallest = n_bytes if smallest is None else min(smallest, n_bytes)
         n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
         options = make_run_options(machine.host, subject, n_ctx=n_ctx)
         options = add_drafting(options, subject, "auto")
         trial = try_options(subject.shape, subject.tensors, options, machine.memories)
-        rows.append(
-            AvailableModel(
-                model.name,
-                model.title,
-                kind,
-                nbytes,
-                n_ctx,
-                trial.verdict.fits,
-                kind == model.default_type,
-                subject.name in here,
-            )
+        yield AvailableModel(
+            model=model.name,
+            title=model.title,
+            type=kind,
+            download_bytes=n_bytes,
+            n_ctx=n_ctx,
+            fits=trial.verdict.fits,
+            is_default=kind == model.default_type,
+            is_here=subject.name in here,
         )
-    yield from rows
 
 
 def _find_download_bytes(model: Model, subject: Subject) -> int:

@@ -19,7 +19,7 @@ from g4cli.operations.workers import (
     describe_worker_memories,
 )
 
-_MAX_GPUS: Final = 16
+_MAX_GPUS: Final = 16  # GGML_CUDA_MAX_DEVICES
 
 
 @dataclass(frozen=True, slots=True)

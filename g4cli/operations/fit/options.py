@@ -21,8 +21,8 @@ from g4cli.operations.fit.request import FitRequest
 from g4cli.operations.fit.subject import Subject
 from g4cli.store.models import find_sidecar
 
-_N_BATCH: Final = 2048
-_LAZY_PLE_BYTES: Final = 4 * GIB
+_N_BATCH: Final = 2048  # llama.cpp's default
+_LAZY_PLE_BYTES: Final = 4 * GIB  # see make_run_options
 
 
 def list_memories(

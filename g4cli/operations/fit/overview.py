@@ -27,7 +27,7 @@ from g4cli.store.models import list_models
 READING_TOKENS_PER_S: Final = 5.0
 """About as fast as people read: 240 words a minute, 1.3 tokens a word."""
 
-_SHORT_CTX: Final = 4096
+_SHORT_CTX: Final = 4096  # a choice: tried where COMMON_CTX does not fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class ModelChoice:
 
     model: str
     title: str
-    type: str
-    n_ctx: int
-    largest_ctx: int
-    weights_bytes: int
-    total_bytes: int
-    download_bytes: int
-    tokens_per_s: float | None
-    is_here: bool
+    type: str = ""
+    n_ctx: int = 0
+    largest_ctx: int = 0
+    weights_bytes: int = 0
+    total_bytes: int = 0
+    download_bytes: int = 0
+    tokens_per_s: float | None = None
+    is_here: bool = False
 
     @property
     def label(self) -> str:
@@ -101,7 +101,7 @@ def answer_overview(request: FitRequest, reporter: Reporter) -> Overview:
         if request.measure or needs_measuring(gpus):
             reporter.say("measuring how fast this machine reads weights ...")
         speeds = read_decode_speeds(gpus, measure="all" if request.measure else "missing")
-    choices = tuple(_choose(machine, speeds, request))
+    choices = tuple(_choose_types(machine, speeds, request))
     best, reason = choose_best(choices)
     return Overview(machine, choices, best, reason, speeds)
 
@@ -123,7 +123,9 @@ def choose_best(choices: tuple[ModelChoice, ...]) -> tuple[ModelChoice | None, s
     return fastest, "the fastest: all that fit answer more slowly than people read"
 
 
-def _choose(machine: Machine, speeds: DecodeSpeeds, request: FitRequest) -> Iterator[ModelChoice]:
+def _choose_types(
+    machine: Machine, speeds: DecodeSpeeds, request: FitRequest
+) -> Iterator[ModelChoice]:
     here = {entry.label for entry in list_models() if entry.role == "model"}
     ordered = sorted(MODELS, key=lambda model: model.n_params)
     for model in ordered:
@@ -156,15 +158,17 @@ def _choose_type(
         trial = try_options(typed.shape, typed.tensors, options, machine.memories)
         file = model.find_published(ranking.best)
         return ModelChoice(
-            model.name,
-            model.title,
-            ranking.best,
-            n_ctx,
-            row.largest_ctx,
-            row.weights_bytes,
-            row.total_bytes,
-            file.nbytes if file else 0,
-            speeds.estimate_tokens_per_s(typed.shape, typed.tensors, trial.options, gpus),
-            typed.name in here,
+            model=model.name,
+            title=model.title,
+            type=ranking.best,
+            n_ctx=n_ctx,
+            largest_ctx=row.largest_ctx,
+            weights_bytes=row.weights_bytes,
+            total_bytes=row.total_bytes,
+            download_bytes=file.nbytes if file else 0,
+            tokens_per_s=speeds.estimate_tokens_per_s(
+                typed.shape, typed.tensors, trial.options, gpus
+            ),
+            is_here=typed.name in here,
         )
-    return ModelChoice(model.name, model.title, "", 0, 0, subject.weight_bytes, 0, 0, None, False)
+    return ModelChoice(model.name, model.title, weights_bytes=subject.weight_bytes)

@@ -30,7 +30,7 @@ from g4cli.runtime.probes.read_rates import (
 )
 from g4cli.store.models import find_model_file
 
-_MIN_BYTES: Final = 512 * MIB
+_MIN_BYTES: Final = 512 * MIB  # a choice: no processor's cache holds as much
 
 CPU: Final = "CPU"
 """The name of the host's processor in ggml."""
@@ -81,12 +81,13 @@ class DecodeSpeeds:
     def _find_rate(self, device: str, kind: str) -> float | None:
         """Return the rate of a type, or of the measured one that is most like it in bits."""
         bits = ggml_type(kind).bits_per_weight
-        known = [
+        known = (
             (abs(ggml_type(name).bits_per_weight - bits), name != kind, rate)
             for (where, name), rate in self.rates.items()
             if where == device
-        ]
-        return min(known)[2] if known else None
+        )
+        _, _, rate = min(known, default=(0.0, False, None))
+        return rate
 
 
 def needs_measuring(gpus: Sequence[str] = ()) -> bool:

@@ -15,8 +15,7 @@ from g4cli.estimate.draft import draft_compute_bytes
 from g4cli.operations.fit.subject import Subject
 from g4cli.runtime.probes.memory import describe_run, probe_in_child
 
-# llama.cpp logs MiB with two digits.
-_LOG_PRECISION: Final = 0.005 * MIB
+_LOG_PRECISION: Final = 0.005 * MIB  # llama.cpp logs MiB with two digits
 
 
 def compare_with_llama_cpp(
@@ -38,41 +37,41 @@ def compare_with_llama_cpp(
     answer = probe_in_child(
         subject.path, [{**describe_run(options), "draft": str(draft_path or "")}]
     )
-    found = answer["runs"][0]
-    if "error" in found:
+    (planned,) = answer["runs"]
+    if "error" in planned:
         raise UsageError(
-            f"llama.cpp refuses these settings: {found['error']}", hint="g4 fit --help"
+            f"llama.cpp refuses these settings: {planned['error']}", hint="g4 fit --help"
         )
-    rows = _compare_model(subject, options, found)
-    if "draft" in found and options.draft:
-        rows += _compare_draft_model(subject, options, found["draft"])
+    rows = _compare_model(subject, options, planned)
+    if "draft" in planned and options.draft:
+        rows += _compare_draft_model(subject, options, planned["draft"])
     equal = all(row["equal"] for row in rows)
     return {"library": answer["library"], "equal": equal, "rows": rows}
 
 
 def _compare_model(
-    subject: Subject, options: Options, found: dict[str, Any]
+    subject: Subject, options: Options, planned: dict[str, Any]
 ) -> list[dict[str, Any]]:
     own = estimate_memory(subject.shape, subject.tensors, replace(_as_planned(options), draft=None))
     compute = sum(t.nbytes for t in own.terms if t.name == "compute buffer")
     weights = sum(t.nbytes for t in subject.tensors)
     return [
-        _compare_term("weights", weights, [found["weights"]], precision=0),
-        _compare_term("KV cache", own.kv_bytes, [cache["bytes"] for cache in found["kv"]]),
-        _compare_term("compute buffer", compute, found["compute"].values()),
+        _compare_term("weights", weights, [planned["weights"]], precision=0),
+        _compare_term("KV cache", own.kv_bytes, [cache["bytes"] for cache in planned["kv"]]),
+        _compare_term("compute buffer", compute, planned["compute"].values()),
     ]
 
 
 def _compare_draft_model(
-    subject: Subject, options: Options, found: dict[str, Any]
+    subject: Subject, options: Options, planned: dict[str, Any]
 ) -> list[dict[str, Any]]:
     if options.draft is None:
         return []
     weights = sum(t.nbytes for t in options.draft.tensors)
     compute = draft_compute_bytes(options.draft, subject.shape, options)
     return [
-        _compare_term("draft model", weights, [found["weights"]], precision=0),
-        _compare_term("draft model buffers", compute, found["compute"].values()),
+        _compare_term("draft model", weights, [planned["weights"]], precision=0),
+        _compare_term("draft model buffers", compute, planned["compute"].values()),
     ]
 
 

@@ -22,7 +22,7 @@ from g4cli.prompt.reply import AnswerText, ThoughtText
 
 AnswerState: TypeAlias = Literal["loading", "reading", "thinking", "writing", "done"]
 SaveAnswer: TypeAlias = Callable[["PageAnswer"], Awaitable[None]]
-_SAVE_EVERY_S: Final = 2.0
+_SAVE_EVERY_S: Final = 2.0  # a choice: so much of an answer may be lost
 
 
 class PageAnswer:
@@ -32,7 +32,7 @@ class PageAnswer:
     done. When it is done either `reply` is set or `error` says why there is none. `n_dropped` is
     how many of the oldest messages were left out because the context has no room for them.
     `thought_s` is the time that the thought took. `doctor_command` examines the model of an answer
-    that repeated itself.
+    that repeated itself. `version` counts changes: a watcher waits for another one.
     """
 
     def __init__(self, conversation: int, turn: int, request: TurnRequest, model: str) -> None:
@@ -106,8 +106,7 @@ class PageAnswer:
         finally:
             self._end_thought()
             # Saved before it is told that it is done: a page that reloads then finds all of it.
-            state: AnswerState = "done"
-            self.state = state
+            self.state = "done"
             try:
                 await asyncio.shield(asyncio.ensure_future(save(self)))
             finally:
@@ -117,7 +116,7 @@ class PageAnswer:
         request = self._request
         while True:
             try:
-                await self._follow(service, request, save)
+                await self._run_turn(service, request, save)
                 return
             except ContextFull:
                 shorter = drop_older_half(request.messages)
@@ -126,17 +125,17 @@ class PageAnswer:
                 self.n_dropped += len(request.messages) - len(shorter)
                 request = replace(request, messages=shorter)
 
-    async def _follow(self, service: Service, request: TurnRequest, save: SaveAnswer) -> None:
+    async def _run_turn(self, service: Service, request: TurnRequest, save: SaveAnswer) -> None:
         saved_at = time.monotonic()
         async with service.start_turn(request) as turn:
             self.model = turn.model.name
             async for event in turn:
-                self._take(event)
+                self._add_event(event)
                 if time.monotonic() - saved_at > _SAVE_EVERY_S:
                     await save(self)
                     saved_at = time.monotonic()
 
-    def _take(self, event: TurnEvent) -> None:
+    def _add_event(self, event: TurnEvent) -> None:
         if isinstance(event, PromptRead):
             self.prompt, self.state = event, "writing"
         elif isinstance(event, ThoughtText):

@@ -39,7 +39,7 @@ from g4cli.runtime.engine.messages import (
 )
 from g4cli.runtime.engine.options import MediaOptions
 
-_FINISH_S: Final = 5.0
+_FINISH_S: Final = 5.0  # a choice: whoever ends a server does not want to wait long
 # Of a prompt in one message: to write 16,000 parts takes 80 ms, in which no other request gets on.
 _PARTS_AT_ONCE: Final = 256
 
@@ -55,7 +55,7 @@ class ActiveTurn:
 
 
 class Places:
-    """As many requests as may be in progress or wait at once."""
+    """Limits how many requests are in progress or wait at once, to `most`."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -82,7 +82,8 @@ class AsyncEngine:
     def __init__(self, request: Open, media: MediaOptions | None = None, *, n_queue: int = 64):
         """`n_queue`: how many turns may wait for a slot. Nothing is started yet: see `start`.
 
-        `turn_places` and `question_places` count who uses the engine, for `tokens_of` and others.
+        `turn_places` limits turns, `question_places` what takes milliseconds, such as `tokens_of`.
+        The caller takes the places (operations/serving/service.py); the engine takes none.
         """
         self.request = request
         self._media = media
@@ -157,13 +158,13 @@ class AsyncEngine:
         """
         most = most_tokens or self.loaded.n_ctx
         n_bytes = sum(len(part.text.encode("utf-8", "replace")) for part in parts)
-        # A text of so few bytes has no more tokens than that. A larger one is not even sent where
-        # its bytes cannot fit into that many of the longest tokens there are.
+        # A text never has more tokens than bytes. One with more than `most` bytes is not even sent
+        # if it has too many tokens even where each is the longest of the vocabulary.
         if n_bytes > most:
             if self._longest_piece is None:
-                found: LongestPiece = await self.ask_worker(FindLongestPiece())
-                self._longest_piece = found.n_bytes
-            least = -(-n_bytes // self._longest_piece)
+                longest: LongestPiece = await self.ask_worker(FindLongestPiece())
+                self._longest_piece = longest.n_bytes
+            least = -(-n_bytes // self._longest_piece)  # rounded up
             if least > most:
                 raise too_many_tokens(f"at least {least:,}", most)
         ids: list[int] = []
@@ -193,7 +194,7 @@ class AsyncEngine:
         return encoded
 
     async def run_turn(self, request: RunTurn) -> AsyncIterator[TurnEvent | TurnDone]:
-        """Yield the events of a turn, TurnDone last. To close the iterator cancels the turn.
+        """Yield the events of a turn, TurnDone last. Closing the iterator cancels the turn.
 
         Whoever serves many clients takes a place first (`turn_places`). Raises ContextFull,
         UsageError (the grammar), ReaderTooSlow, or how the worker ended.

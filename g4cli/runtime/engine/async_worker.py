@@ -20,15 +20,15 @@ from typing import Any, Final
 from g4cli.core.child import NO_VARIABLES, start_child
 from g4cli.core.errors import G4Error, ReaderTooSlow, RuntimeFailed, error_of
 from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError
-from g4cli.runtime.engine.ending import count_oom_kills, error_of_end
+from g4cli.runtime.engine.ending import count_oom_kills, make_exit_error
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
 
 MOST_WAITING: Final = 4096
-"""Answers to one request that may wait for their reader."""
+"""Answers to one request that may wait for their reader; a choice: minutes of generated tokens."""
 
-_END_S: Final = 5.0
-_KEPT_BYTES: Final = 1 << 16
-_READ_BYTES: Final = 1 << 16
+_END_S: Final = 5.0  # a choice, for a process that has closed its pipe to end
+_KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
+_READ_BYTES: Final = 1 << 16  # what a pipe of Linux holds
 
 
 class Answers:
@@ -102,8 +102,9 @@ class AsyncWorker:
         self._outgoing = bytearray()
         self._number = 0
         self.subject: Path | None = None  # the file that a crash is blamed on
-        self._opening: Path | None = None
+        self._opening: Path | None = None  # the file that is being loaded
         self.hello = Answers(0)
+        # Number 0 is no request of ours: the worker answers it with Hello when it has started.
         self._open_answers: dict[int, Answers] = {0: self.hello}
         self.end_error: G4Error | None = None
         self._ended = asyncio.Event()
@@ -223,6 +224,7 @@ class AsyncWorker:
         del self._said[:-_KEPT_BYTES]
 
     def _begin_end(self) -> None:
+        """Stop reading, and clean up in a task of its own. Calling it again does nothing."""
         if self._ending is None:
             self._loop.remove_reader(self._out)
             self._loop.remove_writer(self._into)
@@ -240,7 +242,7 @@ class AsyncWorker:
                 self._said += data
         self._loop.remove_reader(self._stderr)
         kills = count_oom_kills()
-        self.end_error = self.end_error or error_of_end(
+        self.end_error = self.end_error or make_exit_error(
             status,
             bytes(self._said[-_KEPT_BYTES:]).decode("utf-8", "replace"),
             subject=self.subject,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from g4cli.runtime.llama.library import load_llama
 
-_BLOCK: Final = 512
+_BLOCK: Final = 512  # the square root of 262,144: as many blocks as tokens in a block
 MOST_CANDIDATES: Final = 4096
 """Beyond that, llama.cpp's own way is as fast."""
 
@@ -45,10 +45,12 @@ class CandidateArray:
 
 
 class CandidateFinder:
-    """Finds what a chain may choose, in the logits after one token."""
+    """Finds what a sampler chain may choose, in the logits after one token (float32[n_vocab])."""
 
     def __init__(self, n_vocab: int, n_best: int, others: Sequence[int] = ()) -> None:
-        """`n_best`: so many of the best tokens are needed, and `others` whatever their logits."""
+        """`n_best`: how many of the best tokens are needed. `others` are needed in any case: their
+        logits are raised by the chain (logit_bias).
+        """
         self._n_vocab, self._n_best = n_vocab, n_best
         self._others = np.array(sorted(others), np.int64)
         self._type: Any = ctypes.c_float * n_vocab
@@ -76,8 +78,8 @@ class CandidateFinder:
         if not least > -np.inf:  # NaN too
             return False
         chosen = np.flatnonzero(maxima >= least)
-        at, inside = np.nonzero(blocks[chosen] >= least)
-        ids = chosen[at] * _BLOCK + inside  # ascending
+        rows, columns = np.nonzero(blocks[chosen] >= least)
+        ids = chosen[rows] * _BLOCK + columns  # ascending
         if len(self._others):
             ids = np.union1d(ids, self._others)
         if len(ids) > MOST_CANDIDATES:

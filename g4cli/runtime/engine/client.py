@@ -39,7 +39,7 @@ from g4cli.runtime.engine.messages import (
 from g4cli.runtime.engine.options import MediaOptions
 from g4cli.runtime.engine.process import Worker
 
-MODULE = "g4cli.runtime.engine.worker"
+MODULE = "g4cli.runtime.engine.worker"  # what the worker process runs
 # glibc asks Linux for pages of 2 MiB where it allocates that much: to read the weights takes fewer
 # look-ups of addresses, and E2B answers some per cent faster. Other C libraries ignore it.
 HUGE_PAGES: Final[Mapping[str, str]] = MappingProxyType(
@@ -54,6 +54,7 @@ class EngineClient:
         """Start the worker: it loads llama.cpp while the caller goes on. Raises RuntimeFailed.
 
         `environment`: variables that the worker gets in addition, such as switches of llama.cpp.
+        After a turn, `n_past` is the number of tokens in the context, `drafted` what was drafted.
         """
         self._environment = environment
         self.ctrl_c = CtrlC(self._handle_interrupt)

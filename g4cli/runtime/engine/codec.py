@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 _LENGTH: Final = struct.Struct("<I")
-_MOST_BYTES: Final = 512 << 20
-_READ_BYTES: Final = 1 << 16
+_MOST_BYTES: Final = 512 << 20  # a choice: the longest prompts take a few MiB
+_READ_BYTES: Final = 1 << 16  # what a pipe of Linux holds
 
 
 class ProtocolError(Exception):
@@ -56,7 +56,7 @@ class Codec:
 
 
 class FrameReader:
-    """Cuts what comes out of a pipe into frames."""
+    """Divides what comes out of a pipe into frames."""
 
     def __init__(self, fd: int) -> None:
         self._fd, self._buffer = fd, bytearray()
@@ -109,8 +109,8 @@ def _make_writer(hint: Any) -> Callable[[Any], str]:
     if hint is bytes:
         return lambda value: f'"{base64.b64encode(value).decode("ascii")}"'
     if origin in (Union, types.UnionType) and types.NoneType in args:
-        (some,) = (_make_writer(arg) for arg in args if arg is not types.NoneType)
-        return lambda value: "null" if value is None else some(value)
+        (write_some,) = (_make_writer(arg) for arg in args if arg is not types.NoneType)
+        return lambda value: "null" if value is None else write_some(value)
     if origin is tuple and args[1:] == (...,):
         item = _make_writer(args[0])
         return lambda value: f"[{','.join(map(item, value))}]" if value else "[]"
@@ -165,8 +165,8 @@ def _make_reader(hint: Any) -> Callable[[Any], Any]:
     if origin is Literal:
         return lambda value: _one_of(value, args)
     if origin in (Union, types.UnionType):
-        options = [_make_reader(arg) for arg in args if arg is not types.NoneType]
-        return lambda value: None if value is None else options[0](value)
+        read_some, *_ = (_make_reader(arg) for arg in args if arg is not types.NoneType)
+        return lambda value: None if value is None else read_some(value)
     if origin is tuple and args[1:] == (...,):
         item = _make_reader(args[0])
         return lambda value: tuple(map(item, _check_type(value, list)))

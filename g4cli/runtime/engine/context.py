@@ -37,10 +37,10 @@ from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
 KV_TYPES: Final = MappingProxyType({"f16": 1, "q8_0": 8, "q4_0": 2})  # ggml_type ids
-_NO_QUOTA: Final = 1 << 16
-_ONE_THREAD_BYTES: Final = 64 * MIB
-FLASH_ATTENTION_AUTO: Final = -1
-MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP: of a draft model
+_NO_QUOTA: Final = 1 << 16  # CPUs: more than any machine has
+_ONE_THREAD_BYTES: Final = 64 * MIB  # a choice, far from `tiny` and from E2B: see choose_n_threads
+FLASH_ATTENTION_AUTO: Final = -1  # LLAMA_FLASH_ATTN_TYPE_AUTO
+MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP (multi-token prediction): the context of a draft model
 _SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
 # llama_decode's results, include/llama.h.
 _NO_SLOT, _ABORTED = 1, 2
@@ -81,8 +81,7 @@ class Context:
         params.flash_attn_type = FLASH_ATTENTION_AUTO if wanted is None else int(wanted)
         if not options.use_gpu:
             params.offload_kqv = params.op_offload = False
-        # By default sliding-window layers get a cell for every position: 3 to 18 times the KV
-        # cache.
+        # Otherwise sliding-window layers get a cell for every position: 3 to 18 times the memory.
         params.swa_full = False
         params.no_perf = True
         params.abort_callback = interrupt.callback(self._c.ggml_abort_callback)
@@ -289,6 +288,7 @@ class Context:
 
 
 def _sum_logged_mib(what: str) -> int:
+    """Return the bytes of all buffers that llama.cpp's log names `what`, over all devices."""
     found = (re.search(rf"{what} = +([0-9.]+) MiB", line.text) for line in LOG.lines)
     return int(sum(float(match[1]) for match in found if match) * MIB)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 N_OUTPUTS: Final = N_DRAFT + 1
 """Rows of logits that a round needs: one after the sampled token, one after each drafted one."""
 
-# A draft model attends to the model's KV cache with heads of the same size.
+# What has to be equal: a draft model attends to the model's KV cache with heads of the same size.
 _SAME: Final = ("attention.key_length", "attention.key_length_swa", "attention.sliding_window")
 
 Exactness: TypeAlias = Literal["by comparison", "impossible", "not asked for"]

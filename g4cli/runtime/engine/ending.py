@@ -1,4 +1,8 @@
-"""How a worker process ended, as an error that says what to do."""
+"""How a worker process ended, as an error that says what to do.
+
+process.py and async_worker.py, which watch the process, raise the error. A "worker of --rpc" is
+another machine (see the glossary).
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,18 @@ from g4cli.core.child import exit_text
 from g4cli.core.errors import BadFile, G4Error, NoMemory, RuntimeFailed
 from g4cli.core.quoting import shell_command
 
-_MOST_CHARACTERS: Final = 400
+_MAX_REASON_CHARACTERS: Final = 400  # a choice: longer than any message of ggml
 _VMSTAT: Final = Path("/proc/vmstat")
 # Somebody ended the process: that says nothing about the file it was loading.
 _FROM_OUTSIDE: Final = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 # What llama.cpp's client of RPC servers aborts with: RPC_STATUS_ASSERT and rpc_dispatcher::start,
 # ggml/src/ggml-rpc/ggml-rpc.cpp.
-_WORKER_LOST: Final = re.compile(
+_RPC_WORKER_LOST: Final = re.compile(
     r"^.*(?:Remote RPC server crashed|Failed to connect to|RPC handshake failed).*$", re.MULTILINE
 )
-# What an abort of ggml or of the C++ runtime writes, in the order of what tells more. GGML_ASSERT
-# and GGML_ABORT both end in ggml_abort, which writes "FILE:LINE: text" (ggml/src/ggml.c).
+# What an abort of ggml or of the C++ runtime writes, the most informative first. GGML_ASSERT and
+# GGML_ABORT both end in ggml_abort, which writes "FILE:LINE: text" (ggml/src/ggml.c). Where a
+# pattern has a group, the group is the reason, otherwise the whole line.
 _REASONS: Final = (
     re.compile(r"^.*(?:GGML_ASSERT|\.(?:c|cc|cpp|h|hpp|m|mm|cu|cuh):\d+: ).*$", re.MULTILINE),
     re.compile(r"^ *what\(\): *(.+)$", re.MULTILINE),
@@ -30,9 +35,9 @@ _REASONS: Final = (
 )
 
 
-def error_of_end(
+def make_exit_error(
     status: int,
-    said: str,
+    stderr_text: str,
     *,
     subject: Path | None,
     opening: Path | None = None,
@@ -40,9 +45,9 @@ def error_of_end(
 ) -> G4Error:
     """Return the error for a worker process that ended with `status` (negative: a signal).
 
-    `said`: the end of its standard error. `subject`: the file that it worked with. `opening`: the
-    file that it was loading, if any. `out_of_memory`: whether the kernel killed processes for lack
-    of memory meanwhile; None where the system does not count them.
+    `stderr_text`: the end of its standard error. `subject`: the file that it worked with.
+    `opening`: the file that it was loading, if any. `out_of_memory`: whether the kernel killed
+    processes for lack of memory meanwhile; None where the system does not count them.
     """
     file = opening or subject
     if status == -signal.SIGKILL and out_of_memory is not False:
@@ -51,12 +56,12 @@ def error_of_end(
             + ("not enough memory" if out_of_memory else "probably not enough memory"),
             hint=shell_command("g4", "fit", file) if file else None,
         )
-    if _WORKER_LOST.search(said):
+    if _RPC_WORKER_LOST.search(stderr_text):
         return RuntimeFailed(
             "the connection to a worker of --rpc broke: the worker ended, or the network failed",
             hint="start it again (g4 worker), then repeat the request (in a chat: /retry)",
         )
-    reason = find_reason(said)
+    reason = find_reason(stderr_text)
     how = exit_text(status) + (f": {reason}" if reason else "")
     doctor = shell_command("g4", "doctor", *([file] if file else []))
     if opening and status not in _FROM_OUTSIDE:
@@ -64,13 +69,13 @@ def error_of_end(
     return RuntimeFailed(f"the process that runs the model ended ({how})", hint=doctor)
 
 
-def find_reason(said: str) -> str:
+def find_reason(stderr_text: str) -> str:
     """Return the line of a dead process's standard error that says why, safe to print, or ""."""
     for pattern in _REASONS:
-        found = list(pattern.finditer(said))
-        if found:
-            text = found[-1][pattern.groups].strip()
-            return "".join(c if c.isprintable() else "?" for c in text)[:_MOST_CHARACTERS]
+        matches = list(pattern.finditer(stderr_text))
+        if matches:
+            text = matches[-1][pattern.groups].strip()  # group 0 is the whole match
+            return "".join(c if c.isprintable() else "?" for c in text)[:_MAX_REASON_CHARACTERS]
     return ""
 
 

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 # Tokens that a vocabulary marks as ordinary text, and that have a meaning to Gemma all the same.
 _MARK: Final = re.compile(rb"<\|[^<>]*>|<[^<>]*\|>")
-_PIECE_BYTES: Final = 1 << 12
+_PIECE_BYTES: Final = 1 << 12  # for one token; longer ones, of hostile files, take another call
 _CONTROL: Final = b"\xff"  # what llguidance puts before the number of a control token
-_MOST_CERTAIN: Final = 16  # tokens that are taken at once
+_MOST_CERTAIN: Final = 16  # a choice: tokens that are evaluated at once without a look at Ctrl-C
 
 
 def make_mask_process(model: Model) -> MaskProcess:
@@ -73,7 +73,8 @@ class GrammarSampler:
         """Begin to compile the grammar, in llguidance's JSON.
 
         `in_thought`: the prompt ends inside of a thought. `keep_logits`: the logits are read after
-        the token was sampled. `is_stopped`: whether to give up waiting for a mask.
+        the token was sampled. `is_stopped`: whether to give up waiting for a mask (`bool()` is
+        False: never).
         """
         from g4cli.runtime.engine.candidates import MOST_CANDIDATES, CandidateArray
 
@@ -83,7 +84,8 @@ class GrammarSampler:
         self._stream = masks.open_stream(grammar)
         self._n_vocab, self._keep_logits = model.n_vocab, keep_logits
         self._model, self._is_stopped = model, is_stopped
-        self._had_few = self._has_ended = False  # few: tokens that the last one was chosen among
+        self._had_few = False  # whether the last token was chosen among few
+        self._has_ended = False
         self._ends = frozenset(model.end_tokens)
         self._scope = scope
         self._is_active = scope == "all"

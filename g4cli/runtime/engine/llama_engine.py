@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.states import StateCache
 
 RETRY_TEMP: Final = 1.0
-"""The temperature with which an answer is continued that was cut back because of a loop."""
+"""The temperature with which an answer is continued that was cut back because of a loop: the one
+that Google recommends for Gemma 4.
+"""
 CHECKPOINT_BYTES: Final = 256 * 1024**2
-"""For all checkpoints of the window together: one is 12 MiB for E2B, up to 1.2 GiB for 31B."""
+"""A choice, for all checkpoints of the window: one is 12 MiB for E2B, up to 1.2 GiB for 31B."""
 
 
 class LlamaEngine:
@@ -166,8 +168,8 @@ class LlamaEngine:
         if self._speculation:
             self._speculation.drop_rejected(self.n_past)
         sequence = self._sequence
-        found = sequence.reuse_prefix(tokens)
-        reused = position = found.n_tokens
+        prefix = sequence.reuse_prefix(tokens)
+        reused = position = prefix.n_tokens
         while position < len(tokens):
             progress(position - reused, len(tokens) - reused, "prompt")
             most = sequence.limit_batch(position, self.context.n_batch)
@@ -182,7 +184,7 @@ class LlamaEngine:
             sequence.record_reading(count, started)
         sequence.add_checkpoint()
         if self._speculation:
-            self._speculation.set_prompt(sequence.tokens, restored=found.restored)
+            self._speculation.set_prompt(sequence.tokens, restored=prefix.restored)
         return Evaluated(reused=reused, evaluated=len(tokens) - reused, complete=True)
 
     def sample(self) -> int:

@@ -45,8 +45,7 @@ from g4cli.runtime.engine.number_limit import (
     pack_digit_tokens,
 )
 
-# Of lexers, up to 2 KiB each. The errors of llguidance would quote the schema by default.
-_MOST_STATES: Final = 200_000
+_MOST_STATES: Final = 200_000  # of lexers, up to 2 KiB each: below the memory of `masks`
 _MOST_ITEMS: Final = 10_000  # at one place: an object of 1,000 optional properties has 4,007
 _MOST_PLACES: Final = 300  # parts of a schema that are compiled to find the one at fault
 _TOKEN_NAME: Final = re.compile(r"<[^<>\[\]\n]+>")
@@ -83,18 +82,18 @@ class _Vocabulary:
 
     def __init__(self, data: bytes) -> None:
         n_tokens, n_special, n_ends = COUNTS.unpack_from(data)
-        at = COUNTS.size
-        ids = array("I", data[at : at + 4 * (n_special + n_ends)])
-        at += 4 * len(ids)
-        lengths = array("I", data[at : at + 4 * n_tokens])
-        at += 4 * n_tokens
+        offset = COUNTS.size
+        ids = array("I", data[offset : offset + 4 * (n_special + n_ends)])
+        offset += 4 * len(ids)
+        lengths = array("I", data[offset : offset + 4 * n_tokens])
+        offset += 4 * n_tokens
         self.special_token_ids = list(ids[:n_special])
         self.ends = list(ids[n_special:])
         self.eos_token_id = self.ends[0]
         self.tokens = []
         for length in lengths:
-            self.tokens.append(data[at : at + length])
-            at += length
+            self.tokens.append(data[offset : offset + length])
+            offset += length
         self.digit_tokens = pack_digit_tokens(self.tokens)
 
     def __call__(self, _text: bytes) -> list[int]:
@@ -113,6 +112,7 @@ def _index_vocabulary(vocabulary: Any) -> Any:
 
 def compile_grammar(tokenizer: Any, grammar: str) -> Any:
     """Return a matcher of llguidance; its `get_error()` is empty if the grammar is good."""
+    # verbose_errors would quote the schema.
     limits = llguidance.LLParserLimits(
         max_lexer_states=_MOST_STATES, max_items_in_row=_MOST_ITEMS, verbose_errors=False
     )
@@ -282,7 +282,11 @@ def _has_few_tokens(mask: bytes) -> bool:
 
 
 def _make_scanner(grammar: str) -> NumberScanner | None:
-    """Return what ends numbers, None if the answer is in a notation of the user's own."""
+    """Return what ends numbers, None if the answer is in a notation of the user's own.
+
+    The user's own grammar is the part that g4 names "answer" (prompt/answer_grammar.py). With
+    exclusiveMinimum or exclusiveMaximum llguidance computes in doubles, which have fewer digits.
+    """
     parts = json.loads(grammar)["grammars"]
     if any(part.get("name") == "answer" and "lark_grammar" in part for part in parts):
         return None

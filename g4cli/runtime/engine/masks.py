@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 MODULE: Final = "g4cli.runtime.engine.mask_child"
 CHECK_S: Final = 20.0
-"""Most seconds that it may take to compile a grammar."""
+"""Most seconds that compiling a grammar may take. A choice: usual schemas take milliseconds."""
 
 CHECK_BYTES: Final = 512 * MIB
 """Most memory that it may take to compile a grammar."""
 
 _MASK_BYTES: Final = 2 * GIB  # of the process with all grammars: 300 MiB are the vocabulary
-_FIRST_S: Final = 120.0  # for the first mask: the vocabulary is indexed before it
-_MASK_S: Final = 10.0
+_FIRST_S: Final = 120.0  # a choice: the vocabulary is indexed before the first mask (seconds)
+_MASK_S: Final = 10.0  # a choice: a mask takes milliseconds
 _POLL_S: Final = 0.05  # how often a wait looks whether it was cancelled
 _MOST_KNOWN: Final = 256  # grammars that are known to compile
 _READ_BYTES: Final = 1 << 20
@@ -134,7 +134,7 @@ class MaskStream:
         self._process.drop_stream(self)
 
     def add_reply(self, kind: bytes, payload: bytes) -> None:
-        """Take what the process says."""
+        """Take a reply of the process to this stream: a mask or an error."""
         if kind == ERROR:
             self.error = payload.decode("utf-8", "replace") or "unknown"
             self.is_fault_of_grammar = not self._has_begun
@@ -291,6 +291,7 @@ def _write(child: Any, number: int, kind: bytes, payload: bytes) -> None:
 
 def _check_grammar(grammar: str) -> str:
     """Return why a grammar cannot be compiled within the limits, "" if it can. Raises OSError."""
+    # `memory_bytes` is looked at now and then; between two looks the kernel's limit holds.
     limits = ChildLimits(data_bytes=2 * CHECK_BYTES)
     output, status = run_child(
         MODULE, ["check"], text=grammar, timeout_s=CHECK_S, memory_bytes=CHECK_BYTES, limits=limits

@@ -43,6 +43,7 @@ from g4cli.runtime.engine.media_split import (
     ImageLimits,
     Medium,
     Run,
+    RunPlace,
     decode_run,
     least_positions,
     split_file,
@@ -55,11 +56,11 @@ from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama, load_mtmd
 from g4cli.store.states.model_id import identify_model
 
-# Operations between two calls of the callback that may stop an encoder: each call stops its
-# threads.
+# Operations between two calls of the callback that may stop an encoder. A choice: each call makes
+# the encoder's threads wait, and an abandoned encoder should not compute for long.
 _OPERATIONS: Final = 8
-# For all that is kept: an image of 280 positions takes 7.4 MiB split, and encoded 1.7 MiB with E2B,
-# 6 with 31B.
+# A choice, for all that is kept: an image of 280 positions takes 7.4 MiB split, and encoded
+# 1.7 MiB with E2B, 6 with 31B.
 _KEPT_BYTES: Final = 256 * MIB
 _MOST_KNOWN: Final = 16384  # files whose numbers are remembered: beyond what can wait at once
 
@@ -117,7 +118,7 @@ class MediaEncoder:
         self.limits = ImageLimits(options.image_tokens or IMAGE_TOKENS[-1], grid)
         self._runs: dict[int, Run] = {}
         self._known: dict[tuple[str, int, int], Medium] = {}  # least recently used first
-        self._next = -1
+        self._next = -1  # the number of the next position: counted downwards
         self._lock = threading.RLock()  # of these three and of what is kept
         self._splitting = threading.Lock()
         self._encoding: Run | None = None
@@ -223,7 +224,9 @@ class MediaEncoder:
             if run.embeddings is None and not self._background.run(lambda: self._encode_run(run)):
                 return False
             n_batch = max(context.n_batch, run.n_tokens) if self.n_ubatch else context.n_batch
-            result = decode_run(self._c, self._handle, context, run, (position, seq, n_batch))
+            result = decode_run(
+                self._c, self._handle, context, run, RunPlace(position, seq, n_batch)
+            )
         if result != 0 and not context.interrupt.is_set:
             raise engine_failure(f"llama.cpp failed to evaluate an image or sound (code {result})")
         return result == 0

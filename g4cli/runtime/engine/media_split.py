@@ -9,7 +9,7 @@ import ctypes
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from g4cli.core.errors import BadMedia
 from g4cli.core.media_file import FORMATS, read_media
@@ -84,13 +84,16 @@ class ImageLimits:
     grid: ImageGrid | None
 
 
-def decode_run(
-    library: Any, handle: Any, context: Context, run: Run, place: tuple[int, int, int]
-) -> int:
-    """Evaluate the embeddings of a run in a context; return mtmd's result, 0 if all went well.
+class RunPlace(NamedTuple):
+    """Where a run is evaluated: first position, number of the sequence, most tokens of a batch."""
 
-    `place`: position, sequence, and the most tokens of a batch.
-    """
+    position: int
+    seq: int
+    n_batch: int
+
+
+def decode_run(library: Any, handle: Any, context: Context, run: Run, place: RunPlace) -> int:
+    """Evaluate the embeddings of a run in a context; return mtmd's result, 0 if all went well."""
     position, seq, n_batch = place
     after = load_llama().llama_pos()
     result: int = library.mtmd_helper_decode_image_chunk(

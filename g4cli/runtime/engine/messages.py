@@ -3,9 +3,9 @@
 Every request has a number, and every answer carries the number of its request. A request ends with
 `Done`, or with `Failed`. Any number of other answers come before that.
 
-    front -> worker   Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode,
+    client -> worker  Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode,
                       CheckGrammar, RunTurn, FinishStates; Cancel (of a request)
-    worker -> front   Hello (once, number 0), Opening, Progress, Loaded, Tokens, Text, LongestPiece,
+    worker -> client  Hello (once, number 0), Opening, Progress, Loaded, Tokens, Text, LongestPiece,
                       Encoded, StatesFinished, the events of a turn as `g4cli.chat` has them,
                       TurnDone
 """
@@ -252,6 +252,6 @@ CODEC: Final = Codec(
 )  # fmt: skip
 
 
-def failed_of(err: G4Error) -> Failed:
+def make_failed(err: G4Error) -> Failed:
     """Return the message that carries `err`."""
     return Failed(err.reference, err.message, err.hint)

@@ -20,10 +20,10 @@ from g4cli.runtime.llama.rpc import register_workers, watch_workers
 
 # The expert matrices of the 26B network (common/common.h LLM_FFN_EXPS_REGEX, llama.cpp@0c1e57098).
 _EXPERTS: Final = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
-_LAZY: Final = {"off": 0, "auto": 1, "on": 2}
-_PIECE_BYTES: Final = 512
+_LAZY: Final = {"off": 0, "auto": 1, "on": 2}  # enum llama_lazy_mode, include/llama.h
+_PIECE_BYTES: Final = 512  # to begin with: a longer piece gets a larger buffer
 _KNOWN_TOKENS: Final = 1 << 15  # whose bytes are kept: asking llama.cpp takes longer
-# llama_load_mode: 0 none, 1 mmap.
+# enum llama_load_mode, include/llama.h
 _LOAD_NONE, _LOAD_MMAP = 0, 1
 
 
@@ -52,7 +52,7 @@ class Model:
 
         @self._c.llama_progress_callback  # type: ignore[untyped-decorator,unused-ignore]
         def on_progress(done: float, _data: ctypes.c_void_p) -> bool:
-            progress(int(done * 1000), 1000, "load")
+            progress(int(done * 1000), 1000, "load")  # `done` is a share, 0 to 1
             if options.workers and not watched:  # they are connected now
                 watched.append(True)
                 watch_workers()
@@ -119,8 +119,8 @@ class Model:
     @cached_property
     def digits(self) -> Mapping[int, int]:
         """Return the values of the digits that are tokens, by token."""
-        found = ((value, self.tokenize(str(value), control=False)) for value in range(10))
-        return {tokens[0]: value for value, tokens in found if len(tokens) == 1}
+        digits = ((value, self.tokenize(str(value), control=False)) for value in range(10))
+        return {tokens[0]: value for value, tokens in digits if len(tokens) == 1}
 
     @property
     def bos(self) -> int:

@@ -25,6 +25,7 @@ DOUBLE_DIGITS: Final = 15
 # Gemma's quotation mark, prompt.tools.QUOTE: to import it would take 50 ms of each new grammar.
 _QUOTE: Final = b'<|"|>'
 _DIGITS: Final = frozenset(b"0123456789")
+_STRING_QUOTE, _BACKSLASH, _POINT, _ZERO = b'"\\.0'
 
 
 class NumberScanner:
@@ -62,20 +63,20 @@ class NumberScanner:
         if self._in_string:
             if self._is_escaped:
                 self._is_escaped = False
-            elif byte == 0x5C:  # a backslash
+            elif byte == _BACKSLASH:
                 self._is_escaped = True
             else:
-                self._in_string = byte != 0x22
-        elif byte == 0x22:
+                self._in_string = byte != _STRING_QUOTE
+        elif byte == _STRING_QUOTE:
             self._in_string = True
             self._end_number()
         elif byte in _DIGITS:
             if self._in_exponent:
                 self.n_exponent_digits += 1
             else:
-                self._n_leading_zeros += byte == 0x30 and self._n_leading_zeros == self.n_digits
+                self._n_leading_zeros += byte == _ZERO and self._n_leading_zeros == self.n_digits
                 self.n_digits += 1
-        elif byte == 0x2E:
+        elif byte == _POINT:
             self._in_fraction = self.n_digits > 0
         elif byte in b"eE":
             self._in_exponent = self.n_digits > 0

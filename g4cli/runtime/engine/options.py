@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from g4cli.core.gguf_header import Header
 
 ALL_LAYERS: Final = -1
-N_BATCH: Final = 2048
+N_BATCH: Final = 2048  # llama.cpp's default, as the next one
 N_UBATCH: Final = 512
 RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: another seed each time
 
@@ -148,18 +148,18 @@ _FILE_KEYS: Final = (
 
 def read_recommended_sampling(header: Header) -> Sampling:
     """Return the sampling parameters that a file recommends, else Gemma's defaults."""
-    return replace(GEMMA, **find_recommended(header))
+    return replace(GEMMA, **find_recommended_sampling(header))
 
 
-def find_recommended(header: Header) -> dict[str, Any]:
+def find_recommended_sampling(header: Header) -> dict[str, Any]:
     """Return the sampling parameters that a file recommends, named as the fields of Sampling."""
-    found: dict[str, Any] = {}
+    recommended: dict[str, Any] = {}
     for field, key, kind in _FILE_KEYS:
         value = header.keys.get(key)
         data: Any = value.data if value else None
         if data is not None and not isinstance(data, bool):
             try:
-                found[field] = kind(data)
+                recommended[field] = kind(data)
             except (ValueError, OverflowError, TypeError):
                 continue
-    return found
+    return recommended

@@ -1,8 +1,8 @@
 """A worker process of g4, seen from the process that uses it: requests go in, answers come out.
 
 The worker runs llama.cpp on files that nobody has checked, so it may end at any moment, by any
-signal. Its end is an error like any other: `Worker.read_answers` raises what `ending.error_of_end`
-makes of it, and a caller that wants to continue starts another worker.
+signal. Its end is an error like any other: `Worker.read_answers` raises what `make_exit_error`
+(ending.py) makes of it, and a caller that wants to continue starts another worker.
 
 Ctrl-C reaches this process alone (the worker ignores it). While a request runs, the first press
 asks the worker to cancel it. A worker that does not obey within `PATIENCE_S` is stuck in C: then
@@ -27,15 +27,15 @@ from g4cli.core.progress import Progress as ProgressCallback
 from g4cli.core.progress import no_progress
 from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError, write_all
 from g4cli.runtime.engine.ctrl_c import CtrlC
-from g4cli.runtime.engine.ending import count_oom_kills, error_of_end
+from g4cli.runtime.engine.ending import count_oom_kills, make_exit_error
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
 
-PATIENCE_S: Final = 2.0
+PATIENCE_S: Final = 2.0  # a choice: twenty times what a worker takes to stop
 # How often a waiting process looks whether Ctrl-C was pressed in the moment before it began to
 # wait.
 _POLL_S: Final = 0.05
-END_S: Final = 5.0
-_KEPT_BYTES: Final = 1 << 16
+END_S: Final = 5.0  # a choice, for a process that has closed its pipe to end
+_KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
 
 
 class Worker:
@@ -196,7 +196,7 @@ class Worker:
         if self._killed:
             return RuntimeFailed("the model did not stop at Ctrl-C: its process was ended")
         self._listener.join(self._end_s)
-        return error_of_end(
+        return make_exit_error(
             status,
             bytes(self._said).decode("utf-8", "replace"),
             subject=self.subject,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-PAUSE_S: Final = 0.3
+PAUSE_S: Final = 0.3  # a choice: in which an answer may stand still
 # llama.cpp's kernels compute up to 16 tokens at once, and what is left over almost one by one; and
 # the weights are read for each piece, so that smaller ones would waste that.
 _STEP_TOKENS: Final = 16
@@ -12,7 +12,7 @@ _MEASURED_TOKENS: Final = 8  # batches with fewer tokens of prompts say nothing 
 
 
 class PromptPacer:
-    """Says how many tokens of prompts a batch may hold."""
+    """Says how many tokens of prompts a batch may hold, for the scheduler."""
 
     def __init__(self, n_ubatch: int) -> None:
         """`n_ubatch`: as many as llama.cpp evaluates at once."""

@@ -64,10 +64,10 @@ class PromptTokens:
         """
         packed, position = bytearray(array("i", tokens)), 0
         while (start := _find_negative(tokens, position)) is not None:
-            found = self.require_media().find_digest(tokens[start])
-            if found is None:
+            run = self.require_media().find_digest(tokens[start])
+            if run is None:
                 return None
-            n_tokens, digest = found
+            n_tokens, digest = run
             position = start + n_tokens
             packed[4 * start : 4 * position] = (digest * n_tokens)[: 4 * n_tokens]
         return bytes(packed)

@@ -36,7 +36,7 @@ class Sampler:
         self._n_vocab = model.n_vocab
         # Each bias may take one of the best tokens away, and bring another one among them.
         self._biased = [token for token, _ in biases]
-        self._n_best = len(biases) + (1 if sampling.temp <= 0 else sampling.top_k)
+        self._n_best = len(biases) + (1 if sampling.temp <= 0 else sampling.top_k)  # 0: unknown
         penalties = (
             sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty
         )  # fmt: skip
@@ -45,7 +45,7 @@ class Sampler:
             self._add(c.llama_sampler_init_penalties(model.n_vocab, last_n, *penalties))
             self._n_best = 0
         if sampling.temp > 0 and sampling.top_k <= 0:
-            self._n_best = 0  # unknown: any token may be chosen
+            self._n_best = 0  # any token may be chosen
         if sampling.temp <= 0:
             self._add(c.llama_sampler_init_greedy())
             return
@@ -71,9 +71,9 @@ class Sampler:
 
     def sample_token(self, context: Context) -> int:
         """Return a token sampled at the context's `row`, and record it for penalties."""
-        found = self._candidates
-        if found is not None and found.find(context.get_logits()):
-            return self._sample_from(found.array)
+        candidates = self._candidates
+        if candidates is not None and candidates.find(context.get_logits()):
+            return self._sample_from(candidates.array)
         return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
 
     def sample_among(

@@ -44,7 +44,7 @@ class SavedEmbeddings:
     def __init__(self, states: StateWriter, encoder_id: str, options: MediaOptions) -> None:
         """`encoder_id` is the same for the same encoder file alone (`identify_model`)."""
         self._states = states
-        self._about = About(states.options.name, str(states.model_path), "", "media")
+        self._about = About(states.options.name, str(states.model_path), kv_type="", holds="media")
         self.namespace = make_namespace(
             [
                 *("media", _VERSION, states.options.model_id, encoder_id),

@@ -26,13 +26,13 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from g4cli.core.errors import G4Error, Interrupted
 from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError, write_all
-from g4cli.runtime.engine.messages import Cancel, Done, Failed, Progress, RunTurn, failed_of
+from g4cli.runtime.engine.messages import Cancel, Done, Failed, Progress, RunTurn, make_failed
 from g4cli.runtime.llama.interrupt import Interrupt
 
 Handler: TypeAlias = Callable[[Any], Iterator[Any]]
 """Carries out a request and yields its answers."""
 
-_BYTES_PER_S: Final = 100_000
+_BYTES_PER_S: Final = 100_000  # a choice: a tenth of the speed of tokenizing
 # Python hands its lock over to a thread that waits for it after this time. The main thread gives it
 # up for each call of llama.cpp, and has to wait so long when another thread computes.
 _SWITCH_S: Final = 0.0005
@@ -54,7 +54,7 @@ class Service:
         self._codec = codec
         self.interrupt = Interrupt()
         self._requests: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
-        # (when it would be due if it were worked on from its arrival on, its number, the message)
+        # (when it would be answered if nothing else were to do, its number, the message)
         self._questions: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
         self._lock = threading.Lock()
         self._known: set[int] = set()  # read from the pipe and not ended
@@ -148,7 +148,7 @@ class Service:
         """End a request with an error; one that nobody expects keeps its traceback."""
         self._end(number)
         if isinstance(err, G4Error):
-            self.send_to(number, failed_of(err))
+            self.send_to(number, make_failed(err))
         elif isinstance(err, MemoryError):
             self.send_to(number, Failed("no-memory", "there is not enough memory for this"))
         else:

@@ -27,7 +27,7 @@ MOST_FILLERS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class WaitingTurn:
-    """A turn that waits for a slot."""
+    """A turn that waits for a slot. `arrived`: when it came, by `time.perf_counter`."""
 
     number: int
     request: RunTurn
@@ -145,7 +145,7 @@ class Turn:
     def end(self) -> list[TurnEvent | TurnDone]:
         """Free the sampler; return the last events. The answer's `finish` must be set."""
         self.close()
-        rest = self.answer.end()
+        last_events = self.answer.end()
         now = time.perf_counter()
         answer_started = self._answer_started or now
         evaluated = len(self.prompt) - self._reused - self.n_unread
@@ -155,7 +155,7 @@ class Turn:
             answer_started - self._started,
             now - answer_started,
         )
-        return [*rest, TurnDone(reply, len(self.sequence.tokens), self.drafted)]
+        return [*last_events, TurnDone(reply, len(self.sequence.tokens), self.drafted)]
 
     def close(self) -> None:
         """Free the sampler."""

@@ -20,8 +20,9 @@ from g4cli.runtime.engine.context import Context
 from g4cli.runtime.llama.library import load_llama
 
 _WINDOW_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
-_MEMORY_SHARE: Final = 2  # a copy takes at most one part in so many of the memory that is available
-_ASKED_BYTES: Final = 64 << 20  # smaller copies do not ask
+# Choices: a copy takes at most half of the memory that is available; small ones do not ask for it.
+_MEMORY_SHARE: Final = 2
+_ASKED_BYTES: Final = 64 << 20
 
 
 def allocate_state(n_bytes: int) -> memoryview:

@@ -24,27 +24,38 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from g4cli.store.states.rows import BLOCK_TOKENS, Data, Table, Tables
 
-_MAGIC: Final = 0xAF143CD8
+_MAGIC: Final = 0xAF143CD8  # io_magic, src/llama-context.cpp
 _U32: Final = struct.Struct("<I")
-_START: Final = struct.Struct("<Ii")
-_CELL: Final = struct.Struct("<iIi")
-_DATA: Final = struct.Struct("<II")
-_TABLE: Final = struct.Struct("<iQ")
+# Lines of the table above:
+_START: Final = struct.Struct("<Ii")  # magic, sequence
+_CELL: Final = struct.Struct("<iIi")  # position, 1, sequence
+_CELL_SEQUENCE: Final = 8  # where the sequence is in a cell
+_DATA: Final = struct.Struct("<II")  # v_trans, n_layer
+_TABLE: Final = struct.Struct("<iQ")  # type, row_bytes
+# Choices, far beyond any model: a damaged state must not make g4 read for ever.
+_MAX_STREAMS: Final = 1024
 _MAX_LAYERS: Final = 1024
-_MAX_ROW: Final = 1 << 24
+_MAX_ROW_BYTES: Final = 1 << 24
 
 
 class UnknownLayoutError(Exception):
     """These bytes are not a state as this module knows it."""
 
 
+class _Rows(NamedTuple):
+    """The rows of one layer's keys or values: where they begin, and the bytes of one."""
+
+    start: int
+    row_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Cache:
-    """One of the two caches in a state, which ends at `end`.
+    """One of the two caches in a state, which ends at `end`. All cells are of stream `stream`.
 
     `streams`: where the counts of its streams begin; `cells`: where its cells begin.
     """
@@ -54,7 +65,7 @@ class _Cache:
     n_cells: int
     streams: int
     cells: int
-    rows: tuple[tuple[int, int], ...]  # of each table: where it begins, bytes of a row
+    rows: tuple[_Rows, ...]
     end: int
 
 
@@ -88,7 +99,7 @@ def make_portable(state: memoryview, n_tokens: int) -> bytearray | memoryview:
         rows = cache.cells + cache.n_cells * _CELL.size
         out += state[cache.cells : rows]
         for index in range(cache.n_cells):
-            _U32.pack_into(out, first + index * _CELL.size + 8, 0)
+            _U32.pack_into(out, first + index * _CELL.size + _CELL_SEQUENCE, 0)
         out += state[rows : _end_of_rows(cache)]
     return out
 
@@ -109,6 +120,7 @@ def fit_to_context(state: memoryview, n_tokens: int, n_stream: int) -> bytearray
 
 
 def _end_of_rows(cache: _Cache) -> int:
+    # What follows the rows are the counts, 0, of the streams without cells.
     return cache.end - _U32.size * (cache.n_stream - 1 - cache.stream)
 
 
@@ -141,32 +153,30 @@ def _iter_cells(state: memoryview, cache: _Cache) -> list[tuple[int, int, int]]:
 def _read_cache(state: memoryview, place: int) -> _Cache:
     (n_stream,) = _U32.unpack_from(state, place)
     place += _U32.size
-    if not 1 <= n_stream <= 1024:
+    if not 1 <= n_stream <= _MAX_STREAMS:
         raise UnknownLayoutError(f"{n_stream} streams")
-    streams, found = place, None
+    streams, used = place, None
     for stream in range(n_stream):
         (n_cells,) = _U32.unpack_from(state, place)
         place += _U32.size
         if n_cells == 0:
             continue
-        if found is not None:
+        if used is not None:
             raise UnknownLayoutError("cells in two streams")
         cells = place
         place += n_cells * _CELL.size
         if place > len(state):
             raise UnknownLayoutError("more cells than bytes")
         rows, place = _read_rows(state, place, n_cells)
-        found = (stream, n_cells, cells, rows)
-    if found is None:
+        used = (stream, n_cells, cells, rows)
+    if used is None:
         raise UnknownLayoutError("no cells")
-    stream, n_cells, cells, rows = found
+    stream, n_cells, cells, rows = used
     return _Cache(n_stream, stream, n_cells, streams, cells, rows, place)
 
 
-def _read_rows(
-    state: memoryview, place: int, n_cells: int
-) -> tuple[tuple[tuple[int, int], ...], int]:
-    """Return where each table begins with the bytes of its rows, and where the last one ends."""
+def _read_rows(state: memoryview, place: int, n_cells: int) -> tuple[tuple[_Rows, ...], int]:
+    """Return the rows of each layer's keys, then of its values; and where the last ones end."""
     v_trans, n_layer = _DATA.unpack_from(state, place)
     place += _DATA.size
     if v_trans != 0 or not 1 <= n_layer <= _MAX_LAYERS:
@@ -175,8 +185,8 @@ def _read_rows(
     for _table in range(2 * n_layer):
         _type, row_bytes = _TABLE.unpack_from(state, place)
         place += _TABLE.size
-        if not 1 <= row_bytes <= _MAX_ROW or place + n_cells * row_bytes > len(state):
+        if not 1 <= row_bytes <= _MAX_ROW_BYTES or place + n_cells * row_bytes > len(state):
             raise UnknownLayoutError("rows that are longer than the state")
-        rows.append((place, row_bytes))
+        rows.append(_Rows(place, row_bytes))
         place += n_cells * row_bytes
     return tuple(rows), place

@@ -11,8 +11,8 @@ What it reads itself it saves, at these points:
 
 The first two are points inside a prompt: its reading pauses there (`limit_batch`). The others are
 saved when the first token of the answer is out, and when the last one is: no token waits for it.
-Only the copy out of llama.cpp is made at once; a thread cuts it into blocks and writes those that
-are new.
+Only the copy out of llama.cpp is made at once; a thread divides it into blocks and writes those
+that are new.
 
 Nothing is saved that is read in less time than writing and loading it would take. Within a
 conversation, a newer state takes the place of older ones, but the first and the last few stay.
@@ -65,15 +65,15 @@ _VERSION: Final = 1  # of what is saved: a change makes older states foreign
 LEAST_TOKENS: Final = 64
 """States of fewer tokens are not saved, and prefixes that save less reading are not restored."""
 
-_LEAST_NEW: Final = 32  # tokens that a state must have more than the one before it
+_LEAST_NEW: Final = 32  # a choice: tokens that a state must have more than the one before it
 # Copying, writing and restoring a state takes so long, and so many bytes a second: measured with
 # E2B's shape (docs/benchmarks.md).
 _STATE_S: Final = 0.005
 _BYTES_PER_S: Final = 90e6
-_MEASURED_TOKENS: Final = 32
-_MOST_JOBS: Final = 4
-_POLL_S: Final = 0.05
-_KEPT_OLDER: Final = 3
+_MEASURED_TOKENS: Final = 32  # batches with fewer tokens say nothing of the speed of reading
+_MOST_JOBS: Final = 4  # a choice: each holds a copy of a state in memory
+_POLL_S: Final = 0.05  # how often a wait looks whether it was cancelled
+_KEPT_OLDER: Final = 3  # a choice: how many turns back an answer is usually asked for again
 
 
 @dataclass(slots=True)
@@ -171,13 +171,13 @@ class StateCache:
                 self._kept.move_to_end(name)
                 return kept.state, kept.blocks
         try:
-            found = self.folder.read_state(self.namespace, name, allocate_state)
+            saved = self.folder.read_state(self.namespace, name, allocate_state)
         except MemoryError as err:
             LOG.debug("a state of %d tokens is not restored: %s", name.n_tokens, err)
             return None
-        if found is None:
+        if saved is None:
             return None
-        header, state = found
+        header, state = saved
         return state, tuple(_Block(digest) for digest in header.block_digests)
 
     def drop_state(self, name: StateName) -> None:

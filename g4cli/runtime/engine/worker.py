@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 class EngineWorker:
-    """Carries out the requests of one front process on one model."""
+    """Carries out the requests of the process that started this one, on one model."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -142,10 +142,11 @@ class EngineWorker:
             engine.attach_drafter(lambda _: LookupDrafter(), draft.exactness)
         elif (path := draft.path) is not None:
             yield Opening(path)
-            alone = replace(request.model, lazy_ple="off", cpu_moe=False)
+            # It has neither experts nor a table of per-layer embeddings.
+            options = replace(request.model, lazy_ple="off", cpu_moe=False)
 
             def make_drafter(context: Context) -> Drafter:
-                return ModelDrafter(path, context, alone)
+                return ModelDrafter(path, context, options)
 
             engine.attach_drafter(make_drafter, draft.exactness)
 

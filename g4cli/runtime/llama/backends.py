@@ -4,6 +4,8 @@ ggml's CUDA backend names its architectures and switches, and not the CUDA relea
 (ggml_backend_cuda_get_features, ggml/src/ggml-cuda/ggml-cuda.cu, llama.cpp@0c1e57098). The release
 is read from the CUDA runtime that the backend loaded into this process, since builds are shipped
 with the runtime of their compiler. Where the runtime is linked statically, the version is unknown.
+
+Only the doctor's child process (runtime/probes/doctor_child.py) calls this, for its report.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ _CUDART_NAMES: Final = (
     "cudart64_13.dll", "cudart64_12.dll", "libcudart.so.13", "libcudart.so.12", "libcudart.so",
 )  # fmt: skip
 _DRIVER_NAMES: Final = ("libcuda.so.1", "nvcuda.dll")
-_MAX_FEATURES: Final = 256
+_MAX_FEATURES: Final = 256  # a choice: a list without an end is not read for ever
+_NVIDIA_SMI_TIMEOUT_S: Final = 10  # a choice: a driver that has to be loaded takes seconds
 
-Loader = Callable[[str], Any]
+OpenLibrary = Callable[[str], Any]
 
 
 class Feature(ctypes.Structure):
@@ -87,27 +90,27 @@ def _read_backend_features(address: int, handle: Any) -> dict[str, str]:
 
 def read_cuda_versions(
     maps: Path = Path("/proc/self/maps"),
-    load: Loader = ctypes.CDLL,
-    query: Callable[[], str] | None = None,
+    open_library: OpenLibrary = ctypes.CDLL,
+    query_release: Callable[[], str] | None = None,
 ) -> dict[str, str]:
     """Return {"runtime", "driver", "driver_release"} as text, "" where unknown.
 
     "runtime" is the version of the libcudart in this process ("13.2"), "driver" the newest CUDA
     version that the driver supports, "driver_release" the driver's own number ("580.65.06").
-    `maps` lists the files mapped by this process, `load` opens a shared library by name, `query`
-    returns the driver's release.
+    `maps` lists the files mapped by this process, `open_library` opens a shared library by name,
+    `query_release` returns the driver's release (None: nvidia-smi is asked). Tests replace them.
     """
     runtime = driver = ""
     for name in find_cudart(maps):
-        runtime = _query_version(load, name, "cudaRuntimeGetVersion")
+        runtime = _query_version(open_library, name, "cudaRuntimeGetVersion")
         if runtime:
             break
     for name in _DRIVER_NAMES:
-        driver = driver or _query_version(load, name, "cuDriverGetVersion")
+        driver = driver or _query_version(open_library, name, "cuDriverGetVersion")
     return {
         "runtime": runtime,
         "driver": driver,
-        "driver_release": (query or query_driver_release)(),
+        "driver_release": (query_release or query_driver_release)(),
     }
 
 
@@ -121,14 +124,14 @@ def find_cudart(maps: Path) -> list[str]:
 
 
 def format_cuda_version(number: int) -> str:
-    """Return a version number of CUDA as text: 13020 -> '13.2', 0 -> ''."""
+    """Return CUDA's version, 1000 * major + 10 * minor, as text: 13020 -> '13.2', 0 -> ''."""
     return f"{number // 1000}.{number % 1000 // 10}" if number > 0 else ""
 
 
-def _query_version(load: Loader, name: str, function: str) -> str:
+def _query_version(open_library: OpenLibrary, name: str, function: str) -> str:
     version = ctypes.c_int()
     try:
-        status = getattr(load(name), function)(ctypes.byref(version))
+        status = getattr(open_library(name), function)(ctypes.byref(version))
     except (OSError, AttributeError):
         return ""
     return format_cuda_version(version.value) if status == 0 else ""
@@ -141,7 +144,7 @@ def query_driver_release() -> str:
             ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
             capture_output=True,
             text=True,
-            timeout=10,
+            timeout=_NVIDIA_SMI_TIMEOUT_S,
             check=False,
             stdin=subprocess.DEVNULL,
         )

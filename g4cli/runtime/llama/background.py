@@ -1,4 +1,7 @@
-"""C calls that nothing can interrupt, in a thread: Ctrl-C is answered while they run."""
+"""C calls that nothing can interrupt, in a thread: Ctrl-C is answered while they run.
+
+The engine loads models and encodes images and sounds with it (engine/context.py, engine/media.py).
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from typing import Final
 
 from g4cli.runtime.llama.interrupt import Interrupt
 
-_POLL_S: Final = 0.02
+_POLL_S: Final = 0.02  # Ctrl-C is answered within 0.1 s; waiting so often costs no measurable CPU
 
 
 class Background:
-    """Runs one call at a time; an interrupted one is abandoned: it ends by itself, unheard.
+    """Runs one call at a time in a thread. Its methods may be called from several threads.
 
-    Calls may come from several threads.
+    A call that is interrupted is abandoned: it goes on to its end, and its result is ignored.
     """
 
     def __init__(self, interrupt: Interrupt) -> None:
@@ -47,7 +50,7 @@ class Background:
             return True
 
     def run(self, call: Callable[[], None]) -> bool:
-        """Return whether `call` came to its end; False if interrupted. Raises what it raises."""
+        """Run `call` after what runs already; return False if interrupted. Raises its error."""
         raised: list[BaseException] = []
         done = threading.Event()
 
@@ -77,6 +80,6 @@ class Background:
         self._abandoned = True
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait until nothing runs, or for so long."""
+        """Wait until nothing runs, at most for `seconds` (None: without limit)."""
         if thread := self._thread:
             thread.join(seconds)

@@ -15,12 +15,13 @@ from typing import Any, Final
 from g4cli.runtime.llama.library import build_info, load_llama
 
 # enum ggml_backend_dev_type, ggml/include/ggml-backend.h, llama.cpp@0c1e57098.
+# igpu: shares the host's memory. accel: for the CPU, such as BLAS. meta: several as one.
 _KIND: Final = MappingProxyType({0: "cpu", 1: "gpu", 2: "igpu", 3: "accel", 4: "meta"})
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One ggml device. Memory in bytes; 0 where the backend cannot tell."""
+    """One ggml device. `kind` is a value of _KIND. Memory in bytes; 0 where it is unknown."""
 
     name: str
     description: str

@@ -1,7 +1,8 @@
 """Tensors of a computation graph, as llama.cpp's evaluation callback gets them.
 
-The callback receives the address of a `struct ggml_tensor`. Its fields are read in place; data in
-the memory of a GPU is copied.
+llama.cpp calls `cb_eval` of its context parameters around each operation of the graph, with the
+address of a `struct ggml_tensor`. Its fields are read in place; data in the memory of a GPU is
+copied. measure/activations.py, which computes importance matrices, uses this.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from g4cli.core.errors import RuntimeFailed
 from g4cli.runtime.llama.devices import declare_functions, load_ggml
 from g4cli.runtime.llama.installation import install_command
 
-_MAX_SRC: Final = 10
-_OBJECT_BYTES: Final = 32  # sizeof(struct ggml_object)
+_OBJECT_BYTES: Final = 32  # sizeof(struct ggml_object), which stands before each tensor
 F32: Final = 0  # enum ggml_type
 
 
 class GraphTensor(ctypes.Structure):
     """struct ggml_tensor, ggml/include/ggml.h, llama.cpp@0c1e57098.
 
-    `ne` counts elements, `nb` is the distance in bytes from one to the next, both by dimension.
+    `ne` counts elements, `nb` is the distance in bytes from one to the next, both by dimension,
+    the fastest first. Array sizes: GGML_MAX_DIMS, _MAX_OP_PARAMS / 4, _MAX_SRC and _MAX_NAME.
     """
 
     _fields_ = (
@@ -36,7 +37,7 @@ class GraphTensor(ctypes.Structure):
         ("op", ctypes.c_int),
         ("op_params", ctypes.c_int32 * 16),
         ("flags", ctypes.c_int32),
-        ("src", ctypes.c_void_p * _MAX_SRC),
+        ("src", ctypes.c_void_p * 10),
         ("view_src", ctypes.c_void_p),
         ("view_offs", ctypes.c_size_t),
         ("data", ctypes.c_void_p),
@@ -51,12 +52,12 @@ class GraphTensor(ctypes.Structure):
 
     @property
     def plain_name(self) -> str:
-        """The name without the scheduler's additions: CUDA0#blk.0.attn_k.weight#0."""
+        """The name of the weight. ggml names its copy on a GPU CUDA0#blk.0.attn_k.weight#0."""
         parts: list[str] = self.name.decode("utf-8", "replace").split("#")
         return parts[0] if len(parts) == 1 else parts[1]
 
 
-OP_OFFSET: Final = GraphTensor.op.offset
+OP_OFFSET: Final = GraphTensor.op.offset  # to read the operation alone, for each tensor of a graph
 
 
 @cache
@@ -70,7 +71,8 @@ def find_operation(name: str) -> int:
         raise RuntimeFailed(
             "this build of llama.cpp has other tensors than g4 was made for", hint=install_command()
         )
-    # ggml aborts if it is asked for a number beyond the last one: MUL_MAT is far from it.
+    # ggml aborts if it is asked for a number beyond GGML_OP_COUNT (101): 64 are enough
+    # for MUL_MAT and MUL_MAT_ID, and safe.
     for number in range(64):
         if ggml.ggml_op_name(number) == name.encode():
             return number

@@ -49,9 +49,10 @@ def library_fingerprint() -> str:
 
 
 def hash_library() -> str:
-    """Return the sha256 of the names and contents of the shared libraries: of llama.cpp's build.
+    """Return the sha256 of the names and contents of llama.cpp's shared libraries.
 
-    It is "" if llama-cpp-python is not installed.
+    Unlike the fingerprint it is the same on every machine with this build. It is "" if
+    llama-cpp-python is not installed.
     """
     try:
         folder = library_folder()

@@ -21,7 +21,7 @@ from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import EngineMissing, RuntimeFailed
 from g4cli.runtime.llama.installation import fingerprint_of, install_command
 
-_LOG_LINES: Final = 4000
+_LOG_LINES: Final = 4000  # a choice: a load logs one for each tensor (31B: 833), and some hundred
 # enum ggml_log_level, ggml/include/ggml.h
 _WARN: Final = 3
 _ERROR: Final = 4
@@ -41,31 +41,37 @@ class Log:
 
     def __init__(self) -> None:
         self._lines: deque[LogLine] = deque(maxlen=_LOG_LINES)
-        self._open: str = ""
+        self._unfinished: str = ""
         self._level = 0
 
     def add_text(self, level: int, text: str) -> None:
-        """Add one log event at ggml's `level`. A line may come in several events."""
+        """Add one log event at ggml's `level`. A line may come in several events.
+
+        The events after the first have the level GGML_LOG_LEVEL_CONT.
+        """
         if level != _CONTINUED:
             self._level = level
-        self._open += text
-        while "\n" in self._open:
-            line, self._open = self._open.split("\n", 1)
+        self._unfinished += text
+        while "\n" in self._unfinished:
+            line, self._unfinished = self._unfinished.split("\n", 1)
             if line.strip():
                 self._lines.append(LogLine(self._level, line.rstrip()))
 
     def clear(self) -> None:
         """Remove all lines."""
         self._lines.clear()
-        self._open = ""
+        self._unfinished = ""
 
     @property
     def lines(self) -> tuple[LogLine, ...]:
         """Return the last lines, at most 4000, without blank ones."""
         return tuple(self._lines)
 
-    def find_complaint(self) -> str:
-        """Return the last two error lines, or warnings if there are none, joined by "; "; or ""."""
+    def find_error_text(self) -> str:
+        """Return the last two error lines, or warnings if there are none, joined by "; "; or "".
+
+        Two, because the last often says only that something failed, and the one before why.
+        """
         for level in (_ERROR, _WARN):
             texts = [line.text for line in self._lines if line.level == level]
             if texts:
@@ -78,7 +84,11 @@ LOG: Final = Log()
 
 @dataclass(frozen=True, slots=True)
 class BuildInfo:
-    """The loaded build of llama.cpp. `fingerprint` changes whenever the compiled library does."""
+    """The loaded build of llama.cpp.
+
+    `version` is that of llama-cpp-python, `system_info` names the CPU features that are used,
+    `library` is the path of libllama, `fingerprint` changes whenever the compiled library does.
+    """
 
     version: str
     system_info: str
@@ -126,8 +136,8 @@ def build_info() -> BuildInfo:
 
 def engine_failure(what: str, *, hint: str | None = None) -> RuntimeFailed:
     """Return a RuntimeFailed that says `what`, followed by the last error in llama.cpp's log."""
-    complaint = LOG.find_complaint()
-    return RuntimeFailed(f"{what}: {complaint}" if complaint else what, hint=hint)
+    error_text = LOG.find_error_text()
+    return RuntimeFailed(f"{what}: {error_text}" if error_text else what, hint=hint)
 
 
 def _import_module(name: str) -> Any:

@@ -1,4 +1,8 @@
-"""llama.cpp's RPC backend: devices of other machines in this process, or this one's for others."""
+"""llama.cpp's RPC backend: devices of other machines in this process, or this one's for others.
+
+The worker process registers workers of --rpc before it loads a model. The child process of
+`g4 worker` (rpc/server_child.py) serves this machine's devices.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +30,9 @@ _START_SERVER: Final = ctypes.CFUNCTYPE(
     ctypes.c_size_t,
     ctypes.POINTER(ctypes.c_void_p),
 )
-# The workers of this process by their addresses, as llama.cpp keeps them: to the end. A tunnel
-# ends with the process.
-_registered: Final[dict[str, tuple[int, ...]]] = {}
-_ports: Final[set[int]] = set()
+# llama.cpp never forgets a server that was added: all three hold to the end of the process.
+_registered: Final[dict[str, tuple[int, ...]]] = {}  # address of a worker: its ggml devices
+_ports: Final[set[int]] = set()  # that this process connects to: of workers or of tunnels
 _tunnels: Final[list[Tunnel]] = []
 
 
@@ -43,7 +46,7 @@ def require_rpc() -> None:
 
 
 def register_workers(addresses: Sequence[str]) -> tuple[int, ...]:
-    """Return the ggml devices of workers, in the order of `addresses`.
+    """Return the ggml devices (ggml_backend_dev_t) of workers, in the order of `addresses`.
 
     llama.cpp would end this process if one of them could not be used: each is asked first. Raises
     EngineMissing, NetworkError, RuntimeFailed or UsageError.
@@ -73,7 +76,7 @@ def _register_worker(address: WorkerAddress) -> tuple[int, ...]:
         host, port = "127.0.0.1", tunnel.port
     check_worker(address, host, port)
     ggml = _load_rpc()
-    # llama.cpp looks names up again for each connection.
+    # An address instead of the name: llama.cpp would look the name up for each connection.
     endpoint = f"{_find_ipv4(host, address)}:{port}"
     add_server = _ADD_SERVER(_find_function(ggml, b"ggml_backend_rpc_add_server"))
     registry = add_server(endpoint.encode())
@@ -89,7 +92,8 @@ def _register_worker(address: WorkerAddress) -> tuple[int, ...]:
 
 def _find_ipv4(host: str, address: WorkerAddress) -> str:
     try:
-        return str(socket.getaddrinfo(host, None, socket.AF_INET)[0][4][0])
+        *_, sockaddr = socket.getaddrinfo(host, None, socket.AF_INET)[0]
+        return str(sockaddr[0])  # of (address, port)
     except OSError as err:
         raise NetworkError(f"no address of the worker {address}: {err}") from err
 
@@ -116,7 +120,8 @@ def serve_devices(
 ) -> None:
     """Serve devices to one client after the other; return only if the port cannot be opened.
 
-    Raises EngineMissing.
+    `cache_folder`: where llama.cpp keeps large tensors for the next client; None: nowhere. Raises
+    EngineMissing.
     """
     require_rpc()
     ggml = _load_rpc()

@@ -25,7 +25,9 @@ from g4cli.runtime.llama.graph_tensor import (
 )
 from g4cli.runtime.llama.library import load_llama
 
-_LEAST_ROWS: Final = 16
+_LEAST_ROWS: Final = 16  # as in collect_imatrix: single tokens are not measured
+# Operands of MUL_MAT and MUL_MAT_ID; the last one, of MUL_MAT_ID alone: each token's experts.
+_WEIGHTS, _INPUTS, _CHOSEN_EXPERTS = 0, 1, 2
 
 
 class ActivationCollector:
@@ -62,21 +64,22 @@ class ActivationCollector:
         return True
 
     def _add_product(self, tensor: GraphTensor) -> None:
-        inputs = tensor.source(1)
+        inputs = tensor.source(_INPUTS)
         n_columns = inputs.ne[0]
-        name = tensor.source(0).plain_name
-        rows = read_values(inputs, np.float32)
+        name = tensor.source(_WEIGHTS).plain_name
         matrix = self.sums.find_matrix(name, 1, n_columns)
-        for group in rows:
-            for matrix_rows in group:
-                matrix.add_rows(0, matrix_rows)
+        for outer in read_values(inputs, np.float32):  # shape (ne[3], ne[2], rows, columns)
+            for rows in outer:
+                matrix.add_rows(0, rows)
         _require_finite(name, matrix.sums)
 
     def _add_expert_product(self, tensor: GraphTensor) -> None:
-        weights, inputs = tensor.source(0), tensor.source(1)
+        weights, inputs = tensor.source(_WEIGHTS), tensor.source(_INPUTS)
         name, n_experts = weights.plain_name, weights.ne[2]
         rows = read_values(inputs, np.float32)[0]  # (tokens, 1 or experts used, columns)
-        chosen = read_values(tensor.source(2), np.int32)[0, 0]  # (tokens, experts used)
+        chosen = read_values(tensor.source(_CHOSEN_EXPERTS), np.int32)[
+            0, 0
+        ]  # (tokens, experts used)
         if chosen.min() < 0 or chosen.max() >= n_experts:
             raise BadFile(f"llama.cpp routes a token of {name} to an expert that does not exist")
         matrix = self.sums.find_matrix(name, n_experts, inputs.ne[0])
@@ -98,11 +101,11 @@ def _is_wanted(tensor: GraphTensor) -> bool:
 
     Weights of Gemma 4 have two dimensions, those of experts apart.
     """
-    inputs = tensor.source(1)
+    inputs = tensor.source(_INPUTS)
     return bool(
         inputs.ne[1] >= _LEAST_ROWS
         and inputs.type == F32
-        and tensor.source(0).plain_name.startswith("blk.")
+        and tensor.source(_WEIGHTS).plain_name.startswith("blk.")
     )
 
 

@@ -24,14 +24,14 @@ from g4cli.core.files import read_input
 from g4cli.prompt import Message
 
 MAX_CTX: Final = 8192
-"""Tokens at which conversations are cut off."""
+"""Tokens after which conversations are truncated: a choice, since long ones take hours on a CPU."""
 
 REQUEST: Final = "Write a passage of text."
-_MAX_BYTES: Final = 64 * 1024**2
+_MAX_BYTES: Final = 64 * 1024**2  # a choice: far more text than anybody waits for
 # How a line of JSONL with a conversation begins.
 _MESSAGES: Final = re.compile(r'\s*\{[^\n]{0,200}"messages"\s*:')
 _ROLES: Final = ("system", "user", "assistant")
-# Passages are joined up to about this length: tokens of short ones have little context.
+# A choice: short passages are joined up to this length, since their tokens have little context.
 _PASSAGE_CHARACTERS: Final = 2000
 
 

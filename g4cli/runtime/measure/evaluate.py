@@ -40,14 +40,15 @@ from g4cli.runtime.measure.reports import Evaluation, TellOpening, ignore_openin
 _BATCH: Final = 64
 # Rows scored together: their float64 copies take several MiB each.
 _ROWS: Final = 8
-_CTX_STEP: Final = 256
+_CTX_STEP: Final = 256  # llama.cpp makes caches of whole steps (GGML_PAD in llama-context.cpp)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How a document is evaluated: the first `begin` tokens are there, from the one before it.
 
-    `branches`: at how many tokens later documents begin for which this one is read.
+    `branches`: lengths of the prefixes that later documents share with it. Checkpoints are made
+    there.
     """
 
     begin: int
@@ -87,7 +88,8 @@ def evaluate_model(
                 f"every prompt is longer than {MAX_CTX:,} tokens: no answer is left to score"
             )
         # The first context only served to tokenize; the longest document gives the size needed.
-        n_ctx = -(-max(len(d.tokens) for d in documents) // _CTX_STEP) * _CTX_STEP
+        longest = max(len(d.tokens) for d in documents)
+        n_ctx = -(-longest // _CTX_STEP) * _CTX_STEP  # rounded up
         engines[0].close_context()
         engines[0].context = Context(
             engines[0].model, _context_options(n_ctx, n_threads), engines[0].interrupt
@@ -141,16 +143,20 @@ def _tokenize_all(
 
 def _sample_vocabulary(engine: LlamaEngine) -> tuple[int, int, bytes]:
     """Return enough of a vocabulary to tell it from another: size, BOS and a few pieces."""
-    last = engine.model.n_vocab - 1
+    last, bos, line_feed = engine.model.n_vocab - 1, 2, 107  # Gemma's ids
     return (
         engine.model.n_vocab,
         engine.model.bos,
-        b"".join(map(engine.model.piece, (2, 107, last // 2, last))),
+        b"".join(map(engine.model.piece, (bos, line_feed, last // 2, last))),
     )
 
 
 def plan_readings(documents: Sequence[Document]) -> list[Reading]:
-    """Return how each document is evaluated after the one before it."""
+    """Return how each document is evaluated after the one before it.
+
+    From the last to the first: a document keeps the branches of those after it that lie within the
+    prefix that it hands on.
+    """
     begins = [0, *map(_count_shared, documents[:-1], documents[1:])]
     readings: list[Reading] = []
     branches: frozenset[int] = frozenset()

@@ -47,6 +47,7 @@ from g4cli.runtime.measure.reports import (
     ignore_opening,
 )
 
+# Keys of a partial file.
 _JOB: Final = "g4.imatrix.job"
 _DONE: Final = "g4.imatrix.chunks_done"
 
@@ -83,7 +84,7 @@ def make_imatrix(
     model = Model(request.path, request.model)
     opening(None)
     try:
-        chunks = _cut_chunks(model, request)
+        chunks = _make_chunks(model, request)
         sums, first = _start_sums(request, len(chunks))
         started = time.perf_counter()
         _evaluate_chunks(model, request, chunks, sums, first, interrupt, progress)
@@ -101,7 +102,7 @@ def make_imatrix(
     )
 
 
-def _cut_chunks(model: Model, request: RunImatrix) -> list[list[int]]:
+def _make_chunks(model: Model, request: RunImatrix) -> list[list[int]]:
     """Return the chunks of `n_ctx` tokens each, the first one BOS, at most `n_chunks` of them."""
     tokens = _tokenize(model, request.text)
     n_ctx = request.n_ctx

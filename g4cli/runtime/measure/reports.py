@@ -72,8 +72,8 @@ class BenchReport:
 
     def find_decode_speed(self) -> float | None:
         """Return the tokens per second of decoding in an empty context, if that was measured."""
-        found = (t.mean for t in self.tests if t.name.startswith("tg") and not t.n_depth)
-        return next(found, None)
+        speeds = (t.mean for t in self.tests if t.name.startswith("tg") and not t.n_depth)
+        return next(speeds, None)
 
 
 def parse_depths(text: str) -> tuple[int, ...]:
@@ -120,10 +120,10 @@ class ImatrixReport:
 def describe_sums(sums: ActivationSums) -> ImatrixReport:
     """Return what is in `sums`."""
     return ImatrixReport(
-        sums.chunk_size,
-        sums.n_chunks,
-        len(sums.matrices),
-        sums.n_experts,
-        sums.n_unused_experts,
-        sums.datasets,
+        n_ctx=sums.chunk_size,
+        n_total_chunks=sums.n_chunks,
+        n_matrices=len(sums.matrices),
+        n_experts=sums.n_experts,
+        n_unused_experts=sums.n_unused_experts,
+        datasets=sums.datasets,
     )

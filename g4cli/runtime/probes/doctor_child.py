@@ -14,6 +14,7 @@ The tasks, and the events that answer them:
     tokenize {path, texts, round_trips, tokens}  tokenized: ids, round_trips, ends
     describe {path, texts, round_trips}          described: ids, round_trips, ends, bos, adds_bos
 
+`round_trips` are texts that are tokenized and detokenized; `ends` says which tokens end an answer.
 Prompts are complete, from <bos> on, and so is the text to be read. With "data_limit" (bytes) the
 operating system refuses this process more memory than that, where it can (Linux); the pages of the
 mapped file do not count.
@@ -38,11 +39,12 @@ from g4cli.runtime.llama.devices import list_devices
 from g4cli.runtime.llama.library import build_info, engine_failure, load_llama
 from g4cli.runtime.probes.kernels import probe_kernels
 
-N_CTX: Final = 1024
+N_CTX: Final = 1024  # a choice: the doctor's prompts and answers have less than 300 tokens
 N_BATCH: Final = 512
-# A logit at this share of the softcap and above is pinned there: tanh(3) = 0.995.
+# Logits are softcap * tanh(x / softcap): at this share of the softcap (x is three times as large,
+# tanh(3) = 0.995) different inputs give nearly the same logit.
 SATURATED_SHARE: Final = 0.995
-_GEMMA4_SOFTCAP: Final = 30.0
+_GEMMA4_SOFTCAP: Final = 30.0  # final_logit_softcapping in every Gemma 4's config.json
 # Why llama.cpp refuses a file, by its messages (src/llama-model.cpp and src/llama-vocab.cpp,
 # llama.cpp@0c1e57098): it has no codes for them.
 _REFUSALS: Final = (
@@ -167,16 +169,17 @@ class Session:
 
     def _find_softcap(self) -> float:
         """Return the magnitude that no logit of this network can exceed, or infinity."""
-        name = self._meta_text("general.architecture")
+        name = self._read_key("general.architecture")
         # A Gemma 4 has it, whatever a damaged file says.
         if name.startswith("gemma4"):
             return _GEMMA4_SOFTCAP
         try:
-            return float(self._meta_text(f"{name}.final_logit_softcapping")) or float("inf")
+            return float(self._read_key(f"{name}.final_logit_softcapping")) or float("inf")
         except ValueError:
             return float("inf")
 
-    def _meta_text(self, key: str) -> str:
+    def _read_key(self, key: str) -> str:
+        """Return the value of a scalar key of the file as text, "" if it has no such key."""
         buffer = ctypes.create_string_buffer(256)
         length = self.api.llama_model_meta_val_str(self.model, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
@@ -199,6 +202,7 @@ class Session:
         return buffer.raw[: max(0, length)]
 
     def logits_after(self, tokens: list[int]) -> NDArray[np.float32]:
+        """Evaluate `tokens` after those in the context; return a copy of the last one's logits."""
         array = (self.api.llama_token * len(tokens))(*tokens)
         status = self.api.llama_decode(
             self.context, self.api.llama_batch_get_one(array, len(tokens))
@@ -290,9 +294,9 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
     top_probability: list[float] = []
     entropy: list[float] = []
     lowest, highest, non_finite, saturated = float("inf"), float("-inf"), 0, 0.0
-    feed, ended = session.tokenize(text), False
+    next_tokens, ended = session.tokenize(text), False
     for _ in range(n_tokens):
-        logits = session.logits_after(feed)
+        logits = session.logits_after(next_tokens)
         finite = logits[np.isfinite(logits)]
         non_finite += logits.size - finite.size
         if not finite.size:
@@ -300,15 +304,16 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
         lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
         saturated = max(saturated, float(np.mean(np.abs(finite) >= session.saturated)))
         best = int(np.nanargmax(logits))
-        weights = np.exp(finite - finite.max(), dtype=np.float64)
-        weights /= weights.sum()
-        top_probability.append(round(float(weights.max()), 5))
-        entropy.append(round(float(-(weights * np.log2(np.maximum(weights, 1e-300))).sum()), 4))
+        shares = np.exp(finite - finite.max(), dtype=np.float64)
+        shares /= shares.sum()
+        top_probability.append(round(float(shares.max()), 5))
+        logs = np.log2(np.maximum(shares, 1e-300))  # 0 * log(0) counts as 0
+        entropy.append(round(float(-(shares * logs).sum()), 4))
         if session.api.llama_vocab_is_eog(session.vocab, best):
             ended = True
             break
         tokens.append(best)
-        feed = [best]
+        next_tokens = [best]
     return {
         "tokens": tokens,
         "text": session.detokenize(tokens),

@@ -18,26 +18,27 @@ from typing import Any, Final
 import numpy as np
 
 from g4cli.runtime.probes.kernels import TYPES
-from g4cli.runtime.probes.product import (
+from g4cli.runtime.probes.matrix_product import (
     InitParams,
     accepts_weight,
     allocate_tensor,
     list_extra_bufts,
-    load_product_functions,
+    load_matrix_functions,
 )
 
 # The names of functions such as dequantize_row_q4_K keep a capital K.
 _SYMBOL: Final = MappingProxyType({"Q4_K": "q4_K", "Q5_K": "q5_K", "Q6_K": "q6_K"})
-# Row length, rows, and batch sizes: one token (matrix x vector) and a prompt (matrix x matrix).
+# Row length, rows, and batch sizes: one token (matrix x vector) and a prompt (matrix x matrix). Two
+# blocks of the K types in a row, and more rows than any kernel computes at once.
 _COLUMNS, _ROWS, _BATCHES = 512, 64, (1, 32)
 # Products round their inputs to 8 bits; a broken kernel is wrong by its whole value.
-_TOLERANCE: Final = 0.03
+_TOLERANCE: Final = 0.03  # a choice: several times the error of that rounding
 
 
 def main(args: Sequence[str]) -> None:
     """Try the products named on the command line and print a line before and after each."""
     layout, types = args[0], args[1:]
-    ggml = load_product_functions()
+    ggml = load_matrix_functions()
     cpu = ggml.ggml_backend_init_by_type(0, None)  # GGML_BACKEND_DEVICE_TYPE_CPU
     bufts = list_extra_bufts(ggml, cpu) if layout == "extra" else [None]
     for name in types:
@@ -59,7 +60,7 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
     errors: list[float] = []
     for batch in _BATCHES:
         x = rng.standard_normal((batch, _COLUMNS), dtype=np.float32)
-        context = ggml.ggml_init(InitParams(1 << 20, None, True))
+        context = ggml.ggml_init(InitParams(1 << 20, None, True))  # headers only
         w = ggml.ggml_new_tensor_2d(context, type_id, _COLUMNS, _ROWS)
         a = ggml.ggml_new_tensor_2d(context, 0, _COLUMNS, batch)
         y = ggml.ggml_mul_mat(context, w, a)

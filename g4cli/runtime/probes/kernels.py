@@ -32,7 +32,7 @@ Layout = Literal["plain", "extra"]
 # What `run_child` is: runs a module of g4 in a child, returns what it printed and its exit status.
 RunChild: TypeAlias = Callable[..., tuple[ChildOutput, int]]
 
-_TIMEOUT_S: Final = 60
+_TIMEOUT_S: Final = 60  # a choice: on a busy machine all products take a few seconds
 # The types of published Gemma 4 files; name -> ggml_type id (ggml/include/ggml.h).
 TYPES: Final[Mapping[str, int]] = MappingProxyType(
     {

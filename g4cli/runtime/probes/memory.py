@@ -12,7 +12,7 @@ from g4cli.core.errors import RuntimeFailed
 from g4cli.core.quoting import shell_word
 from g4cli.estimate import Options
 
-_TIMEOUT_S: Final = 60
+_TIMEOUT_S: Final = 60  # a choice: reading a header and planning takes about a second
 
 
 def describe_run(options: Options) -> dict[str, Any]:

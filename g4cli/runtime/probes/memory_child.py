@@ -30,7 +30,8 @@ from g4cli.runtime.llama.devices import keep_on_cpu
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 from g4cli.runtime.llama.rpc import register_workers
 
-# The settings of `g4 chat`; types are ggml's numbers.
+# The settings of `g4 chat`; types are ggml's numbers (1: F16). Those with "_draft" are of the draft
+# model's context.
 RUN_DEFAULTS: Final = MappingProxyType(
     {
         "n_ctx": 4096,
@@ -56,6 +57,7 @@ RUN_DEFAULTS: Final = MappingProxyType(
     }
 )
 _LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split", "workers")
+# Lines of llama.cpp's log (src/llama-kv-cache.cpp, src/llama-context.cpp).
 _CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layers")
 _OUTPUT: Final = re.compile(r"(\S+) +output buffer size = +([0-9.]+) MiB")
 _COMPUTE: Final = re.compile(r"(\S+) +compute buffer size = +([0-9.]+) MiB")
@@ -117,7 +119,7 @@ def _plan_contexts(
         LOG.clear()
         context = c.llama_init_from_model(model, _context_params(c, run, contexts))
         if not context:
-            plans = {"error": LOG.find_complaint() or "refused"}
+            plans = {"error": LOG.find_error_text() or "refused"}
             break
         contexts.append(context)
         plan = {

@@ -17,23 +17,23 @@ from typing import Any, Final
 
 from g4cli.runtime.engine.context import count_physical_cores
 from g4cli.runtime.probes.kernels import TYPES
-from g4cli.runtime.probes.product import (
+from g4cli.runtime.probes.matrix_product import (
     InitParams,
     accepts_weight,
     allocate_tensor,
     list_extra_bufts,
-    load_product_functions,
+    load_matrix_functions,
 )
 
 _COLUMNS: Final = 4096  # as in the large matrices of Gemma 4; a multiple of every block
-_ROW_STEP: Final = 64
-_REPETITIONS: Final = 3
+_ROW_STEP: Final = 64  # kernels for repacked weights take whole groups of rows
+_REPETITIONS: Final = 3  # a choice: the best counts, others are slowed down by other programs
 
 
 def main(args: Sequence[str]) -> None:
     """Measure the types named on the command line, and print a line for each."""
     device, n_bytes, layout, types = args[0], int(args[1]), args[2], args[3:]
-    ggml = load_product_functions()
+    ggml = load_matrix_functions()
     backend = ggml.ggml_backend_dev_init(ggml.ggml_backend_dev_by_name(device.encode()), None)
     if device == "CPU":
         _use_all_cores(ggml, backend)
@@ -58,7 +58,7 @@ def _measure_rate(
 
     The values do not matter, but the pages must exist: the buffer is filled first.
     """
-    context = ggml.ggml_init(InitParams(1 << 20, None, True))
+    context = ggml.ggml_init(InitParams(1 << 20, None, True))  # headers only
     row = ggml.ggml_nbytes(ggml.ggml_new_tensor_2d(context, type_id, _COLUMNS, 1))
     n_rows = max(1, n_bytes // row // _ROW_STEP) * _ROW_STEP
     w = ggml.ggml_new_tensor_2d(context, type_id, _COLUMNS, n_rows)

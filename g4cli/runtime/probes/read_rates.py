@@ -26,10 +26,10 @@ from g4cli.runtime.probes.kernels import RunChild, machine_key, probe_kernels
 
 MEASURED_TYPES: Final = ("Q4_0", "Q4_K", "Q6_K", "Q8_0", "BF16")
 
-_TIMEOUT_S: Final = 60
+_TIMEOUT_S: Final = 60  # a choice: all types of a device take a few seconds
 # Of the processors, on average over the last minute: from here on others slow a measurement down.
 _BUSY_SHARE: Final = 0.5
-_MAX_BENCHES: Final = 20
+_MAX_BENCHES: Final = 20  # a choice: older measurements of `g4 bench` are dropped
 # Larger than the caches of large servers, and smaller than the free memory of small computers.
 _MATRIX_BYTES: Final = GIB
 _MIN_MATRIX_BYTES: Final = 64 * MIB

@@ -13,12 +13,13 @@ from g4cli.core.errors import RuntimeFailed
 from g4cli.core.units import GIB
 from g4cli.svg.repair import DEPTH_LIMIT, Drawing
 
-MAX_SIDE: Final = 8192  # in pixels
+MAX_SIDE: Final = 8192  # a choice, in pixels: 256 MiB for a square, a quarter of the limit below
 # resvg draws 100,000 elements in 3 s; more come only from nested <use> elements.
 MAX_DRAWN: Final = 200_000
+# Choices for all jobs of a call: drawings of answers take milliseconds and a few MiB.
 _CPU_LIMIT_S: Final = 20
 _WALL_LIMIT_S: Final = 60.0
-_MEMORY_LIMIT: Final = GIB
+_MEMORY_LIMIT: Final = GIB  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ def render_jobs(jobs: Sequence[RenderJob]) -> list[Rendering]:
     requests = [
         {
             "svg": job.svg,
+            # 0: as the height and the ratio have it. The height counts only where the width is 0.
             "width": min(job.side, MAX_SIDE) if job.ratio >= 1 else 0,
             "height": min(job.side, MAX_SIDE),
         }

@@ -13,7 +13,9 @@ import socket
 from pathlib import Path
 from typing import Final
 
-IDLE_S: Final = 10
+# A choice: 10 + 4 * 5 = 30 s, longer than a network takes to switch to another path, and short for
+# somebody who waits.
+IDLE_S: Final = 10  # without traffic before the kernel asks the peer
 _INTERVAL_S: Final = 5
 _PROBES: Final = 4
 # By the name in the module socket: macOS has no TCP_KEEPIDLE and no TCP_USER_TIMEOUT.
@@ -24,7 +26,7 @@ _OPTIONS: Final = (
     ("TCP_KEEPCNT", _PROBES),
     ("TCP_USER_TIMEOUT", (IDLE_S + _INTERVAL_S * _PROBES) * 1000),  # for what was sent
 )
-_FD_FOLDERS: Final = ("/proc/self/fd", "/dev/fd")
+_FD_FOLDERS: Final = ("/proc/self/fd", "/dev/fd")  # of Linux, of macOS
 
 
 def detect_dead_peer(connection: socket.socket) -> None:

@@ -21,35 +21,36 @@ from typing import Final
 PROTOCOL: Final = (7, 0, 0)
 """RPC_PROTO_*_VERSION of the llama.cpp that g4 pins; llama.cpp changes it with its operations."""
 
+# enum rpc_cmd
+_GET_DEVICE_MEMORY: Final = 11
 HELLO: Final = 14
 _DEVICE_COUNT: Final = 15
-_GET_DEVICE_MEMORY: Final = 11
-_CAPS_BYTES: Final = 24  # RPC_CONN_CAPS_SIZE: none, which means TCP
-MOST_DEVICES: Final = 16
-_MOST_BYTES: Final = 1 << 50  # of memory: more is no figure of a machine
-TIMEOUT_S: Final = 5.0
+_CAPS_BYTES: Final = 24  # RPC_CONN_CAPS_SIZE; all zero: plain TCP, no RDMA
+_MAX_DEVICES: Final = 16  # GGML_RPC_MAX_SERVERS
+_MAX_MEMORY_BYTES: Final = 1 << 50  # 1 PiB: no machine has more
+TIMEOUT_S: Final = 5.0  # a choice: a worker in the same network answers in milliseconds
 
 
 class RpcFault(Exception):
-    """What answers is not a server of this protocol, or there is no answer."""
+    """What answers is not a server of this protocol. The message begins with "it"."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """The memory of a device of a server, in bytes."""
+    """The memory of one device of a server."""
 
     free_bytes: int
     total_bytes: int
 
 
 class Connection:
-    """A connection with a deadline: each step ends at `timeout_s` seconds after the first one."""
+    """A connection with a deadline: connecting and all that follows take at most `timeout_s`."""
 
     def __init__(self, host: str, port: int, timeout_s: float = TIMEOUT_S) -> None:
         """Connect by IPv4, as llama.cpp does. Raises OSError (TimeoutError among them)."""
         self._deadline = time.monotonic() + timeout_s
-        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
-        self.socket = socket.create_connection((str(found[0][4][0]), port), timeout=timeout_s)
+        *_, sockaddr = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
+        self.socket = socket.create_connection((str(sockaddr[0]), port), timeout=timeout_s)
 
     def send(self, data: bytes) -> None:
         """Send `data`. Raises OSError."""
@@ -88,29 +89,32 @@ def connected(host: str, port: int, timeout_s: float = TIMEOUT_S) -> Iterator[Co
         connection.close()
 
 
-def say_hello(connection: Connection) -> tuple[int, int, int]:
-    """Return the version of the server's protocol. Raises OSError or RpcFault."""
-    answer = _ask(connection, HELLO, bytes(_CAPS_BYTES), 4 + _CAPS_BYTES)
+def read_protocol_version(connection: Connection) -> tuple[int, int, int]:
+    """Return the server's major, minor and patch version. Raises OSError or RpcFault."""
+    answer = _send_command(connection, HELLO, bytes(_CAPS_BYTES), 4 + _CAPS_BYTES)
     return answer[0], answer[1], answer[2]
 
 
 def list_device_memory(connection: Connection) -> tuple[DeviceMemory, ...]:
-    """Return the memory of each device, after `say_hello`. Raises OSError or RpcFault."""
-    (count,) = struct.unpack("<I", _ask(connection, _DEVICE_COUNT, b"", 4))
-    if not 1 <= count <= MOST_DEVICES:
+    """Return the memory of each device. Raises OSError or RpcFault.
+
+    The server answers only after `read_protocol_version` on the same connection.
+    """
+    (count,) = struct.unpack("<I", _send_command(connection, _DEVICE_COUNT, b"", 4))
+    if not 1 <= count <= _MAX_DEVICES:
         raise RpcFault(f"it claims to have {count:,} devices")
     devices = []
     for index in range(count):
-        answer = _ask(connection, _GET_DEVICE_MEMORY, struct.pack("<I", index), 16)
+        answer = _send_command(connection, _GET_DEVICE_MEMORY, struct.pack("<I", index), 16)
         free, total = struct.unpack("<QQ", answer)
-        if total > _MOST_BYTES or free > total:
+        if total > _MAX_MEMORY_BYTES or free > total:
             raise RpcFault(f"it claims {free:,} free bytes of {total:,}")
         devices.append(DeviceMemory(free, total))
     return tuple(devices)
 
 
-def _ask(connection: Connection, command: int, body: bytes, answer_bytes: int) -> bytes:
-    """Return the body of an answer, which must have `answer_bytes` bytes."""
+def _send_command(connection: Connection, command: int, body: bytes, answer_bytes: int) -> bytes:
+    """Return the body of the answer to `command`, which must have `answer_bytes` bytes."""
     connection.send(struct.pack("<BQ", command, len(body)) + body)
     (size,) = struct.unpack("<Q", connection.read(8))
     if size != answer_bytes:

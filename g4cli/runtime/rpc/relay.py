@@ -22,12 +22,13 @@ from g4cli.runtime.rpc.keepalive import detect_dead_peer
 from g4cli.runtime.rpc.protocol import HELLO
 from g4cli.runtime.rpc.workers import QUESTION, WorkerInfo, pack_info
 
-_ASKING_S: Final = 1.0  # a connection that lasts longer than this is one that works
-_PATIENCE_S: Final = 2.0  # until the end of the connection before is noticed
-_FIRST_S: Final = 10.0  # for the first bytes of a client, and to reach llama.cpp's server
-_MOST_CONNECTIONS: Final = 16  # further ones are closed at once
-_AGAIN_S: Final = 0.1  # after a connection that could not be accepted
-_PIECE_BYTES: Final = 1 << 20
+# All are choices. Connections that only ask for devices take milliseconds, those that work minutes.
+_TELL_AFTER_S: Final = 1.0  # a client that stays longer than this is reported as connected
+_PATIENCE_S: Final = 2.0  # for the end of the connection before to be noticed
+_FIRST_BYTES_S: Final = 10.0  # for the first bytes of a client, and to reach llama.cpp's server
+_MAX_CONNECTIONS: Final = 16  # further ones are closed at once; each takes a thread
+_ACCEPT_PAUSE_S: Final = 0.1  # after a connection that could not be accepted
+_COPY_BYTES: Final = 1 << 20  # read at once; weights are sent in messages of many MiB
 
 
 class Relay:
@@ -46,8 +47,8 @@ class Relay:
         """
         self._listener, self._target = listener, target
         self._make_info, self._tell = make_info, tell
-        self._turn = threading.Lock()
-        self._places = threading.Semaphore(_MOST_CONNECTIONS)
+        self._server_lock = threading.Lock()
+        self._free_connections = threading.Semaphore(_MAX_CONNECTIONS)
 
     def serve(self) -> None:
         """Serve clients until the listener is closed."""
@@ -57,9 +58,9 @@ class Relay:
             except OSError:
                 if self._listener.fileno() < 0:
                     return
-                time.sleep(_AGAIN_S)  # this one failed, or too many files are open
+                time.sleep(_ACCEPT_PAUSE_S)  # this one failed, or too many files are open
                 continue
-            if not self._places.acquire(blocking=False):
+            if not self._free_connections.acquire(blocking=False):
                 client.close()
                 continue
             threading.Thread(
@@ -69,31 +70,33 @@ class Relay:
     def _serve_client(self, client: socket.socket, name: str) -> None:
         try:
             with client, contextlib.suppress(OSError):
-                client.settimeout(_FIRST_S)
+                client.settimeout(_FIRST_BYTES_S)
                 # The first byte tells g4's question from the first command of a client.
                 first = client.recv(1, socket.MSG_PEEK)
                 if first == QUESTION[:1]:
                     self._answer_question(client)
                 elif first == bytes([HELLO]):
-                    self._pass_on(client, name)
+                    self._serve_llama_client(client, name)
         finally:
-            self._places.release()
+            self._free_connections.release()
 
     def _answer_question(self, client: socket.socket) -> None:
-        asked = b""
-        while len(asked) < len(QUESTION) and (part := client.recv(len(QUESTION) - len(asked))):
-            asked += part
-        if asked == QUESTION:
-            client.sendall(pack_info(self._make_info(self._turn.locked())))
+        received = b""
+        while missing := len(QUESTION) - len(received):
+            if not (piece := client.recv(missing)):
+                return  # it closed the connection
+            received += piece
+        if received == QUESTION:
+            client.sendall(pack_info(self._make_info(self._server_lock.locked())))
 
-    def _pass_on(self, client: socket.socket, name: str) -> None:
-        if not self._turn.acquire(timeout=_PATIENCE_S):
+    def _serve_llama_client(self, client: socket.socket, name: str) -> None:
+        if not self._server_lock.acquire(timeout=_PATIENCE_S):
             self._tell("refused", name)
             return
         try:
-            with socket.create_connection(self._target, timeout=_FIRST_S) as server:
+            with socket.create_connection(self._target, timeout=_FIRST_BYTES_S) as server:
                 told = threading.Event()
-                timer = threading.Timer(_ASKING_S, self._tell_connected, (told, name))
+                timer = threading.Timer(_TELL_AFTER_S, self._tell_connected, (told, name))
                 timer.start()
                 for end in (client, server):
                     end.settimeout(None)
@@ -107,7 +110,7 @@ class Relay:
                 if told.is_set():
                     self._tell("left", name)
         finally:
-            self._turn.release()
+            self._server_lock.release()
 
     def _tell_connected(self, told: threading.Event, name: str) -> None:
         told.set()
@@ -116,7 +119,7 @@ class Relay:
 
 def _copy_bytes(source: socket.socket, target: socket.socket) -> None:
     """Pass on what `source` sends until either side ends; then both sides end."""
-    buffer = memoryview(bytearray(_PIECE_BYTES))
+    buffer = memoryview(bytearray(_COPY_BYTES))
     with contextlib.suppress(OSError):
         while n_bytes := source.recv_into(buffer):
             target.sendall(buffer[:n_bytes])

@@ -28,18 +28,21 @@ from g4cli.runtime.rpc.protocol import (
     DeviceMemory,
     connected,
     list_device_memory,
-    say_hello,
+    read_protocol_version,
 )
 from g4cli.runtime.rpc.relay import Relay
 from g4cli.runtime.rpc.tunnel import find_free_port
 from g4cli.runtime.rpc.workers import WorkerInfo, limit_free_memory
 
-_START_S: Final = 60.0
+# All are choices.
+_START_TIMEOUT_S: Final = 60.0  # drivers of GPUs may take several seconds
 _POLL_S: Final = 0.02
-_KEPT_LINES: Final = 50
+_MAX_OUTPUT_LINES: Final = 50  # the reason of an abort is among the last few
+_MAX_LINE_CHARACTERS: Final = 500
+_LOOPBACK: Final = "127.0.0.1"
 # A server that dies more often than this in a row is not started again.
-_MOST_DEATHS: Final = 5
-_STEADY_S: Final = 60.0
+_MAX_DEATHS: Final = 5
+_STEADY_S: Final = 60.0  # a server that lived longer than this breaks the row
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +61,20 @@ class ServerOptions:
 
 
 class RpcServer:
-    """llama.cpp's server in a child process. Close it when done."""
+    """llama.cpp's server in a child process. Close it when done.
+
+    `names` and `kinds` are those of its devices in ggml, `memory` what it reports of each.
+    """
 
     def __init__(self, options: ServerOptions) -> None:
         """Start it and wait until it answers. Raises RuntimeFailed, UsageError or EngineMissing."""
-        self._said: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._output: deque[str] = deque(maxlen=_MAX_OUTPUT_LINES)
         self.child: Child = start_child(
             "g4cli.runtime.rpc.server_child", [json.dumps(asdict(options))], ignore_interrupt=True
         )
         try:
             self.names, self.kinds = self._read_devices()
-            self._keep_output()
+            self._collect_output()
             self.memory = self._wait_until_ready(options.port)
         except BaseException:
             self.child.close()
@@ -85,22 +91,22 @@ class RpcServer:
             raise error_of(*first["error"])
         return tuple(first["names"]), tuple(first["kinds"])
 
-    def _keep_output(self) -> None:
+    def _collect_output(self) -> None:
         """Read what the child writes, so that it never waits for a reader."""
         for stream in (self.child.stdout, self.child.stderr):
-            threading.Thread(target=self._keep_lines, args=(stream,), daemon=True).start()
+            threading.Thread(target=self._collect_lines, args=(stream,), daemon=True).start()
 
-    def _keep_lines(self, stream: Any) -> None:
+    def _collect_lines(self, stream: Any) -> None:
         with contextlib.suppress(OSError, ValueError):
             for line in stream:
-                self._said.append(line.decode("utf-8", "replace")[:500])
+                self._output.append(line.decode("utf-8", "replace")[:_MAX_LINE_CHARACTERS])
 
     def _wait_until_ready(self, port: int) -> tuple[DeviceMemory, ...]:
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline and self.child.poll() is None:
             try:
-                with connected("127.0.0.1", port, 5.0) as connection:
-                    say_hello(connection)
+                with connected(_LOOPBACK, port) as connection:
+                    read_protocol_version(connection)
                     return list_device_memory(connection)
             except OSError:
                 time.sleep(_POLL_S)
@@ -113,7 +119,7 @@ class RpcServer:
         status = self.child.poll()
         if status is None:
             return RuntimeFailed("llama.cpp's RPC server does not answer", hint="g4 doctor")
-        reason = find_reason("".join(self._said)) or "".join(list(self._said)[-1:]).strip()
+        reason = find_reason("".join(self._output)) or "".join(list(self._output)[-1:]).strip()
         how = exit_text(status) + (f": {reason}" if reason else "")
         return RuntimeFailed(f"llama.cpp's RPC server ended ({how})", hint="g4 doctor")
 
@@ -141,17 +147,17 @@ class WorkerServer:
         self._listener, self._tell = listener, tell
         self._options = ServerOptions(find_free_port(), device, n_threads, cache_folder)
         self.server = RpcServer(self._options)
-        self._relay = Relay(listener, ("127.0.0.1", self._options.port), self.make_info, self._tell)
+        self._relay = Relay(listener, (_LOOPBACK, self._options.port), self.make_info, self._tell)
 
     def make_info(self, is_busy: bool) -> WorkerInfo:
         """Return what a client learns of this worker."""
         return WorkerInfo(
-            __version__,
-            engine_version() or "",
-            PROTOCOL,
-            is_busy,
-            self.server.kinds,
-            read_host().available_bytes,
+            g4=__version__,
+            library=engine_version() or "",
+            protocol=PROTOCOL,
+            is_busy=is_busy,
+            kinds=self.server.kinds,
+            available_bytes=read_host().available_bytes,
         )
 
     @property
@@ -178,7 +184,7 @@ class WorkerServer:
             self.server.child.wait()
             deaths = 1 if time.monotonic() - started > _STEADY_S else deaths + 1
             error = self.server.make_error()
-            if deaths > _MOST_DEATHS:
+            if deaths > _MAX_DEATHS:
                 raise error
             self._tell("ended", error.message)
             self.server.close()

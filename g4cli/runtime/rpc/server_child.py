@@ -18,7 +18,7 @@ from g4cli.runtime.llama.rpc import choose_worker_devices, require_rpc, serve_de
 
 
 def main() -> None:
-    """Serve as the options on the command line say."""
+    """Serve this machine's devices as the options on the command line say."""
     options: dict[str, Any] = json.loads(sys.argv[1])
     try:
         require_rpc()

@@ -2,8 +2,8 @@
 
 ssh forwards a free port of this machine to the port of the worker, which listens on the other
 machine's loopback address alone. On that machine ssh runs `cat`, whose input is a pipe from here:
-when this process ends, however it ends, the pipe closes, `cat` ends, and the tunnel with it. What
-the shell says before `cat` tells that the tunnel is open.
+when this process ends, however it ends, the pipe closes, `cat` ends, and the tunnel with it. The
+shell prints `_OPEN_MARK` before it starts `cat`: by then the tunnel is open.
 
 ssh never asks here (BatchMode): it needs a key, and a host that it knows.
 """
@@ -24,11 +24,11 @@ from g4cli.core.quoting import shell_command
 from g4cli.core.visible import one_line
 from g4cli.core.worker_address import SshTarget, WorkerAddress
 
-_OPEN: Final = b"g4-tunnel-open"
-_REMOTE_COMMAND: Final = f"echo {_OPEN.decode()} && exec cat >/dev/null"
-OPEN_TIMEOUT_S: Final = 20.0  # for a login
-_MOST_BYTES: Final = 1 << 16  # of what a login prints before the command
-_OPTIONS: Final = (
+_OPEN_MARK: Final = b"g4-tunnel-open"
+_REMOTE_COMMAND: Final = f"echo {_OPEN_MARK.decode()} && exec cat >/dev/null"
+OPEN_TIMEOUT_S: Final = 20.0  # a choice: 10 s to connect (below), and as long for the login
+_MAX_LOGIN_BYTES: Final = 1 << 16  # a choice: of what a login prints before the command
+_SSH_OPTIONS: Final = (
     "BatchMode=yes",
     "ExitOnForwardFailure=yes",
     "ConnectTimeout=10",
@@ -69,18 +69,18 @@ class Tunnel:
         assert self._process.stdout is not None
         out, said = self._process.stdout.fileno(), b""
         deadline = time.monotonic() + OPEN_TIMEOUT_S
-        while _OPEN not in said:
+        while _OPEN_MARK not in said:
             left = deadline - time.monotonic()
             ready = select.select([out], [], [], max(0.0, left))[0]
             piece = os.read(out, 4096) if ready else b""
-            if not piece or len(said) > _MOST_BYTES:
+            if not piece or len(said) > _MAX_LOGIN_BYTES:
                 raise self._make_error(timed_out=not ready)
             said += piece
 
     def _make_error(self, *, timed_out: bool) -> NetworkError:
         self._process.kill()
         assert self._process.stderr is not None
-        lines = self._process.stderr.read(_MOST_BYTES).decode("utf-8", "replace").splitlines()
+        lines = self._process.stderr.read(_MAX_LOGIN_BYTES).decode("utf-8", "replace").splitlines()
         why = one_line(lines[-1].strip())[:200] if lines else "ssh ended without a word"
         if timed_out:
             why = f"no answer in {OPEN_TIMEOUT_S:.0f} s"
@@ -108,7 +108,7 @@ class Tunnel:
 
 def make_ssh_command(target: SshTarget, port: int, worker_port: int) -> list[str]:
     """Return the command that forwards `port` of this machine to `worker_port` of `target`."""
-    options = [word for option in _OPTIONS for word in ("-o", option)]
+    options = [word for option in _SSH_OPTIONS for word in ("-o", option)]
     login = ["-p", str(target.port)] if target.port else []
     forward = f"127.0.0.1:{port}:127.0.0.1:{worker_port}"
     return ["ssh", "-T", *options, *login, "-L", forward, "--", target.destination, _REMOTE_COMMAND]

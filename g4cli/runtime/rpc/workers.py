@@ -23,13 +23,13 @@ from g4cli.runtime.rpc.protocol import (
     RpcFault,
     connected,
     list_device_memory,
-    say_hello,
+    read_protocol_version,
 )
 
 QUESTION: Final = b"G4WORKER"
 """What asks `g4 worker` for its WorkerInfo; no message of llama.cpp's protocol begins so."""
 
-_MOST_INFO_BYTES: Final = 1 << 14
+_MAX_INFO_BYTES: Final = 1 << 14  # a choice: an answer has about 200
 _START_HINT: Final = "g4 worker on that machine"
 
 
@@ -52,7 +52,10 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDevice:
-    """A device of a worker. `name` is the one that ggml gives it here: RPC0, RPC1, ..."""
+    """A device of a worker. `name` is the one that ggml gives it here: RPC0, RPC1, ...
+
+    `worker` is the address of the worker as text.
+    """
 
     name: str
     worker: str
@@ -81,13 +84,13 @@ def check_worker(
 ) -> tuple[DeviceMemory, ...]:
     """Return the memory of a worker's devices, if it can be used. Raises as find_worker_devices."""
     try:
-        info = ask_info(host, port, timeout_s)
+        info = ask_worker_info(host, port, timeout_s)
         if info is not None:
             _require_usable(address, info)
         with connected(host, port, timeout_s) as connection:
-            version = say_hello(connection)
+            version = read_protocol_version(connection)
             if version != PROTOCOL:
-                raise _another_build(address, f"protocol {_version_text(version)}")
+                raise _make_build_error(address, f"protocol {_format_version(version)}")
             memories = list_device_memory(connection)
     except TimeoutError as err:
         raise NetworkError(
@@ -104,7 +107,7 @@ def check_worker(
     return memories if info is None else limit_free_memory(memories, info)
 
 
-def ask_info(host: str, port: int, timeout_s: float = TIMEOUT_S) -> WorkerInfo | None:
+def ask_worker_info(host: str, port: int, timeout_s: float = TIMEOUT_S) -> WorkerInfo | None:
     """Return what `g4 worker` says of itself; None from a server that is not `g4 worker`.
 
     Raises OSError.
@@ -113,7 +116,7 @@ def ask_info(host: str, port: int, timeout_s: float = TIMEOUT_S) -> WorkerInfo |
         connection.send(QUESTION)
         try:
             (size,) = struct.unpack("<I", connection.read(4))
-            if not 2 <= size <= _MOST_INFO_BYTES:
+            if size > _MAX_INFO_BYTES:
                 return None
             return parse_info(connection.read(size))
         except (RpcFault, ConnectionError):
@@ -121,23 +124,23 @@ def ask_info(host: str, port: int, timeout_s: float = TIMEOUT_S) -> WorkerInfo |
 
 
 def pack_info(info: WorkerInfo) -> bytes:
-    """Return the answer to QUESTION."""
+    """Return the answer to QUESTION: the size of its JSON (4 bytes, little-endian), then it."""
     body = json.dumps(asdict(info)).encode()
     return struct.pack("<I", len(body)) + body
 
 
 def parse_info(data: bytes) -> WorkerInfo | None:
-    """Return the WorkerInfo in an answer, None if it is not one."""
+    """Return the WorkerInfo in the JSON of an answer, None if it is not one."""
     try:
-        found: Any = json.loads(data)
-        kinds, protocol = tuple(found["kinds"]), tuple(found["protocol"])
+        fields: Any = json.loads(data)
+        kinds, protocol = tuple(fields["kinds"]), tuple(fields["protocol"])
         info = WorkerInfo(
-            g4=found["g4"],
-            library=found["library"],
+            g4=fields["g4"],
+            library=fields["library"],
             protocol=protocol,
-            is_busy=found["is_busy"],
+            is_busy=fields["is_busy"],
             kinds=kinds,
-            available_bytes=found["available_bytes"],
+            available_bytes=fields["available_bytes"],
         )
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
@@ -163,31 +166,32 @@ def _require_usable(address: WorkerAddress, info: WorkerInfo) -> None:
         )
     own = engine_version() or ""
     if info.library != own:
-        raise _another_build(address, f"llama-cpp-python {info.library[:40]}")
+        raise _make_build_error(address, f"llama-cpp-python {info.library[:40]}")
     if info.protocol != PROTOCOL:
-        raise _another_build(address, f"protocol {_version_text(info.protocol)}")
+        raise _make_build_error(address, f"protocol {_format_version(info.protocol)}")
 
 
-def _another_build(address: WorkerAddress, found: str) -> G4Error:
+def _make_build_error(address: WorkerAddress, found: str) -> G4Error:
     from g4cli.host import engine_version
 
     own = engine_version() or ""
     return RuntimeFailed(
         f"the worker {address} has {found}, this machine has llama-cpp-python {own} with protocol "
-        f"{_version_text(PROTOCOL)}: both need the same build",
+        f"{_format_version(PROTOCOL)}: both need the same build",
         hint="the same version of g4 on both machines: g4 --version",
     )
 
 
-def _version_text(version: Sequence[int]) -> str:
+def _format_version(version: Sequence[int]) -> str:
     return ".".join(map(str, version))
 
 
 def limit_free_memory(
     memories: Sequence[DeviceMemory], info: WorkerInfo
 ) -> tuple[DeviceMemory, ...]:
-    """Return `memories` with what is really free of a CPU's."""
+    """Return `memories`, for a CPU with no more free bytes than its host has available."""
     available = max(0, info.available_bytes)
+    # The two answers may disagree about the number of devices: those without a kind stay as is.
     kinds = (*info.kinds, *[""] * len(memories))
     return tuple(
         DeviceMemory(min(m.free_bytes, available), m.total_bytes) if kind == "cpu" else m

@@ -22,7 +22,7 @@ from g4cli.operations.serving.service import Service
 from g4cli.server.errors import HttpError, Problem
 
 TOKEN_HEADER: Final = "x-g4-token"
-_READING: Final = ("GET", "HEAD")
+_READING: Final = ("GET", "HEAD")  # methods that change nothing
 
 
 class Page:

@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, Depends
 from pydantic import Field
@@ -35,8 +35,9 @@ from g4cli.server.wire_model import RequestBody, WireModel
 router = APIRouter(
     prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
 )
+# Choices: sixteen events a second look like writing; proxies close what is silent for a minute.
 _PAUSE_S: Final = 0.06  # between two events: what comes meanwhile is sent together
-_KEEP_ALIVE_S: Final = 15.0
+_KEEP_ALIVE_S: Final = 15.0  # without a change until a comment is sent
 _SEEN: Final = re.compile(r"(\d{1,12})\.(\d{1,12})", re.ASCII)
 
 
@@ -150,6 +151,14 @@ async def _write_events(answer: PageAnswer, n_thought: int, n_changes: int) -> A
                 yield ": waiting\n\n"
 
 
+class Changes(NamedTuple):
+    """The next event of an answer, and what a page has seen with it."""
+
+    event: dict[str, Any]
+    n_thought: int  # characters of the thought
+    n_changes: int  # changes of the blocks
+
+
 class AnswerView:
     """An answer as HTML while it is written; all pages that show it share it."""
 
@@ -162,13 +171,8 @@ class AnswerView:
         self._n_thought = 0
         self._lock = threading.Lock()
 
-    def describe_changes(
-        self, n_thought: int, n_changes: int, *, is_done: bool
-    ) -> tuple[dict[str, Any], int, int]:
-        """Return what changed since so many characters of the thought and changes of the blocks.
-
-        Two numbers follow: what is seen with it.
-        """
+    def describe_changes(self, n_thought: int, n_changes: int, *, is_done: bool) -> Changes:
+        """Return what changed since a page has seen so many characters and changes."""
         answer, stream = self._answer, self._stream
         with self._lock:
             text, thought = answer.text, answer.thought
@@ -188,7 +192,7 @@ class AnswerView:
                 event["prompt_tokens"] = answer.prompt.prompt_tokens
             if is_done:
                 event["end"] = describe_end(answer)
-            return event, len(self._thought), stream.version
+            return Changes(event, len(self._thought), stream.version)
 
 
 _views: weakref.WeakKeyDictionary[PageAnswer, AnswerView] = weakref.WeakKeyDictionary()

@@ -29,8 +29,10 @@ router = APIRouter(
     prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
 )
 frames = APIRouter(include_in_schema=False)
-_KEPT: Final = 64
-_PNG_SIDE: Final = 2048
+# Choices.
+_KEPT: Final = 64  # drawings in memory, the newest; the page checks an older one again
+_PNG_SIDE: Final = 2048  # pixels of the larger side
+_NAME_DIGITS: Final = 40  # of an HMAC in hexadecimal: 160 bits
 _HEADERS: Final = MappingProxyType(
     {
         "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -48,7 +50,7 @@ _DOCUMENT: Final = (
 )
 _secret: Final = secrets.token_bytes(32)
 _drawings: Final[OrderedDict[str, CheckedDrawing]] = OrderedDict()
-_checking: Final = asyncio.Semaphore(2)
+_checking: Final = asyncio.Semaphore(2)  # each check computes in a process of its own
 
 
 class DrawingBody(RequestBody):
@@ -61,7 +63,7 @@ class DrawingBody(RequestBody):
 async def check(body: DrawingBody) -> dict[str, Any]:
     """Return what the check of a drawing found, and the repaired text."""
     text = body.text.encode("utf-8", "replace")
-    name = hmac.new(_secret, text, hashlib.sha256).hexdigest()[:40]
+    name = hmac.new(_secret, text, hashlib.sha256).hexdigest()[:_NAME_DIGITS]
     checked = _drawings.pop(name, None)
     if checked is None:
         async with _checking:

@@ -44,7 +44,7 @@ _CLASSES: Final = {
 _SCHEMES: Final = {"http", "https", "mailto"}
 _HIGHEST_HEADING: Final = 3  # the page has headings of its own above those of an answer
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9+#._-]{1,30}")
-_LONGEST_LINE: Final = 2_000  # characters; longer lines of code are not colored
+_LONGEST_LINE: Final = 2_000  # a choice, in characters: longer lines of code are not colored
 
 
 def render_markdown(source: str) -> str:

@@ -34,6 +34,7 @@ router = APIRouter(
     prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
 )
 _fitting: Final = asyncio.Semaphore(1)  # each takes a second of computing
+# Fields of Sampling that the page shows.
 _SHOWN: Final = ("temp", "top_p", "top_k", "min_p", "repeat_penalty")
 
 
@@ -187,6 +188,5 @@ def describe_images(path: Path, image_tokens: int) -> dict[str, Any] | None:
 
 def describe_sampling(sampling: Sampling) -> dict[str, Any]:
     """Return sampling parameters; a seed of null is another one each time."""
-    found: dict[str, Any] = {name: getattr(sampling, name) for name in _SHOWN}
-    found["seed"] = None if sampling.seed == RANDOM_SEED else sampling.seed
-    return found
+    seed = None if sampling.seed == RANDOM_SEED else sampling.seed
+    return {name: getattr(sampling, name) for name in _SHOWN} | {"seed": seed}

@@ -1,11 +1,11 @@
 """Markdown that arrives bit by bit, as blocks of HTML of which only the last one still changes.
 
 A browser that gets the whole answer again with each token is slow from some thousand characters on.
-So the text is cut where CommonMark lets it be cut: when a block has begun, all blocks before it are
+So the text is divided where CommonMark allows it: when a block has begun, all blocks before it are
 final. Only the open one is parsed and sent again, and it never grows long: beyond `CUT_CHARS` a
-list is cut before an item, a table before a row (its head is repeated), a paragraph after a space,
-code before a line that begins at the margin. Pieces that belong together are marked as joined, and
-the page shows them without a gap.
+list is divided before an item, a table before a row (its head is repeated), a paragraph after a
+space, code before a line that begins at the margin. Pieces that belong together are marked as
+joined, and the page shows them without a gap.
 
 Code is not parsed while its fence is open: its lines are sent as plain text, and get their colors
 piece by piece. A drawing that stands in the text without a fence is shown as code too.
@@ -32,8 +32,9 @@ from g4cli.server.page_routes.markdown import (
     wrap_code,
 )
 
+# Choices: about a screen of text or code, which is parsed in a few milliseconds.
 CUT_CHARS: Final = 3_000
-_MOST_CHARS: Final = 4 * CUT_CHARS  # an item or a row that long is cut anywhere
+_MOST_CHARS: Final = 4 * CUT_CHARS  # an item or a row that long is divided anywhere
 _CODE_LINES: Final = 60  # a piece of code has this many lines, and at most twice as many
 _DRAWING: Final = re.compile(r" {0,3}<(?:svg(?=[\s>])|\?xml\b|!DOCTYPE\s+svg\b)", re.IGNORECASE)
 _CODE: Final = ("fence", "code_block")
@@ -91,17 +92,17 @@ class MarkdownStream:
         "text": ...} appends plain text to the code of a block.
         """
         self._render()
-        found: list[dict[str, Any]] = []
+        changes: list[dict[str, Any]] = []
         first = len(self.blocks)
         while first and _last_change(self.blocks[first - 1]) > after:
             first -= 1
         for index in range(first, len(self.blocks)):
             block = self.blocks[index]
             if block.changed > after:
-                found.append({"block": index, "html": block.html, "joined": block.joined})
+                changes.append({"block": index, "html": block.html, "joined": block.joined})
             if text := "".join(text for number, text in block.tail if number > after):
-                found.append({"block": index, "text": text})
-        return found
+                changes.append({"block": index, "text": text})
+        return changes
 
     def _render(self) -> None:
         """Bring `blocks` up to date with the text."""
@@ -150,14 +151,17 @@ class MarkdownStream:
         self._is_final = is_final
 
     def _cut_text(self, lines: list[str], kind: str, tokens: list[Token]) -> None:
-        """Make the begin of a long open block final, if there is a place to cut it."""
+        """Make the begin of a long open block final, if there is a place to divide it.
+
+        `kind`: the type of its first token. `tokens`: of the whole open text.
+        """
         source, cut, head = self._open, 0, ""
         if kind in ("bullet_list_open", "ordered_list_open"):
             items = [t.map[0] for t in tokens if t.type == "list_item_open" and t.map]
             cut = len("\n".join(lines[: items[-1]])) + 1 if len(items) > 1 else 0
         elif kind == "table_open":
             row = max(index for index, line in enumerate(lines) if line.strip())
-            if row > 2:
+            if row > 2:  # the head of a table has two lines
                 cut, head = len("\n".join(lines[:row])) + 1, "\n".join([*lines[:2], ""])
         elif kind == "paragraph_open":
             cut = max(source.rfind("\n"), source.rfind(" ")) + 1
@@ -255,7 +259,7 @@ def render_blocks(source: str) -> list[dict[str, Any]]:
     stream = MarkdownStream()
     for begin in range(0, len(source), CUT_CHARS):
         stream.feed(source[begin : begin + CUT_CHARS])
-        stream.list_changes(stream.version)  # so that long blocks are cut
+        stream.list_changes(stream.version)  # so that long blocks are divided
     stream.finish()
     return stream.list_changes(0)
 

@@ -80,7 +80,7 @@ def describe_end(answer: PageAnswer) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # a choice: the turns of a long conversation, opened again
 def render_turn(text: str) -> list[dict[str, Any]]:
     """Return the blocks of a finished answer."""
     return render_blocks(text)

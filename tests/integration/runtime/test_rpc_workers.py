@@ -21,7 +21,7 @@ from g4cli.runtime.rpc.relay import Relay
 from g4cli.runtime.rpc.workers import (
     QUESTION,
     WorkerInfo,
-    ask_info,
+    ask_worker_info,
     check_worker,
     find_worker_devices,
     pack_info,
@@ -175,7 +175,7 @@ def test_answers_to_the_question_are_checked() -> None:
 )
 def test_an_answer_that_is_none_leaves_the_protocol_to_judge(answer: bytes) -> None:
     with fake_rpc(FakeRpc(info=answer)) as port:
-        assert ask_info("127.0.0.1", port, 5.0) is None
+        assert ask_worker_info("127.0.0.1", port, 5.0) is None
 
 
 class Clients:
@@ -208,7 +208,7 @@ def test_one_client_at_a_time() -> None:
         served, _ = clients.server.accept()
         served.settimeout(20)
         assert served.recv(1) == bytes([14])
-        info = ask_info("127.0.0.1", clients.port, 5.0)
+        info = ask_worker_info("127.0.0.1", clients.port, 5.0)
         assert info is not None
         assert info.is_busy
         with suppress(ConnectionError), clients.connect() as second:
@@ -230,7 +230,7 @@ def test_one_client_at_a_time() -> None:
             served.close()
             assert third.recv(1) == b""
         end = time.monotonic() + 60
-        while (after := ask_info("127.0.0.1", clients.port, 5.0)) and after.is_busy:
+        while (after := ask_worker_info("127.0.0.1", clients.port, 5.0)) and after.is_busy:
             assert time.monotonic() < end  # its end is noticed by a thread
         assert after is not None
 

@@ -16,7 +16,7 @@ from g4cli.operations.compare.judgement import (
     find_word_loop,
     judge_answer,
 )
-from g4cli.operations.compare.prompts import SETS, Prompt, read_prompts, single_prompt
+from g4cli.operations.compare.prompts import SETS, Prompt, make_single_prompt, read_prompts
 from g4cli.operations.compare.request import make_request
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import parse_models
@@ -78,8 +78,8 @@ def test_a_set_that_does_not_exist_is_a_usage_error() -> None:
 
 
 def test_the_prompt_of_the_command_line_is_a_drawing_if_it_asks_for_svg() -> None:
-    assert single_prompt("Generate an SVG of a cat").kind == "svg"
-    assert single_prompt("What is GGUF?").kind == "text"
+    assert make_single_prompt("Generate an SVG of a cat").kind == "svg"
+    assert make_single_prompt("What is GGUF?").kind == "text"
 
 
 def test_settings_of_a_model_override_those_of_the_command_line() -> None:

@@ -16,7 +16,7 @@ from g4cli.prompt.messages import Media, Part, ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded
 from g4cli.runtime.engine.codec import FrameReader, ProtocolError
 from g4cli.runtime.engine.drafting import DraftChoice, DraftStats
-from g4cli.runtime.engine.ending import count_oom_kills, error_of_end, find_reason
+from g4cli.runtime.engine.ending import count_oom_kills, find_reason, make_exit_error
 from g4cli.runtime.engine.messages import CODEC, Hello, Open, RunTurn, Tokenize, TurnDone
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 
@@ -136,7 +136,7 @@ def test_find_reason() -> None:
 def test_how_a_worker_ended(
     status: int, opening: str | None, out_of_memory: bool | None, kind: str, said: str
 ) -> None:
-    found = error_of_end(
+    found = make_exit_error(
         status,
         "a GGML_ASSERT(x)\n",
         subject=Path("model.gguf"),
@@ -159,7 +159,7 @@ def test_a_lost_worker_of_rpc_is_not_blamed_on_the_file_that_is_loaded() -> None
         "ggml-rpc.cpp:625: Remote RPC server crashed or returned malformed response\n",
         "ggml-rpc.cpp:520: Failed to connect to 127.0.0.1:50052\n",
     ):
-        found = error_of_end(-6, said, subject=Path("m.gguf"), opening=Path("m.gguf"))
+        found = make_exit_error(-6, said, subject=Path("m.gguf"), opening=Path("m.gguf"))
         assert type(found) is RuntimeFailed
         assert "worker of --rpc" in found.message
         assert found.hint is not None

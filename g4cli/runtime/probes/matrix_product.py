@@ -1,4 +1,8 @@
-"""Single matrix products in ggml, without a model: what the probes of kernels and speed share."""
+"""Single matrix products in ggml, without a model, for kernel_child.py and read_rate_child.py.
+
+All `int` arguments named after a C object are its address: a backend, a buffer type (`buft`), a
+tensor. The functions check nothing: they run in a child process, which a bad kernel may kill.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +27,10 @@ class _TensorHead(ctypes.Structure):
     _fields_ = (("type", ctypes.c_int), ("buffer", ctypes.c_void_p))
 
 
-def load_product_functions() -> Any:
-    """Return libggml with the functions declared that compute one product."""
+def load_matrix_functions() -> Any:
+    """Return libggml with the functions declared that compute one matrix product."""
     library = load_ggml()
-    p, n, i = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
+    p, n, i = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64  # pointer, size, ggml's integer
     declare_functions(
         library,
         ("ggml_init", p, [InitParams]),
@@ -59,7 +63,10 @@ def load_product_functions() -> Any:
 
 
 def list_extra_bufts(ggml: Any, cpu: int) -> list[int]:
-    """Return the CPU's extra buffer types (AMX, repacking), as make_cpu_buft_list finds them."""
+    """Return the extra buffer types (AMX, repacking) of the CPU backend `cpu`.
+
+    As make_cpu_buft_list in src/llama-model.cpp finds them, llama.cpp@0c1e57098.
+    """
     device = ggml.ggml_backend_get_device(cpu)
     registry = ggml.ggml_backend_dev_backend_reg(device)
     address = ggml.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_dev_get_extra_bufts")
@@ -73,8 +80,12 @@ def list_extra_bufts(ggml: Any, cpu: int) -> list[int]:
 
 
 def accepts_weight(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
-    """Return whether buffers of type `buft` can hold the matrix `weight` of `product`."""
-    # As weight_buft_supported in src/llama-model-loader.cpp does it: with an empty buffer.
+    """Return whether the CPU computes `product` from a `weight` in a buffer of type `buft`.
+
+    `product` is the result tensor of ggml_mul_mat, `weight` its matrix.
+    """
+    # As weight_buft_supported in src/llama-model-loader.cpp does it: in an empty buffer, since only
+    # the buffer's type is looked at.
     head = _TensorHead.from_address(weight)
     head.buffer = ggml.ggml_backend_buft_alloc_buffer(buft, 0)
     answer = bool(ggml.ggml_backend_dev_supports_op(ggml.ggml_backend_get_device(cpu), product))
@@ -84,7 +95,7 @@ def accepts_weight(ggml: Any, cpu: int, buft: int, weight: int, product: int) ->
 
 
 def allocate_tensor(ggml: Any, tensor: int, buft: int) -> int:
-    """Return a new buffer of type `buft`, in which `tensor` is."""
+    """Put `tensor` into a new buffer of type `buft`; return the buffer, for the caller to free."""
     buffer = ggml.ggml_backend_buft_alloc_buffer(
         buft, ggml.ggml_backend_buft_get_alloc_size(buft, tensor)
     )
