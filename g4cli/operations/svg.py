@@ -16,7 +16,8 @@ from g4cli.svg.grade import Proof, Stage, grade_drawing, is_blank, measure_frame
 from g4cli.svg.repair import TEXT_LIMIT, Drawing, find_parse_error, repair_drawing
 from g4cli.svg.rules import RULES
 
-# Pixels of the longer side of the test rendering: enough to see whether it is blank.
+# A choice: pixels of the longer side of the test rendering, enough to see whether it is blank. The
+# surroundings are three times as large: measure_frame looks for what lies outside of the frame.
 _PROOF_SIDE: Final = 96
 _DECLARED_ENCODING: Final = re.compile(
     rb"""\A\s*<\?xml\b[^>]*\bencoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']"""

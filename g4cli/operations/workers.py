@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from g4cli.operations.models import LoadableModel
 
 SYSTEM_SHARE: Final = 8
-"""One part in this many of the memory of a machine that the user describes is assumed in use."""
+"""A choice: one part in so many of the memory of a machine that the user describes is in use."""
 
 
 def ask_worker_memories(addresses: Sequence[WorkerAddress]) -> tuple[Memory, ...]:
@@ -78,8 +78,12 @@ def place_on_all(
     reporter.say(trial.placement)
     if not trial.verdict.fits:
         reporter.warn(f"the model may not fit into memory: {trial.verdict.reason}")
-    placed = trial.options.n_gpu_layers
-    return "auto" if placed < 0 else str(placed), trial.options.tensor_split
+    return name_gpu_layers(trial.options.n_gpu_layers), trial.options.tensor_split
+
+
+def name_gpu_layers(n_gpu_layers: int) -> str:
+    """Return the value of --gpu-layers that means so many layers; below 0: all of them."""
+    return "auto" if n_gpu_layers < 0 else str(n_gpu_layers)
 
 
 def fix_layout(

@@ -64,6 +64,18 @@ def answer_once(
                 conversation.answer,
             )
     recorder.save(conversation, reply)
+    data = _describe_answer(session, reply)
+    checked = None
+    if display.drawing is not None:
+        checked = _save_drawing(out, reply.text, display.drawing)
+        data["svg"] = checked.as_json()
+    _write_answer(out, view, reply, data, display)
+    exit_code = _report_end(out, session, reply, display)
+    return exit_code or (0 if checked is None or checked.works else DoctorFailed.exit_code)
+
+
+def _describe_answer(session: ChatSession, reply: Reply) -> dict[str, Any]:
+    """Return the document of `--json`, without what options of the display add."""
     data: dict[str, Any] = {
         "model": session.request.model,
         "sampling": session.describe_settings(),
@@ -71,13 +83,13 @@ def answer_once(
     }
     if session.request.n_probs is not None:
         data["logprobs"] = tokens_to_json(session.sampled)
-    if conversation.stored_id is not None:
-        data["conversation"] = conversation.stored_id
-    checked = None
-    if display.drawing is not None:
-        checked = _save_drawing(out, reply.text, display.drawing)
-        data["svg"] = checked.as_json()
-    _write_answer(out, view, reply, data, display)
+    if session.conversation.stored_id is not None:
+        data["conversation"] = session.conversation.stored_id
+    return data
+
+
+def _report_end(out: Output, session: ChatSession, reply: Reply, display: ChatDisplay) -> int:
+    """Warn if the answer did not end by itself, show its figures, and return the exit code."""
     if reply.loop and reply.finish_reason == "loop":
         out.warn(describe_loop(reply.loop, session.engine.path, forced=session.has_grammar))
         return LoopStopped.exit_code
@@ -94,9 +106,7 @@ def answer_once(
     if display.stats:
         out.say(format_stats(session, reply))
     sys.stdout.flush()
-    if is_cut_off:
-        return RuntimeFailed.exit_code
-    return 0 if checked is None or checked.works else DoctorFailed.exit_code
+    return RuntimeFailed.exit_code if is_cut_off else 0
 
 
 def _make_view(

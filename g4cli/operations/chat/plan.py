@@ -36,7 +36,12 @@ from g4cli.operations.fit.options import (
 from g4cli.operations.fit.subject import Subject, make_subject
 from g4cli.operations.models import LoadableModel, make_model_options
 from g4cli.operations.states import make_state_options
-from g4cli.operations.workers import check_split, fix_layout, warn_of_divided_layers
+from g4cli.operations.workers import (
+    check_split,
+    fix_layout,
+    name_gpu_layers,
+    warn_of_divided_layers,
+)
 from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import DeviceFacts, Open
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
@@ -192,7 +197,7 @@ def _plan_on_workers(
     reporter.say(trial.placement)
     return ChatPlan(
         n_ctx,
-        _name_gpu_layers(trial.options.n_gpu_layers),
+        name_gpu_layers(trial.options.n_gpu_layers),
         request.cpu_moe,
         fits=trial.verdict.fits,
         resident_bytes=resident_bytes,
@@ -245,11 +250,11 @@ def _plan_parallel(
     split: tuple[float, ...] = ()
     if request.workers:
         trial = try_options(subject.shape, subject.tensors, plan.options, memories)
-        gpu_layers = _name_gpu_layers(trial.options.n_gpu_layers)
+        gpu_layers = name_gpu_layers(trial.options.n_gpu_layers)
         split = trial.options.tensor_split
         reporter.say(trial.placement)
     elif gpu_layers == "auto" and request.device is None and not cpu_moe and len(memories) > 1:
-        gpu_layers = _name_gpu_layers(plan.options.n_gpu_layers)
+        gpu_layers = name_gpu_layers(plan.options.n_gpu_layers)
         cpu_moe = plan.options.n_cpu_moe > 0
     estimate = estimate_memory(subject.shape, subject.tensors, plan.options)
     spare = count_spare_bytes(estimate, memories)
@@ -316,12 +321,7 @@ def _place_on_gpus(
     placement = place_layers(subject.shape, subject.tensors, options, memories)
     reporter.say(placement.reason)
     chosen = placement.options
-    return ChatPlan(n_ctx, _name_gpu_layers(chosen.n_gpu_layers), chosen.n_cpu_moe > 0)
-
-
-def _name_gpu_layers(n_gpu_layers: int) -> str:
-    """Return the value of --gpu-layers that means so many; below 0, all of them."""
-    return "auto" if n_gpu_layers < 0 else str(n_gpu_layers)
+    return ChatPlan(n_ctx, name_gpu_layers(chosen.n_gpu_layers), chosen.n_cpu_moe > 0)
 
 
 def _limit_private_bytes(

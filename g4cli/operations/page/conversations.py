@@ -26,7 +26,9 @@ from g4cli.store.conversations import (
     reply_figures,
 )
 
-SOURCE: Final = "page"
+SOURCE: Final = "page"  # of a conversation, in the store
+_MAX_SEARCH_CHARACTERS: Final = 500  # a choice
+_NAME_DIGITS: Final = 64  # kept images and sounds are named by their sha256
 _LOG: Final = logging.getLogger("g4.serve")
 T = TypeVar("T")
 
@@ -69,9 +71,12 @@ class PageConversations:
     async def list(self, text: str = "", *, limit: int = 200) -> tuple[SearchHit, ...]:
         """Return the conversations that hold `text`, the one written last first; "": all."""
         if text.strip():
-            return await self._ask_store(lambda store: store.search(text[:500], limit=limit))
-        found = await self._ask_store(lambda store: store.list_conversations(limit=limit))
-        return tuple(SearchHit(summary, None, "") for summary in found if summary.head is not None)
+            return await self._ask_store(
+                lambda store: store.search(text[:_MAX_SEARCH_CHARACTERS], limit=limit)
+            )
+        summaries = await self._ask_store(lambda store: store.list_conversations(limit=limit))
+        shown = (summary for summary in summaries if summary.head is not None)  # those with turns
+        return tuple(SearchHit(summary, None, "") for summary in shown)
 
     async def load(self, conversation: int) -> StoredConversation:
         """Return the branch of a conversation that is shown. Raises NotFound."""
@@ -124,20 +129,20 @@ class PageConversations:
 
     async def keep_media(self, data: bytes) -> Media:
         """Return `data`, an image or a sound, as a file. Raises BadField."""
-        kind = media_kind_of(data)
-        if kind not in ("image", "audio"):
+        detected = media_kind_of(data)
+        if detected not in ("image", "audio"):
             formats = f"{FORMATS['image']}; {FORMATS['audio']}"
             raise BadField("file", f"not an image or sound that g4 reads ({formats})")
-        found: Literal["image", "audio"] = "image" if kind == "image" else "audio"
+        kind: Literal["image", "audio"] = "image" if detected == "image" else "audio"
         if self._private:
-            media = await asyncio.to_thread(self._service.media.store, found, data)
+            media = await asyncio.to_thread(self._service.media.store, kind, data)
             self._service.media.use([media])  # until the server ends: nothing else keeps it
             return media
-        return await self._ask_store(lambda store: store.keep_media(found, data, ""))
+        return await self._ask_store(lambda store: store.keep_media(kind, data, ""))
 
     def find_kept_media(self, kind: Literal["image", "audio"], name: str) -> Media:
         """Return what `keep_media` kept under the file name `name`. Raises NotFound."""
-        if len(name) == 64 and all(char in "0123456789abcdef" for char in name):
+        if len(name) == _NAME_DIGITS and all(char in "0123456789abcdef" for char in name):
             kept = [path for path in self._service.media.paths if path.name == name]
             for path in (media_dir() / name, *kept):
                 if path.is_file():

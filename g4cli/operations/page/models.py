@@ -14,8 +14,8 @@ from g4cli.operations.fit.request import FitRequest
 from g4cli.operations.serving.service import Service
 from g4cli.store import find_model_file, list_models
 
-_GROUPS: Final = ("weights", "kv", "compute", "process")
-_BASE: Final = "-base"
+_GROUPS: Final = ("weights", "kv", "compute", "process")  # of terms in host or GPU memory
+_BASE: Final = "-base"  # ends names of models that were not trained to answer
 
 
 def list_known_models() -> list[dict[str, Any]]:

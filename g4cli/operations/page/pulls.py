@@ -63,7 +63,7 @@ class Pulls:
     def __init__(self) -> None:
         self.jobs: dict[str, PullJob] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turn = asyncio.Lock()
+        self._turn = asyncio.Lock()  # one pull at a time
 
     def start(self, name: str) -> PullJob:
         """Begin to pull the model `name`, such as e2b:q4_0, unless that is under way already.

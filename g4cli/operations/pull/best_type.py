@@ -14,7 +14,8 @@ from g4cli.operations.fit.options import list_memories, make_run_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types
 from g4cli.operations.fit.subject import describe_model
 
-# A type that fits with a longer context is preferred to one that fits only with a shorter one.
+# Choices: a type that fits with a longer context is preferred to one that fits only with a shorter
+# one, down to the least that is of use in a chat.
 _CONTEXTS: Final = (32768, 8192, 4096)
 
 

@@ -126,6 +126,8 @@ def plan_checkpoint(address: str, facts: PullFacts) -> tuple[PlannedFile, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Planner:
+    """Makes the plan of one pull; `notes` become its reasons."""
+
     options: PullOptions
     facts: PullFacts
     notes: list[str] = field(default_factory=list)

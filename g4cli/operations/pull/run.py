@@ -26,7 +26,6 @@ from g4cli.store.make import (
     pull_bundled,
     pull_path,
 )
-from g4cli.store.manifest import Entry
 from g4cli.store.models import select_unfinished
 
 
@@ -63,6 +62,8 @@ def run_pull(plan: PullPlan, hub: Hub, reporter: Reporter) -> Pulled:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
+    """Carries out plans, with one connection to the hub and one progress display."""
+
     hub: Hub
     reporter: Reporter
     progress: Progress
@@ -100,7 +101,7 @@ class _Run:
 
     def _take_present(self, plan: PullPlan) -> Pulled:
         assert plan.entry is not None
-        return Pulled(plan.entry, False)
+        return Pulled(plan.entry, is_new=False)
 
     def _convert_bundled(self, plan: PullPlan) -> Pulled:
         return pull_bundled(
@@ -133,7 +134,7 @@ class _Run:
         entry = record_file(
             made.path, name=plan.name, source=origin, sha256=made.sha256, type_name=plan.type
         )
-        return Pulled(entry, True)
+        return Pulled(entry, is_new=True)
 
     def _fetch_files(self, plan: PullPlan) -> Pulled:
         """Download the plan's files at the same time and return the model in the first of them."""
@@ -146,16 +147,15 @@ class _Run:
                 name = planned.file.name
                 self.progress(arrived.get(name, 0), planned.file.nbytes, name)
         jobs = [partial(self._fetch_one, plan, planned) for planned in wanted]
-        done: list[tuple[Entry, bool]] = run_together(jobs)
-        is_new = any(fresh for _, fresh in done[: len(plan.files)])
-        return Pulled(done[0][0], is_new)
+        pulled: list[Pulled] = run_together(jobs)
+        is_new = any(file.is_new for file in pulled[: len(plan.files)])
+        return Pulled(pulled[0].entry, is_new)
 
     def _fetch_one(
         self, plan: PullPlan, planned: PlannedFile, cancelled: Callable[[], bool]
-    ) -> tuple[Entry, bool]:
-        """Return the entry of a file in the store, and whether it is new there."""
+    ) -> Pulled:
         if planned.known is not None:
-            return planned.known, False
+            return Pulled(planned.known, is_new=False)
         repository, file = planned.repository, planned.file
         fetched = fetch_file(
             self.hub,
@@ -174,7 +174,7 @@ class _Run:
             sha256=fetched.sha256,
             type_name=planned.type_name,
         )
-        return entry, fetched.origin != "here"
+        return Pulled(entry, is_new=fetched.origin != "here")
 
     def _label_progress(self, label: str) -> Progress:
         """Return a progress that shows every part of one job under the label `label`."""

@@ -38,7 +38,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class OfferFacts:
-    """What the header of a model file says. `modalities` is among "text", "image" and "audio"."""
+    """What the header of a model file says. `modalities` is among "text", "image" and "audio".
+
+    `modified`: when the file was changed last, in Unix seconds.
+    """
 
     type: str
     n_ctx_train: int
@@ -86,10 +89,10 @@ class Catalog:
         Only names on offer count: no path is read from a request.
         """
         # The store is read again only for a name that was not in it.
-        found = _choose_offer(self._fixed or self._seen, name)
-        found = found or _choose_offer(self.list_offers(), name)
-        if found is not None:
-            return found
+        offer = _choose_offer(self._fixed or self._seen, name)
+        offer = offer or _choose_offer(self.list_offers(), name)
+        if offer is not None:
+            return offer
         names = ", ".join(offer.name for offer in self.list_offers()) or "none: g4 pull tiny"
         raise UnknownModel(f"no model is called {name[:100]!r}; on offer: {names}", hint="g4 list")
 
@@ -137,16 +140,17 @@ def _read_once(read: Callable[[Path, int, int], T], path: Path) -> T:
     return read(path, status.st_size, status.st_mtime_ns)
 
 
+# Sizes are choices: few people have as many models.
 @lru_cache(maxsize=64)
 def _read_facts(path: Path, nbytes: int, modified_ns: int) -> OfferFacts:
     header = read_header(path)
     n_params = sum(prod(t.shape) for t in header.tensors.values())
     return OfferFacts(
-        file_type_text(header),
-        shape_of(header).n_ctx_train,
-        n_params,
-        nbytes,
-        modified_ns // 10**9,
+        type=file_type_text(header),
+        n_ctx_train=shape_of(header).n_ctx_train,
+        n_params=n_params,
+        nbytes=nbytes,
+        modified=modified_ns // 10**9,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from g4cli.chat import Finished, OnLoop, Reply, TurnEvent, TurnOptions
 from g4cli.core.errors import (
@@ -17,7 +17,7 @@ from g4cli.core.errors import (
     UsageError,
     too_many_tokens,
 )
-from g4cli.operations.chat.session import THOUGHT_TOKENS
+from g4cli.operations.chat.session import CLOSE_THOUGHT, THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
@@ -26,8 +26,6 @@ from g4cli.prompt.template import TEXT_LIMIT
 from g4cli.runtime.engine.async_client import ActiveTurn, Places
 from g4cli.runtime.engine.messages import Loaded, RunTurn, TurnDone
 from g4cli.runtime.engine.options import GrammarScope, Sampling
-
-CLOSE_THOUGHT: Final = "\n<channel|>"
 
 
 class Engine(Protocol):

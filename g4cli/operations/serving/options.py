@@ -13,7 +13,7 @@ from g4cli.core.worker_address import NO_WORKERS, WorkerOptions
 if TYPE_CHECKING:
     from g4cli.chat import OnLoop
 
-MAX_PARALLEL: Final = 64
+MAX_PARALLEL: Final = 64  # a choice; llama.cpp allows 256 (LLAMA_MAX_SEQ)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +23,10 @@ class ServeOptions:
     `models` as `g4 chat` takes them; none: all of the store. `aliases` are further names of the
     first. `ctx`, `gpu_layers`, `draft`, `state_cache` and `threads` as in ChatRequest; `ctx` is
     that of one request. `parallel` is how many requests a model computes at once; 0: as many as
-    fit, at most 4. `on_loop` is "stop" or "warn": what was sent cannot be cut back.
-    `keep_alive_s` below 0: models stay loaded. `sampling` holds defaults by the
-    names of the engine's Sampling. With `workers` one model is loaded at a time.
+    fit, at most 4. `on_loop` is "stop" or "warn": what was sent cannot be taken back.
+    `keep_alive_s` below 0: models stay loaded. `max_models` 0: as many as fit. `queue`: how many
+    requests of a model may wait for a slot. `sampling` holds defaults by the names of the engine's
+    Sampling. With `workers` one model is loaded at a time.
     """
 
     models: Sequence[str] = ()

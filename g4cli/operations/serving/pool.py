@@ -22,7 +22,7 @@ OpenModel: TypeAlias = Callable[[str, Sequence[str]], Awaitable[LoadedModel]]
 Raises DoesNotFit if it does not fit beside them.
 """
 
-_LEAST_KEEP_ALIVE_S: Final = 0.1
+_LEAST_KEEP_ALIVE_S: Final = 0.1  # a choice: see _start_timer
 
 
 class ModelPool:
@@ -34,10 +34,11 @@ class ModelPool:
         self._open_model, self._max_models = open_model, max_models
         self._keep_alive_s = keep_alive_s
         self.models: dict[str, LoadedModel] = {}
+        # By the names of models:
         self._opening: dict[str, asyncio.Task[None]] = {}
-        self._keep_alive: dict[str, float] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._lock = asyncio.Lock()
+        self._keep_alive: dict[str, float] = {}  # seconds, as the last request asked
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # which close what nobody uses
+        self._lock = asyncio.Lock()  # of opening
         self._closing: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -53,6 +54,7 @@ class ModelPool:
                 raise Interrupted("the server is being stopped")
             if name not in self._opening:
                 self._opening[name] = task = asyncio.create_task(self._open(name))
+                # To look at an error here keeps asyncio from warning that nobody did.
                 task.add_done_callback(lambda task: task.cancelled() or task.exception())
             # All who wait share the start; whoever goes away does not end it for the others.
             opening = self._opening[name]

@@ -12,7 +12,7 @@ from typing import Any, Final
 from g4cli.core.errors import FileMissing, UsageError
 from g4cli.operations.tools.tool import RESULT_CHARACTERS, Tool, ToolFailed, declare_function
 
-_MOST_NAMES: Final = 500
+_MOST_NAMES: Final = 500  # a choice: of a folder, some thousand tokens
 _PATH: Final = {"type": "string", "description": "relative to the folder; '.' is the folder itself"}
 
 

@@ -24,7 +24,8 @@ from typing import Any, BinaryIO, Final, Literal, Union, get_args, get_origin, g
 from g4cli.core.errors import UsageError
 from g4cli.operations.tools.tool import declare_function
 
-MAX_RESULT_BYTES: Final = 64 << 20
+MAX_RESULT_BYTES: Final = 64 << 20  # a choice; the model is shown 16,000 characters
+_MAX_ERROR_CHARACTERS: Final = 2000  # a choice
 _TYPES: Final[Mapping[Any, str]] = types.MappingProxyType(
     {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
 )
@@ -44,10 +45,10 @@ def load_functions(references: Sequence[str], path: str | None) -> list[Function
 
     Raises UsageError.
     """
-    found = [_load_reference(reference) for reference in references]
+    functions = [_load_reference(reference) for reference in references]
     if path is not None:
-        found += _load_file(Path(path))
-    return found
+        functions += _load_file(Path(path))
+    return functions
 
 
 def _load_reference(reference: str) -> Function:
@@ -143,7 +144,7 @@ def run_call(function: Function, arguments: Mapping[str, Any]) -> bytes:
         value = function.call(**arguments)
         reply = _encode({"result": value})
     except BaseException as err:  # sys.exit() too
-        said = str(err)[:2000]
+        said = str(err)[:_MAX_ERROR_CHARACTERS]
         return _encode({"failed": f"{type(err).__name__}: {said}" if said else type(err).__name__})
     if len(reply) > MAX_RESULT_BYTES:
         most = MAX_RESULT_BYTES >> 20

@@ -24,12 +24,12 @@ from g4cli.operations.tools.tool import Tool, ToolFailed
 
 MODULE: Final = "g4cli.operations.tools.function_child"
 START_S: Final = 60.0
-"""Most seconds that the import of the functions may take."""
+"""Most seconds that the import of the functions may take; a choice, as the next one."""
 
 CALL_S: Final = 60.0
 """Most seconds that a function may take."""
 
-_READ_BYTES: Final = 1 << 16
+_READ_BYTES: Final = 1 << 16  # what a pipe of Linux holds
 
 
 class FunctionProcess:

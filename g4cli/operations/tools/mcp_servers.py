@@ -25,16 +25,22 @@ from g4cli.core.files import require_file
 from g4cli.core.visible import one_line
 from g4cli.operations.tools.tool import Tool, ToolFailed, declare_function
 
+# Choices.
 START_S: Final = 60.0
+"""Most seconds that a server may take to start, and to list its tools."""
+
 CALL_S: Final = 120.0
 """Most seconds that a call may take."""
+
+_STOP_S: Final = 10.0  # for the servers to end
+_MAX_ERROR_CHARACTERS: Final = 500
 
 # The package gives a server a session of its own, and ends it by closing its standard input. What
 # the server started itself must not outlive it: the launcher ends its whole process group.
 _LAUNCH: Final = (
     "import os,signal,subprocess,sys;subprocess.call(sys.argv[1:]);os.killpg(0,signal.SIGKILL)"
 )
-_MOST_TOOLS: Final = 200
+_MOST_TOOLS: Final = 200  # of a server, a choice: their declarations take thousands of tokens
 _WANTS_LOGIN: Final = "it wants a login (HTTP 401), and g4 does not log in (OAuth)"
 _LOGIN_HINT: Final = '"headers": {"Authorization": "Bearer KEY"} beside its "url"'
 _HINT: Final = '{"mcpServers": {"NAME": {"command": "npx", "args": ["-y", "PACKAGE"]}}}'
@@ -96,7 +102,7 @@ class McpServers:
         """End the servers."""
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(_STOP_S)
         self._log.close()
 
     def _run_loop(self) -> None:
@@ -123,7 +129,7 @@ class McpServers:
     def _make_error(self, err: BaseException) -> RuntimeFailed:
         while inner := getattr(err, "exceptions", None):  # of a group
             err = inner[0]
-        said = one_line(str(err) or type(err).__name__)[:300]
+        said = one_line(str(err) or type(err).__name__)[:_MAX_ERROR_CHARACTERS]
         hint = f"its messages are in {self.log_path}"
         if self._opening in self._want_login:
             said, hint = _WANTS_LOGIN, _LOGIN_HINT
@@ -152,10 +158,10 @@ class McpServers:
             transport = stdio_client(parameters, errlog=self._log)
         else:
             transport = await _open_http(stack, server, partial(self._want_login.add, name))
-        streams = await stack.enter_async_context(transport)
+        reading, writing, *_ = await stack.enter_async_context(transport)
         client = Implementation(name="g4", version=__version__)
         session = await stack.enter_async_context(
-            ClientSession(streams[0], streams[1], client_info=client)
+            ClientSession(reading, writing, client_info=client)
         )
         await asyncio.wait_for(session.initialize(), START_S)
         for item in await asyncio.wait_for(_list_tools(session), START_S):
@@ -176,12 +182,12 @@ class McpServers:
             raise ToolFailed("its server has ended")
         future = asyncio.run_coroutine_threadsafe(calling, self._loop)
         try:
-            result = future.result(CALL_S + 5)
+            result = future.result(CALL_S + 5)  # the package itself gives up first
         except concurrent.futures.TimeoutError:
             future.cancel()
             raise ToolFailed(f"it took more than {CALL_S:.0f} seconds") from None
         except Exception as err:
-            said = one_line(str(err))[:500] or type(err).__name__
+            said = one_line(str(err))[:_MAX_ERROR_CHARACTERS] or type(err).__name__
             said = _WANTS_LOGIN if server in self._want_login else said
             raise ToolFailed(f"its server: {said}") from err
         text = "\n".join(_content_text(item) for item in result.content)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from g4cli.prompt.tools import QUOTE
 
 RESULT_CHARACTERS: Final = 16_000
-"""Most characters of a result that the model is shown."""
+"""Most characters of a result that the model is shown: a choice, about 4,000 tokens."""
 
 
 class ToolFailed(Exception):

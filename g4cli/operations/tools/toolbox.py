@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from g4cli.chat import Reply
 from g4cli.core.errors import G4Error, LoopStopped, UsageError
@@ -20,8 +20,8 @@ from g4cli.prompt.messages import Message, ToolCall
 from g4cli.prompt.tools import declare_tool
 
 Consent: TypeAlias = Literal["yes", "no", "always"]
-SAME_CALLS = 3
-"""So many equal calls in one answer are a loop."""
+SAME_CALLS: Final = 3
+"""So many equal calls in one answer are a loop: a choice, since a failed call may be repeated."""
 
 
 @dataclass(slots=True)

@@ -42,7 +42,7 @@ def choose_model(service: Service, name: str) -> str:
 
     Raises UsageError if it takes none, or UnknownModel.
     """
-    if name:
+    if name:  # then the service offers that model alone
         try:
             require_audio(service, "")
         except BadField as err:
@@ -162,9 +162,9 @@ def _match_windows(
     segments: Sequence[Segment], windows: Sequence[tuple[int, int]]
 ) -> list[Segment]:
     """Return those of `segments` that are the first of `windows`."""
-    found = []
+    matching = []
     for segment, (start, end) in zip(segments, windows, strict=False):
         if (segment.start_s, segment.end_s) != (start / RATE, end / RATE):
             break
-        found.append(segment)
-    return found
+        matching.append(segment)
+    return matching

@@ -18,7 +18,7 @@ from typing import Any, Final
 from g4cli.core.files import make_folder
 from g4cli.operations.transcription.transcribe import Segment
 
-_KEPT_S: Final = 30 * 86_400.0  # nobody goes on after a month
+_KEPT_S: Final = 30 * 86_400.0  # a choice: nobody goes on after a month
 
 
 class SavedSegments:
@@ -32,12 +32,14 @@ class SavedSegments:
 
     def load(self) -> list[Segment]:
         """Return the segments that were saved, in order; none if there is no such file."""
-        found: list[Segment] = []
+        segments: list[Segment] = []
         with suppress(OSError, ValueError, TypeError, KeyError):
             for line in self.path.read_text("utf-8").splitlines():
                 data = json.loads(line)
-                found.append(Segment(float(data["start"]), float(data["end"]), str(data["text"])))
-        return found
+                segments.append(
+                    Segment(float(data["start"]), float(data["end"]), str(data["text"]))
+                )
+        return segments
 
     def write(self, segments: Sequence[Segment]) -> None:
         """Replace what is saved by `segments`."""

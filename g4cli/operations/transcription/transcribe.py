@@ -1,6 +1,6 @@
 """From a recording to its text: windows that are cut at silences, one answer for each.
 
-Gemma 4's encoder takes at most 30 s at once. The last sentence of a window is told with the next
+Gemma 4's encoder takes at most 30 s at once. The last sentence of a window is given with the next
 one, so that names keep their spelling and a sentence goes on as it began. Silence is not given to
 the model: it would invent text for it.
 """
@@ -21,9 +21,10 @@ from g4cli.prompt.messages import Message
 from g4cli.runtime.sound.recording import RATE, Recording
 
 WINDOW_S: Final = 30.0
-# Fast speech has 200 words a minute. A model that does not end repeats itself.
+# Choices. Fast speech has 100 words in 30 s, some 150 tokens: a model that writes more repeats
+# itself.
 _MAX_TOKENS: Final = 512
-_CONTEXT_CHARACTERS: Final = 300
+_CONTEXT_CHARACTERS: Final = 300  # of the sentence before
 MAX_PROMPT_CHARACTERS: Final = 2000
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?…。！？])\s+")
 _FORMAT: Final = (
@@ -61,9 +62,9 @@ class Segment:
 
 def require_audio(service: Service, model: str) -> None:
     """Raise BadField unless `model` takes audio; UnknownModel if there is none of that name."""
-    found = service.find_model(model)
-    if "audio" not in found.modalities:
-        raise BadField("model", f"{found.name} has no audio encoder: g4 pull e2b")
+    served = service.find_model(model)
+    if "audio" not in served.modalities:
+        raise BadField("model", f"{served.name} has no audio encoder: g4 pull e2b")
 
 
 async def transcribe(
@@ -74,9 +75,10 @@ async def transcribe(
     *,
     before: str = "",
 ) -> AsyncIterator[Segment]:
-    """Yield the segments of `windows` of a recording, as they are done; empty ones are left out.
+    """Yield the segment of each of `windows` of a recording, when it is done.
 
-    `before`: what was said before the first of them. Raises what Service.start_turn raises.
+    Its text is "" if nothing was said. `before`: what was said before the first of them. Raises
+    what Service.start_turn raises.
     """
     for start, end in windows:
         wav = await asyncio.to_thread(recording.read_wav, start, end)
