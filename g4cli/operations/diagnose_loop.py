@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from g4cli.chat import Finished, TurnOptions
-from g4cli.core.errors import G4Error, Interrupted, UsageError
+from g4cli.core.errors import DoctorFailed, G4Error, Interrupted, UsageError
 from g4cli.core.file_kind import kind_of
 from g4cli.core.files import atomic_file, is_there
 from g4cli.core.gguf import read_header
@@ -43,6 +43,7 @@ from g4cli.runtime.engine.drafting import N_OUTPUTS, DraftChoice
 from g4cli.runtime.engine.messages import Open, RunTurn
 from g4cli.runtime.engine.options import (
     ALL_LAYERS,
+    N_UBATCH,
     ContextOptions,
     ModelOptions,
     Sampling,
@@ -57,7 +58,7 @@ MAX_TOKENS: Final = 384
 _N_CTX: Final = 5120  # a choice: the longest prompt that is tried has 4,096 tokens
 _LOOK_EVERY: Final = 16  # a choice, in tokens: whether the answer repeats itself by now
 _SEED: Final = 1  # any: answers of experiments have to be the same each time
-_TEXT: Final = 200  # a choice: characters of an answer that are kept
+_TEXT_CHARACTERS: Final = 200  # a choice: characters of an answer that are kept
 _UNIT_TOKENS: Final = 64  # a choice: of a repetition that are shown
 # Private memory that the worker may have beside copies of the file: the KV cache of the 31B model
 # at 5,000 tokens has 1 GiB.
@@ -92,22 +93,23 @@ class LoopDiagnosis:
     @property
     def exit_code(self) -> int:
         """8 if the model repeats itself or could not be run, else 0."""
-        return 8 if self.conclusion.loops or not self.conclusion.n_run else 0
+        failed = self.conclusion.loops or not self.conclusion.n_run
+        return DoctorFailed.exit_code if failed else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the document of `--json`: docs/reference/schemas/doctor-loop.json."""
-        found = self.conclusion
+        conclusion = self.conclusion
         return {
             "subject": self.subject,
             "prompt": self.question,
             "build": self.build,
-            "loops": found.loops,
-            "conclusion": found.text,
+            "loops": conclusion.loops,
+            "conclusion": conclusion.text,
             "conditions": None
-            if found.conditions is None
+            if conclusion.conditions is None
             else [
                 {"factor": c.factor, "value": c.value, "at_least": c.at_least, "text": c.text}
-                for c in found.conditions
+                for c in conclusion.conditions
             ],
             "causes": [
                 {
@@ -121,10 +123,10 @@ class LoopDiagnosis:
                     "workaround": fault.workaround,
                     "source": fault.source,
                 }
-                for fault in found.causes
+                for fault in conclusion.causes
             ],
             "experiments": [result.as_json() for result in self.results],
-            "not_run": found.n_not_run,
+            "not_run": conclusion.n_not_run,
             "seconds": round(self.spent_s, 3),
             "budget": self.budget_s,
         }
@@ -149,16 +151,16 @@ def diagnose_loop(
             hint=f"g4 doctor {shell_word(path)}",
         )
     started = time.monotonic()
-    laboratory = _Laboratory(path, header, request, started)
+    runner = _ExperimentRunner(path, header, request, started)
     results: list[LoopResult] = []
     left = 0
     try:
-        for result, left in laboratory.run_experiments(reporter, results):
-            on_result(result, left, laboratory.estimate_left(results, left))
+        for result, left in runner.run_experiments(reporter, results):
+            on_result(result, left, runner.estimate_left(results, left))
     except (Interrupted, KeyboardInterrupt):
         reporter.warn("stopped: this is what the experiments have shown so far")
     finally:
-        laboratory.close()
+        runner.close()
     diagnosis = LoopDiagnosis(
         str(path),
         request.question,
@@ -179,7 +181,7 @@ def diagnose_loop(
 
 
 @dataclass
-class _Laboratory:
+class _ExperimentRunner:
     """Runs experiments on one file, and holds the worker of the last one."""
 
     path: Path
@@ -286,7 +288,7 @@ class _Laboratory:
             n_ctx=self.n_ctx,
             kv_type=wanted.kv_type,
             n_ubatch=wanted.n_ubatch,
-            n_batch=max(wanted.n_ubatch, 512),
+            n_batch=max(wanted.n_ubatch, N_UBATCH),
             n_outputs=N_OUTPUTS if wanted.drafting else 1,
             flash_attention=None if wanted.flash_attention else False,
             use_gpu=on_gpu,
@@ -339,7 +341,9 @@ class _Laboratory:
         """Return the result with the answer `tokens`, which stand for the text `said`."""
         ended = finished is not None and finished.reply.finish_reason == "stop"
         found = None if ended else find_repetition(tokens)
-        base = LoopResult(settings, "ended" if ended else "unended", len(tokens), text=said[:_TEXT])
+        base = LoopResult(
+            settings, "ended" if ended else "unended", len(tokens), text=said[:_TEXT_CHARACTERS]
+        )
         if is_garbage(said, len(tokens)):
             base = replace(base, outcome="garbage")
         elif found is not None:

@@ -25,7 +25,13 @@ def make_state_options(
     limit_bytes = choose_limit(state_cache)
     if not limit_bytes and not ram_bytes:
         return None
-    return StateOptions(states_dir(), limit_bytes, identify_model(path), name, ram_bytes)
+    return StateOptions(
+        folder=states_dir(),
+        limit_bytes=limit_bytes,
+        model_id=identify_model(path),
+        name=name,
+        ram_bytes=ram_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class SavedStates:
 
 def list_states() -> SavedStates:
     """Return the saved states of this user, by model."""
-    return SavedStates(states_dir(), StateFolder(states_dir(), 0).list_namespaces())
+    return SavedStates(states_dir(), StateFolder(states_dir(), limit_bytes=0).list_namespaces())
 
 
 def select_states(model: str = "") -> SavedStates:
@@ -74,4 +80,4 @@ def select_states(model: str = "") -> SavedStates:
 
 def remove_states(saved: SavedStates) -> None:
     """Remove saved states from the disk."""
-    StateFolder(saved.folder, 0).remove_namespaces(saved.namespaces)
+    StateFolder(saved.folder, limit_bytes=0).remove_namespaces(saved.namespaces)

@@ -60,59 +60,59 @@ class MessageStream:
                 "message": {**self.message, "content": [], "usage": usage},
             }
         elif isinstance(event, AnswerText):
-            yield from self._open({"type": "text", "text": ""})
-            yield self._tell("text_delta", "text", event.text)
+            yield from self._open_block({"type": "text", "text": ""})
+            yield self._make_text_delta("text_delta", "text", event.text)
         elif isinstance(event, ThoughtText):
-            yield from self._open({"type": "thinking", "thinking": "", "signature": ""})
+            yield from self._open_block({"type": "thinking", "thinking": "", "signature": ""})
             if not self._omit_thoughts:
-                yield self._tell("thinking_delta", "thinking", event.text)
+                yield self._make_text_delta("thinking_delta", "thinking", event.text)
         elif isinstance(event, CallMade):
-            yield from self._close()
-            yield from self._tell_call(event.call)
+            yield from self._close_block()
+            yield from self._convert_call(event.call)
         elif isinstance(event, Finished):
-            yield from self._close()
-            yield from self._tell_end(event.reply)
+            yield from self._close_block()
+            yield from self._convert_end(event.reply)
 
-    def _open(self, empty: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _open_block(self, empty: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Begin a block like `empty` unless one of its type is open."""
         if self._open_type == empty["type"]:
             return
-        yield from self._close()
+        yield from self._close_block()
         self._open_type = empty["type"]
         index = len(self.message["content"])
         self.message["content"].append(empty)
         yield {"type": "content_block_start", "index": index, "content_block": dict(empty)}
 
-    def _tell(self, delta_type: str, key: str, text: str) -> dict[str, Any]:
+    def _make_text_delta(self, delta_type: str, key: str, text: str) -> dict[str, Any]:
         self._texts.append(text)
-        return self._delta({"type": delta_type, key: text})
+        return self._make_delta({"type": delta_type, key: text})
 
-    def _delta(self, delta: Mapping[str, Any]) -> dict[str, Any]:
+    def _make_delta(self, delta: Mapping[str, Any]) -> dict[str, Any]:
         index = len(self.message["content"]) - 1
         return {"type": "content_block_delta", "index": index, "delta": delta}
 
-    def _tell_call(self, call: ToolCall) -> Iterator[dict[str, Any]]:
+    def _convert_call(self, call: ToolCall) -> Iterator[dict[str, Any]]:
         block = {"type": "tool_use", "id": f"toolu_{uuid4().hex}", "name": call.name, "input": {}}
-        yield from self._open(block)
+        yield from self._open_block(block)
         self.message["content"][-1] = {**block, "input": dict(call.arguments)}
         text = json.dumps(call.arguments, ensure_ascii=False)
-        yield self._delta({"type": "input_json_delta", "partial_json": text})
-        yield from self._close()
+        yield self._make_delta({"type": "input_json_delta", "partial_json": text})
+        yield from self._close_block()
 
-    def _close(self) -> Iterator[dict[str, Any]]:
+    def _close_block(self) -> Iterator[dict[str, Any]]:
         """End the block that is open, if one is."""
         if not self._open_type:
             return
         block = self.message["content"][-1]
         if self._open_type == "thinking":
             block["thinking"], block["signature"] = "".join(self._texts), _SIGNATURE
-            yield self._delta({"type": "signature_delta", "signature": _SIGNATURE})
+            yield self._make_delta({"type": "signature_delta", "signature": _SIGNATURE})
         elif self._open_type == "text":
             block["text"] = "".join(self._texts)
         self._open_type, self._texts = "", []
         yield {"type": "content_block_stop", "index": len(self.message["content"]) - 1}
 
-    def _tell_end(self, reply: Reply) -> Iterator[dict[str, Any]]:
+    def _convert_end(self, reply: Reply) -> Iterator[dict[str, Any]]:
         delta = {"stop_reason": _stop_reason(reply), "stop_sequence": reply.stop_string or None}
         self.message |= delta
         self.message["usage"]["output_tokens"] = reply.completion_tokens

@@ -103,7 +103,7 @@ class Guard:
         exchange = _Exchange(send, self._cors_headers(headers))
         started = time.perf_counter()
         try:
-            await self._answer(scope, headers, receive, exchange)
+            await self._answer_request(scope, headers, receive, exchange)
         except Exception as err:
             # An error of a route was answered and logged before it came here.
             if not exchange.status:
@@ -118,7 +118,7 @@ class Guard:
                 )
             )
 
-    async def _answer(
+    async def _answer_request(
         self, scope: Scope, headers: dict[str, str], receive: Receive, exchange: _Exchange
     ) -> None:
         problem = self._find_problem(scope, headers)

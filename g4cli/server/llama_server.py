@@ -166,14 +166,14 @@ async def complete(body: LlamaCompletionBody, request: Request, service: Service
     if body.stream:
         return stream_events(_write_pieces(turn, body, prompt or ""), turns)
     async with turns:
-        text, reply, tokens = await wait_for_result(request, _collect(turn))
+        text, reply, tokens = await wait_for_result(request, _collect_answer(turn))
     whole = _make_end(turn, body, reply, text, prompt or "")
     if tokens:
         whole["completion_probabilities"] = list_logprobs(tokens)
     return Response(encode_json(whole), media_type="application/json")
 
 
-async def _collect(turn: Turn) -> tuple[str, Reply, list[SampledToken]]:
+async def _collect_answer(turn: Turn) -> tuple[str, Reply, list[SampledToken]]:
     tokens: list[SampledToken] = []
     async for event in turn:
         if isinstance(event, AnswerText):

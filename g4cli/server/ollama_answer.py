@@ -38,22 +38,22 @@ class OllamaStream:
             # What is neither reading the prompt nor answering is waiting for the model or a slot.
             self._load_s = max(0.0, time.perf_counter() - self._started - event.seconds)
         elif isinstance(event, AnswerText):
-            yield self._piece(content=event.text, tokens=event.tokens)
+            yield self._make_piece(content=event.text, tokens=event.tokens)
         elif isinstance(event, ThoughtText):
-            yield self._piece(thinking=event.text, tokens=event.tokens)
+            yield self._make_piece(thinking=event.text, tokens=event.tokens)
         elif isinstance(event, CallMade):
             self._calls.append(_call_object(event.call, len(self._calls)))
-            yield self._piece(calls=self._calls[-1:])
+            yield self._make_piece(calls=self._calls[-1:])
         elif isinstance(event, Finished):
-            yield self._piece() | self._end_fields(event.reply)
+            yield self._make_piece() | self._end_fields(event.reply)
 
     def make_whole_answer(self, reply: Reply) -> dict[str, Any]:
         """Return the whole answer as one object, after its events were converted."""
-        whole = self._piece(content=reply.text, thinking=reply.thought, calls=self._calls)
+        whole = self._make_piece(content=reply.text, thinking=reply.thought, calls=self._calls)
         logprobs = {"logprobs": self._logprobs} if self._logprobs else {}
         return whole | self._end_fields(reply) | logprobs
 
-    def _piece(
+    def _make_piece(
         self,
         *,
         content: str = "",
@@ -79,12 +79,12 @@ class OllamaStream:
         fields: dict[str, Any] = {
             "done": True,
             "done_reason": "length" if reply.finish_reason == "length" else "stop",
-            "total_duration": _nanoseconds(time.perf_counter() - self._started),
-            "load_duration": _nanoseconds(self._load_s),
+            "total_duration": _to_nanoseconds(time.perf_counter() - self._started),
+            "load_duration": _to_nanoseconds(self._load_s),
             "prompt_eval_count": reply.prompt_tokens,
-            "prompt_eval_duration": _nanoseconds(reply.prompt_s),
+            "prompt_eval_duration": _to_nanoseconds(reply.prompt_s),
             "eval_count": reply.completion_tokens,
-            "eval_duration": _nanoseconds(reply.decode_s),
+            "eval_duration": _to_nanoseconds(reply.decode_s),
         }
         if reply.loop is not None:
             fields["g4"] = {"loop": asdict(reply.loop)}
@@ -158,7 +158,7 @@ def format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
 
 
-def _nanoseconds(seconds: float) -> int:
+def _to_nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
 

@@ -111,7 +111,7 @@ async def chat(body: ChatRequest, request: Request, service: ServiceParam) -> Re
     if not body.messages:
         return await _change_loading("chat", body, request, service)
     asked = await asyncio.to_thread(read_chat, body, limit_media(service.media))
-    return await _answer("chat", body, asked, request, service)
+    return await _answer_request("chat", body, asked, request, service)
 
 
 @router.post("/api/generate", response_model=None)
@@ -120,10 +120,10 @@ async def generate(body: GenerateRequest, request: Request, service: ServicePara
     if not body.prompt and not body.images:
         return await _change_loading("generate", body, request, service)
     asked = await asyncio.to_thread(read_generate, body, limit_media(service.media))
-    return await _answer("generate", body, asked, request, service)
+    return await _answer_request("generate", body, asked, request, service)
 
 
-async def _answer(
+async def _answer_request(
     kind: Literal["chat", "generate"],
     body: ChatRequest | GenerateRequest,
     asked: TurnRequest,

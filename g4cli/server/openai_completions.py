@@ -127,7 +127,7 @@ async def complete(body: CompletionBody, request: Request, service: ServiceParam
         turn = await start_first_turn(request, service, requests[0], turns)
         stream = _CompletionStream(service, body, turn.model.name)
         return stream_events(stream.write_chunks(turn, requests), turns)
-    collecting = run_together(_collect(service, body, item) for item in requests)
+    collecting = run_together(_collect_choice(service, body, item) for item in requests)
     choices = await wait_for_result(request, collecting)
     answer = AnswerId.new(service.find_model(body.model).name, "cmpl-")
     replies = [reply for _, reply in choices]
@@ -141,7 +141,7 @@ async def complete(body: CompletionBody, request: Request, service: ServiceParam
     return Response(encode_json(whole), media_type="application/json")
 
 
-async def _collect(
+async def _collect_choice(
     service: Service, body: CompletionBody, request: TurnRequest
 ) -> tuple[dict[str, Any], Reply]:
     tokens: list[SampledToken] = []
@@ -204,12 +204,12 @@ class _CompletionStream:
                             yield self._write_end(index, event.reply)
             if self._include_usage:
                 usage = {"usage": _sum_usage(replies, self._body.n or 1)}
-                yield encode_event({**self._head(), "choices": [], **usage})
+                yield encode_event({**self._make_head(), "choices": [], **usage})
             yield "data: [DONE]\n\n"
         except Exception as err:
             yield describe_late_error(err, "/v1/completions")
 
-    def _head(self) -> dict[str, Any]:
+    def _make_head(self) -> dict[str, Any]:
         head = self._answer.as_fields("text_completion")
         return {**head, "usage": None} if self._include_usage else head
 
@@ -219,11 +219,11 @@ class _CompletionStream:
             return f'{begun}"index":{index},"text":{encode_json(text)}{ended}'
         logprobs = None if self._body.logprobs is None else list_logprobs(tokens, offset)
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}
-        return encode_event({**self._head(), "choices": [choice]})
+        return encode_event({**self._make_head(), "choices": [choice]})
 
     def _write_end(self, index: int, reply: Reply) -> str:
         end = {"text": "", "logprobs": None, "finish_reason": finish_reason(reply)}
-        chunk = {**self._head(), "choices": [{"index": index, **end}]}
+        chunk = {**self._make_head(), "choices": [{"index": index, **end}]}
         return encode_event({**chunk, "timings": make_timings(reply), **describe_loops([reply])})
 
 

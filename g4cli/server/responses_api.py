@@ -50,11 +50,11 @@ async def create_response(body: ResponsesBody, request: Request, service: Servic
     if body.stream:
         return stream_events(_write_events(turn, stream), turns)
     async with turns:
-        await wait_for_result(request, _collect(turn, stream))
+        await wait_for_result(request, _collect_response(turn, stream))
     return Response(encode_json(stream.response), media_type="application/json")
 
 
-async def _collect(turn: Turn, stream: ResponseStream) -> None:
+async def _collect_response(turn: Turn, stream: ResponseStream) -> None:
     async for event in turn:
         for _ in stream.convert(event):
             pass  # `stream.response` collects them
@@ -96,27 +96,27 @@ class ResponseStream:
     def begin(self) -> Iterator[dict[str, Any]]:
         """Yield the events before the answer."""
         for kind in ("created", "in_progress"):
-            yield self._event(f"response.{kind}", response=self._copy())
+            yield self._make_event(f"response.{kind}", response=self._copy_response())
 
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
         """Yield what a client is told of `event`. Raises Interrupted if the answer was stopped."""
         if isinstance(event, AnswerText):
-            yield from self._open("message")
+            yield from self._open_item("message")
             self._text.append(event.text)
             more = {"content_index": 0, "delta": event.text, "logprobs": []}
-            yield self._item_event("response.output_text.delta", **more)
+            yield self._make_item_event("response.output_text.delta", **more)
         elif isinstance(event, ThoughtText):
-            yield from self._open("reasoning")
+            yield from self._open_item("reasoning")
             self._text.append(event.text)
             more = {"content_index": 0, "delta": event.text}
-            yield self._item_event("response.reasoning_text.delta", **more)
+            yield self._make_item_event("response.reasoning_text.delta", **more)
         elif isinstance(event, CallMade):
-            yield from self._close()
-            yield from self._tell_call(event.call)
+            yield from self._close_item()
+            yield from self._convert_call(event.call)
         elif isinstance(event, Finished):
             is_cut = require_whole(event.reply).finish_reason == "length"
-            yield from self._close("incomplete" if is_cut else "completed")
-            yield self._tell_end(event.reply)
+            yield from self._close_item("incomplete" if is_cut else "completed")
+            yield self._convert_end(event.reply)
 
     def fail(self, message: str) -> dict[str, Any]:
         """Return the last event of an answer that an error ended."""
@@ -124,36 +124,36 @@ class ResponseStream:
             "status": "failed",
             "error": {"code": "server_error", "message": message},
         }
-        return self._event("response.failed", response=self._copy())
+        return self._make_event("response.failed", response=self._copy_response())
 
-    def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
+    def _make_event(self, kind: str, **fields: Any) -> dict[str, Any]:
         event = {"type": kind, "sequence_number": self._n_events, **fields}
         self._n_events += 1
         return event
 
-    def _item_event(self, kind: str, **fields: Any) -> dict[str, Any]:
+    def _make_item_event(self, kind: str, **fields: Any) -> dict[str, Any]:
         output = self.response["output"]
         place = {"item_id": output[-1]["id"], "output_index": len(output) - 1}
-        return self._event(kind, **place, **fields)
+        return self._make_event(kind, **place, **fields)
 
-    def _copy(self) -> dict[str, Any]:
+    def _copy_response(self) -> dict[str, Any]:
         return {**self.response, "output": list(self.response["output"])}
 
     def _add_item(self, item: dict[str, Any]) -> dict[str, Any]:
         self.response["output"].append(item)
         index = len(self.response["output"]) - 1
-        return self._event("response.output_item.added", output_index=index, item=item)
+        return self._make_event("response.output_item.added", output_index=index, item=item)
 
     def _end_item(self, item: dict[str, Any]) -> dict[str, Any]:
         self.response["output"][-1] = item
         index = len(self.response["output"]) - 1
-        return self._event("response.output_item.done", output_index=index, item=item)
+        return self._make_event("response.output_item.done", output_index=index, item=item)
 
-    def _open(self, kind: str) -> Iterator[dict[str, Any]]:
+    def _open_item(self, kind: str) -> Iterator[dict[str, Any]]:
         """Begin a message or a thought unless one is open."""
         if self._open_type == kind:
             return
-        yield from self._close()
+        yield from self._close_item()
         self._open_type = kind
         item: dict[str, Any] = {"type": kind, "status": "in_progress", "content": []}
         if kind == "message":
@@ -163,14 +163,14 @@ class ResponseStream:
         else:
             yield self._add_item({"id": f"rs_{secrets.token_hex(16)}", "summary": [], **item})
         part = self._make_part("")
-        yield self._item_event("response.content_part.added", content_index=0, part=part)
+        yield self._make_item_event("response.content_part.added", content_index=0, part=part)
 
     def _make_part(self, text: str) -> dict[str, Any]:
         if self._open_type == "reasoning":
             return {"type": "reasoning_text", "text": text}
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
-    def _close(self, status: str = "completed") -> Iterator[dict[str, Any]]:
+    def _close_item(self, status: str = "completed") -> Iterator[dict[str, Any]]:
         """End the message or thought that is open, if one is."""
         if not self._open_type:
             return
@@ -178,15 +178,15 @@ class ResponseStream:
         part = self._make_part(text)
         if self._open_type == "message":
             more = {"content_index": 0, "text": text, "logprobs": []}
-            yield self._item_event("response.output_text.done", **more)
+            yield self._make_item_event("response.output_text.done", **more)
         else:
-            yield self._item_event("response.reasoning_text.done", content_index=0, text=text)
-        yield self._item_event("response.content_part.done", content_index=0, part=part)
+            yield self._make_item_event("response.reasoning_text.done", content_index=0, text=text)
+        yield self._make_item_event("response.content_part.done", content_index=0, part=part)
         last = self.response["output"][-1]
         self._open_type, self._text = "", []
         yield self._end_item({**last, "status": status, "content": [part]})
 
-    def _tell_call(self, call: ToolCall) -> Iterator[dict[str, Any]]:
+    def _convert_call(self, call: ToolCall) -> Iterator[dict[str, Any]]:
         made = make_call(call)
         arguments = made["function"]["arguments"]
         item = {
@@ -198,12 +198,12 @@ class ResponseStream:
             "arguments": "",
         }
         yield self._add_item(item)
-        yield self._item_event("response.function_call_arguments.delta", delta=arguments)
+        yield self._make_item_event("response.function_call_arguments.delta", delta=arguments)
         kind = "response.function_call_arguments.done"
-        yield self._item_event(kind, arguments=arguments, name=call.name)
+        yield self._make_item_event(kind, arguments=arguments, name=call.name)
         yield self._end_item({**item, "status": "completed", "arguments": arguments})
 
-    def _tell_end(self, reply: Reply) -> dict[str, Any]:
+    def _convert_end(self, reply: Reply) -> dict[str, Any]:
         status = "completed"
         if reply.finish_reason == "length":
             status = "incomplete"
@@ -219,7 +219,7 @@ class ResponseStream:
         }
         if reply.loop is not None:
             self.response["g4"] = {"loop": asdict(reply.loop)}
-        return self._event(f"response.{status}", response=self._copy())
+        return self._make_event(f"response.{status}", response=self._copy_response())
 
 
 def _repeat_request(body: ResponsesBody) -> dict[str, Any]:

@@ -140,7 +140,7 @@ async def _open_session(
         partial(prepare_model, request.model, reporter, expand=request.expand)
     )
     media = find_media_options(request, model.path) if needs_encoder else None
-    opening = await asyncio.to_thread(_plan, request, model, n_parallel, reporter)
+    opening = await asyncio.to_thread(_plan_loading, request, model, n_parallel, reporter)
     template: str = model.header.get(TEMPLATE_KEY, str, "")
     renderer = await asyncio.to_thread(
         choose_renderer, template or None, partial(render_template, path=model.path)
@@ -154,7 +154,9 @@ async def _open_session(
         yield ParallelSession(request, inputs, engine, renderer, sampling, load_s)
 
 
-def _plan(request: ChatRequest, model: LoadableModel, n_parallel: int, reporter: Reporter) -> Open:
+def _plan_loading(
+    request: ChatRequest, model: LoadableModel, n_parallel: int, reporter: Reporter
+) -> Open:
     """Return how to load the model. A worker is started to list the devices, and ended."""
     with EngineClient() as engine:
         host = replace_gpus(read_host(), engine.hello().devices)

@@ -132,7 +132,7 @@ def _count_shares(answers: Sequence[Mapping[str, Any]]) -> dict[str, Share]:
         "valid": [a["valid"] for a in answers if a.get("valid") is not None],
         "drawing found": [_has_drawing(d) for d in drawings],
         "opens as it came": [opens_as_it_came(d) for d in drawings],
-        "opens after repair": [_passed(d, "opens") for d in drawings],
+        "opens after repair": [_has_passed(d, "opens") for d in drawings],
         "not blank": [bool(d["works"]) for d in drawings],
         "flawless as it came": [bool(d["works"]) and not list_faults(d) for d in drawings],
         "flawless after repair": [bool(d["repaired"]) for d in drawings],
@@ -146,18 +146,18 @@ def _count_shares(answers: Sequence[Mapping[str, Any]]) -> dict[str, Share]:
     }
 
 
-def _passed(drawing: Mapping[str, Any], stage: str) -> bool:
+def _has_passed(drawing: Mapping[str, Any], stage: str) -> bool:
     return any(row["name"] == stage and row["passed"] for row in drawing["stages"])
 
 
 def _has_drawing(drawing: Mapping[str, Any]) -> bool:
-    return _passed(drawing, "found")
+    return _has_passed(drawing, "found")
 
 
 def opens_as_it_came(drawing: Mapping[str, Any]) -> bool:
     """Return whether a drawing (of `g4 svg --json`) is well-formed, apart from text around it."""
     broken = any(finding["kind"] == "xml" for finding in list_faults(drawing))
-    return _has_drawing(drawing) and _passed(drawing, "complete") and not broken
+    return _has_drawing(drawing) and _has_passed(drawing, "complete") and not broken
 
 
 def list_faults(drawing: Mapping[str, Any]) -> list[Mapping[str, Any]]:

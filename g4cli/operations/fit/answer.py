@@ -81,7 +81,7 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     n_ctx = plan.options.n_ctx if request.ctx != "auto" else min(plan.options.n_ctx, COMMON_CTX)
     ranking = rank_model_types(subject, options, machine.memories, machine.host, n_ctx)
     library = engine_version() or ""
-    if library and library.split("+")[0] != LLAMA_CPP_PYTHON:
+    if library and library.split("+")[0] != LLAMA_CPP_PYTHON:  # 0.3.36+cu124: a build of 0.3.36
         reporter.warn(
             f"these figures were verified with llama-cpp-python {LLAMA_CPP_PYTHON}; "
             f"{library} is installed"

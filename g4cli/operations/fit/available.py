@@ -17,7 +17,7 @@ from g4cli.store.models import list_models
 
 @dataclass(frozen=True, slots=True)
 class AvailableModel:
-    """A published type of a model.
+    """A published type of a model. `title` is the model's full name: "Gemma 4 E2B".
 
     `download_bytes` is what a pull loads, an estimate if unknown, or the size of the file that is
     here. `fits`: with `n_ctx` tokens of context, on the machine as it is now.

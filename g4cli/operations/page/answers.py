@@ -22,11 +22,13 @@ from g4cli.prompt.reply import AnswerText, ThoughtText
 
 AnswerState: TypeAlias = Literal["loading", "reading", "thinking", "writing", "done"]
 SaveAnswer: TypeAlias = Callable[["PageAnswer"], Awaitable[None]]
+"""Writes what there is of an answer to the store."""
+
 _SAVE_EVERY_S: Final = 2.0  # a choice: so much of an answer may be lost
 
 
 class PageAnswer:
-    """One answer; `turn` is its id in the store. Start it once with `run`.
+    """One answer; `turn` is its id in the store. Start it once with `start`.
 
     `state`: the model is loaded, the prompt is read, a thought or the answer is written, all is
     done. When it is done either `reply` is set or `error` says why there is none. `n_dropped` is
@@ -45,11 +47,11 @@ class PageAnswer:
         self.reply: Reply | None = None
         self.error: G4Error | None = None
         self.doctor_command = ""
-        self.is_bug = False
-        self.stopped = False
+        self.is_bug = False  # whether `error` is none of g4's own
+        self.stopped = False  # by somebody, or with the server
         self.version = 0
         self._request = request
-        self._changed = asyncio.Event()
+        self._changed = asyncio.Event()  # set once, and replaced by another one, at each change
         self._task: asyncio.Task[None] | None = None
         self._thought_began = 0.0
 
@@ -110,7 +112,7 @@ class PageAnswer:
             try:
                 await asyncio.shield(asyncio.ensure_future(save(self)))
             finally:
-                self._notify()
+                self._notify_watchers()
 
     async def _write(self, service: Service, save: SaveAnswer) -> None:
         request = self._request
@@ -148,14 +150,14 @@ class PageAnswer:
             self.text += event.text
         elif isinstance(event, Finished):
             self.reply = event.reply
-        self._notify()
+        self._notify_watchers()
 
     def _end_thought(self) -> None:
         if self._thought_began:
             self.thought_s += time.monotonic() - self._thought_began
             self._thought_began = 0.0
 
-    def _notify(self) -> None:
+    def _notify_watchers(self) -> None:
         self.version += 1
         self._changed.set()
         self._changed = asyncio.Event()
@@ -164,7 +166,7 @@ class PageAnswer:
 def drop_older_half(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Return `messages` without the older half of the questions and their answers.
 
-    A system prompt at the begin stays, and so does the last question.
+    A system prompt at the beginning stays, and so does the last question.
     """
     system = tuple(messages[:1]) if messages and messages[0].role == "system" else ()
     starts = [index for index, message in enumerate(messages) if message.role == "user"]

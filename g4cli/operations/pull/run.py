@@ -140,7 +140,7 @@ class _Run:
         """Download the plan's files at the same time and return the model in the first of them."""
         wanted = [*plan.files, *plan.sidecars]
         arrived = {part.file: part.have_bytes for part in select_unfinished(plan.name)}
-        absent = sum(p.file.nbytes for p in wanted if not p.target.is_file())
+        absent = sum(planned.file.nbytes for planned in wanted if not planned.target.is_file())
         require_space(wanted[0].target.parent, absent - sum(arrived.values()))
         for planned in wanted:  # progress bars in this order, the model first
             if planned.known is None:

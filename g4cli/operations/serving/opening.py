@@ -84,7 +84,7 @@ class ModelOpener:
         if self._hello is None:
             self._hello = await asyncio.to_thread(_read_hello)
         offer = self._catalog.find(name)
-        model, request, media = await asyncio.to_thread(self._plan, offer, others)
+        model, request, media = await asyncio.to_thread(self._plan_loading, offer, others)
         engine = await AsyncEngine.start(request, media, n_queue=self._options.queue)
         template: str = model.header.get(TEMPLATE_KEY, str, "")
         try:
@@ -103,7 +103,7 @@ class ModelOpener:
         n_slots = request.context.n_parallel
         return LoadedModel(name, engine, renderer, defaults, n_slots=n_slots)
 
-    def _plan(
+    def _plan_loading(
         self, offer: Offer, others: Sequence[str]
     ) -> tuple[LoadableModel, Open, MediaOptions | None]:
         """Return how to load the model. Blocks: files are read, and kernels are tried."""

@@ -82,11 +82,11 @@ class Service:
 
     def list_models(self) -> tuple[ServedModel, ...]:
         """Return the models on offer, the default first. Raises BadGGUF."""
-        return tuple(self._describe(offer) for offer in self._catalog.list_offers())
+        return tuple(self._describe_offer(offer) for offer in self._catalog.list_offers())
 
     def find_model(self, name: str) -> ServedModel:
         """Return the model called `name`; "" is the default. Raises UnknownModel or BadGGUF."""
-        return self._describe(self._catalog.find(name))
+        return self._describe_offer(self._catalog.find(name))
 
     @asynccontextmanager
     async def start_turn(self, request: TurnRequest) -> AsyncIterator[Turn]:
@@ -229,7 +229,7 @@ class Service:
         self.counters.add_reply(reply)
         self._on_reply(model.name, reply)
 
-    def _describe(self, offer: Offer) -> ServedModel:
+    def _describe_offer(self, offer: Offer) -> ServedModel:
         facts, model = self._catalog.read_facts(offer), self.pool.models.get(offer.name)
         left = self.pool.seconds_left(offer.name)
         return ServedModel(

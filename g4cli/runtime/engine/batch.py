@@ -33,12 +33,12 @@ class Batch:
         self._logits = np.zeros(n_tokens, np.int8)
         self._batch: Any = load_llama().llama_batch(
             n_tokens=0,
-            token=_pointer(self._tokens, ctypes.c_int32),
+            token=_point_to(self._tokens, ctypes.c_int32),
             embd=None,
-            pos=_pointer(self._positions, ctypes.c_int32),
-            n_seq_id=_pointer(self._counts, ctypes.c_int32),
-            seq_id=_pointer(self._pointers, ctypes.POINTER(ctypes.c_int32)),
-            logits=_pointer(self._logits, ctypes.c_int8),
+            pos=_point_to(self._positions, ctypes.c_int32),
+            n_seq_id=_point_to(self._counts, ctypes.c_int32),
+            seq_id=_point_to(self._pointers, ctypes.POINTER(ctypes.c_int32)),
+            logits=_point_to(self._logits, ctypes.c_int8),
         )
         self.n_tokens = 0
 
@@ -73,5 +73,5 @@ class Batch:
         return end - 1
 
 
-def _pointer(array: NDArray[Any], kind: Any) -> Any:
+def _point_to(array: NDArray[Any], kind: Any) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(kind))

@@ -169,7 +169,7 @@ class MaskProcess:
         """Return the masks of a grammar, which is compiled in the meantime."""
         self._number += 1
         stream = self._streams[self._number] = MaskStream(self, self._number, grammar)
-        threading.Thread(target=self._prepare, args=(stream, grammar), daemon=True).start()
+        threading.Thread(target=self._prepare_stream, args=(stream, grammar), daemon=True).start()
         return stream
 
     def find_fault(self, grammar: str) -> str:
@@ -249,7 +249,7 @@ class MaskProcess:
         self._is_closed = True
         self.stop("the model was closed")
 
-    def _prepare(self, stream: MaskStream, grammar: str) -> None:
+    def _prepare_stream(self, stream: MaskStream, grammar: str) -> None:
         """Start the process while the grammar is checked; then let it compile the grammar."""
         starting = threading.Thread(target=self._try_start, args=(stream,), daemon=True)
         starting.start()

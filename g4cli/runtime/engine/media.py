@@ -144,7 +144,7 @@ class MediaEncoder:
         """
 
         def encode() -> None:
-            for run in self._split(media).runs:
+            for run in self._split_medium(media).runs:
                 self._encode_run(run)
 
         return self._background.run(encode)
@@ -154,11 +154,11 @@ class MediaEncoder:
 
         Nothing is encoded yet. Raises FileMissing, UsageError or BadMedia.
         """
-        return self._split(media).tokens
+        return self._split_medium(media).tokens
 
     def count_pieces(self, media: Media) -> int:
         """Return into how many pieces a file was split: several for sound of more than 30 s."""
-        return len(self._split(media).runs)
+        return len(self._split_medium(media).runs)
 
     def find_run(self, token: int) -> tuple[int, int]:
         """Return the length of the run that begins with `token`, and its first number."""
@@ -220,7 +220,7 @@ class MediaEncoder:
         Return False if interrupted. Raises RuntimeFailed.
         """
         run = self._require_run(token)
-        with self._pin(run.medium):
+        with self._pin_medium(run.medium):
             if run.embeddings is None and not self._background.run(lambda: self._encode_run(run)):
                 return False
             n_batch = max(context.n_batch, run.n_tokens) if self.n_ubatch else context.n_batch
@@ -232,7 +232,7 @@ class MediaEncoder:
         return result == 0
 
     @contextmanager
-    def _pin(self, medium: Medium) -> Iterator[None]:
+    def _pin_medium(self, medium: Medium) -> Iterator[None]:
         """Keep what there is of a file while the block uses it."""
         with self._lock:
             self._pinned.append(medium)
@@ -250,7 +250,7 @@ class MediaEncoder:
             )
         return self._runs[token]
 
-    def _split(self, media: Media) -> Medium:
+    def _split_medium(self, media: Media) -> Medium:
         """Return the file with its numbers, known or not."""
         path = require_file(media.path.expanduser())
         self._require_modality(media.kind, path)
@@ -353,7 +353,7 @@ class MediaEncoder:
 
     def _encode_run(self, run: Run) -> None:
         """Encode a piece, in the background thread. Raises Interrupted if it is abandoned."""
-        with self._pin(run.medium):
+        with self._pin_medium(run.medium):
             with self._splitting:
                 if run.medium.chunks is None:
                     self._read_chunks(run.medium)

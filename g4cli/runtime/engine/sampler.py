@@ -31,7 +31,7 @@ class Sampler:
         biases = _find_biases(model, sampling)
         if biases:
             array = (c.llama_logit_bias * len(biases))(*biases)
-            self._add(c.llama_sampler_init_logit_bias(model.n_vocab, len(biases), array))
+            self._add_sampler(c.llama_sampler_init_logit_bias(model.n_vocab, len(biases), array))
         self._candidates: CandidateFinder | None = None
         self._n_vocab = model.n_vocab
         # Each bias may take one of the best tokens away, and bring another one among them.
@@ -42,24 +42,24 @@ class Sampler:
         )  # fmt: skip
         if penalties != (1.0, 0.0, 0.0) and sampling.repeat_last_n:
             last_n = model.n_ctx_train if sampling.repeat_last_n < 0 else sampling.repeat_last_n
-            self._add(c.llama_sampler_init_penalties(model.n_vocab, last_n, *penalties))
+            self._add_sampler(c.llama_sampler_init_penalties(model.n_vocab, last_n, *penalties))
             self._n_best = 0
         if sampling.temp > 0 and sampling.top_k <= 0:
             self._n_best = 0  # any token may be chosen
         if sampling.temp <= 0:
-            self._add(c.llama_sampler_init_greedy())
+            self._add_sampler(c.llama_sampler_init_greedy())
             return
         # The order of llama.cpp's own tools (common/common.h, common_params_sampling.samplers).
         if sampling.top_k > 0:
-            self._add(c.llama_sampler_init_top_k(sampling.top_k))
+            self._add_sampler(c.llama_sampler_init_top_k(sampling.top_k))
         if sampling.top_p < 1:
-            self._add(c.llama_sampler_init_top_p(sampling.top_p, 1))
+            self._add_sampler(c.llama_sampler_init_top_p(sampling.top_p, 1))
         if sampling.min_p > 0:
-            self._add(c.llama_sampler_init_min_p(sampling.min_p, 1))
-        self._add(c.llama_sampler_init_temp(sampling.temp))
-        self._add(c.llama_sampler_init_dist(sampling.seed & 0xFFFFFFFF))
+            self._add_sampler(c.llama_sampler_init_min_p(sampling.min_p, 1))
+        self._add_sampler(c.llama_sampler_init_temp(sampling.temp))
+        self._add_sampler(c.llama_sampler_init_dist(sampling.seed & 0xFFFFFFFF))
 
-    def _add(self, sampler: Any) -> None:
+    def _add_sampler(self, sampler: Any) -> None:
         if not sampler:
             raise RuntimeFailed("llama.cpp refused a sampler")
         self._c.llama_sampler_chain_add(self._chain, sampler)

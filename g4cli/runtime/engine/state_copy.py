@@ -55,15 +55,15 @@ def take_state(context: Context, seq: int = 0) -> memoryview | None:
     """
     llama = load_llama()
     state = allocate_state(count_state_bytes(context, seq))
-    n_bytes = llama.llama_state_seq_get_data(context.handle, _pointer(state), len(state), seq)
+    n_bytes = llama.llama_state_seq_get_data(context.handle, _point_to(state), len(state), seq)
     window = allocate_state(count_window_bytes(context, seq))
     n_window = llama.llama_state_seq_get_data_ext(
-        context.handle, _pointer(window), len(window), seq, _WINDOW_ONLY
+        context.handle, _point_to(window), len(window), seq, _WINDOW_ONLY
     )
     if n_bytes != len(state) or not n_window:
         return None
     llama.llama_state_seq_set_data_ext(
-        context.handle, _pointer(window), n_window, seq, _WINDOW_ONLY
+        context.handle, _point_to(window), n_window, seq, _WINDOW_ONLY
     )
     return state
 
@@ -75,9 +75,9 @@ def put_state(context: Context, state: memoryview | bytearray, seq: int = 0) -> 
     """
     context.truncate(0, seq)
     llama = load_llama()
-    n_read = llama.llama_state_seq_set_data(context.handle, _pointer(state), len(state), seq)
+    n_read = llama.llama_state_seq_set_data(context.handle, _point_to(state), len(state), seq)
     return bool(n_read == len(state))
 
 
-def _pointer(data: memoryview | bytearray) -> ctypes.Array[ctypes.c_uint8]:
+def _point_to(data: memoryview | bytearray) -> ctypes.Array[ctypes.c_uint8]:
     return (ctypes.c_uint8 * len(data)).from_buffer(data)

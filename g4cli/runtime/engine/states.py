@@ -252,7 +252,7 @@ class StateCache:
         for name in job.superfluous:
             with self._changed:
                 self._kept.pop(name, None)
-        self._keep(job.name, memoryview(state), job.blocks)
+        self._keep_in_memory(job.name, memoryview(state), job.blocks)
         if not self.options.limit_bytes:
             return
         known = [block.digest for block in job.blocks]
@@ -266,7 +266,9 @@ class StateCache:
         for name in job.superfluous:
             self.folder.remove_state(self.namespace, name)
 
-    def _keep(self, name: StateName, state: memoryview, blocks: tuple[_Block, ...]) -> None:
+    def _keep_in_memory(
+        self, name: StateName, state: memoryview, blocks: tuple[_Block, ...]
+    ) -> None:
         if len(state) > self.options.ram_bytes:
             return
         with self._changed:
@@ -305,7 +307,7 @@ class SequenceStates:
                 break
             if name.n_tokens <= self.context.n_ctx and (found := self.cache.read_state(name)):
                 state, blocks = found
-                done = usable if self._put(state, name, usable) else 0
+                done = usable if self._put_into_context(state, name, usable) else 0
                 if done:
                     self._points, self._blocks, self._saved = [usable], [*blocks], []
         return done
@@ -372,7 +374,7 @@ class SequenceStates:
         cache.submit(lambda: cache.write_state(job))
         return name
 
-    def _put(self, state: memoryview, name: StateName, usable: int) -> bool:
+    def _put_into_context(self, state: memoryview, name: StateName, usable: int) -> bool:
         """Put a state into the context; return whether evaluation may go on after `usable`."""
         try:
             fitted = fit_to_context(state, name.n_tokens, self.context.n_parallel)

@@ -46,7 +46,7 @@ class GraphTensor(ctypes.Structure):
         ("padding", ctypes.c_char * 8),
     )
 
-    def source(self, index: int) -> GraphTensor:
+    def find_source(self, index: int) -> GraphTensor:
         """Return an operand of the operation."""
         return GraphTensor.from_address(self.src[index])
 

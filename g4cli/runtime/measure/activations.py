@@ -64,9 +64,9 @@ class ActivationCollector:
         return True
 
     def _add_product(self, tensor: GraphTensor) -> None:
-        inputs = tensor.source(_INPUTS)
+        inputs = tensor.find_source(_INPUTS)
         n_columns = inputs.ne[0]
-        name = tensor.source(_WEIGHTS).plain_name
+        name = tensor.find_source(_WEIGHTS).plain_name
         matrix = self.sums.find_matrix(name, 1, n_columns)
         for outer in read_values(inputs, np.float32):  # shape (ne[3], ne[2], rows, columns)
             for rows in outer:
@@ -74,12 +74,11 @@ class ActivationCollector:
         _require_finite(name, matrix.sums)
 
     def _add_expert_product(self, tensor: GraphTensor) -> None:
-        weights, inputs = tensor.source(_WEIGHTS), tensor.source(_INPUTS)
+        weights, inputs = tensor.find_source(_WEIGHTS), tensor.find_source(_INPUTS)
         name, n_experts = weights.plain_name, weights.ne[2]
         rows = read_values(inputs, np.float32)[0]  # (tokens, 1 or experts used, columns)
-        chosen = read_values(tensor.source(_CHOSEN_EXPERTS), np.int32)[
-            0, 0
-        ]  # (tokens, experts used)
+        chosen_experts = tensor.find_source(_CHOSEN_EXPERTS)
+        chosen = read_values(chosen_experts, np.int32)[0, 0]  # (tokens, experts used)
         if chosen.min() < 0 or chosen.max() >= n_experts:
             raise BadFile(f"llama.cpp routes a token of {name} to an expert that does not exist")
         matrix = self.sums.find_matrix(name, n_experts, inputs.ne[0])
@@ -101,11 +100,11 @@ def _is_wanted(tensor: GraphTensor) -> bool:
 
     Weights of Gemma 4 have two dimensions, those of experts apart.
     """
-    inputs = tensor.source(_INPUTS)
+    inputs = tensor.find_source(_INPUTS)
     return bool(
         inputs.ne[1] >= _LEAST_ROWS
         and inputs.type == F32
-        and tensor.source(_WEIGHTS).plain_name.startswith("blk.")
+        and tensor.find_source(_WEIGHTS).plain_name.startswith("blk.")
     )
 
 

@@ -104,7 +104,7 @@ def make_imatrix(
 
 def _make_chunks(model: Model, request: RunImatrix) -> list[list[int]]:
     """Return the chunks of `n_ctx` tokens each, the first one BOS, at most `n_chunks` of them."""
-    tokens = _tokenize(model, request.text)
+    tokens = _tokenize_text(model, request.text)
     n_ctx = request.n_ctx
     if n_ctx > model.n_ctx_train:
         raise UsageError(
@@ -124,7 +124,7 @@ def _make_chunks(model: Model, request: RunImatrix) -> list[list[int]]:
     return chunks[: request.n_chunks or n_chunks]
 
 
-def _tokenize(model: Model, text: CalibrationText) -> list[int]:
+def _tokenize_text(model: Model, text: CalibrationText) -> list[int]:
     """Return the tokens of a text: as it is, or of its conversations one after another."""
     start = [model.bos] if model.bos >= 0 else []
     if text.raw is not None:

@@ -1,9 +1,9 @@
 """The child of the kernel probe: tries ggml's matrix products one by one. Each may crash it.
 
-    python -m g4cli.runtime.probes.kernel_child plain|extra TYPE...
+    python -m g4cli.runtime.probes.kernel_child LAYOUT TYPE...
 
-prints {"start": TYPE} before and {"status", "detail"} after each, which shows the parent where it
-crashed.
+LAYOUT is plain or extra (see kernels.py). It prints {"start": TYPE} before and {"status", "detail"}
+after each, which shows the parent where it crashed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from g4cli.runtime.llama.graph_tensor import F32
 from g4cli.runtime.probes.kernels import TYPES
 from g4cli.runtime.probes.matrix_product import (
     InitParams,
@@ -43,14 +44,16 @@ def main(args: Sequence[str]) -> None:
     bufts = list_extra_bufts(ggml, cpu) if layout == "extra" else [None]
     for name in types:
         print(json.dumps({"start": name}), flush=True)
-        errors = [e for buft in bufts for e in _try_type(ggml, cpu, TYPES[name], name, buft)]
+        errors = [
+            error for buft in bufts for error in _try_type(ggml, cpu, TYPES[name], name, buft)
+        ]
         status = "absent" if not errors else "ok" if max(errors) < _TOLERANCE else "wrong"
         detail = f"relative error {max(errors):.4f}" if errors else ""
         print(json.dumps({"status": status, "detail": detail}), flush=True)
 
 
 def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) -> list[float]:
-    """Return the relative errors of W x for a random W, one per batch size.
+    """Return the relative errors of y = W x for random W and x, one per batch size.
 
     W has the type `type_id` and lies in a buffer of type `buft` (None: plain memory). The result is
     empty if that buffer type does not take such a weight.
@@ -59,26 +62,27 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
     weights = rng.standard_normal((_ROWS, _COLUMNS), dtype=np.float32)
     errors: list[float] = []
     for batch in _BATCHES:
-        x = rng.standard_normal((batch, _COLUMNS), dtype=np.float32)
+        inputs = rng.standard_normal((batch, _COLUMNS), dtype=np.float32)
         context = ggml.ggml_init(InitParams(1 << 20, None, True))  # headers only
         w = ggml.ggml_new_tensor_2d(context, type_id, _COLUMNS, _ROWS)
-        a = ggml.ggml_new_tensor_2d(context, 0, _COLUMNS, batch)
-        y = ggml.ggml_mul_mat(context, w, a)
+        x = ggml.ggml_new_tensor_2d(context, F32, _COLUMNS, batch)
+        y = ggml.ggml_mul_mat(context, w, x)
         plain = ggml.ggml_backend_get_default_buffer_type(cpu)
         if buft is not None and not accepts_weight(ggml, cpu, buft, w, y):
             ggml.ggml_free(context)
             return []
-        buffers = [allocate_tensor(ggml, t, buft or plain if t == w else plain) for t in (w, a, y)]
+        buffers = [allocate_tensor(ggml, t, buft or plain if t == w else plain) for t in (w, x, y)]
         encoded = ctypes.create_string_buffer(ggml.ggml_nbytes(w))
         ggml.ggml_quantize_chunk(type_id, weights.ctypes.data, encoded, 0, _ROWS, _COLUMNS, None)
         ggml.ggml_backend_tensor_set(w, encoded, 0, len(encoded))
-        ggml.ggml_backend_tensor_set(a, x.ctypes.data, 0, x.nbytes)
+        ggml.ggml_backend_tensor_set(x, inputs.ctypes.data, 0, inputs.nbytes)
         graph = ggml.ggml_new_graph(context)
         ggml.ggml_build_forward_expand(graph, y)
         ggml.ggml_backend_graph_compute(cpu, graph)
         result = np.empty((batch, _ROWS), np.float32)
         ggml.ggml_backend_tensor_get(y, result.ctypes.data, 0, result.nbytes)
-        expected = x.astype(np.float64) @ _dequantize(ggml, name, encoded).astype(np.float64).T
+        decoded = _dequantize_weights(ggml, name, encoded).astype(np.float64)
+        expected = inputs.astype(np.float64) @ decoded.T
         errors.append(float(np.linalg.norm(result - expected) / np.linalg.norm(expected)))
         for buffer in buffers:
             ggml.ggml_backend_buffer_free(buffer)
@@ -86,7 +90,8 @@ def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) ->
     return errors
 
 
-def _dequantize(ggml: Any, name: str, encoded: Any) -> Any:
+def _dequantize_weights(ggml: Any, name: str, encoded: Any) -> Any:
+    """Return the values of `encoded`, which has the type `name`: float, shape (rows, columns)."""
     if name == "F32":
         return np.frombuffer(encoded, np.float32).reshape(_ROWS, _COLUMNS)
     if name == "F16":

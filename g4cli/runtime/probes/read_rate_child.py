@@ -1,6 +1,6 @@
 """The child that measures how fast a device multiplies weights by a vector. It may crash.
 
-    python -m g4cli.runtime.probes.read_rate_child DEVICE BYTES plain|extra TYPE...
+    python -m g4cli.runtime.probes.read_rate_child DEVICE BYTES LAYOUT TYPE...
 
 prints {"type", "bytes_per_s"} for each type: a matrix of BYTES is read from the device's memory, as
 in decoding, where each weight is used once a token.

@@ -79,7 +79,7 @@ def find_read_rates(
             moment = datetime.now().astimezone().isoformat(timespec="minutes")
             record["measured"][name] = asdict(Measured(moment, busy))
     if chosen[measure]:
-        write_record(_path(), {**record, "rates": rates})
+        write_record(_record_path(), {**record, "rates": rates})
     return {(name, kind): rate for name in devices for kind, rate in rates.get(name, {}).items()}
 
 
@@ -124,7 +124,7 @@ def record_measured_speed(speed: MeasuredSpeed) -> None:
     record = _read_record(key)
     others = [row for row in record["benches"] if row.get("model") != speed.model]
     benches = [*others, asdict(speed)][-_MAX_BENCHES:]
-    write_record(_path(), {**record, "benches": benches})
+    write_record(_record_path(), {**record, "benches": benches})
 
 
 def _measure_device(name: str, run: RunChild) -> dict[str, float]:
@@ -138,13 +138,13 @@ def _measure_device(name: str, run: RunChild) -> dict[str, float]:
     return {row["type"]: float(row["bytes_per_s"]) for row in rows}
 
 
-def _path() -> Path:
+def _record_path() -> Path:
     return cache_dir() / "speed.json"
 
 
 def _read_record(key: str) -> dict[str, Any]:
     """Return the record of this machine and library, or an empty one."""
-    record = read_record(_path())
+    record = read_record(_record_path())
     empty: dict[str, Any] = {"key": key, "rates": {}, "measured": {}, "benches": []}
     if not isinstance(record, dict) or record.get("key") != key:
         return empty

@@ -123,7 +123,7 @@ class _Renderer(RendererHTML):
         return str(super().render(tokens, options, env))
 
     def table_open(self, *_: Any) -> str:
-        """Return the begin of a table, which scrolls by itself where it is wider than the page."""
+        """Return the start of a table, which scrolls by itself where it is wider than the page."""
         return '<div class="table" tabindex="0"><table>'
 
     def table_close(self, *_: Any) -> str:

@@ -147,11 +147,11 @@ class MarkdownStream:
 
     def _put_text(self, source: str, *, is_final: bool) -> None:
         """Show `source` as the open block; with `is_final` the next text begins a new one."""
-        self._change(self._take_block(), render_markdown(source))
+        self._change_block(self._take_block(), render_markdown(source))
         self._is_final = is_final
 
     def _cut_text(self, lines: list[str], kind: str, tokens: list[Token]) -> None:
-        """Make the begin of a long open block final, if there is a place to divide it.
+        """Make the beginning of a long open block final, if there is a place to divide it.
 
         `kind`: the type of its first token. `tokens`: of the whole open text.
         """
@@ -183,7 +183,7 @@ class MarkdownStream:
         self._fence, self._indent, self._open = fence, indent, rest
         block = self._take_block()
         block.language = language
-        self._change(block, wrap_code("", language))
+        self._change_block(block, wrap_code("", language))
         self._code = []
         self._is_rendered = False
 
@@ -228,7 +228,7 @@ class MarkdownStream:
         block = self._take_block()
         language = block.language or ""
         block.tail.clear()
-        self._change(block, wrap_code(render_code("\n".join(self._code), language), language))
+        self._change_block(block, wrap_code(render_code("\n".join(self._code), language), language))
         self._is_final, self._code = True, []
         if is_last:
             self._fence = ""
@@ -236,7 +236,7 @@ class MarkdownStream:
         self._joins = True
         block = self._take_block()
         block.language = language
-        self._change(block, wrap_code("", language))
+        self._change_block(block, wrap_code("", language))
 
     # --- blocks
 
@@ -247,7 +247,7 @@ class MarkdownStream:
             self._is_final = self._joins = False
         return self.blocks[-1]
 
-    def _change(self, block: Block, text: str) -> None:
+    def _change_block(self, block: Block, text: str) -> None:
         if block.changed and block.html == text and not block.tail:
             return
         self.version += 1

@@ -8,6 +8,6 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    # It ends when the front closes the worker's standard input.
+    # It ends when the process that started the worker closes the worker's standard input.
     subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"])
     os.kill(os.getpid(), signal.SIGSEGV)

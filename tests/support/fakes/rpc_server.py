@@ -18,6 +18,10 @@ from typing import Any
 
 from tests.support.run.g4_process import start_g4
 
+GET_DEVICE_MEMORY, HELLO, DEVICE_COUNT = 11, 14, 15  # enum rpc_cmd
+CAPS_BYTES = 24  # RPC_CONN_CAPS_SIZE
+QUESTION = b"G4WORKER"  # g4's own: no command begins with its first byte
+
 
 @dataclass
 class FakeRpc:
@@ -36,11 +40,11 @@ class FakeRpc:
 
     def answer(self, command: int, body: bytes) -> bytes:
         """Return the answer to a command, with its size before it."""
-        if command == 14:
-            return self.hello or _sized(bytes(self.version) + bytes(1 + 24))
-        if command == 15:
+        if command == HELLO:
+            return self.hello or _sized(bytes(self.version) + bytes(1 + CAPS_BYTES))
+        if command == DEVICE_COUNT:
             return self.counts or _sized(struct.pack("<I", len(self.memory)))
-        assert command == 11
+        assert command == GET_DEVICE_MEMORY
         (index,) = struct.unpack("<I", body)
         return _sized(struct.pack("<QQ", *self.memory[index]))
 
@@ -69,9 +73,9 @@ def _serve(listener: socket.socket, server: FakeRpc) -> None:
             continue
         with client, suppress(OSError, struct.error):
             first = client.recv(1, socket.MSG_PEEK)
-            if first == b"G":
+            if first == QUESTION[:1]:
                 if server.info is not None:
-                    client.recv(8)
+                    client.recv(len(QUESTION))
                     client.sendall(server.info)
                 continue
             while head := client.recv(9, socket.MSG_WAITALL):

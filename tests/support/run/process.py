@@ -14,7 +14,7 @@ def wait_until_gone(pid: int, seconds: float = 60) -> bool:
             stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return True
-        state, n_threads = stat[0], int(stat[17])
+        state, n_threads = stat[0], int(stat[17])  # fields 3 and 20, proc_pid_stat(5)
         # It has ended; nobody has asked for its status yet. While another of its threads is still
         # on its way out, nobody can.
         if state == "Z" and n_threads == 1:
