@@ -27,7 +27,7 @@ N_CTX: Final = 512
 
 SAVE_EVERY_S: Final = 15.0  # a choice: so much of the work may be lost
 _BUNDLED_NAME: Final = "g4 calibration text"
-_LEAST_CTX, _MOST_CTX = 32, 32768  # a choice: tokens of a chunk
+_MIN_CTX, _MAX_CTX = 32, 32768  # a choice: tokens of a chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,9 @@ def make_importance_matrix(request: ImatrixRequest, reporter: Reporter) -> Imatr
     preparing the model raises, BadFile, RuntimeFailed or NoMemory, and Interrupted, which says how
     much is kept.
     """
-    if not _LEAST_CTX <= request.n_ctx <= _MOST_CTX:
+    if not _MIN_CTX <= request.n_ctx <= _MAX_CTX:
         raise UsageError(
-            f"a chunk has {_LEAST_CTX} to {_MOST_CTX:,} tokens, not {request.n_ctx:,}",
+            f"a chunk has {_MIN_CTX} to {_MAX_CTX:,} tokens, not {request.n_ctx:,}",
             hint=f"--ctx {N_CTX}",
         )
     if request.raw and request.text is None:

@@ -21,7 +21,7 @@ from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
 from g4cli.server.streaming import encode_event, encode_json, require_whole
 
-LEAST_LOGPROB: Final = -9999.0
+MIN_LOGPROB: Final = -9999.0
 """JSON has no minus infinity; OpenAI writes this for what is as good as impossible."""
 
 
@@ -168,7 +168,7 @@ def list_logprobs(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
 
 
 def _make_logprob(piece: bytes, logprob: float) -> dict[str, Any]:
-    text, value = piece.decode("utf-8", "replace"), max(logprob, LEAST_LOGPROB)
+    text, value = piece.decode("utf-8", "replace"), max(logprob, MIN_LOGPROB)
     return {"token": text, "logprob": value, "bytes": list(piece)}
 
 

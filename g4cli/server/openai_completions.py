@@ -28,7 +28,7 @@ from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.limits import MAX_CHOICES, MAX_GRAMMAR_CHARACTERS, MAX_TOKENS
 from g4cli.server.openai_answer import (
-    LEAST_LOGPROB,
+    MIN_LOGPROB,
     AnswerId,
     describe_loops,
     finish_reason,
@@ -236,10 +236,10 @@ def list_logprobs(tokens: Sequence[SampledToken], offset: int = 0) -> dict[str, 
         offset += len(text)
     return {
         "tokens": texts,
-        "token_logprobs": [max(token.logprob, LEAST_LOGPROB) for token in tokens],
+        "token_logprobs": [max(token.logprob, MIN_LOGPROB) for token in tokens],
         "top_logprobs": [
             {
-                other.piece.decode("utf-8", "replace"): max(other.logprob, LEAST_LOGPROB)
+                other.piece.decode("utf-8", "replace"): max(other.logprob, MIN_LOGPROB)
                 for other in token.top
             }
             for token in tokens

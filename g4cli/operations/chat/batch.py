@@ -30,7 +30,7 @@ _MAX_BYTES: Final = 2 * GIB  # a choice: of the output, which is read whole
 # Choices from measurements (docs/benchmarks.md): how many answers are computed at once, and the
 # size of a model from which on that is faster.
 _AT_ONCE: Final = 4
-_LEAST_BYTES: Final = 512 * MIB
+_MIN_BYTES: Final = 512 * MIB
 
 
 def list_open_prompts(prompts: Sequence[Prompt], output: Path) -> list[Prompt]:
@@ -73,7 +73,7 @@ def choose_parallel(request: ChatRequest) -> int:
     if request.draft not in ("auto", "off"):
         return 1
     path = find_model_path(request.model)
-    return _AT_ONCE if path.stat().st_size >= _LEAST_BYTES else 1
+    return _AT_ONCE if path.stat().st_size >= _MIN_BYTES else 1
 
 
 def append_answer(output: Path, prompt: Prompt, fields: Mapping[str, Any]) -> None:

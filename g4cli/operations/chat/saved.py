@@ -17,7 +17,7 @@ from g4cli.store.conversations import ConversationStore, StoredConversation
 # Values of --resume and of `g4 chats` besides an id.
 LAST: Final = "last"
 LIST: Final = "list"
-_MOST_BYTES: Final = 64 << 20  # a choice: of a file with one conversation
+_MAX_BYTES: Final = 64 << 20  # a choice: of a file with one conversation
 _MAX_ID_DIGITS: Final = 18  # SQLite's integers have 63 bits
 
 
@@ -136,7 +136,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 def _read_chat_text(path: Path) -> str:
     size = require_file(path).stat().st_size
-    if size > _MOST_BYTES:
+    if size > _MAX_BYTES:
         raise UsageError(f"{path} is too large ({size_text(size)})")
     with open_file(path) as file:
-        return file.read(_MOST_BYTES).decode("utf-8", "replace")
+        return file.read(_MAX_BYTES).decode("utf-8", "replace")

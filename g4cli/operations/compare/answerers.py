@@ -33,7 +33,7 @@ from g4cli.store.manifest import type_of
 
 # A choice, enough for long answers: what fits would depend on the memory that is free just now.
 _DEFAULT_CTX: Final = 16384
-_LEAST_S: Final = 0.05  # a choice: tokens that come within less came at once
+_MIN_S: Final = 0.05  # a choice: tokens that come within less came at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +217,7 @@ class RemoteAnswerer:
         if got.completion_tokens and got.first_s is not None:
             decode_s = got.total_s - got.first_s
             # An answer that comes at once was not streamed while it was made.
-            rate = round(got.completion_tokens / decode_s, 2) if decode_s > _LEAST_S else None
+            rate = round(got.completion_tokens / decode_s, 2) if decode_s > _MIN_S else None
         return Answer(
             text=got.text,
             thought=got.thought,

@@ -18,7 +18,6 @@ class Counters:
     predicted_s: float = 0.0
     answers: int = 0
     loops: int = 0
-    failures: int = 0
 
     def add_reply(self, reply: Reply) -> None:
         """Count a finished answer."""

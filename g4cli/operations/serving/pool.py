@@ -22,7 +22,7 @@ OpenModel: TypeAlias = Callable[[str, Sequence[str]], Awaitable[LoadedModel]]
 Raises DoesNotFit if it does not fit beside them.
 """
 
-_LEAST_KEEP_ALIVE_S: Final = 0.1  # a choice: see _start_timer
+_MIN_KEEP_ALIVE_S: Final = 0.1  # a choice: see _start_timer
 
 
 class ModelPool:
@@ -96,7 +96,7 @@ class ModelPool:
         if seconds >= 0:
             loop = asyncio.get_running_loop()
             # Requests that waited for the model to be opened come before it is closed again.
-            seconds = max(seconds, _LEAST_KEEP_ALIVE_S)
+            seconds = max(seconds, _MIN_KEEP_ALIVE_S)
             self._timers[model.name] = loop.call_later(seconds, self._close_unused, model)
 
     def is_opening(self, name: str) -> bool:

@@ -20,7 +20,7 @@ from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt.messages import Media, Part
 from g4cli.runtime.engine.options import IMAGE_TOKENS
 
-LEAST_CTX: Final = 256
+MIN_CTX: Final = 256
 """The shortest context that can be chosen, in tokens: llama.cpp rounds up to a multiple of it."""
 
 
@@ -168,9 +168,9 @@ class Service:
         """
         offer = self._catalog.find(name)
         most = self._catalog.read_facts(offer).n_ctx_train
-        if n_ctx and not min(LEAST_CTX, most) <= n_ctx <= most:
+        if n_ctx and not min(MIN_CTX, most) <= n_ctx <= most:
             raise UsageError(
-                f"the context of this model has {min(LEAST_CTX, most):,} to {most:,} tokens"
+                f"the context of this model has {min(MIN_CTX, most):,} to {most:,} tokens"
             )
         self._require_idle(offer.name)
         before = self.contexts.get(offer.name, 0)

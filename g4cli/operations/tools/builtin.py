@@ -12,7 +12,7 @@ from typing import Any, Final
 from g4cli.core.errors import FileMissing, UsageError
 from g4cli.operations.tools.tool import RESULT_CHARACTERS, Tool, ToolFailed, declare_function
 
-_MOST_NAMES: Final = 500  # a choice: of a folder, some thousand tokens
+_MAX_NAMES: Final = 500  # a choice: of a folder, some thousand tokens
 _PATH: Final = {"type": "string", "description": "relative to the folder; '.' is the folder itself"}
 
 
@@ -96,8 +96,8 @@ def _list_folder(root: Path, name: str) -> str:
             f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
             for entry in entries
         )
-    more = f"\n[{len(names) - _MOST_NAMES:,} more]" if len(names) > _MOST_NAMES else ""
-    return "\n".join(names[:_MOST_NAMES]) + more
+    more = f"\n[{len(names) - _MAX_NAMES:,} more]" if len(names) > _MAX_NAMES else ""
+    return "\n".join(names[:_MAX_NAMES]) + more
 
 
 def _read_file(root: Path, name: str) -> str:

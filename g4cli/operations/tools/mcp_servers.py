@@ -40,7 +40,7 @@ _MAX_ERROR_CHARACTERS: Final = 500
 _LAUNCH: Final = (
     "import os,signal,subprocess,sys;subprocess.call(sys.argv[1:]);os.killpg(0,signal.SIGKILL)"
 )
-_MOST_TOOLS: Final = 200  # of a server, a choice: their declarations take thousands of tokens
+_MAX_TOOLS: Final = 200  # of a server, a choice: their declarations take thousands of tokens
 _WANTS_LOGIN: Final = "it wants a login (HTTP 401), and g4 does not log in (OAuth)"
 _LOGIN_HINT: Final = '"headers": {"Authorization": "Bearer KEY"} beside its "url"'
 _HINT: Final = '{"mcpServers": {"NAME": {"command": "npx", "args": ["-y", "PACKAGE"]}}}'
@@ -202,14 +202,14 @@ async def _list_tools(session: Any) -> list[Any]:
 
     page = await session.list_tools()
     found = list(page.tools)
-    for _ in range(_MOST_TOOLS):
-        if len(found) > _MOST_TOOLS or not page.next_cursor:
+    for _ in range(_MAX_TOOLS):
+        if len(found) > _MAX_TOOLS or not page.next_cursor:
             break
         params = PaginatedRequestParams(cursor=page.next_cursor)
         page = await session.list_tools(params=params)
         found += page.tools
-    if len(found) > _MOST_TOOLS or page.next_cursor:
-        raise ValueError(f"it has more than {_MOST_TOOLS} tools")
+    if len(found) > _MAX_TOOLS or page.next_cursor:
+        raise ValueError(f"it has more than {_MAX_TOOLS} tools")
     return found
 
 

@@ -23,7 +23,7 @@ from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError
 from g4cli.runtime.engine.ending import count_oom_kills, make_exit_error
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
 
-MOST_WAITING: Final = 4096
+MAX_WAITING: Final = 4096
 """Answers to one request that may wait for their reader; a choice: minutes of generated tokens."""
 
 _END_S: Final = 5.0  # a choice, for a process that has closed its pipe to end
@@ -57,7 +57,7 @@ class Answers:
 
     def add_answer(self, answer: Any) -> bool:
         """Append an answer; return False if too many wait already."""
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             return False
         self._waiting.append(answer)
         self._wake_reader()

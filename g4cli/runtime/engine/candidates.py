@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from g4cli.runtime.llama.library import load_llama
 
 _BLOCK: Final = 512  # the square root of 262,144: as many blocks as tokens in a block
-MOST_CANDIDATES: Final = 4096
+MAX_CANDIDATES: Final = 4096
 """Beyond that, llama.cpp's own way is as fast."""
 
 
 class CandidateArray:
-    """A llama_token_data_array of up to MOST_CANDIDATES tokens."""
+    """A llama_token_data_array of up to MAX_CANDIDATES tokens."""
 
     def __init__(self) -> None:
         kind = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-        self._rows = np.zeros(MOST_CANDIDATES, kind)
+        self._rows = np.zeros(MAX_CANDIDATES, kind)
         c = load_llama()
         data = ctypes.cast(self._rows.ctypes.data, ctypes.POINTER(c.llama_token_data))
         self.array: Any = c.llama_token_data_array(data, 0, -1, False)
@@ -82,7 +82,7 @@ class CandidateFinder:
         ids = chosen[rows] * _BLOCK + columns  # ascending
         if len(self._others):
             ids = np.union1d(ids, self._others)
-        if len(ids) > MOST_CANDIDATES:
+        if len(ids) > MAX_CANDIDATES:
             return False
         self._candidates.fill(ids, values)
         return True

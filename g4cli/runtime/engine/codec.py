@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 _LENGTH: Final = struct.Struct("<I")
-_MOST_BYTES: Final = 512 << 20  # a choice: the longest prompts take a few MiB
+_MAX_BYTES: Final = 512 << 20  # a choice: the longest prompts take a few MiB
 _READ_BYTES: Final = 1 << 16  # what a pipe of Linux holds
 
 
@@ -69,7 +69,7 @@ class FrameReader:
         if len(self._buffer) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(self._buffer)
-        if length > _MOST_BYTES:
+        if length > _MAX_BYTES:
             raise ProtocolError(f"a message of {length} bytes")
         end = _LENGTH.size + length
         if len(self._buffer) < end:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MARK: Final = re.compile(rb"<\|[^<>]*>|<[^<>]*\|>")
 _PIECE_BYTES: Final = 1 << 12  # for one token; longer ones, of hostile files, take another call
 _CONTROL: Final = b"\xff"  # what llguidance puts before the number of a control token
-_MOST_CERTAIN: Final = 16  # a choice: tokens that are evaluated at once without a look at Ctrl-C
+_MAX_CERTAIN: Final = 16  # a choice: tokens that are evaluated at once without a look at Ctrl-C
 
 
 def make_mask_process(model: Model) -> MaskProcess:
@@ -76,11 +76,11 @@ class GrammarSampler:
         the token was sampled. `is_stopped`: whether to give up waiting for a mask (`bool()` is
         False: never).
         """
-        from g4cli.runtime.engine.candidates import MOST_CANDIDATES, CandidateArray
+        from g4cli.runtime.engine.candidates import MAX_CANDIDATES, CandidateArray
 
         self._sampler = Sampler(model, sampling)
         self._sampler.find_candidates_first()
-        self._candidates, self._most_candidates = CandidateArray(), MOST_CANDIDATES
+        self._candidates, self._most_candidates = CandidateArray(), MAX_CANDIDATES
         self._stream = masks.open_stream(grammar)
         self._n_vocab, self._keep_logits = model.n_vocab, keep_logits
         self._model, self._is_stopped = model, is_stopped
@@ -153,7 +153,7 @@ class GrammarSampler:
             text = data[: err.start].decode("utf-8")
         if len(text) < 2:
             return []
-        tokens = self._model.tokenize(text, control=False)[:-1][:_MOST_CERTAIN]
+        tokens = self._model.tokenize(text, control=False)[:-1][:_MAX_CERTAIN]
         try:
             written = b"".join(map(self._model.piece, tokens)).decode("utf-8")
         except UnicodeDecodeError:

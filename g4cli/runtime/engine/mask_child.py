@@ -39,22 +39,22 @@ from g4cli.runtime.engine.mask_frames import (
 )
 from g4cli.runtime.engine.number_limit import (
     DOUBLE_DIGITS,
-    MOST_DIGITS,
+    MAX_DIGITS,
     NumberScanner,
     end_number,
     pack_digit_tokens,
 )
 
-_MOST_STATES: Final = 200_000  # of lexers, up to 2 KiB each: below the memory of `masks`
-_MOST_ITEMS: Final = 10_000  # at one place: an object of 1,000 optional properties has 4,007
-_MOST_PLACES: Final = 300  # parts of a schema that are compiled to find the one at fault
+_MAX_STATES: Final = 200_000  # of lexers, up to 2 KiB each: below the memory of `masks`
+_MAX_ITEMS: Final = 10_000  # at one place: an object of 1,000 optional properties has 4,007
+_MAX_PLACES: Final = 300  # parts of a schema that are compiled to find the one at fault
 _TOKEN_NAME: Final = re.compile(r"<[^<>\[\]\n]+>")
 _TOKEN_NUMBER: Final = re.compile(r"\d{1,9}(?=[^<>]*\]>)")
-_MOST_TOKENS: Final = 1 << 19  # of a vocabulary
-_MOST_CERTAIN_BYTES: Final = 256  # of what follows in any case; a constant may be long
+_MAX_TOKENS: Final = 1 << 19  # of a vocabulary
+_MAX_CERTAIN_BYTES: Final = 256  # of what follows in any case; a constant may be long
 # Where a text is certain, the tokens that are allowed are its beginnings: not more than a token has
 # bytes. With more of them the question, for which the matcher is copied, is not worth asking.
-_MOST_BEGINNINGS: Final = 256
+_MAX_BEGINNINGS: Final = 256
 # Sets of tokens that are allowed as a whole where all of them are: white space, and texts up to so
 # many characters. llguidance has 10 and 30; within a string whose maxLength leaves 28 characters it
 # would look at each of the many tokens of 11 to 28.
@@ -114,7 +114,7 @@ def compile_grammar(tokenizer: Any, grammar: str) -> Any:
     """Return a matcher of llguidance; its `get_error()` is empty if the grammar is good."""
     # verbose_errors would quote the schema.
     limits = llguidance.LLParserLimits(
-        max_lexer_states=_MOST_STATES, max_items_in_row=_MOST_ITEMS, verbose_errors=False
+        max_lexer_states=_MAX_STATES, max_items_in_row=_MAX_ITEMS, verbose_errors=False
     )
     return llguidance.LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
 
@@ -152,7 +152,7 @@ def _make_small_tokenizer(grammar: str) -> Any:
     numbers = [int(number) for text in texts for number in _TOKEN_NUMBER.findall(text)]
     special = list(range(256, len(pieces)))
     if numbers:
-        most = min(max(numbers), _MOST_TOKENS)
+        most = min(max(numbers), _MAX_TOKENS)
         pieces += [b"<%d>" % number for number in range(len(pieces), most + 1)]
     return build_tokenizer(pack_vocabulary(pieces, special, [0]))
 
@@ -166,7 +166,7 @@ def _find_fault(tokenizer: Any, root: Any) -> str:
         key: root[key] for key in ("$defs", "definitions") if isinstance(root, dict) and key in root
     }
     for index, (place, part) in enumerate(_list_parts(root, "#")):
-        if index >= _MOST_PLACES:
+        if index >= _MAX_PLACES:
             break
         schema = {**shared, **part} if isinstance(part, dict) else part
         alone = json.dumps({"grammars": [{"json_schema": schema}]})
@@ -266,7 +266,7 @@ class _Stream:
             self.matcher = compile_grammar(self._tokenizer, self._grammar)
             self.matcher.consume_tokens(self._tokens)
             mask = self._compute_mask()
-        return mask + self._certain[:_MOST_CERTAIN_BYTES]
+        return mask + self._certain[:_MAX_CERTAIN_BYTES]
 
     def _compute_mask(self) -> bytes:
         if self.matcher.is_error():
@@ -278,7 +278,7 @@ class _Stream:
 
 
 def _has_few_tokens(mask: bytes) -> bool:
-    return 0 < int.from_bytes(mask, "little").bit_count() <= _MOST_BEGINNINGS
+    return 0 < int.from_bytes(mask, "little").bit_count() <= _MAX_BEGINNINGS
 
 
 def _make_scanner(grammar: str) -> NumberScanner | None:
@@ -290,7 +290,7 @@ def _make_scanner(grammar: str) -> NumberScanner | None:
     parts = json.loads(grammar)["grammars"]
     if any(part.get("name") == "answer" and "lark_grammar" in part for part in parts):
         return None
-    return NumberScanner(DOUBLE_DIGITS if "exclusiveM" in grammar else MOST_DIGITS)
+    return NumberScanner(DOUBLE_DIGITS if "exclusiveM" in grammar else MAX_DIGITS)
 
 
 def _send_mask(number: int, stream: _Stream, *, looks_ahead: bool) -> None:

@@ -51,7 +51,7 @@ _MASK_BYTES: Final = 2 * GIB  # of the process with all grammars: 300 MiB are th
 _FIRST_S: Final = 120.0  # a choice: the vocabulary is indexed before the first mask (seconds)
 _MASK_S: Final = 10.0  # a choice: a mask takes milliseconds
 _POLL_S: Final = 0.05  # how often a wait looks whether it was cancelled
-_MOST_KNOWN: Final = 256  # grammars that are known to compile
+_MAX_KNOWN: Final = 256  # grammars that are known to compile
 _READ_BYTES: Final = 1 << 20
 
 
@@ -176,7 +176,7 @@ class MaskProcess:
         """Return why a grammar cannot be used, "" if it can. Takes CHECK_S at most."""
         key = hashlib.sha256(grammar.encode("utf-8", "replace")).digest()
         if key not in self._known:
-            if len(self._known) >= _MOST_KNOWN:
+            if len(self._known) >= _MAX_KNOWN:
                 with contextlib.suppress(KeyError, StopIteration, RuntimeError):
                     del self._known[next(iter(self._known))]
             self._known[key] = _check_grammar(grammar)

@@ -62,7 +62,7 @@ _OPERATIONS: Final = 8
 # A choice, for all that is kept: an image of 280 positions takes 7.4 MiB split, and encoded
 # 1.7 MiB with E2B, 6 with 31B.
 _KEPT_BYTES: Final = 256 * MIB
-_MOST_KNOWN: Final = 16384  # files whose numbers are remembered: beyond what can wait at once
+_MAX_KNOWN: Final = 16384  # files whose numbers are remembered: beyond what can wait at once
 
 
 class MediaEncoder:
@@ -275,7 +275,7 @@ class MediaEncoder:
             if medium not in self._pinned:
                 total -= medium.kept_bytes
                 self._drop_results(medium)
-        for key in list(self._known)[: -_MOST_KNOWN or None]:
+        for key in list(self._known)[: -_MAX_KNOWN or None]:
             if self._known[key] not in self._pinned:
                 medium = self._known.pop(key)
                 self._drop_results(medium)

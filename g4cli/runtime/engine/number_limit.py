@@ -2,7 +2,7 @@
 
 A JSON schema bounds the value of a number and never its digits. A double has 17 that mean
 something, and the largest integers in use, of 128 bits, have 39. An exponent of more than two
-digits can make it larger than any double. So behind MOST_DIGITS digits, or MOST_EXPONENT_DIGITS,
+digits can make it larger than any double. So behind MAX_DIGITS digits, or MAX_EXPONENT_DIGITS,
 the tokens that begin with another one are taken out of the mask, unless nothing else is allowed
 there. What is left was allowed before, so that the answer still obeys its schema.
 
@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-MOST_DIGITS: Final = 40
+MAX_DIGITS: Final = 40
 """Digits of a number, those of its fraction included."""
 
-MOST_EXPONENT_DIGITS: Final = 2
+MAX_EXPONENT_DIGITS: Final = 2
 DOUBLE_DIGITS: Final = 15
 
 # Gemma's quotation mark, prompt.tools.QUOTE: to import it would take 50 ms of each new grammar.
@@ -31,7 +31,7 @@ _STRING_QUOTE, _BACKSLASH, _POINT, _ZERO = b'"\\.0'
 class NumberScanner:
     """Counts the digits of the number that an answer in JSON, or a call of a tool, ends with."""
 
-    def __init__(self, most_in_fractions: int = MOST_DIGITS) -> None:
+    def __init__(self, most_in_fractions: int = MAX_DIGITS) -> None:
         """`most_in_fractions`: significant digits of a number with a fraction."""
         self._most_in_fractions = most_in_fractions
         self.n_digits = self.n_exponent_digits = 0
@@ -45,9 +45,9 @@ class NumberScanner:
         """Return whether the number should get no more digits."""
         n_significant = self.n_digits - self._n_leading_zeros
         return (
-            self.n_digits >= MOST_DIGITS
+            self.n_digits >= MAX_DIGITS
             or (self._in_fraction and n_significant >= self._most_in_fractions)
-            or self.n_exponent_digits >= MOST_EXPONENT_DIGITS
+            or self.n_exponent_digits >= MAX_EXPONENT_DIGITS
         )
 
     def add_token(self, piece: bytes) -> None:

@@ -81,7 +81,7 @@ class Sampler:
     ) -> int:
         """Return a token sampled among `ids` alone, and record it; -1 if all are forbidden.
 
-        `ids`: ascending, one to MOST_CANDIDATES of them. `logits`: of all tokens, shape (n_vocab,).
+        `ids`: ascending, one to MAX_CANDIDATES of them. `logits`: of all tokens, shape (n_vocab,).
         """
         candidates.fill(ids, logits)
         return self._sample_from(candidates.array)

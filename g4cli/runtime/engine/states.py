@@ -62,16 +62,16 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.model import Model
 
 _VERSION: Final = 1  # of what is saved: a change makes older states foreign
-LEAST_TOKENS: Final = 64
+MIN_TOKENS: Final = 64
 """States of fewer tokens are not saved, and prefixes that save less reading are not restored."""
 
-_LEAST_NEW: Final = 32  # a choice: tokens that a state must have more than the one before it
+_MIN_NEW: Final = 32  # a choice: tokens that a state must have more than the one before it
 # Copying, writing and restoring a state takes so long, and so many bytes a second: measured with
 # E2B's shape (docs/benchmarks.md).
 _STATE_S: Final = 0.005
 _BYTES_PER_S: Final = 90e6
 _MEASURED_TOKENS: Final = 32  # batches with fewer tokens say nothing of the speed of reading
-_MOST_JOBS: Final = 4  # a choice: each holds a copy of a state in memory
+_MAX_JOBS: Final = 4  # a choice: each holds a copy of a state in memory
 _POLL_S: Final = 0.05  # how often a wait looks whether it was cancelled
 _KEPT_OLDER: Final = 3  # a choice: how many turns back an answer is usually asked for again
 
@@ -190,7 +190,7 @@ class StateCache:
     @property
     def has_room(self) -> bool:
         """Return whether something else may be submitted."""
-        return len(self._jobs) < _MOST_JOBS
+        return len(self._jobs) < _MAX_JOBS
 
     def submit(self, job: Callable[[], None]) -> None:
         """Carry out `job`, which writes something, in the background."""
@@ -303,7 +303,7 @@ class SequenceStates:
             return None
         for name in self.cache.find_states(packed):
             usable = min(name.n_tokens, len(prompt) - 1)
-            if usable < n_have + LEAST_TOKENS or done:
+            if usable < n_have + MIN_TOKENS or done:
                 break
             if name.n_tokens <= self.context.n_ctx and (found := self.cache.read_state(name)):
                 state, blocks = found
@@ -323,7 +323,7 @@ class SequenceStates:
         self._borders, last = [], n_past
         for border in sorted(self.cache.find_borders(prompt)):
             border = self.prompts.round_down_to_run(prompt, border)
-            if border - last >= LEAST_TOKENS:
+            if border - last >= MIN_TOKENS:
                 self._borders.append(border)
                 last = border
 
@@ -350,7 +350,7 @@ class SequenceStates:
     ) -> StateName | None:
         n_tokens, cache = len(tokens), self.cache
         n_new = n_tokens - max(self._points, default=0)
-        if n_tokens < LEAST_TOKENS or n_new < _LEAST_NEW or not cache.has_room:
+        if n_tokens < MIN_TOKENS or n_new < _MIN_NEW or not cache.has_room:
             return None
         n_window = count_window_bytes(self.context, self.number)
         n_rows = count_state_bytes(self.context, self.number) - n_window

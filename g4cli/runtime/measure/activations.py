@@ -25,7 +25,7 @@ from g4cli.runtime.llama.graph_tensor import (
 )
 from g4cli.runtime.llama.library import load_llama
 
-_LEAST_ROWS: Final = 16  # as in collect_imatrix: single tokens are not measured
+_MIN_ROWS: Final = 16  # as in collect_imatrix: single tokens are not measured
 # Operands of MUL_MAT and MUL_MAT_ID; the last one, of MUL_MAT_ID alone: each token's experts.
 _WEIGHTS, _INPUTS, _CHOSEN_EXPERTS = 0, 1, 2
 
@@ -102,7 +102,7 @@ def _is_wanted(tensor: GraphTensor) -> bool:
     """
     inputs = tensor.find_source(_INPUTS)
     return bool(
-        inputs.ne[1] >= _LEAST_ROWS
+        inputs.ne[1] >= _MIN_ROWS
         and inputs.type == F32
         and tensor.find_source(_WEIGHTS).plain_name.startswith("blk.")
     )

@@ -34,7 +34,7 @@ from g4cli.server.page_routes.markdown import (
 
 # Choices: about a screen of text or code, which is parsed in a few milliseconds.
 CUT_CHARS: Final = 3_000
-_MOST_CHARS: Final = 4 * CUT_CHARS  # an item or a row that long is divided anywhere
+_MAX_CHARS: Final = 4 * CUT_CHARS  # an item or a row that long is divided anywhere
 _CODE_LINES: Final = 60  # a piece of code has this many lines, and at most twice as many
 _DRAWING: Final = re.compile(r" {0,3}<(?:svg(?=[\s>])|\?xml\b|!DOCTYPE\s+svg\b)", re.IGNORECASE)
 _CODE: Final = ("fence", "code_block")
@@ -167,7 +167,7 @@ class MarkdownStream:
             cut = max(source.rfind("\n"), source.rfind(" ")) + 1
         else:
             cut = source.rfind("\n") + 1
-        if cut <= 0 and len(source) > _MOST_CHARS:
+        if cut <= 0 and len(source) > _MAX_CHARS:
             cut = len(source)
         if cut <= 0:
             self._put_text(source, is_final=False)
@@ -214,7 +214,7 @@ class MarkdownStream:
         n_lines = len(self._code)
         n_chars = sum(map(len, self._code)) if n_lines < 2 * _CODE_LINES else 0
         at_margin = bool(line) and not line[0].isspace()
-        if n_lines >= 2 * _CODE_LINES or n_chars > _MOST_CHARS or (
+        if n_lines >= 2 * _CODE_LINES or n_chars > _MAX_CHARS or (
             n_lines >= _CODE_LINES and at_margin
         ):  # fmt: skip
             self._close_code_piece(is_last=False)

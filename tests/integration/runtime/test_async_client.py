@@ -144,7 +144,7 @@ class TestTurns:
     def test_a_reader_that_stops_is_cancelled_and_stalls_nobody(
         self, tiny: Path, n_parallel: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(async_worker, "MOST_WAITING", 50)
+        monkeypatch.setattr(async_worker, "MAX_WAITING", 50)
 
         async def use(engine: AsyncEngine, prompt: tuple[int, ...]) -> None:
             slow = engine.run_turn(RunTurn(prompt, ENDLESS, NO_END))

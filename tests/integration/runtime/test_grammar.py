@@ -24,7 +24,7 @@ from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.tools import parse_call
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
-from g4cli.runtime.engine.number_limit import MOST_DIGITS
+from g4cli.runtime.engine.number_limit import MAX_DIGITS
 from g4cli.runtime.engine.options import (
     ContextOptions,
     GrammarScope,
@@ -175,8 +175,8 @@ def test_numbers_end(engine: LlamaEngine, name: str, sampling: Sampling) -> None
     found = answer(engine, grammar, biased, 300)
     assert found.finish_reason == "stop"
     jsonschema.validate(json.loads(found.text), NUMBERS[name])
-    assert sum(map(str.isdigit, found.text)) <= MOST_DIGITS + 4
-    assert name != "number" or len(found.text) >= MOST_DIGITS
+    assert sum(map(str.isdigit, found.text)) <= MAX_DIGITS + 4
+    assert name != "number" or len(found.text) >= MAX_DIGITS
 
 
 def test_numbers_of_calls_end_and_those_of_other_grammars_do_not(engine: LlamaEngine) -> None:
@@ -185,7 +185,7 @@ def test_numbers_of_calls_end_and_those_of_other_grammars_do_not(engine: LlamaEn
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     tool: Any = {"type": "function", "function": {"name": "f", "parameters": schema}}
     call = answer(engine, make_grammar(None, [tool], several=False), ones, 300, max_calls=1)
-    assert call.tool_calls[0].arguments == {"n": int("1" * MOST_DIGITS)}
+    assert call.tool_calls[0].arguments == {"n": int("1" * MAX_DIGITS)}
     free = answer(engine, make_grammar(AnswerForm("regex", "[0-9]+")), ones, 100)
     assert free.text == "1" * 100
 

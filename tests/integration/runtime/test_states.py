@@ -23,7 +23,7 @@ from g4cli.runtime.engine.state_layout import (
     fit_to_context,
     make_portable,
 )
-from g4cli.runtime.engine.states import LEAST_TOKENS, StateCache
+from g4cli.runtime.engine.states import MIN_TOKENS, StateCache
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.store.states.rows import BLOCK_TOKENS, cut_block, cut_rest, join_state
 from tests.support.builders.tiny_file import build_tiny
@@ -287,7 +287,7 @@ def test_a_retry_of_a_short_prompt_reads_its_last_token(model: Model, tmp_path: 
     prompt = make_tokens(model, 16)
     try:
         run_prompt(engine, prompt)
-        answer_scores(engine, make_tokens(model, 2 * LEAST_TOKENS)[1:])
+        answer_scores(engine, make_tokens(model, 2 * MIN_TOKENS)[1:])
         engine.end_turn()
         assert run_prompt(engine, prompt)[0] == len(prompt) - 1
     finally:

@@ -1,4 +1,4 @@
-"""Numbers in JSON end behind MOST_DIGITS digits, and nothing else is cut."""
+"""Numbers in JSON end behind MAX_DIGITS digits, and nothing else is cut."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from g4cli.prompt import tools
 from g4cli.runtime.engine.number_limit import (
     DOUBLE_DIGITS,
-    MOST_DIGITS,
+    MAX_DIGITS,
     NumberScanner,
     end_number,
     pack_digit_tokens,
@@ -49,8 +49,8 @@ def test_digits_are_counted_outside_of_texts(pieces: list[bytes], n_digits: int)
 @pytest.mark.parametrize(
     ("text", "is_full"),
     [
-        ("1" * (MOST_DIGITS - 1), False), ("1" * MOST_DIGITS, True),
-        ("0." + "1" * (MOST_DIGITS - 1), True), ("1" * MOST_DIGITS + ",", False),
+        ("1" * (MAX_DIGITS - 1), False), ("1" * MAX_DIGITS, True),
+        ("0." + "1" * (MAX_DIGITS - 1), True), ("1" * MAX_DIGITS + ",", False),
         ("1e", False), ("1e1", False), ("1.5E-12", True), ("1e12,", False), ("[1e12,3", False),
         ('"1e12"', False), ("false12", False),
     ],
