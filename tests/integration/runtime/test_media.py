@@ -113,8 +113,10 @@ def test_results_that_take_too_much_are_dropped_oldest_first(folder: Path, tmp_p
         ]
         for image in images[:2]:
             assert media.encode(image)
-        runs = [media._split(image).runs[0] for image in images[:2]]
-        assert media._split(images[0]).runs == runs[:1]  # used again: the second is the oldest
+        runs = [media._split_medium(image).runs[0] for image in images[:2]]
+        assert (
+            media._split_medium(images[0]).runs == runs[:1]
+        )  # used again: the second is the oldest
         size = runs[0].medium.kept_bytes
         media.kept_bytes = 2 * size
         assert media.encode(images[2])
@@ -139,7 +141,7 @@ def test_a_prompt_that_waits_is_answered_whatever_was_dropped(folder: Path, tmp_
         expected = engine.context.copy_logits()
         media.kept_bytes = 0
         assert media.encode(Media("image", folder / "other.png"))
-        (run,) = media._split(image).runs
+        (run,) = media._split_medium(image).runs
         media._drop_results(run.medium)
         assert engine.prompts.tokens_of([Part("", media=image), Part("What is it?")]) == prompt
         engine.evaluate([2, 700])

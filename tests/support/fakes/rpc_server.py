@@ -12,7 +12,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +62,15 @@ def fake_rpc(server: FakeRpc) -> Iterator[int]:
 
 
 def _serve(listener: socket.socket, server: FakeRpc) -> None:
-    kept = []
+    silent_clients = ExitStack()
     while True:
         try:
             client, _ = listener.accept()
         except OSError:
+            silent_clients.close()
             return
         if server.silent:
-            kept.append(client)
+            silent_clients.enter_context(client)
             continue
         with client, suppress(OSError, struct.error):
             first = client.recv(1, socket.MSG_PEEK)
