@@ -135,7 +135,7 @@ class ModelOpener:
         least = min(COMMON_CTX, shape_of(model.header).n_ctx_train)
         if others and (not plan.fits or (not request.ctx and plan.n_ctx < least)):
             raise DoesNotFit(f"{offer.name} does not fit beside the models that are loaded")
-        ram_bytes = min(plan.spare_bytes // 2, MAX_RAM_BYTES)
+        ram_bytes = min(plan.spare_bytes // 2, MAX_RAM_BYTES)  # half: other programs grow too
         opening = make_open_request(request, model, plan, draft, ram_bytes=ram_bytes)
         media = None
         if request.mmproj is not None:

@@ -115,7 +115,7 @@ async function send(method, path, body, signal) {
     const response = await sendOnce(method, path, body, signal);
     if (response.ok) return response;
     const error = await explain(response);
-    if (error.status === 401 && attempt < 20) {
+    if (error.status === 401 && attempt < 20) { // a wrong key is asked for again
       localStorage.setItem(KEY, await askForKey());
     } else if (error.code === "page-token" && attempt < 2) {
       token = null; // the server was started again

@@ -4,7 +4,7 @@ import { change } from "./api.js";
 import { find, icon, iconButton, make } from "./dom.js";
 import { count, formatCount, formatSeconds } from "./format.js";
 import { countTokens, readPicture, shrinkPicture } from "./picture.js";
-import { encodeWav, Recorder, toWav } from "./sound.js";
+import { encodeWav, Recorder, SAMPLE_RATE, toWav } from "./sound.js";
 
 /** @typedef {import("./types.js").ServedModel} ServedModel */
 /** @typedef {import("./types.js").Medium} Medium */
@@ -13,8 +13,9 @@ import { encodeWav, Recorder, toWav } from "./sound.js";
  *   seconds?: number, element: HTMLElement}} Attachment
  */
 
-const BUDGET = "g4-image-tokens";
-const MOST = 16;
+const BUDGET = "g4-image-tokens"; // in localStorage
+const DEFAULT_BUDGET = "280"; // Gemma 4's own
+const MOST = 16; // files of a question, a choice
 const SENT_AS_IT_IS = /^audio\/(x-)?(wav|mpeg|mp3|flac)$/;
 
 /** What is attached. `onChange` is called when there is more or less of it. */
@@ -62,7 +63,7 @@ export class Attachments {
     const budgets = model?.image?.budgets ?? [];
     this.budget.replaceChildren(...budgets.map((n) =>
       make("option", { value: String(n) }, `up to ${formatCount(n)} tokens`)));
-    const wanted = localStorage.getItem(BUDGET) ?? "280";
+    const wanted = localStorage.getItem(BUDGET) ?? DEFAULT_BUDGET;
     this.budget.value = budgets.includes(Number(wanted)) ? wanted : String(budgets.at(-1) ?? "");
     this.update();
   }
@@ -156,7 +157,8 @@ export class Attachments {
       if (isStarting) await this.recorder.start();
       else {
         const samples = await this.recorder.stop();
-        if (samples.length) this.add({ kind: "audio", blob: encodeWav(samples), seconds: samples.length / 16000 });
+        const seconds = samples.length / SAMPLE_RATE;
+        if (seconds) this.add({ kind: "audio", blob: encodeWav(samples), seconds });
       }
     } catch (error) {
       this.onError(error instanceof DOMException && error.name === "NotAllowedError"

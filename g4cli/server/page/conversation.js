@@ -9,8 +9,8 @@ import { announce, find } from "./dom.js";
 /** @typedef {import("./thread.js").Thread} Thread */
 
 const ANNOUNCED = 2000; // characters of an answer that are read aloud
-const HIDDEN_FRAME_MS = 250;
-const RETRY_MS = [300, 1000, 2000, 4000];
+const HIDDEN_FRAME_MS = 250; // between two changes of a page that is not shown: it gets no frames
+const RETRY_MS = [300, 1000, 2000, 4000]; // after a lost connection, a choice; then the last again
 const DELETED = "This conversation was deleted in another window or by g4 chats.";
 
 /**

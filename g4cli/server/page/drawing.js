@@ -14,7 +14,7 @@ import { count } from "./format.js";
 
 const OPENS = /<svg[\s>]/i;
 const CLOSES = /<\/svg\s*>/i;
-const SHOWN_SIDE = 480;
+const SHOWN_SIDE = 480; // pixels of the larger side, a choice
 const BESIDE_WIDTH = 900; // pixels from which the source stands beside the picture, as in answer.css
 
 /**

@@ -15,8 +15,8 @@ import { Thread } from "./thread.js";
 
 /** @typedef {import("./types.js").ServedModel} ServedModel */
 
-const MODEL = "g4-model";
-const RETRY_MS = 1000;
+const MODEL = "g4-model"; // in localStorage
+const RETRY_MS = 1000; // between two looks whether the server answers again
 /** @type {ServedModel[]} */
 let models = [];
 let hasModel = true; // until the server has said which there are

@@ -14,7 +14,7 @@ import { formatCount, formatSize } from "./format.js";
  *   parts: {name: string, done: number, total: number}[]}} Pull
  */
 
-const POLL_MS = 700;
+const POLL_MS = 700; // between two looks how far pulls are, a choice
 
 /** The dialog. `onChange` is called when models were loaded, unloaded or pulled. */
 export class ModelDialog {

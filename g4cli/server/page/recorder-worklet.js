@@ -1,7 +1,7 @@
 /** Runs in the thread of the sound: collects samples and sends them to the page ten times a second. */
 
 // @ts-nocheck: the types of this thread are not those of the page
-const SAMPLES = 1600;
+const SAMPLES = 1600; // a tenth of a second at SAMPLE_RATE (sound.js)
 
 class RecorderProcessor extends AudioWorkletProcessor {
   constructor() {

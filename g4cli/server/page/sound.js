@@ -1,7 +1,7 @@
 /** Sound: record the microphone, and write WAV with 16,000 samples a second, as Gemma 4 reads it. */
 
 export const SAMPLE_RATE = 16_000;
-const MOST_SECONDS = 300;
+const MOST_SECONDS = 300; // a choice: ten windows of the audio encoder
 
 /** Records the microphone. `onLevel` gets the seconds and the level, 0 to 1. */
 export class Recorder {
