@@ -8,7 +8,7 @@ PAUSE_S: Final = 0.3  # a choice: in which an answer may stand still
 # llama.cpp's kernels compute up to 16 tokens at once, and what is left over almost one by one; and
 # the weights are read for each piece, so that smaller ones would waste that.
 _STEP_TOKENS: Final = 16
-_MEASURED_TOKENS: Final = 8  # a choice: batches with fewer tokens of prompts say nothing of their speed
+_MEASURED_TOKENS: Final = 8  # a choice: smaller batches say nothing of the speed of prompts
 
 
 class PromptPacer:
