@@ -34,6 +34,7 @@ def make_markdown_parser() -> MarkdownIt:
     parser.disable(["reference", "lheading"])
     parser.inline.ruler.at("emphasis", _parse_emphasis)
     parser.inline.ruler.at("escape", _parse_escape)
+    # Addresses are shown as the model wrote them, not percent-encoded or shortened.
     parser.normalizeLink = lambda url: url  # type: ignore[method-assign]
     parser.normalizeLinkText = lambda link: link  # type: ignore[method-assign]
     return parser

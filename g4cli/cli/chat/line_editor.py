@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
@@ -177,7 +177,7 @@ class CommandCompleter(Completer):
                 if known.startswith(name):
                     yield Completion(known, -len(name), display_meta=self._commands[known].help)
             return
-        command: Any = self._commands.get(name)
+        command = self._commands.get(name)
         if command is None:
             return
         for choice in command.choices:

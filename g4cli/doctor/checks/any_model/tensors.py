@@ -14,6 +14,8 @@ from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped
 
 _LAYER: Final = re.compile(r"^blk\.(?P<layer>\d+)\.(?P<suffix>.+)$")
+# Of fewer layers, each may be of a kind of its own (a choice).
+_MIN_LAYERS: Final = 4
 # Expert matrices of a layer are one tensor: its last dimension counts the experts.
 _EXPERTS: Final = re.compile(r"^blk\.\d+\.ffn_(gate|up|down|gate_up)_exps\.weight$")
 
@@ -80,11 +82,11 @@ def _missing_tensors(header: Header) -> list[str]:
     matches = [match for name in header.tensors if (match := _LAYER.match(name))]
     n_layers_with = Counter(match["suffix"] for match in matches)
     layers = sorted({int(match["layer"]) for match in matches})
-    # The first and the last layer differ by design in some networks, and so do few layers.
+    # The first and the last layer differ by design in some networks.
     return [
         f"blk.{layer}.{suffix} is missing, all other layers have it"
         for suffix, n_with in n_layers_with.items()
-        if n_with == len(layers) - 1 and len(layers) > 3
+        if n_with == len(layers) - 1 and len(layers) >= _MIN_LAYERS
         for layer in layers[1:-1]
         if f"blk.{layer}.{suffix}" not in header.tensors
     ]
