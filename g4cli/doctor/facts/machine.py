@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +18,9 @@ from g4cli.core.files import existing_folder
 from g4cli.core.paths import cache_dir, data_dir, state_dir
 from g4cli.doctor.probe.engine import EngineFacts
 
+# Name of the distribution, and the version that g4 was tested with ("": any version will do).
+# A choice among the dependencies in pyproject.toml; a bug report lists their versions in one line.
 LIBRARIES: Final = (
-    # Name of the distribution, and the version that g4 was tested with ("": any version will do).
     ("llama-cpp-python", LLAMA_CPP_PYTHON),
     ("numpy", ""),
     ("typer", ""),
@@ -36,10 +37,10 @@ class MachineFacts:
     """What is known about this machine; sizes in bytes.
 
     `versions` maps a library to its version, '' if it is not installed. `folders` pairs each folder
-    of g4 with the reason why it cannot be written, '' if it can. Memory is that which processes
-    here may use in total and now, 0 if unknown. `disk_free` is the room on the disk of `disk_path`,
-    where models are kept. `encoding` is that of the terminal's text, `terminal` describes it where
-    that is UTF-8.
+    of g4 with the reason why it cannot be written, '' if it can. `memory_total` and `memory_free`
+    are what this process may use in all and now, limits of control groups included, 0 if unknown.
+    `disk_free` is the room on the disk of `disk_path`, where models are kept. `encoding` is that of
+    the terminal's text. `terminal` describes the terminal; it is shown only if `encoding` is UTF-8.
     """
 
     python: str
@@ -52,11 +53,15 @@ class MachineFacts:
     disk_path: str
     encoding: str
     terminal: str
-    engine: EngineFacts = field(default_factory=EngineFacts)
+    engine: EngineFacts
 
 
 def read_machine(engine: EngineFacts, *, memory_total: int, memory_free: int) -> MachineFacts:
-    """Return the facts about this machine. `engine` and the bytes of memory are passed in."""
+    """Return the facts about this machine.
+
+    `engine` is the answer of a child process (`probe.engine.ask_engine`), which is not started
+    here. The bytes of memory are read by `g4cli.host`, which the doctor may not import.
+    """
     home = data_dir()
     return MachineFacts(
         python=platform.python_version(),
