@@ -1,4 +1,4 @@
-"""Limits of memory and features of the CPU, read from copies of the kernel's files."""
+"""Limits of memory, read from copies of the kernel's files, and the list of GPUs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -16,7 +17,7 @@ from g4cli.core.paths import cache_dir
 from g4cli.core.units import GIB, MIB
 
 TOTAL, AVAILABLE = 16 * GIB, 8 * GIB
-list_gpu_nodes = host.list_gpu_nodes  # as it is; each test replaces it
+list_gpu_nodes = host.list_gpu_nodes  # g4's own: `no_gpu` in conftest.py replaces it in every test
 
 
 def write_machine(root: Path, files: dict[str, str]) -> Path:
@@ -53,6 +54,7 @@ def test_version_2_limit_of_a_parent_counts(tmp_path: Path) -> None:
 
 def test_version_1_and_a_path_that_only_the_outside_sees(tmp_path: Path) -> None:
     group = "sys/fs/cgroup/memory"
+    # In a container: /docker/0123 is the host's path of the group, which is at / inside.
     root = write_machine(
         tmp_path,
         {
@@ -71,6 +73,7 @@ def test_version_1_without_a_limit(tmp_path: Path) -> None:
         tmp_path,
         {
             "proc/self/cgroup": "4:memory:/\n",
+            # What version 1 writes for "no limit": the largest s64 that is a multiple of a page.
             f"{group}/memory.limit_in_bytes": "9223372036854771712\n",
             f"{group}/memory.usage_in_bytes": "1\n",
             f"{group}/memory.stat": "\n",
@@ -98,59 +101,65 @@ def test_this_machine_is_plausible() -> None:
     assert 0 < facts.available_bytes <= facts.total_bytes
 
 
-@pytest.fixture
-def gpu_nodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The device files of a machine with a GPU; llama.cpp lists one GPU each time it is asked."""
-    nodes = ["/dev/nvidia0", "535.1"]
-    monkeypatch.setattr(host, "list_gpu_nodes", lambda: tuple(nodes))
-    monkeypatch.setattr(host, "engine_version", lambda: "build 1")
-    listed = [{"name": "CUDA0", "description": "A", "kind": "gpu"}]
-    listed[0] |= {"total_bytes": 8, "free_bytes": 7}  # type: ignore[dict-item]
+class GpuMachine(NamedTuple):
+    """A machine with a GPU: what `list_gpu_nodes` returns, and the times llama.cpp was asked.
 
-    def run(*_: object, **__: object) -> tuple[ChildOutput, int]:
-        asked.append(1)
-        text = json.dumps(listed)
+    `nodes` are device files, then the driver's version. `asked` grows by one item each time.
+    """
+
+    nodes: list[str]
+    asked: list[str]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> GpuMachine:
+    """A machine with a GPU, which llama.cpp lists each time it is asked."""
+    found = GpuMachine(["/dev/nvidia0", "535.1"], [])
+    monkeypatch.setattr(host, "list_gpu_nodes", lambda: tuple(found.nodes))
+    monkeypatch.setattr(host, "engine_version", lambda: "build 1")
+    gpu = {"name": "CUDA0", "description": "A", "kind": "gpu", "total_bytes": 8, "free_bytes": 7}
+
+    def run(module: str, **_: object) -> tuple[ChildOutput, int]:
+        found.asked.append(module)
+        text = json.dumps([gpu])
         return ChildOutput(text, "", timed_out=False, over_limit=False, peak_bytes=0), 0
 
-    asked: list[int] = []
     monkeypatch.setattr(host, "run_child", run)
-    monkeypatch.setattr(host, "asked", asked, raising=False)
-    return nodes
+    return found
 
 
-@pytest.mark.usefixtures("gpu_nodes")
-def test_gpus_are_looked_for_by_themselves_and_remembered() -> None:
+def test_read_host_lists_gpus_once(machine: GpuMachine) -> None:
     for _ in range(3):
         found = host.read_host().gpus
         assert found is not None
         assert [gpu.name for gpu in found.gpus] == ["CUDA0"]
-    assert host.asked == [1]  # type: ignore[attr-defined]
+    assert len(machine.asked) == 1
 
 
 @pytest.mark.parametrize("change", ["driver", "device", "library"])
 def test_gpus_are_listed_again_when_something_changed(
-    gpu_nodes: list[str], change: str, monkeypatch: pytest.MonkeyPatch
+    machine: GpuMachine, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.find_gpus()
     if change == "driver":
-        gpu_nodes[1] = "550.2"
+        machine.nodes[1] = "550.2"
     elif change == "device":
-        gpu_nodes.insert(1, "/dev/nvidia1")
+        machine.nodes.insert(1, "/dev/nvidia1")
     else:
         monkeypatch.setattr(host, "engine_version", lambda: "build 2")
     host.find_gpus()
-    assert host.asked == [1, 1]  # type: ignore[attr-defined]
+    assert len(machine.asked) == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="device files are Linux's")
 def test_a_machine_without_device_files_is_not_probed(
-    gpu_nodes: list[str], monkeypatch: pytest.MonkeyPatch
+    machine: GpuMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu_nodes.clear()
+    machine.nodes.clear()
     found = host.find_gpus()
     assert found is not None
     assert found.gpus == ()
-    assert host.asked == []  # type: ignore[attr-defined]
+    assert machine.asked == []
     monkeypatch.setattr(host, "engine_version", lambda: None)
     assert host.find_gpus() is None
 
@@ -166,6 +175,7 @@ def test_device_files_and_driver_versions_are_listed(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     found = list_gpu_nodes(tmp_path)
+    # Sorted by path. nvidiactl belongs to the driver: it is no GPU's device file.
     assert [Path(name).name for name in found[:2]] == ["renderD128", "nvidia0"]
     assert found[2:] == ("NVRM version: 535.1",)
 
