@@ -1,15 +1,17 @@
-"""The cost of the worker process: pipe per token, first token, decoding speed, start.
+"""Measure the cost of the worker process: pipe per event, first token, decoding speed, start.
 
     python tests/bench/bench_worker.py FILE [--tokens 64] [--prompt 512] [--rounds 3] [--threads N]
 
 FILE is a model, preferably of a real shape (`python -m tests.support.builders.real_shapes e2b q4_0
-FILE --weights random`). LlamaEngine in this process and a worker answer the same prompt in turn;
-the best rounds count. Prints one JSON document:
+FILE --weights random`). "One process" is LlamaEngine in this process. It and a worker process
+answer the same prompt in turn; the best rounds count. Prints one JSON document:
 
-    decode_ratio      tokens per second of the worker, divided by those of this process
-    first_token_ms    from the call to the first event: the worker's time minus this process's
+    file              the name of FILE
+    decode_tps        tokens per second after the prompt, of one process and of a worker process
+    decode_ratio      the worker process's tokens per second, divided by those of one process
+    first_token_ms    from the call to the first text: the worker process's time minus the other's
     pipe_us           time to write, read and decode one event, without a model
-    start_ms          from the start of the worker to a loaded model
+    start_ms          from the start of the worker process to a loaded model
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from g4cli.chat import TurnOptions, run_turn
+from g4cli.chat import Finished, TurnOptions, run_turn
 from g4cli.prompt.messages import Part
 from g4cli.prompt.reply import AnswerText, ThoughtText
 from g4cli.runtime.engine.client import EngineClient
@@ -35,7 +38,11 @@ from g4cli.runtime.engine.messages import CODEC, Open, RunTurn
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.text_decoder import TextDecoder
 
-SAMPLING = Sampling(temp=0)
+# A choice: room for the prompt and the answer.
+N_CTX: Final = 4096
+# Every answer has --tokens tokens, also where the model would end it earlier.
+SAMPLING: Final = Sampling(temp=0, ignore_eos=True)
+ONE, WORKER = "one process", "worker process"
 
 
 def pipe_us(count: int = 20_000) -> float:
@@ -51,30 +58,46 @@ def pipe_us(count: int = 20_000) -> float:
     return (time.perf_counter() - started) / count * 1e6
 
 
-def measure_answer(events: Any) -> tuple[float, float]:
-    """Return the seconds to the first event of the answer, and events per second after it."""
+def measure_answer(events: Iterable[object]) -> tuple[float, float]:
+    """Return the seconds to the first text of the answer, and tokens per second after the prompt.
+
+    Tokens are counted, not events: a token that holds part of a character has no event. The time of
+    the prompt is the engine's, since events may wait in the pipe while this process does not run.
+    """
     started = time.perf_counter()
-    times = [time.perf_counter() for e in events if isinstance(e, AnswerText | ThoughtText)]
-    return times[0] - started, (len(times) - 1) / (times[-1] - times[0])
+    first_s, reply = None, None
+    for event in events:
+        if first_s is None and isinstance(event, AnswerText | ThoughtText):
+            first_s = time.perf_counter() - started
+        elif isinstance(event, Finished):
+            reply = event.reply
+    if first_s is None or reply is None:
+        raise SystemExit("an answer without text has no speed: give another --prompt or --tokens")
+    decode_s = time.perf_counter() - started - reply.prompt_s
+    return first_s, reply.completion_tokens / decode_s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--tokens", type=int, default=64, help="tokens of an answer")
+    parser.add_argument("--prompt", type=int, default=512, help="tokens of a prompt")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="0: as many as g4 chooses")
     args = parser.parse_args()
-    context = ContextOptions(4096, n_threads=args.threads)
+    if min(args.tokens, args.prompt, args.rounds) < 1:
+        parser.error("--tokens, --prompt and --rounds must be 1 or more")
+    if args.prompt + args.tokens > N_CTX:
+        parser.error(f"--prompt and --tokens may be {N_CTX} together")
+    context = ContextOptions(N_CTX, n_threads=args.threads)
     options = TurnOptions(max_tokens=args.tokens, stop_on_loop=False)
     started = time.perf_counter()
     client = EngineClient()
     client.open(Open(args.file, ModelOptions(), context, DraftChoice("off", "not asked for")))
     start_s = time.perf_counter() - started
-    rounds: dict[str, list[tuple[float, float]]] = {"alone": [], "worker": []}
+    rounds: dict[str, list[tuple[float, float]]] = {ONE: [], WORKER: []}
 
-    def alone(engine: LlamaEngine, prompt: list[int]) -> tuple[float, float]:
+    def answer_here(engine: LlamaEngine, prompt: list[int]) -> tuple[float, float]:
         engine.begin(SAMPLING)
         return measure_answer(run_turn(engine, prompt, options, TextDecoder()))
 
@@ -88,9 +111,9 @@ def main() -> None:
             # Another beginning each time: nothing of the prompt is in memory already.
             text = f"{turn} " + "word " * (args.prompt * 2)
             prompt = engine.prompts.tokens_of([Part(text)])[: args.prompt]
-            for name in ("alone", "worker") if turn % 2 else ("worker", "alone"):
-                if name == "alone":
-                    found = alone(engine, prompt)
+            for name in (ONE, WORKER) if turn % 2 else (WORKER, ONE):
+                if name == ONE:
+                    found = answer_here(engine, prompt)
                 else:
                     request = RunTurn(tuple(prompt), SAMPLING, options)
                     found = measure_answer(client.run_turn(request))
@@ -103,7 +126,7 @@ def main() -> None:
         json.dumps(
             {
                 "file": args.file.name,
-                "decode_tps": {"one process": round(rates[0], 3), "worker": round(rates[1], 3)},
+                "decode_tps": {ONE: round(rates[0], 3), WORKER: round(rates[1], 3)},
                 "decode_ratio": round(rates[1] / rates[0], 4),
                 "first_token_ms": round((firsts[1] - firsts[0]) * 1000, 2),
                 "pipe_us": round(pipe_us(), 2),
