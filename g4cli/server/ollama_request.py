@@ -55,7 +55,8 @@ def read_duration(value: object) -> float:
     As in Go, a text has units and no blanks. Raises ValueError.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return min(float(value), LONGEST_S)
+        # The limits come before float, which raises OverflowError for an integer of 310 digits.
+        return float(max(min(value, LONGEST_S), -LONGEST_S))
     if isinstance(value, str) and (value == "0" or value[-1:].isalpha()) and " " not in value:
         with contextlib.suppress(UsageError):
             return parse_duration(value)

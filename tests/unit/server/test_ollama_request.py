@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from g4cli.core.errors import BadField
+from g4cli.core.units import LONGEST_S
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.server.ollama_request import (
@@ -180,6 +181,11 @@ def test_raw_prompts() -> None:
 def test_durations(value: Any, seconds: float) -> None:
     assert read_duration(value) == seconds
     assert _chat(keep_alive=value).keep_alive_s == seconds
+
+
+def test_a_number_that_no_float_holds_is_the_longest_duration() -> None:
+    assert read_duration(10**310) == LONGEST_S
+    assert _chat(keep_alive=-(10**310)).keep_alive_s == -LONGEST_S
 
 
 @pytest.mark.parametrize("value", ["5", "m", "5 m", "5x", "", True, [1]])
