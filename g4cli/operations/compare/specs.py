@@ -181,14 +181,15 @@ def _parse_model(text: str, defaults: Mapping[str, str]) -> ModelSpec:
     name, settings = _split_settings(text)
     is_remote = name.startswith(REMOTE)
     known: Mapping[str, Any] = _REMOTE if is_remote else _LOCAL
-    for option, value in settings.items():
+    for option in settings:
         if option not in known:
             raise UsageError(
                 f"{text}: unknown option {option!r}; known: {', '.join(sorted(known))}",
                 hint=f"-m {name}@{'temp=0' if is_remote else 'kv-type=q8_0'}",
             )
-        _check_value(text, option, value, is_remote=is_remote)
     merged = {k: v for k, v in defaults.items() if k in known} | settings
+    for option, value in merged.items():
+        _check_value(text, option, value, is_remote=is_remote)
     if not is_remote:
         return ModelSpec(text, name, merged)
     url, mark, model = name.removeprefix(REMOTE).partition("#")

@@ -150,6 +150,14 @@ def test_a_wrong_model_is_refused(model: str, words: str) -> None:
         parse_models([model], SEED)
 
 
+def test_a_setting_of_the_command_line_that_an_endpoint_does_not_take_is_refused() -> None:
+    url = "openai:http://127.0.0.1/v1#m"
+    with pytest.raises(UsageError, match="think must be one of low, medium, high, not 'on'"):
+        parse_models([url], SEED | {"think": "on"})
+    (spec,) = parse_models([f"{url}@think=high"], SEED | {"think": "on"})
+    assert spec.make_options(1)["reasoning_effort"] == "high"
+
+
 def test_a_model_that_is_named_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="twice"):
         parse_models(["e2b", "e2b"], SEED)
