@@ -22,6 +22,9 @@ from g4cli.remote.endpoint import check_url
 
 REMOTE: Final = "openai:"
 _MAX_PARALLEL: Final = 64  # a choice: each takes a thread
+# As --seed: up to 1,000 answers count on from it, and the last number of 32 bits is
+# LLAMA_DEFAULT_SEED, which asks for a random seed.
+_MAX_SEED: Final = (1 << 32) - 1001
 # Hosts whose key is found without `key`. Any other host gets one only if it is named.
 _KEYS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -81,7 +84,7 @@ _LOCAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType
     "top-k": ("top_k", _parse_number_within(int, 0, 1 << 20)),
     "min-p": ("min_p", _parse_number_within(float, 0, 1)),
     "repeat-penalty": ("repeat_penalty", _parse_number_within(float, 0.1, 100)),
-    "seed": ("seed", _parse_number_within(int, 0, (1 << 32) - 2)),
+    "seed": ("seed", _parse_number_within(int, 0, _MAX_SEED)),
     "max-tokens": ("max_tokens", _parse_token_count),
     "system": ("system", str),
     "think": ("think", _parse_word_among("off", "on", "low", "medium", "high")),
@@ -99,7 +102,7 @@ _LOCAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType
 _REMOTE: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType({
     "temp": _parse_number_within(float, 0, 100),
     "top-p": _parse_number_within(float, 0, 1),
-    "seed": _parse_number_within(int, 0, (1 << 32) - 2),
+    "seed": _parse_number_within(int, 0, _MAX_SEED),
     "max-tokens": _parse_token_count,
     "system": str,
     "think": _parse_word_among("low", "medium", "high"),

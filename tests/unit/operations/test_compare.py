@@ -136,6 +136,8 @@ def test_a_key_comes_from_the_variable_that_is_named_or_known_for_its_host(
         ("e2b@tmp=0", "unknown option 'tmp'"),
         ("e2b@temp=hot", "temp must be a number"),
         ("e2b@temp=-1", "temp must be a number"),
+        (f"e2b@seed={(1 << 32) - 1000}", "seed must be a number"),
+        (f"openai:http://127.0.0.1/v1#m@seed={(1 << 32) - 1000}", "seed must be a number"),
         ("e2b@kv-type=q3", "kv-type must be one of"),
         ("e2b@ctx=much", "not a number of tokens"),
         ("e2b@mmap=maybe", "mmap must be one of"),
