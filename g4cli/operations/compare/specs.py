@@ -55,7 +55,8 @@ def _parse_number_within(
         except ValueError:
             value = kind(-1)  # outside of any range here
         if not low <= value <= high:
-            raise ValueError(f"a number from {low:g} to {high:g}")
+            form = "," if kind is int else "g"
+            raise ValueError(f"a number from {low:{form}} to {high:{form}}")
         return value
 
     return parse
