@@ -2,6 +2,7 @@
 
 The options are those of `g4 chat`, without their dashes. An endpoint takes some of them, and `key`
 (the environment variable with its key) and `parallel` (how many answers are asked for at once).
+No value can hold a comma; a text of --system can.
 """
 
 from __future__ import annotations
@@ -210,13 +211,20 @@ def _parse_model(text: str, defaults: Mapping[str, str]) -> ModelSpec:
 def _split_settings(text: str) -> tuple[str, dict[str, str]]:
     """Return the name and the settings of "NAME@OPTION=VALUE,...@OPTION=VALUE".
 
-    An @ that no option follows belongs to the name, such as a revision on the hub.
+    An @ that no option follows belongs to the name, such as a revision on the hub. Of an option
+    that is there twice, the last one counts: hints append another @OPTION=VALUE. Raises UsageError.
     """
     name = text
     settings: dict[str, str] = {}
     while "@" in name:
         before, _, rest = name.rpartition("@")
         if not _SETTINGS.fullmatch(rest):
+            option, _, value = rest.partition("=")
+            if option in _LOCAL.keys() | _REMOTE.keys() and "," in value:
+                raise UsageError(
+                    f"{text}: a value cannot hold a comma: after it comes the next OPTION=VALUE",
+                    hint=f"-m {before}@temp=0,seed=1",
+                )
             break
         pairs = (item.partition("=") for item in rest.split(","))
         settings = {key: value for key, _, value in pairs} | settings

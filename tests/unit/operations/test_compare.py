@@ -93,6 +93,8 @@ def test_settings_of_a_model_override_those_of_the_command_line() -> None:
 def test_an_at_sign_without_an_option_belongs_to_the_name() -> None:
     (spec,) = parse_models(["hf:owner/repo:q4_0@main@temp=0"], SEED)
     assert (spec.name, spec.settings["temp"]) == ("hf:owner/repo:q4_0@main", "0")
+    (spec,) = parse_models(["models@work=1,2/e2b.gguf"], SEED)
+    assert spec.name == "models@work=1,2/e2b.gguf"
 
 
 def test_an_endpoint_has_a_url_a_model_and_no_local_options() -> None:
@@ -140,6 +142,8 @@ def test_a_key_comes_from_the_variable_that_is_named_or_known_for_its_host(
         ("e2b@repeat-penalty=0", "repeat-penalty must be a number from 0.1 to 100"),
         (f"openai:http://127.0.0.1/v1#m@seed={(1 << 32) - 1000}", "seed must be a number"),
         ("e2b@kv-type=q3", "kv-type must be one of"),
+        ("e2b@system=Be brief, please", "a value cannot hold a comma"),
+        ("e2b@temp=0,hot", "a value cannot hold a comma"),
         ("e2b@ctx=much", "not a number of tokens"),
         ("e2b@mmap=maybe", "mmap must be one of"),
         ("openai:http://127.0.0.1/v1", "which model"),
