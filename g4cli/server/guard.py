@@ -88,7 +88,10 @@ class Guard:
         self._hosts = {name.lower().rstrip(".") for name in (*options.hosts, *_LOCAL_NAMES)}
         machine = socket.gethostname().lower()
         self._hosts |= {machine, f"{machine.split('.')[0]}.local"}
-        self._key_hashes = [_hash_key(key) for key in options.keys]
+        # Bytes of a command line that are not UTF-8 stand in its texts as surrogates.
+        self._key_hashes = [
+            _hash_key(key.encode("utf-8", "surrogateescape")) for key in options.keys
+        ]
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -194,13 +197,15 @@ class Guard:
         if not self._key_hashes:
             return True
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        candidates = [given.strip()] if scheme.lower() == "bearer" else []
+        candidates = [given.strip(" \t")] if scheme.lower() == "bearer" else []
         candidates.append(headers.get("x-api-key", ""))
         has_key = False
         for candidate in candidates:
-            digest = _hash_key(candidate)
-            for known in self._key_hashes:
-                has_key |= hmac.compare_digest(digest, known)
+            # Headers are read as Latin-1, in which browsers send a key; curl sends it in UTF-8.
+            for key in (candidate.encode("latin-1"), candidate.encode("utf-8")):
+                digest = _hash_key(key)
+                for known in self._key_hashes:
+                    has_key |= hmac.compare_digest(digest, known)
         return has_key
 
     def _cors_headers(self, headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
@@ -301,9 +306,9 @@ def _host_name(host: str) -> str | None:
     return parts.hostname.rstrip(".").partition("%")[0]
 
 
-def _hash_key(key: str) -> bytes:
+def _hash_key(key: bytes) -> bytes:
     """Return a digest of fixed length: a comparison must not tell how long a key is."""
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(key).digest()
 
 
 def _set_content_type(scope: Scope) -> None:

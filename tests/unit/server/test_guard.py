@@ -114,6 +114,16 @@ def test_one_of_the_keys_is_needed_except_for_health() -> None:
     assert ask(options, path="/health").status_code == 200
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("key", ["\u00e9", "voil\u00e0"])
+def test_a_key_beyond_ascii_may_come_in_either_encoding(key: str, encoding: str) -> None:
+    # The last byte of "\u00e0" in UTF-8 is a blank in Latin-1.
+    options = GuardOptions(keys=(key,))
+    for name, value in ((b"authorization", f"Bearer {key}"), (b"x-api-key", key)):
+        assert ask(options, headers={name: value.encode(encoding)}).status_code == 200
+        assert ask(options, headers={name: f"{value}x".encode(encoding)}).status_code == 401
+
+
 def test_errors_have_the_form_of_their_api() -> None:
     options = GuardOptions(keys=("one",))
     assert ask(options).json()["error"]["type"] == "authentication_error"
