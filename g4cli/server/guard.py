@@ -110,7 +110,8 @@ class Guard:
         except Exception as err:
             # An error of a route was answered and logged before it came here.
             if not exchange.status:
-                _LOG.error("a bug in g4 at %s", scope["method"], exc_info=err)
+                where = scope["method"], scope["path"]
+                _LOG.error("a bug in g4 at %s %r", *where, exc_info=err)
                 await _send_problem(explain_error(err), scope, receive, exchange)
         finally:
             client = scope["client"][0] if scope.get("client") else ""

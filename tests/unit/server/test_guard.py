@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import httpx
@@ -237,6 +238,25 @@ def test_bodies_that_are_still_coming_are_counted() -> None:
 
     assert asyncio.run(send_parts_of_two_bodies()) == [503, 408]
     assert guard._held_bytes == 0
+
+
+def test_a_bug_behind_the_guard_is_logged_with_its_path(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": []}
+    with caplog.at_level(logging.ERROR, "g4.serve"):
+        asyncio.run(Guard(fail, GuardOptions())(scope, receive, send))
+    assert sent[0]["status"] == 500
+    assert "a bug in g4 at GET '/v1/models'" in caplog.text
 
 
 def test_keys_and_bodies_do_not_reach_the_log() -> None:
