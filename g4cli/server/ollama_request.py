@@ -46,6 +46,12 @@ _SAMPLING: Final = {
 }
 # What a request without a prompt may have: it loads or unloads a model.
 _LOAD_FIELDS: Final = ("model", "messages", "prompt", "stream", "keep_alive", "options")
+_REFUSED_IN_RAW: Final = {
+    "system": "a raw prompt is the whole prompt",
+    "images": "a raw prompt is the whole prompt",
+    "think": "the answer to a raw prompt is plain text",
+    "format": "the answer to a raw prompt is plain text",
+}
 StopString: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
@@ -179,9 +185,10 @@ def read_chat(body: ChatRequest, save_media: SaveMedia) -> TurnRequest:
 def read_generate(body: GenerateRequest, save_media: SaveMedia) -> TurnRequest:
     """Return what `body` asks for. Raises BadField or BadMedia."""
     if body.raw:
-        for name in ("system", "images", "think", "format"):
+        # The other fields, such as the options, hold for a raw prompt too.
+        for name, reason in _REFUSED_IN_RAW.items():
             if getattr(body, name):
-                raise BadField(name, "a raw prompt is the whole prompt")
+                raise BadField(name, reason)
         return TurnRequest(prompt=body.prompt, **_common_fields(body))
     media = _save_images(body.images, "images", save_media)
     system = (Message("system", body.system),) if body.system else ()

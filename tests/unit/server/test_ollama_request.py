@@ -169,8 +169,10 @@ def test_an_answer_to_be_continued() -> None:
 def test_raw_prompts() -> None:
     request = _generate(raw=True, prompt="<bos>Once")
     assert (request.prompt, request.messages) == ("<bos>Once", ())
-    with pytest.raises(BadField, match="system"):
+    with pytest.raises(BadField, match="system: a raw prompt is the whole prompt"):
         _generate(raw=True, system="rules")
+    with pytest.raises(BadField, match="think: the answer to a raw prompt is plain text"):
+        _generate(raw=True, think=True)
 
 
 @pytest.mark.parametrize(
