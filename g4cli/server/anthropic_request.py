@@ -242,7 +242,7 @@ class MessagesRequest(CountRequest):
 
 
 def read_request(body: CountRequest, save_media: SaveMedia) -> TurnRequest:
-    """Return what `body` asks for. Raises BadField or BadMedia."""
+    """Return what `body` asks for. Raises BadField."""
     tools = declare_tools(
         (f"tools.{index}", _read_tool(tool)) for index, tool in enumerate(body.tools)
     )

@@ -32,7 +32,7 @@ from g4cli.server.limits import (
 from g4cli.server.media_data import SaveMedia
 from g4cli.server.wire_model import RequestBody, WireModel
 
-# Options of llama.cpp's context and of the sampler chain: what `Sampling` calls them.
+# Option of Ollama -> field of `Sampling`.
 _SAMPLING: Final = {
     "temperature": "temp",
     "top_p": "top_p",
@@ -70,7 +70,12 @@ def read_duration(value: object) -> float:
 
 
 class Options(WireModel):
-    """What may stand in `options`. Literal values are those that change nothing."""
+    """What may stand in `options`. Literal values are those that change nothing.
+
+    `num_predict` -1 (without a limit), -2 (until the context is full) and 0 mean the same here:
+    until the context is full. The limits of the temperature and of the penalties are choices, the
+    same as for OpenAI's API: far beyond any use.
+    """
 
     seed: int | None = Field(default=None, ge=-1, le=0xFFFFFFFF)
     num_predict: int | None = Field(default=None, ge=-2, le=MAX_TOKENS)
@@ -106,7 +111,10 @@ class Tool(WireModel):
 
 
 class CallFunction(WireModel):
-    """The function of a call, with its arguments as an object."""
+    """The function of a call, with its arguments as an object.
+
+    `description` (null) and `index` may come back with a call; they are ignored.
+    """
 
     name: str
     arguments: dict[str, JsonValue] = Field(default={})
@@ -169,7 +177,7 @@ class GenerateRequest(_CommonBody):
 
 
 def read_chat(body: ChatRequest, save_media: SaveMedia) -> TurnRequest:
-    """Return what `body` asks for. Raises BadField or BadMedia."""
+    """Return what `body` asks for. Raises BadField."""
     messages = tuple(_read_messages(body.messages, save_media))
     return TurnRequest(
         messages=messages,
@@ -183,7 +191,7 @@ def read_chat(body: ChatRequest, save_media: SaveMedia) -> TurnRequest:
 
 
 def read_generate(body: GenerateRequest, save_media: SaveMedia) -> TurnRequest:
-    """Return what `body` asks for. Raises BadField or BadMedia."""
+    """Return what `body` asks for. Raises BadField."""
     if body.raw:
         # The other fields, such as the options, hold for a raw prompt too.
         for name, reason in _REFUSED_IN_RAW.items():
@@ -248,8 +256,9 @@ def _read_thinking(think: bool | str | None) -> Thinking:
         "low": "low",
         "medium": "medium",
         "high": "high",
-        "max": "on",
+        "max": "on",  # without a limit of its own
     }
+    # Without `think` there is no thought, as in g4's other APIs; Ollama itself lets a model think.
     return levels.get(think, "off")
 
 
