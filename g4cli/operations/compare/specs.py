@@ -35,10 +35,12 @@ _KEYS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-# Parsers of values: they raise ValueError or UsageError. The first two make parsers.
+# Parsers of values: they raise ValueError or UsageError.
 
 
 def _parse_word_among(*words: str) -> Callable[[str], str]:
+    """Return a parser that accepts these words alone."""
+
     def parse(text: str) -> str:
         if text not in words:
             raise ValueError(f"one of {', '.join(words)}")
@@ -50,6 +52,8 @@ def _parse_word_among(*words: str) -> Callable[[str], str]:
 def _parse_number_within(
     kind: type[int] | type[float], low: float, high: float
 ) -> Callable[[str], float]:
+    """Return a parser of numbers from `low` to `high`."""
+
     def parse(text: str) -> float:
         try:
             value = kind(text)
@@ -64,10 +68,12 @@ def _parse_number_within(
 
 
 def _parse_token_count(text: str) -> int:
+    """Return the most tokens of an answer; 0, for "" and "0": no limit."""
     return 0 if text in ("", "0") else parse_count(text)
 
 
 def _parse_context(text: str) -> str:
+    """Return a size of context as it is written; "": the default of a comparison."""
     if text not in ("", "max"):
         parse_count(text)
     return text
@@ -77,7 +83,8 @@ def _parse_switch(text: str) -> bool:
     return _parse_word_among("on", "off")(text) == "on"
 
 
-# Option -> field of ChatRequest and parser.
+# Option -> field of ChatRequest and parser. The ranges are those of `g4 chat` and of the
+# image token budgets of Gemma 4; other upper limits are choices, far beyond any use.
 _LOCAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType({
     "ctx": ("ctx", _parse_context),
     "kv-type": ("kv_type", _parse_word_among("f16", "q8_0", "q4_0")),
@@ -107,18 +114,24 @@ _REMOTE: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType({
     "seed": _parse_number_within(int, 0, _MAX_SEED),
     "max-tokens": _parse_token_count,
     "system": str,
-    "think": _parse_word_among("low", "medium", "high"),
+    "think": _parse_word_among("low", "medium", "high"),  # reasoning_effort: no "on"
     "key": str,
     "parallel": _parse_number_within(int, 1, _MAX_PARALLEL),
 })  # fmt: skip
-# Settings that change how fast an answer comes, but not what was asked.
+# Settings that change how fast an answer comes, but not what was asked. Other options of loading
+# (gpu-layers, device, mmap, cpu-moe) may choose other code to compute with: it rounds differently,
+# which can change an answer.
 _SPEED_ONLY: Final = frozenset(("threads", "key", "parallel"))
 _SETTINGS: Final = re.compile(r"[a-z][a-z-]*=[^,]*(?:,[a-z][a-z-]*=[^,]*)*")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model with its settings. `label` is how it was written, `url` "" for a local model."""
+    """One model with its settings. `label` is how it was written, `url` "" for a local model.
+
+    `name` is MODEL[:TYPE] or the path of a local model; for an endpoint, what follows the #.
+    `settings` holds the values as texts, which `parse_models` has checked.
+    """
 
     label: str
     name: str
@@ -203,6 +216,7 @@ def _parse_model(text: str, defaults: Mapping[str, str]) -> ModelSpec:
             f"{text} does not say which model of the endpoint to ask",
             hint="-m openai:http://127.0.0.1:8080/v1#MODEL",
         )
+    # First the URL alone, since its host decides which key is sent; then whether a key may be.
     spec = ModelSpec(text, model, merged, check_url(url, has_key=False))
     check_url(url, has_key=bool(spec.read_key()))
     return spec
