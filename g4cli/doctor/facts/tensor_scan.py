@@ -2,7 +2,8 @@
 
 `gather.py` calls `scan_tensors`; the checks of weights judge the `TensorStats` that come back. The
 data are read once, in pieces that hold whole blocks: from a tensor of more than 2 MiB only samples,
-unless all bytes are asked for (--deep).
+unless all bytes are asked for (--deep). `gather.py` also calls `read_vectors`, for the checks that
+need the numbers of norms and scales themselves.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ PAGE: Final = 4096
 # take one second for each hundred tensors.
 _SAMPLE_BYTES: Final = 1 << 18
 _N_SAMPLES: Final = 8
-# Bytes to read at once where all are read.
+# Bytes to read at once where all are read (a choice).
 _STEP_BYTES: Final = 1 << 22
 # A median is taken of so many numbers at most: only its order of magnitude matters.
 _MEDIAN_SAMPLE: Final = 65_536
-# First bytes of a page that are looked at before the others: nearly every page has a bit there.
+# First bytes of a page that are looked at before the others: in nearly every page one of them is
+# not zero, so that the rest need not be read (a choice).
 _PAGE_START: Final = 64
 
 
@@ -48,7 +50,8 @@ def scan_tensors(
     """Return the statistics of each tensor that begins within the file.
 
     They are those of samples of its data, or of all bytes (`full`). Uses all cores, and about 30 MB
-    of memory per core. `progress` counts tensors.
+    of memory per core: a piece of up to 4 MiB, what is computed of it, and the hashes of the
+    tensor's rows. `progress` counts tensors.
     """
     tensors = [t for t in header.tensors.values() if header.file_offset(t) < header.file_size]
     scanned = []
@@ -76,7 +79,8 @@ def _make_sfp8_counter(header: Header, tensor: TensorInfo) -> Sfp8ValueCounter |
     container, names = read_labels(header.keys)
     if tensor.name not in names or tensor.type.name != container:
         return None
-    # gemma.cpp's encoder scales down only; "rne" (nearest) scales up as well.
+    # The key names the encoder: "gemma.cpp" (Google's engine for CPUs), which scales down only, or
+    # "rne" (g4's own, which rounds to the nearest, half to even), which scales up as well.
     encoder = header.keys.get(ENCODER_KEY)
     return Sfp8ValueCounter(
         container, only_scaled_down=encoder is not None and encoder.data != "rne"
@@ -106,7 +110,7 @@ class _TensorScan:
     def __init__(
         self, tensor: TensorInfo, start: int, sfp8_counter: Sfp8ValueCounter | None
     ) -> None:
-        """`start` is the tensor's first byte in the file, `sfp8_counter` None if it is no SFP8."""
+        """`start`: the tensor's first byte in the file. `sfp8_counter` None: not labeled SFP8."""
         self.tensor = tensor
         self.sfp8_counter, self.row_hasher = sfp8_counter, RowHasher(tensor, start)
         self.read = self.zero_bytes = self.zero_pages = self.non_finite = self.negative = (
@@ -147,11 +151,12 @@ class _TensorScan:
             largest = finite.max() if finite.size else words.dtype.type(0)
         self.largest = max(self.largest, float(to_float32(np.array([largest]), name)[0]))
         # From the first piece whose median is not zero: enough for an order of magnitude.
-        sample = words[:_MEDIAN_SAMPLE]
-        sample = sample[sample < plain.first_non_finite] if not self.median else sample[:0]
-        if sample.size:
-            # In double precision: the mean of the two in the middle may leave the range of float32.
-            self.median = float(np.median(to_float32(sample, name).astype("f8")))
+        if not self.median:
+            sample = words[:_MEDIAN_SAMPLE]
+            sample = sample[sample < plain.first_non_finite]
+            if sample.size:
+                # In double precision: the mean of the two in the middle may overflow float32.
+                self.median = float(np.median(to_float32(sample, name).astype("f8")))
 
     def _measure_scales(self, scales: NDArray[np.float32], max_factor: int) -> None:
         """Measure the magnitudes of scales; weights are at most `max_factor` times as large."""
@@ -163,10 +168,11 @@ class _TensorScan:
             self.non_finite += scales.size - finite.size
             largest = float(finite.max()) if finite.size else 0.0
         self.largest = max(self.largest, largest * max_factor)
-        sample = scales[:_MEDIAN_SAMPLE]
-        sample = sample[np.isfinite(sample)] if not self.median else sample[:0]
-        if sample.size:
-            self.median = float(np.median(sample)) * max_factor
+        if not self.median:
+            sample = scales[:_MEDIAN_SAMPLE]
+            sample = sample[np.isfinite(sample)]
+            if sample.size:
+                self.median = float(np.median(sample)) * max_factor
 
     def _count_zeros(self, offset: int, data: NDArray[np.uint8]) -> None:
         """Count zero bytes, and zero pages: those that begin at a multiple of PAGE in the file."""
@@ -203,8 +209,8 @@ class _TensorScan:
         )
 
 
-# A small sparse file may claim thousands of vectors. Those of the 31B network take 8 MB together,
-# and the longest of them has 5,376 numbers.
+# For read_vectors: a small sparse file may claim thousands of vectors. Those of the 31B network
+# take 8 MB together, and the longest of them has 5,376 numbers.
 _MAX_VECTORS_BYTES: Final = 64 << 20
 _MAX_VECTOR_LENGTH: Final = 1 << 16
 
