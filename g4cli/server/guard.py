@@ -7,7 +7,7 @@ name point to 127.0.0.1 (DNS rebinding) and then reads answers as its own; its r
 given. *Origin*: browsers name the page that sends a request; only origins that were given may.
 
 The whole body is read here, before the route runs: a client that sends slowly or too much is
-refused without a task of the model. (`protocol` watches headers and sending.)
+refused before the model has any work. (`protocol` watches headers and sending.)
 """
 
 from __future__ import annotations
@@ -50,9 +50,10 @@ class GuardOptions:
 
     `hosts`: names, besides IP addresses and those of this machine, by which it may be addressed.
     `origins`: pages that may use it ("*": all). `keys`: one of them must come with each request; no
-    key is needed if there is none. Sizes in bytes, times in seconds. A body may pause for
-    `body_timeout_s`, and take as long in all, and a second more for each `min_body_rate` bytes. All
-    bodies together may take `max_held_bytes`: by default as much as four of the largest.
+    key is needed if there is none. Sizes in bytes, times in seconds. Between two pieces of a body
+    at most `body_timeout_s` may pass, and for all of it that time and a second more for each
+    `min_body_rate` bytes that have come. All bodies together may take `max_held_bytes`: by default
+    as much as four of the largest (a choice).
     """
 
     hosts: tuple[str, ...] = ()
@@ -87,7 +88,7 @@ class Guard:
         self._app, self._options, self._log = app, options, log
         self._hosts = {name.lower().rstrip(".") for name in (*options.hosts, *_LOCAL_NAMES)}
         machine = socket.gethostname().lower()
-        self._hosts |= {machine, f"{machine.split('.')[0]}.local"}
+        self._hosts |= {machine, f"{machine.split('.')[0]}.local"}  # .local: its name in mDNS
         # Bytes of a command line that are not UTF-8 stand in its texts as surrogates.
         self._key_hashes = [
             _hash_key(key.encode("utf-8", "surrogateescape")) for key in options.keys
@@ -95,8 +96,8 @@ class Guard:
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or pass on what is none (start and end of the server)."""
-        if scope["type"] == "websocket":
+        """Answer one request, or pass on what is no request (start and end of the server)."""
+        if scope["type"] == "websocket":  # no route of g4 has one
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
             return
         if scope["type"] != "http":
@@ -160,7 +161,8 @@ class Guard:
                 f"pages of {origin[:100]} may not use this server: --cors-origin",
                 code="origin",
             )
-        # Browsers send no Origin with what a page embeds (an image, a script); this tells it.
+        # Browsers send no Origin with what a page embeds (an image, a script), but Sec-Fetch-Site.
+        # To follow a link ("navigate") is harmless: the page it stands in cannot read the answer.
         is_embedded = headers.get("sec-fetch-site") == "cross-site" and not origin
         if is_embedded and headers.get("sec-fetch-mode") != "navigate":
             return Problem(403, "other pages may not use this server", code="origin")
@@ -221,6 +223,7 @@ class Guard:
         }
         if asked := headers.get("access-control-request-headers", ""):
             cors["access-control-allow-headers"] = asked[:_MAX_CORS_HEADER]
+        # Chrome asks this before a page from a public address may reach a private one.
         if headers.get("access-control-request-private-network") == "true":
             cors["access-control-allow-private-network"] = "true"
         return [(name.encode(), value.encode("latin-1")) for name, value in cors.items()]
@@ -299,12 +302,12 @@ def _host_name(host: str) -> str | None:
     """Return the name or address in a Host header without its port, or None if it is none."""
     try:
         parts = urlsplit(f"//{host}")
-        _ = parts.port
+        _ = parts.port  # raises ValueError for a wrong port
     except ValueError:
         return None
     if parts.username is not None or parts.path or parts.query or not parts.hostname:
         return None
-    return parts.hostname.rstrip(".").partition("%")[0]
+    return parts.hostname.rstrip(".").partition("%")[0]  # without the zone of an IPv6 address
 
 
 def _hash_key(key: bytes) -> bytes:
