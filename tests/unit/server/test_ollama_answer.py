@@ -22,6 +22,7 @@ from g4cli.server.ollama_answer import (
     make_loaded_answer,
 )
 
+# Reply.interrupted() has every figure 0; what matters here is replaced.
 REPLY = replace(
     Reply.interrupted(), finish_reason="stop", text="Yes!", thought="hm",
     prompt_tokens=12, completion_tokens=7, prompt_s=0.5, decode_s=1.5,
@@ -31,6 +32,8 @@ MODEL = ServedModel(
     created=1_750_000_000, n_params=4_600_000_000, n_ctx_train=131072,
     modalities=("text", "image"), n_ctx=8192,
 )  # fmt: skip
+
+ANY_START = 0.0  # when the request came, for tests that look at no durations
 
 
 def _convert(stream: OllamaStream, *events: TurnEvent) -> list[dict[str, Any]]:
@@ -53,6 +56,7 @@ def test_a_chat() -> None:
     last = read[-1]
     assert (last.done_reason, last.prompt_eval_count, last.eval_count) == ("stop", 12, 7)
     assert (last.prompt_eval_duration, last.eval_duration) == (500_000_000, 1_500_000_000)
+    # The request came 2.5 s ago, and 0.5 s of that went into reading the prompt.
     assert 2_000_000_000 <= last.load_duration <= last.total_duration
     whole = ollama.ChatResponse.model_validate(stream.make_whole_answer(REPLY))
     assert (whole.message.content, whole.message.thinking, whole.done) == ("Yes!", "hm", True)
@@ -60,7 +64,7 @@ def test_a_chat() -> None:
 
 
 def test_a_completion() -> None:
-    stream = OllamaStream("generate", "tiny", started=0.0)
+    stream = OllamaStream("generate", "tiny", started=ANY_START)
     told = _convert(stream, ThoughtText("hm"), AnswerText("Yes!"), Finished(REPLY))
     read = [ollama.GenerateResponse.model_validate(wire) for wire in told]
     assert (read[0].thinking, read[1].response, read[2].done) == ("hm", "Yes!", True)
@@ -68,9 +72,10 @@ def test_a_completion() -> None:
 
 
 def test_probabilities() -> None:
+    # b"\xc3" is half a character: only its bytes can show it.
     top = (TokenProbability(5, b"Yes", -0.5), TokenProbability(6, b"\xc3", -1.5))
     token = SampledToken(5, b"Yes", -0.5, top)
-    stream = OllamaStream("chat", "tiny", started=0.0)
+    stream = OllamaStream("chat", "tiny", started=ANY_START)
     told = _convert(stream, AnswerText("Yes", (token,)), AnswerText("!", (token,)))
     (first,) = ollama.ChatResponse.model_validate(told[0]).logprobs
     assert (first.token, first.logprob) == ("Yes", -0.5)
@@ -81,10 +86,10 @@ def test_probabilities() -> None:
 
 def test_ends() -> None:
     loop = replace(REPLY, finish_reason="loop", loop=FoundLoop("la ", 2, 5, 60))
-    (told,) = _convert(OllamaStream("chat", "tiny", started=0.0), Finished(loop))
+    (told,) = _convert(OllamaStream("chat", "tiny", started=ANY_START), Finished(loop))
     assert (told["g4"]["loop"]["unit"], told["done_reason"]) == ("la ", "stop")
     length = replace(REPLY, finish_reason="length")
-    (told,) = _convert(OllamaStream("chat", "tiny", started=0.0), Finished(length))
+    (told,) = _convert(OllamaStream("chat", "tiny", started=ANY_START), Finished(length))
     assert told["done_reason"] == "length"
 
 
@@ -99,6 +104,7 @@ def test_lists_of_models() -> None:
     assert (tag.model, tag.size, tag.digest) == ("e2b:q4_0", 3_000_000_000, "ab" * 32)
     assert (tag.details.parameter_size, tag.details.quantization_level) == ("4.6B", "Q4_0")
     assert describe_offer(MODEL)["capabilities"] == ["completion", "tools", "thinking", "vision"]
+    # Ollama's "for ever".
     never = datetime(2318, 1, 1, tzinfo=timezone.utc).timestamp()
     for unload_at, expires in ((0, never), (1_750_000_300, 1_750_000_300)):
         loaded = describe_loaded(replace(MODEL, unload_at=unload_at, memory_bytes=5))
