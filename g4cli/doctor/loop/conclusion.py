@@ -3,7 +3,8 @@
 A condition is a value of one factor; for the length of the context, a least length. A set of
 conditions explains the experiments if every answer that was given under all of them is bad, and no
 other answer is. Where several causes act at once no set explains all; then one is enough that holds
-for some of the bad answers and for no good one.
+for at least half of the bad answers and for no good one. With less, as when a small network leaves
+its loop with any change, a set would say more about the few experiments than about the model.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from g4cli.doctor.loop.settings import (
     find_condition,
 )
 
-# A choice: no known fault needs more than two conditions, and nobody reads a list of five.
-_MOST_CONDITIONS: Final = 4
+# A choice: no known fault needs more than two conditions.
+_MOST_CONDITIONS: Final = 3
+# Of the bad answers, how many a set of conditions has to explain: a choice, for two causes at once.
+_LEAST_SHARE: Final = 0.5
 _MOST_CAUSES: Final = 3
 
 
@@ -127,7 +130,7 @@ def find_conditions(results: Sequence[LoopResult]) -> tuple[LoopCondition, ...] 
     """Return the smallest set of conditions that bad answers share and no good answer meets.
 
     Of sets of one size, the one that holds for most bad answers. None if there is none of at most
-    four conditions.
+    three conditions that holds for half of them.
     """
     bad = [result.settings for result in results if result.is_bad]
     good = [result.settings for result in results if not result.is_bad]
@@ -139,14 +142,15 @@ def find_conditions(results: Sequence[LoopResult]) -> tuple[LoopCondition, ...] 
     ]
     candidates = [LoopSettings()] if LoopSettings() in bad else bad
     for size in range(_MOST_CONDITIONS + 1):
-        found = [
-            chosen
+        explained = {
+            chosen: sum(all(c.holds(other) for c in chosen) for other in bad)
             for settings in candidates
             for chosen in combinations(_list_conditions(settings, good), size)
             if not any(all(c.holds(other) for c in chosen) for other in good)
-        ]
-        if found:
-            return max(found, key=lambda chosen: sum(all(c.holds(s) for c in chosen) for s in bad))
+        }
+        best = max(explained, key=lambda chosen: explained[chosen], default=None)
+        if best is not None and explained[best] >= _LEAST_SHARE * len(bad):
+            return best
     return None
 
 

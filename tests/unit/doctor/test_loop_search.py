@@ -136,6 +136,19 @@ def test_a_loop_that_any_change_ends_is_chance() -> None:
     assert [cause.id for cause in found.causes] == ["greedy-collapse"]
 
 
+def test_what_explains_one_of_many_loops_is_no_condition() -> None:
+    """So SmolLM2-135M does: the only answer without flash attention was one of eight loops."""
+
+    def loops(s: LoopSettings) -> bool:
+        is_left_by = s.sampled or not s.bos or (s.kv_type == "q4_0" and s.rotation)
+        return s.n_context >= 200 and not is_left_by
+
+    found, results = run_search(loops)
+    assert any(not result.settings.flash_attention and result.is_bad for result in results)
+    assert found.conditions is None
+    assert [cause.id for cause in found.causes] == ["greedy-collapse"]
+
+
 def test_crashes_prove_no_loop() -> None:
     results = [LoopResult(LoopSettings(), "failed", reason="SIGSEGV")]
     assert draw_conclusion(results).loops is False
