@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def talk(home: Path) -> Callable[..., Terminal]:
     """Starts `g4 chat` on the bundled network; greedy, so that answers are known."""
 
-    def start(*args: str, term: str = "xterm-256color") -> Terminal:
+    def start(*args: str, term: str = "xterm-256color", keeps_output: bool = False) -> Terminal:
         command = [
             sys.executable,
             "-c",
@@ -51,9 +51,8 @@ def talk(home: Path) -> Callable[..., Terminal]:
             "0",
             *args,
         ]
-        terminal = Terminal(
-            command, {"G4_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "80", "TERM": term}
-        )
+        env = {"G4_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "80", "TERM": term}
+        terminal = Terminal(command, env, keeps_output=keeps_output)
         terminal.wait_for("ask something, or /help" if term != "dumb" else ">>>")
         return terminal
 
@@ -279,13 +278,15 @@ def test_an_answer_of_html_and_code_is_on_the_screen(
 
 @pytest.mark.slow
 def test_a_terminal_that_cannot_move_its_cursor(talk: Callable[..., Terminal]) -> None:
-    with talk(term="dumb") as t:
+    with talk(term="dumb", keeps_output=True) as t:
         t.enter("What is GGUF?")
         t.wait_for("all the tensors of a model.")
         assert b"\x1b[?2026h" not in t.raw
         t.wait_for(PROMPT, count=2)  # before it, Ctrl-C would end the answer
-        t.send("half a line\x03")
+        t.wait_until_it_reads()
+        t.send("\x03")
         t.wait_for("to quit: Ctrl-C again, or Ctrl-D")
+        t.wait_for(PROMPT, count=3)
         t.enter('"""What is')
         t.wait_for("\n...")
         t.enter('GGUF?"""')

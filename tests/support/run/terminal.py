@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import select
@@ -11,6 +12,7 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 from fcntl import ioctl
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -89,11 +91,26 @@ class Terminal:
         while self.text.count(wanted) < count:
             left = started + seconds - time.monotonic()
             if not self._read(max(0.0, left)):
-                why = "the program has closed its terminal" if left > 0 else "it took too long"
+                is_late = time.monotonic() >= started + seconds
+                why = "it took too long" if is_late else "the program has closed its terminal"
                 raise AssertionError(
                     f"{wanted!r} x {count} is not on the screen ({why}):\n{self.text}"
                 )
         return time.monotonic() - started
+
+    def wait_until_it_reads(self) -> None:
+        """Wait until the program sleeps in a read of its terminal, where the system tells (Linux).
+
+        Python's `input` acts on a Ctrl-C that comes between its prompt and its read only when the
+        next line comes.
+        """
+        call = Path(f"/proc/{self.pid}/syscall")
+        end = time.monotonic() + PATIENCE_S
+        with contextlib.suppress(OSError):
+            # Number of the system call, then its arguments: the first of `read` is the file's.
+            while call.read_text().split()[1:2] != ["0x0"]:
+                assert time.monotonic() < end, "the program does not read its terminal"
+                time.sleep(0.01)
 
     def wait_end(self, seconds: float = PATIENCE_S) -> int:
         """Read until the program ends; return its exit code, or minus the signal's number."""
