@@ -34,7 +34,7 @@ COUNTS: Final = ".counts"
 # cache holds.
 _ROWS_AT_ONCE: Final = 32
 # Larger counts are not exact in the file's float32.
-_MOST_ROWS: Final = 1 << 24
+_MAX_ROWS: Final = 1 << 24
 
 
 @dataclass(slots=True)
@@ -200,7 +200,7 @@ def _read_matrix(header: Header, name: str) -> MatrixSums:
     sums, counts = read_floats(header, name + SUMS), read_floats(header, name + COUNTS)
     if len(sums) % len(counts):
         raise BadFile(f"{header.path}: {name} has {len(sums)} sums for {len(counts)} counts")
-    if not np.isfinite(sums).all() or not ((counts >= 0) & (counts <= _MOST_ROWS)).all():
+    if not np.isfinite(sums).all() or not ((counts >= 0) & (counts <= _MAX_ROWS)).all():
         raise BadFile(f"{header.path}: {name} holds numbers that are no sums of squares")
     return MatrixSums(
         sums.reshape(len(counts), -1).copy(), np.rint(counts.astype(np.float64)).astype(np.int64)

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-MOST_BYTES: Final = 64 * 1024**2
+MAX_BYTES: Final = 64 * 1024**2
 # What llama.cpp's CMake needs for its libraries, llama-bench and CUDA; the rest stays behind.
 SOURCES: Final = ("CMakeLists.txt", "LICENSE", "app", "cmake", "common", "ggml", "include", "src",
                   "tools", "vendor", "licenses")  # fmt: skip
@@ -75,7 +75,7 @@ def pack_files(folder: Path) -> int:
     shutil.rmtree(raw)
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{folder}: {size / 1024**2:.1f} MiB in {len(list(folder.iterdir()))} files")
-    return int(size > MOST_BYTES)
+    return int(size > MAX_BYTES)
 
 
 def _dependencies() -> list[str]:

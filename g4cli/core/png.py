@@ -14,7 +14,7 @@ from g4cli.core.errors import BadMedia
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}  # color type -> samples of a pixel
-_MOST_PIXELS: Final = 1 << 26  # a choice: 256 MiB as RGBA
+_MAX_PIXELS: Final = 1 << 26  # a choice: 256 MiB as RGBA
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def _read_pixels(data: bytes) -> Pixels:
             compressed += body
         at += 12 + size
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    if depth != 8 or interlaced or width * height > _MOST_PIXELS:
+    if depth != 8 or interlaced or width * height > _MAX_PIXELS:
         raise ValueError(f"{depth} bits a channel, {width} x {height} pixels")
     channels = _CHANNELS[color]
     stride = width * channels

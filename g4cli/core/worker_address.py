@@ -11,10 +11,10 @@ from g4cli.core.errors import UsageError
 WORKER_PORT: Final = 50052
 """The port of llama.cpp's rpc-server, and of `g4 worker`."""
 
-MOST_WORKERS: Final = 16
+MAX_WORKERS: Final = 16
 """GGML_RPC_MAX_SERVERS, ggml/include/ggml-rpc.h, llama.cpp@0c1e57098."""
 
-_MOST_PART: Final = 1e15  # of --tensor-split, a choice: sums of such numbers stay finite
+_MAX_PART: Final = 1e15  # of --tensor-split, a choice: sums of such numbers stay finite
 # Neither begins with a dash: ssh would take it for an option.
 _NAME: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?"
 _PLAIN: Final = re.compile(rf"(?P<host>{_NAME})(?::(?P<port>\d{{1,5}}))?")
@@ -76,9 +76,9 @@ NO_WORKERS: Final = WorkerOptions()
 def parse_worker_addresses(text: str) -> tuple[WorkerAddress, ...]:
     """Return the addresses in `text`, separated by commas; none for "". Raises UsageError."""
     addresses = tuple(parse_worker_address(part.strip()) for part in text.split(",") if text)
-    if len(addresses) > MOST_WORKERS:
+    if len(addresses) > MAX_WORKERS:
         raise UsageError(
-            f"{len(addresses)} workers; llama.cpp supports at most {MOST_WORKERS}",
+            f"{len(addresses)} workers; llama.cpp supports at most {MAX_WORKERS}",
             hint="--rpc HOST:PORT,HOST:PORT",
         )
     if len(set(addresses)) < len(addresses):
@@ -121,6 +121,6 @@ def parse_tensor_split(text: str) -> tuple[float, ...]:
         split = tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
         split = (-1.0,)
-    if any(not 0 <= part < _MOST_PART for part in split) or (split and not any(split)):
+    if any(not 0 <= part < _MAX_PART for part in split) or (split and not any(split)):
         raise UsageError(f"not proportions: {text!r:.100}", hint="--tensor-split 3,1")
     return split

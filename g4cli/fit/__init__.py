@@ -25,7 +25,7 @@ from g4cli.fit.memory import (
     count_spare_bytes,
     judge_estimate,
 )
-from g4cli.fit.parallel import MOST_PARALLEL, ParallelPlan, plan_parallel, share_context
+from g4cli.fit.parallel import MAX_AUTO_PARALLEL, ParallelPlan, plan_parallel, share_context
 from g4cli.fit.placement import place_layers
 from g4cli.fit.placement_result import Placement
 from g4cli.fit.plan import ContextRow, FitPlan, plan_fit
@@ -34,7 +34,7 @@ from g4cli.fit.ranking import TypeRanking, TypeRow, TypeVariant, rank_types
 __all__ = [
     "COMMON_CTX",
     "CONTEXTS",
-    "MOST_PARALLEL",
+    "MAX_AUTO_PARALLEL",
     "RESERVE_BYTES",
     "ContextPlan",
     "ContextRow",

@@ -17,7 +17,7 @@ from g4cli.estimate import CTX_PAD, HOST, Options, Tensor
 from g4cli.fit.context import COMMON_CTX, CONTEXTS, find_largest, try_options
 from g4cli.fit.memory import Memory
 
-MOST_PARALLEL: Final = 4
+MAX_AUTO_PARALLEL: Final = 4
 """The most conversations that are chosen where none were asked for: llama-server's number too
 (tools/server/server-context.cpp, `n_parallel` auto, llama.cpp@0c1e57098)."""
 
@@ -83,7 +83,7 @@ def plan_parallel(
     def fits(count: int, ctx: int) -> bool:
         return try_options(shape, tensors, share_context(base, count, ctx), memories).verdict.fits
 
-    count = n_parallel or next((n for n in range(MOST_PARALLEL, 1, -1) if fits(n, wanted)), 1)
+    count = n_parallel or next((n for n in range(MAX_AUTO_PARALLEL, 1, -1) if fits(n, wanted)), 1)
     each = n_ctx or find_largest(lambda ctx: fits(count, ctx), shape.n_ctx_train)
     each = each or min(CONTEXTS[0], shape.n_ctx_train)
     trial = try_options(shape, tensors, share_context(base, count, each), memories)
@@ -94,7 +94,7 @@ def plan_parallel(
         reason = f"{what}: {trial.verdict.reason}"
     elif n_parallel and n_ctx:
         reason = f"{what}: as requested"
-    elif each == shape.n_ctx_train and (n_parallel or count == MOST_PARALLEL):
+    elif each == shape.n_ctx_train and (n_parallel or count == MAX_AUTO_PARALLEL):
         reason = f"{what}: the context that the model was trained for"
     else:
         reserve = size_text(min((m.reserve_bytes for m in memories), default=0))

@@ -41,9 +41,9 @@ _ANY: Final = (
 _RANGES: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 
 # Choices that bound the time of llguidance.
-_MOST_CHARACTERS: Final = 4 << 20  # of all rules: nested alternatives multiply
-_MOST_TIMES: Final = 100_000  # of a character or an item
-_MOST_NUMBER: Final = 1e300  # larger ones may not be doubles
+_MAX_CHARACTERS: Final = 4 << 20  # of all rules: nested alternatives multiply
+_MAX_TIMES: Final = 100_000  # of a character or an item
+_MAX_NUMBER: Final = 1e300  # larger ones may not be doubles
 _KINDS: Final = (*_VALUES, "array", "object")
 _NOT_ENFORCED: Final = frozenset(
     (
@@ -103,7 +103,7 @@ class _Writer:
         """Add a rule and return its name. Raises BadField if all are too large together."""
         self.rules.append(f"{name}: {text}")
         self._n_characters += len(self.rules[-1])
-        if self._n_characters > _MOST_CHARACTERS:
+        if self._n_characters > _MAX_CHARACTERS:
             raise BadField("tools", "the grammar of their parameters is too large")
         return name
 
@@ -237,10 +237,10 @@ def _read_bounds(schema: Mapping[str, Any], low: str, high: str) -> tuple[int, i
 
 def _read_times(value: Any) -> int | None:
     """Return a number of repetitions; None if it is none, or too large to be enforced."""
-    return int(value) if _is_number(value) and 0 <= value <= _MOST_TIMES else None
+    return int(value) if _is_number(value) and 0 <= value <= _MAX_TIMES else None
 
 
 def _is_number(value: Any) -> bool:
     return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST_NUMBER
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_NUMBER
     )

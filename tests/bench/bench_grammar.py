@@ -57,7 +57,7 @@ SAMPLINGS = (
     Sampling(temp=2.0, top_k=0, top_p=1.0),
     Sampling(temp=1.3, top_k=0, min_p=0.02, repeat_penalty=1.2),
 )
-MOST_TOKENS = 3900  # of an answer, in a context of 4,096
+MAX_TOKENS = 3900  # of an answer, in a context of 4,096
 PERSON = {
     "type": "object",
     "properties": {
@@ -198,7 +198,7 @@ def run_schemas(first: int, count: int) -> None:
                 schema = SchemaMaker(seed).make()
                 try:
                     grammar = make_grammar(AnswerForm("json_schema", json.dumps(schema)))
-                    reply = answer(engine, SAMPLINGS[seed % len(SAMPLINGS)], grammar, MOST_TOKENS)
+                    reply = answer(engine, SAMPLINGS[seed % len(SAMPLINGS)], grammar, MAX_TOKENS)
                 except UsageError as err:
                     outcomes["refused"] += 1
                     outcomes[f"refused: {err.message.split(':')[-1].strip()[:40]}"] += 1

@@ -38,7 +38,7 @@ from tests.support.builders.svg_defects import DEFECTS, good_drawings
 from tests.support.svg_judge import find_activity
 
 SIDE = 96
-MOST_CHARACTERS = 100_000
+MAX_CHARACTERS = 100_000
 NAMESPACED = "{http://www.w3.org/2000/svg}svg"
 PIECES = [
     "<", ">", '"', "'", "/", "&", "&amp;", "--", "<!--", "-->", "<![CDATA[", "]]>", "</g>", "<g>",
@@ -62,7 +62,7 @@ def render_picture(svg: str) -> bytes | None:
 
 def find_flaw(text: str) -> str:
     """Return why a file is not a correct drawing, "" if it is; the judges share no code with g4."""
-    if len(text) > MOST_CHARACTERS:
+    if len(text) > MAX_CHARACTERS:
         return "large"
     if re.match(r"[^>]*encoding=.(?!utf-8)", text, re.IGNORECASE):
         return "another encoding"

@@ -26,7 +26,7 @@ from g4cli.store import find_model_path
 
 TINY = tiny_dir()
 CORPUS = [json.loads(line) for line in (TINY / "corpus.jsonl").read_text().splitlines()]
-MOST_TOKENS = 160
+MAX_TOKENS = 160
 
 
 def pull(name: str, folder: Path) -> Path:
@@ -102,7 +102,7 @@ def ask(engine: LlamaEngine, dialogue: dict[str, object]) -> list[bool]:
         style = PromptStyle(think=bool(dialogue.get("think")))
         engine.begin(Sampling(temp=0))
         tokens = engine.prompts.tokens_of(render(messages, style))
-        events = list(run_turn(engine, tokens, TurnOptions(max_tokens=MOST_TOKENS), TextDecoder()))
+        events = list(run_turn(engine, tokens, TurnOptions(max_tokens=MAX_TOKENS), TextDecoder()))
         finished = events[-1]
         assert isinstance(finished, Finished)
         reply = finished.reply

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).resolve().parents[2] / "g4cli" / "data" / "tiny"
-MOST_TOKENS = 160
+MAX_TOKENS = 160
 END_OF_TURN = 106
 
 BATCH = 64
@@ -94,7 +94,7 @@ def with_transformers(folder: Path) -> Generate:
             inputs = tokenizer(batch, return_tensors="pt", padding=True, add_special_tokens=False)
             output = model.generate(
                 **inputs,
-                max_new_tokens=MOST_TOKENS,
+                max_new_tokens=MAX_TOKENS,
                 do_sample=False,
                 temperature=None,
                 top_k=None,
@@ -129,7 +129,7 @@ def with_llama(path: Path) -> Generate:
         count = ll.llama_tokenize(vocab, text, len(text), room, 1024, False, True)
         ll.llama_memory_clear(ll.llama_get_memory(context), True)
         ids, written = list(room[:count]), b""
-        for _ in range(MOST_TOKENS):
+        for _ in range(MAX_TOKENS):
             batch = (ctypes.c_int32 * len(ids))(*ids)
             if ll.llama_decode(context, ll.llama_batch_get_one(batch, len(ids))):
                 raise RuntimeError("llama_decode failed")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from g4cli.chat import Conversation
     from g4cli.cli.output import Output
 
-_MOST_NAMED: Final = 3  # files that the question to the user lists
+_MAX_NAMED: Final = 3  # files that the question to the user lists
 
 
 def resume_chat(out: Output, wanted: str) -> tuple[Conversation, str]:
@@ -46,8 +46,8 @@ def _open_file(out: Output, file: Path) -> Conversation:
     conversation = load_chat_file(file)
     outside = find_outside_media(conversation, file)
     if outside:
-        more = len(outside) - _MOST_NAMED
-        named = ", ".join(map(str, outside[:_MOST_NAMED])) + (
+        more = len(outside) - _MAX_NAMED
+        named = ", ".join(map(str, outside[:_MAX_NAMED])) + (
             f" and {more} more" if more > 0 else ""
         )
         what = f"{file} names files outside its folder: {named}"

@@ -20,7 +20,7 @@ from g4cli.core.files import atomic_file, open_file
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
 
-_MOST_FAULTS = 12  # rows in the terminal; the report has all
+_MAX_FAULTS = 12  # rows in the terminal; the report has all
 
 
 def require_report_target(path: Path) -> None:
@@ -56,9 +56,9 @@ def draw_comparison(out: Output, document: Mapping[str, Any], report: Path) -> N
         out.table(QUALITY_HEADINGS, quality, right=(1, 3, 4, 5))
     faults = list_fault_rows(document)
     if faults:
-        out.table(["faults of the drawings", "", *labels], faults[:_MOST_FAULTS])
-        if len(faults) > _MOST_FAULTS:
-            out.line(f"and {len(faults) - _MOST_FAULTS} more (in the report)")
+        out.table(["faults of the drawings", "", *labels], faults[:_MAX_FAULTS])
+        if len(faults) > _MAX_FAULTS:
+            out.line(f"and {len(faults) - _MAX_FAULTS} more (in the report)")
     if document["opinions"]:
         out.line(f"the judge {document['run']['judge']} gives opinions, not measurements")
     for model in document["models"]:

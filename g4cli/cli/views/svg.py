@@ -9,7 +9,7 @@ from g4cli.cli.output import Output
 from g4cli.operations.svg import CheckedDrawing, describe_repair
 from g4cli.svg.rules import KINDS, RULES, Finding
 
-_MOST_SHOWN: Final = 40  # findings: a choice, one screen
+_MAX_SHOWN: Final = 40  # findings: a choice, one screen
 _MARKS: Final = {True: "ok", False: "no", None: "not tried"}
 
 
@@ -27,12 +27,12 @@ def draw_check(out: Output, checked: CheckedDrawing, *, repairs_made: bool) -> N
             _describe_state(finding, repairs_made=repairs_made),
             finding.rule,
         )
-        for finding in drawing.findings[:_MOST_SHOWN]
+        for finding in drawing.findings[:_MAX_SHOWN]
     ]
     if rows:
         out.table(["line", "", "found", "repair", "rule"], rows)
-    if len(drawing.findings) > _MOST_SHOWN:
-        out.line(f"and {len(drawing.findings) - _MOST_SHOWN} more (--json lists all)")
+    if len(drawing.findings) > _MAX_SHOWN:
+        out.line(f"and {len(drawing.findings) - _MAX_SHOWN} more (--json lists all)")
     for stage in checked.stages:
         if not stage.passed:
             detail = f", {stage.detail}" if stage.detail else ""

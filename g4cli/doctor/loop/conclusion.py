@@ -25,10 +25,10 @@ from g4cli.doctor.loop.settings import (
 )
 
 # A choice: no known fault needs more than two conditions.
-_MOST_CONDITIONS: Final = 3
+_MAX_CONDITIONS: Final = 3
 # Of the bad answers, how many a set of conditions has to explain: a choice, for two causes at once.
 _LEAST_SHARE: Final = 0.5
-_MOST_CAUSES: Final = 3
+_MAX_CAUSES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def draw_conclusion(results: Sequence[LoopResult], n_left: int = 0) -> Conclusio
     causes: list[KnownFault] = []
     if names or not (conditions or n_not_run):
         causes = [fault for symptom in symptoms for fault in match_faults(names, symptom, device)]
-    best = tuple(dict.fromkeys(causes))[:_MOST_CAUSES]
+    best = tuple(dict.fromkeys(causes))[:_MAX_CAUSES]
     return Conclusion(True, conditions, best, len(run), n_not_run)
 
 
@@ -141,7 +141,7 @@ def find_conditions(results: Sequence[LoopResult]) -> tuple[LoopCondition, ...] 
         if not (settings.schema and replace(settings, schema=False) in bad)
     ]
     candidates = [LoopSettings()] if LoopSettings() in bad else bad
-    for size in range(_MOST_CONDITIONS + 1):
+    for size in range(_MAX_CONDITIONS + 1):
         explained = {
             chosen: sum(all(c.holds(other) for c in chosen) for other in bad)
             for settings in candidates

@@ -54,7 +54,7 @@ from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.engine.sequence import Sequence
 from g4cli.runtime.engine.service import Service
 from g4cli.runtime.engine.slot import (
-    MOST_FILLERS,
+    MAX_FILLERS,
     Slot,
     Turn,
     WaitingTurn,
@@ -349,7 +349,7 @@ class Scheduler:
     def _fill_gap(self, last: int, number: int) -> None:
         """Put a token into each idle sequence between two that run; `_filled` lists them."""
         between = [slot.sequence for slot in self._slots[last + 1 : number]]
-        if len(between) > MOST_FILLERS:
+        if len(between) > MAX_FILLERS:
             return
         if any(len(sequence.tokens) >= self.context.n_ctx for sequence in between):
             return

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Idle sequences between two running ones that are filled. A column costs a quarter of a reading of
 # the weights (tests/bench/bench_draft.py).
-MOST_FILLERS: Final = 3
+MAX_FILLERS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot:
         reusable = sequence.count_reusable(prompt)
         if 2 * reusable < min(len(prompt), len(sequence.tokens)):
             reusable = 0
-        return reusable, n_between <= MOST_FILLERS, is_empty, -n_idle, -slot.used_at
+        return reusable, n_between <= MAX_FILLERS, is_empty, -n_idle, -slot.used_at
 
     return max((slot for slot in slots if not slot.turn), key=rate)
 

@@ -1,13 +1,13 @@
 /** Sound: record the microphone, and write WAV with 16,000 samples a second, as Gemma 4 reads it. */
 
 export const SAMPLE_RATE = 16_000;
-const MOST_SECONDS = 300; // a choice: ten windows of the audio encoder
+const MAX_SECONDS = 300; // a choice: ten windows of the audio encoder
 
 /** Records the microphone. `onLevel` gets the seconds and the level, 0 to 1. */
 export class Recorder {
   /**
    * @param {(seconds: number, level: number) => void} onLevel
-   * @param {() => void} onFull after MOST_SECONDS
+   * @param {() => void} onFull after MAX_SECONDS
    */
   constructor(onLevel, onFull) {
     this.onLevel = onLevel;
@@ -37,7 +37,7 @@ export class Recorder {
       this.pieces.push(data);
       nSamples += data.length;
       this.onLevel(nSamples / SAMPLE_RATE, Math.min(1, 4 * measureLevel(data)));
-      if (nSamples >= MOST_SECONDS * SAMPLE_RATE) this.onFull();
+      if (nSamples >= MAX_SECONDS * SAMPLE_RATE) this.onFull();
     };
     context.createMediaStreamSource(stream).connect(node);
     this.stream = stream;

@@ -16,7 +16,7 @@ from g4cli.store.states.folder import StateFolder
 OFF: Final = "off"
 AUTO: Final = "auto"
 # Choices: at most so much, and a tenth of the free disk.
-_MOST_BYTES: Final = 16 * GIB
+_MAX_BYTES: Final = 16 * GIB
 _FREE_DIVISOR: Final = 10
 
 
@@ -44,4 +44,4 @@ def choose_limit(text: str) -> int:
     if not os.access(folder, os.W_OK | os.X_OK):
         return 0
     used = sum(n.n_bytes for n in StateFolder(states_dir(), 0).list_namespaces())
-    return min(_MOST_BYTES, (shutil.disk_usage(folder).free + used) // _FREE_DIVISOR)
+    return min(_MAX_BYTES, (shutil.disk_usage(folder).free + used) // _FREE_DIVISOR)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 from openai import OpenAI
 
-from g4cli.fit import MOST_PARALLEL
+from g4cli.fit import MAX_AUTO_PARALLEL
 from tests.support.run.server import RunningServer
 
 
@@ -42,7 +42,7 @@ def test_props_and_slots(server: RunningServer) -> None:
     assert props["default_generation_settings"]["params"]["temperature"] == 0
     assert "<|turn>" in props["chat_template"]
     slots = httpx.get(f"{server.url}/slots").json()
-    assert len(slots) == props["total_slots"] == MOST_PARALLEL
+    assert len(slots) == props["total_slots"] == MAX_AUTO_PARALLEL
     assert not any(slot["is_processing"] for slot in slots)
     assert httpx.get(f"{server.url}/props?model=large").status_code == 404
 

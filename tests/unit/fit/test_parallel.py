@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from g4cli.core.units import GIB
 from g4cli.estimate import HOST, Options, estimate_memory
-from g4cli.fit import MOST_PARALLEL, Memory, plan_parallel, share_context
+from g4cli.fit import MAX_AUTO_PARALLEL, Memory, plan_parallel, share_context
 from tests.support.builders import shapes
 from tests.unit.fit.test_fit import Weights
 
@@ -19,10 +19,10 @@ def host(free_gib: float) -> list[Memory]:
 def test_as_many_as_fit_with_a_common_context() -> None:
     plans = [plan_parallel(shapes.E2B, WEIGHTS, Options(1), host(gib)) for gib in (4.9, 5.1, 16)]
     assert [plan.n_parallel for plan in plans] == sorted(plan.n_parallel for plan in plans)
-    assert plans[-1].n_parallel == MOST_PARALLEL
+    assert plans[-1].n_parallel == MAX_AUTO_PARALLEL
     assert plans[-1].n_ctx == shapes.E2B.n_ctx_train
     assert all(plan.fits and plan.n_ctx >= 32768 for plan in plans)
-    assert plans[-1].options.n_ctx == MOST_PARALLEL * plans[-1].n_ctx
+    assert plans[-1].options.n_ctx == MAX_AUTO_PARALLEL * plans[-1].n_ctx
     assert "4 conversations at once, 131,072 tokens each" in plans[-1].reason
 
 
