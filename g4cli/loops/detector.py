@@ -4,7 +4,7 @@
 anybody would ask for; then it returns a `Loop`:
 
 kind          what repeats                                          stops after
-exact         running text that the model is certain of             160 tokens and 3 copies
+exact         running text that the model is certain of             160 tokens and 3 or 4 copies
               one or two tokens                                     250 tokens
               a longer cycle, up to 2,048 tokens                    392 tokens and 3 or 4 copies
               a row of a grid (few different tokens)                640 tokens
@@ -44,8 +44,9 @@ average: the repetition itself is the reason. That alone proves nothing, because
 the rows of a table of zeros, or to a line that a pupil writes a hundred times. Those who ask for
 such things get rows, though; a model that fails goes on within a sentence, or paragraph by
 paragraph. So with the probability that the model gave to each token, an exact cycle of running text
-(words, few digits, no row ends in it) stops as soon as it covers `CERTAIN_COVER` tokens and three
-copies. The probability is needed only while the stream repeats (`wants_probability`).
+(words, few digits, no row ends in it) stops as soon as it covers `CERTAIN_COVER` tokens, and as
+many copies as any exact cycle must. The probability is needed only while the stream repeats
+(`wants_probability`).
 
 False alarms are avoided by the number of tokens that a loop must cover, not by the number of
 copies: tables, rulers and matrices of zeros repeat often but end.
@@ -85,7 +86,6 @@ CERTAIN: Final = 0.9
 """The geometric mean of probabilities from which on a repetition counts as certain."""
 CERTAIN_COVER: Final = 160
 """Tokens that a certain cycle must cover to stop an answer."""
-_CERTAIN_COPIES: Final = 3
 _TEXT_SHARE: Final = 0.5  # tokens of running text that hold letters or digits, at least
 _DIGIT_SHARE: Final = 0.1  # and digits, at most
 _CERTAIN_WINDOW: Final = 64  # tokens at the end of the run, or a period, whose mean is taken
@@ -259,7 +259,7 @@ class LoopDetector:
     def _find_certain_cycle(self) -> WindowLoop | None:
         """Return the exact cycle if it covers enough for one that the model is certain of."""
         period = self._period
-        least = max(CERTAIN_COVER, _CERTAIN_COPIES * period)
+        least = max(CERTAIN_COVER, _required_copies(period) * period)
         if self._run + period < least:
             return None
         recent = self._surprises[-max(_CERTAIN_WINDOW, period) :]

@@ -92,6 +92,15 @@ def test_a_cycle_of_certain_tokens_stops_earlier(period: int, most: int) -> None
     assert most < alone[0]
 
 
+@pytest.mark.parametrize(("period", "copies"), [(53, 4), (63, 4), (64, 3), (200, 3)])
+def test_a_cycle_of_certain_tokens_has_as_many_copies_as_any(period: int, copies: int) -> None:
+    """A tale may tell three times what happens three times."""
+    unit = [(token, 0.99) for token in range(1000, 1000 + period)]
+    found = find_certain_loop(unit * 10)
+    assert found is not None
+    assert copies * period <= found[0] <= copies * period + 8
+
+
 def test_a_cycle_may_hesitate_at_single_tokens() -> None:
     """Loops of trained models give the first token of a copy less than the others."""
     stream = [(token, 0.5 if token == 1000 else 0.99) for token in [*range(1000, 1020)] * 50]
