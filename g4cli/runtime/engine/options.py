@@ -6,6 +6,7 @@ uses them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -157,9 +158,9 @@ def find_recommended_sampling(header: Header) -> dict[str, Any]:
     for field, key, kind in _FILE_KEYS:
         value = header.keys.get(key)
         data: Any = value.data if value else None
-        if data is not None and not isinstance(data, bool):
-            try:
-                recommended[field] = kind(data)
-            except (ValueError, OverflowError, TypeError):
-                continue
+        # NaN fails all comparisons; a penalty of 0 would be divided by.
+        if isinstance(data, bool) or not isinstance(data, (int, float)):
+            continue
+        if 0 <= data < math.inf and (data or field != "repeat_penalty"):
+            recommended[field] = kind(data)
     return recommended
