@@ -112,7 +112,7 @@ def _read_text(path: Path) -> str:
 
 def _parse_lines(text: str, path: Path) -> Iterator[Prompt]:
     seen: set[str] = set()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # not at U+2028, which JSON may hold
         if not line.strip():
             continue
         if len(seen) == _MAX_PROMPTS:

@@ -78,7 +78,7 @@ def split_passages(text: str) -> list[tuple[Message, ...]]:
 
 def _read_jsonl(path: Path, text: str) -> list[tuple[Message, ...]]:
     conversations: list[tuple[Message, ...]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # not at U+2028, which JSON may hold
         if not line.strip():
             continue
         try:

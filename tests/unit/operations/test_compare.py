@@ -46,6 +46,12 @@ def test_a_prompt_survives_being_written_to_a_file_and_read_back(tmp_path: Path)
         assert read_prompts(str(path)) == prompts
 
 
+def test_a_line_of_prompts_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "a\u2028\x85b"}\r\n{"prompt": "c"}', encoding="utf-8", newline="")
+    assert [prompt.text for prompt in read_prompts(str(path))] == ["a\u2028\x85b", "c"]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

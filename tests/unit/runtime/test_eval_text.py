@@ -32,6 +32,14 @@ def test_every_answer_of_a_chat_is_scored_once(tmp_path: Path) -> None:
     assert second[-1].thought == "t"
 
 
+def test_a_line_of_jsonl_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b\u2028\x85c"}]
+    path = tmp_path / "t.jsonl"
+    path.write_text(json.dumps({"messages": chat}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    ((_, answer),) = read_conversations(path)
+    assert answer.content == "b\u2028\x85c"
+
+
 def test_plain_text_becomes_answers_to_one_request(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     path.write_text("One.\nStill one.\r\n\r\nTwo.\n\n\n" + "x" * 1996 + "\n\nLast.")
