@@ -79,7 +79,7 @@ class MarkdownStream:
     def finish(self) -> None:
         """Make all blocks final."""
         self._render()
-        if self._fence:
+        if self._fence and self._open:
             self._take_code_line(self._open)
         if self._fence:
             self._close_code_piece(is_last=True)

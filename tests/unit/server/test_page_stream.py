@@ -184,3 +184,9 @@ def test_tables_formulas_and_code() -> None:
 
 def test_invisible_characters_are_shown() -> None:
     assert "\\u202e" in render_markdown("evil\u202etxt")
+
+
+@pytest.mark.parametrize("text", ["```\na", "```\na\n", "```\na\n```", "```\na\n```\n"])
+def test_code_that_is_not_closed_ends_with_its_last_line(text: str) -> None:
+    (block,) = render_blocks(text)
+    assert "<code>a</code>" in block["html"]
