@@ -57,8 +57,6 @@ ROUTERS: Final = (
     drawings.router,
     drawings.frames,
 )
-_NEVER_STREAMED: Final = ("/v1/audio/transcriptions",)
-"""Requests by POST that are always answered in one piece."""
 _LOG = logging.getLogger("g4.serve")
 
 
@@ -123,14 +121,21 @@ def _document_errors(schema: dict[str, Any]) -> dict[str, Any]:
     }
     for path, operations in schema["paths"].items():
         stream = "application/x-ndjson" if path.startswith("/api/") else "text/event-stream"
-        for method, operation in operations.items():
+        for operation in operations.values():
             operation["responses"].pop("422", None)
-            if method == "post" and path not in _NEVER_STREAMED:  # answers may be streamed
+            if _may_stream(operation, schema["components"]["schemas"]):
                 operation["responses"]["200"]["content"][stream] = {"schema": {"type": "string"}}
             operation["responses"] |= errors
     for name in ("HTTPValidationError", "ValidationError"):
         schema.get("components", {}).get("schemas", {}).pop(name, None)
     return schema
+
+
+def _may_stream(operation: dict[str, Any], schemas: dict[str, Any]) -> bool:
+    """Return whether the JSON body of a request has the field `stream`."""
+    content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    return "stream" in schemas.get(name, {}).get("properties", {})
 
 
 async def _answer_error(request: Request, err: Exception) -> Response:
