@@ -24,7 +24,10 @@ _OPTIONS: Final = (
     ("TCP_KEEPALIVE", IDLE_S),
     ("TCP_KEEPINTVL", _INTERVAL_S),
     ("TCP_KEEPCNT", _PROBES),
-    ("TCP_USER_TIMEOUT", (IDLE_S + _INTERVAL_S * _PROBES) * 1000),  # for what was sent
+    (
+        "TCP_USER_TIMEOUT",
+        (IDLE_S + _INTERVAL_S * _PROBES) * 1000,
+    ),  # ms that what was sent may stay unconfirmed
 )
 _FD_FOLDERS: Final = ("/proc/self/fd", "/dev/fd")  # of Linux, of macOS
 
@@ -42,7 +45,7 @@ def watch_connections_to(port: int) -> int:
     """Call `detect_dead_peer` for all TCP connections of this process to `port`.
 
     Return how many there are. llama.cpp opens them, and gives nobody its sockets: they are found
-    among the open files of the process.
+    among the open files of the process. It connects by IPv4 alone.
     """
     count = 0
     folder = next((f for f in _FD_FOLDERS if Path(f).is_dir()), "")

@@ -3,7 +3,7 @@
 A message is a command (1 byte), the size of its body (8 bytes) and the body; an answer is its size
 and its body, numbers little-endian. Source: ggml/src/ggml-rpc/ggml-rpc.cpp, llama.cpp@0c1e57098.
 
-llama.cpp's own client ends its process where a server is absent, silent or another one. This client
+llama.cpp's own client ends its process where a server is absent, silent or not of RPC. This client
 has a time limit for each step, and reads no more bytes than an answer may have: whatever answers is
 hostile until checked.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 PROTOCOL: Final = (7, 0, 0)
-"""RPC_PROTO_*_VERSION of the llama.cpp that g4 pins; llama.cpp changes it with its operations."""
+"""RPC_PROTO_*_VERSION of the llama.cpp that g4 pins; it changes with ggml's operations."""
 
 # enum rpc_cmd
 _GET_DEVICE_MEMORY: Final = 11

@@ -26,6 +26,7 @@ from g4cli.runtime.engine.ending import find_reason
 from g4cli.runtime.rpc.protocol import (
     PROTOCOL,
     DeviceMemory,
+    RpcFault,
     connected,
     list_device_memory,
     read_protocol_version,
@@ -108,7 +109,7 @@ class RpcServer:
                 with connected(_LOOPBACK, port) as connection:
                     read_protocol_version(connection)
                     return list_device_memory(connection)
-            except OSError:
+            except (OSError, RpcFault):  # another program may listen there by now
                 time.sleep(_POLL_S)
         raise self.make_error()
 
@@ -211,10 +212,10 @@ class WorkerServer:
 def require_private_address(host: str, *, insecure_network: bool) -> None:
     """Raise UsageError if other machines could reach a worker that listens at `host`."""
     try:
-        is_private = ipaddress.ip_address(host).is_loopback
+        is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_private = host == "localhost"
-    if not is_private and not insecure_network:
+        is_loopback = host == "localhost"
+    if not is_loopback and not insecure_network:
         raise UsageError(
             f"at {host}, everybody in the network could take this machine over: the protocol of "
             "llama.cpp has neither passwords nor encryption",

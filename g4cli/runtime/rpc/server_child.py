@@ -1,6 +1,6 @@
 """The child process of `g4 worker`: llama.cpp's RPC server, for the relay alone.
 
-    python -m g4cli.runtime.rpc.server_child OPTIONS      OPTIONS: the fields of ServerOptions
+    python -m g4cli.runtime.rpc.server_child OPTIONS      OPTIONS: a ServerOptions as JSON
 
 The first line of its output is JSON: {"kinds": [...], "names": [...]}, or {"error": [reference,
 message, hint]}. Then it serves until it is ended: llama.cpp's server never returns.

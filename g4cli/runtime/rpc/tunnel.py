@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from g4cli.core.errors import NetworkError
 from g4cli.core.quoting import shell_command
@@ -30,6 +30,7 @@ OPEN_TIMEOUT_S: Final = 20.0  # a choice: 10 s to connect (below), and as long f
 _MAX_LOGIN_BYTES: Final = 1 << 16  # a choice: of what a login prints before the command
 _SSH_OPTIONS: Final = (
     "BatchMode=yes",
+    "ControlPath=none",  # a shared connection would keep the forwarded port open after the tunnel
     "ExitOnForwardFailure=yes",
     "ConnectTimeout=10",
     "ServerAliveInterval=10",  # a network that fails ends the tunnel after half a minute
@@ -73,17 +74,21 @@ class Tunnel:
             left = deadline - time.monotonic()
             ready = select.select([out], [], [], max(0.0, left))[0]
             piece = os.read(out, 4096) if ready else b""
-            if not piece or len(said) > _MAX_LOGIN_BYTES:
-                raise self._make_error(timed_out=not ready)
+            if not ready:
+                raise self._make_error(f"no answer in {OPEN_TIMEOUT_S:.0f} s")
+            if not piece:
+                raise self._make_error(self._read_last_error())
+            if len(said) > _MAX_LOGIN_BYTES:
+                raise self._make_error("the login prints too much")
             said += piece
 
-    def _make_error(self, *, timed_out: bool) -> NetworkError:
+    def _read_last_error(self) -> str:
         self._process.kill()
         assert self._process.stderr is not None
         lines = self._process.stderr.read(_MAX_LOGIN_BYTES).decode("utf-8", "replace").splitlines()
-        why = one_line(lines[-1].strip())[:200] if lines else "ssh ended without a word"
-        if timed_out:
-            why = f"no answer in {OPEN_TIMEOUT_S:.0f} s"
+        return one_line(lines[-1].strip())[:200] if lines else "ssh ended without a word"
+
+    def _make_error(self, why: str) -> NetworkError:
         port = ("-p", str(self._target.port)) if self._target.port else ()
         return NetworkError(
             f"no tunnel to {self._target.destination}: {why}",
@@ -114,6 +119,14 @@ def make_ssh_command(target: SshTarget, port: int, worker_port: int) -> list[str
     return ["ssh", "-T", *options, *login, "-L", forward, "--", target.destination, _REMOTE_COMMAND]
 
 
+class WorkerEndpoint(NamedTuple):
+    """A worker, and the host and port to connect to for it: those of a tunnel if it has one."""
+
+    worker: WorkerAddress
+    host: str
+    port: int
+
+
 def find_free_port() -> int:
     """Return a port of the loopback address at which nothing listens now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -122,10 +135,8 @@ def find_free_port() -> int:
 
 
 @contextlib.contextmanager
-def open_tunnels(
-    addresses: Sequence[WorkerAddress],
-) -> Iterator[list[tuple[WorkerAddress, tuple[str, int]]]]:
-    """Yield each address with the host and port to connect to; tunnels end with the block.
+def open_tunnels(addresses: Sequence[WorkerAddress]) -> Iterator[list[WorkerEndpoint]]:
+    """Yield where to connect to for each of `addresses`; tunnels end with the block.
 
     Raises NetworkError.
     """
@@ -133,9 +144,9 @@ def open_tunnels(
         found = []
         for address in addresses:
             if address.ssh is None:
-                found.append((address, (address.host, address.port)))
+                found.append(WorkerEndpoint(address, address.host, address.port))
                 continue
             tunnel = Tunnel(address.ssh, address.port)
             stack.callback(tunnel.close)
-            found.append((address, ("127.0.0.1", tunnel.port)))
+            found.append(WorkerEndpoint(address, "127.0.0.1", tunnel.port))
         yield found

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from g4cli.core.errors import G4Error, NetworkError, RuntimeFailed
+from g4cli.core.errors import NetworkError, RuntimeFailed
 from g4cli.core.worker_address import WorkerAddress
 from g4cli.runtime.rpc.protocol import (
     PROTOCOL,
@@ -25,6 +25,7 @@ from g4cli.runtime.rpc.protocol import (
     list_device_memory,
     read_protocol_version,
 )
+from g4cli.runtime.rpc.tunnel import WorkerEndpoint
 
 QUESTION: Final = b"G4WORKER"
 """What asks `g4 worker` for its WorkerInfo; no message of llama.cpp's protocol begins so."""
@@ -64,15 +65,14 @@ class WorkerDevice:
 
 
 def find_worker_devices(
-    workers: Sequence[tuple[WorkerAddress, tuple[str, int]]], timeout_s: float = TIMEOUT_S
+    workers: Sequence[WorkerEndpoint], timeout_s: float = TIMEOUT_S
 ) -> tuple[WorkerDevice, ...]:
     """Return the devices of all `workers`, in the order in which ggml numbers them.
 
-    Each worker is its address and the host and port to connect to. Raises NetworkError (no answer)
-    or RuntimeFailed (busy, another build, no worker).
+    Raises NetworkError (no answer) or RuntimeFailed (busy, another build, no worker).
     """
     devices: list[WorkerDevice] = []
-    for address, (host, port) in workers:
+    for address, host, port in workers:
         for memory in check_worker(address, host, port, timeout_s):
             name = f"RPC{len(devices)}"
             devices.append(WorkerDevice(name, str(address), memory.free_bytes, memory.total_bytes))
@@ -157,29 +157,30 @@ def parse_info(data: bytes) -> WorkerInfo | None:
 
 def _require_usable(address: WorkerAddress, info: WorkerInfo) -> None:
     """Raise RuntimeFailed for a worker that is busy or of another build."""
-    from g4cli.host import engine_version
-
     if info.is_busy:
         raise RuntimeFailed(
             f"the worker {address} serves another client: it has one at a time",
             hint="try again when the other one has ended",
         )
-    own = engine_version() or ""
-    if info.library != own:
+    if info.library != _own_library():
         raise _make_build_error(address, f"llama-cpp-python {info.library[:40]}")
     if info.protocol != PROTOCOL:
         raise _make_build_error(address, f"protocol {_format_version(info.protocol)}")
 
 
-def _make_build_error(address: WorkerAddress, found: str) -> G4Error:
-    from g4cli.host import engine_version
-
-    own = engine_version() or ""
+def _make_build_error(address: WorkerAddress, found: str) -> RuntimeFailed:
     return RuntimeFailed(
-        f"the worker {address} has {found}, this machine has llama-cpp-python {own} with protocol "
-        f"{_format_version(PROTOCOL)}: both need the same build",
+        f"the worker {address} has {found}, this machine has llama-cpp-python {_own_library()} "
+        f"with protocol {_format_version(PROTOCOL)}: both need the same build",
         hint="the same version of g4 on both machines: g4 --version",
     )
+
+
+def _own_library() -> str:
+    # Not imported above: it imports psutil, for which each process of a model would wait.
+    from g4cli.host import engine_version
+
+    return engine_version() or ""
 
 
 def _format_version(version: Sequence[int]) -> str:

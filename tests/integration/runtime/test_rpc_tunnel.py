@@ -78,7 +78,7 @@ def test_what_ssh_is_told() -> None:
     assert command[0] == "ssh"
     assert command[command.index("-L") + 1] == "127.0.0.1:40000:127.0.0.1:50052"
     assert command[command.index("-p") + 1] == "2222"
-    assert {"BatchMode=yes", "ExitOnForwardFailure=yes"} < set(command)
+    assert {"BatchMode=yes", "ControlPath=none", "ExitOnForwardFailure=yes"} < set(command)
     assert command[-3:-1] == ["--", "me@host"]
     assert "-p" not in make_ssh_command(SshTarget("host"), 1, 2)
 
@@ -140,6 +140,15 @@ def test_a_host_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Tunnel(SshTarget("host"), 50052)
 
 
+def test_a_login_that_prints_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\nexec yes\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(NetworkError, match="the login prints too much"):
+        Tunnel(SshTarget("host"), 50052)
+
+
 @pytest.fixture
 def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Run OpenSSH's server on the loopback address; yield its port. A key logs in to it."""
@@ -189,7 +198,7 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_openssh_opens_the_tunnel(sshd: int) -> None:
     with fake_rpc(FakeRpc(memory=((5, 7),))) as port:
         address = parse_worker_address(f"ssh://{getpass.getuser()}@127.0.0.1:{sshd}/{port}")
-        with open_tunnels([address]) as ((_, (host, local)),):
+        with open_tunnels([address]) as ((_, host, local),):
             from g4cli.runtime.rpc.workers import check_worker
 
             (memory,) = check_worker(address, host, local)

@@ -18,6 +18,7 @@ from g4cli.host import engine_version
 from g4cli.runtime.rpc import keepalive
 from g4cli.runtime.rpc.protocol import PROTOCOL, DeviceMemory
 from g4cli.runtime.rpc.relay import Relay
+from g4cli.runtime.rpc.tunnel import WorkerEndpoint
 from g4cli.runtime.rpc.workers import (
     QUESTION,
     WorkerInfo,
@@ -74,7 +75,7 @@ def test_devices_are_numbered_over_all_workers() -> None:
     two = FakeRpc(memory=((GIB, GIB), (2 * GIB, 2 * GIB)))
     with fake_rpc(two) as first, fake_rpc(FakeRpc()) as second:
         workers = [
-            (parse_worker_address(f"127.0.0.1:{port}"), ("127.0.0.1", port))
+            WorkerEndpoint(parse_worker_address(f"127.0.0.1:{port}"), "127.0.0.1", port)
             for port in (first, second)
         ]
         devices = find_worker_devices(workers)
