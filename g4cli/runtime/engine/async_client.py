@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from g4cli.chat import PromptRead, TurnEvent
 from g4cli.core.errors import G4Error, QueueFull, RuntimeFailed, too_many_tokens
 from g4cli.prompt.messages import Media, Part
-from g4cli.prompt.reply import AnswerText, ThoughtText
-from g4cli.runtime.engine.async_worker import AsyncWorker
+from g4cli.runtime.engine.async_worker import AsyncWorkerProcess
 from g4cli.runtime.engine.client import HUGE_PAGES, MODULE
 from g4cli.runtime.engine.messages import (
     CODEC,
@@ -44,14 +43,16 @@ _FINISH_S: Final = 5.0  # a choice: whoever ends a server does not want to wait 
 _PARTS_AT_ONCE: Final = 256
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class ActiveTurn:
-    """A turn in flight, for a server's list of slots. `slot`: None while it waits for one."""
+    """A turn in flight, for a server's list of slots. `slot`: None while it waits for one.
+
+    `number`: of its request. Another worker process counts anew: two turns may have the same.
+    """
 
     number: int
     prompt_tokens: int
     slot: int | None = None
-    n_events: int = field(default=0)
 
 
 class Places:
@@ -90,10 +91,10 @@ class AsyncEngine:
         most = request.context.n_parallel + n_queue
         self.turn_places, self.question_places = Places(most), Places(most)
         self._longest_piece: int | None = None
-        self._worker: AsyncWorker | None = None
-        self._starting: asyncio.Task[AsyncWorker] | None = None
+        self._worker: AsyncWorkerProcess | None = None
+        self._starting: asyncio.Task[AsyncWorkerProcess] | None = None
         self._loaded: Loaded | None = None
-        self._turns: dict[int, ActiveTurn] = {}
+        self._turns: list[ActiveTurn] = []
         self._closed = False
         self.hello = Hello()
         self.n_starts = 0
@@ -129,7 +130,7 @@ class AsyncEngine:
 
     @property
     def pid(self) -> int:
-        """Return the number of the worker process, 0 without one."""
+        """Return the id of the worker process, 0 without one."""
         return self._worker.pid if self._worker is not None else 0
 
     @property
@@ -140,7 +141,7 @@ class AsyncEngine:
     @property
     def active_turns(self) -> tuple[ActiveTurn, ...]:
         """Return the turns in flight, oldest first."""
-        return tuple(self._turns.values())
+        return tuple(self._turns)
 
     @property
     def n_waiting(self) -> int:
@@ -202,16 +203,14 @@ class AsyncEngine:
         worker = await self._get_worker()
         answers = worker.send_request(request)
         turn = ActiveTurn(answers.number, len(request.prompt))
-        self._turns[turn.number] = turn
+        self._turns.append(turn)
         try:
             async for answer in answers:
                 if isinstance(answer, PromptRead):
                     turn.slot = answer.slot
-                elif isinstance(answer, AnswerText | ThoughtText):
-                    turn.n_events += 1
                 yield answer
         finally:
-            del self._turns[turn.number]
+            self._turns.remove(turn)
             worker.cancel_request(answers)
 
     async def close(self) -> None:
@@ -224,7 +223,7 @@ class AsyncEngine:
             await self._finish_states(self._worker)
             await self._worker.close()
 
-    async def _finish_states(self, worker: AsyncWorker) -> None:
+    async def _finish_states(self, worker: AsyncWorkerProcess) -> None:
         """Wait a moment for states of prompts that are being written, unless answers run."""
         if self.request.states is None or worker.has_ended or self._turns:
             return
@@ -241,7 +240,7 @@ class AsyncEngine:
         """Return the worker's answer to `message`, a request of the engine's protocol."""
         return await (await self._get_worker()).ask(message)
 
-    async def _get_worker(self) -> AsyncWorker:
+    async def _get_worker(self) -> AsyncWorkerProcess:
         """Return a worker with the model loaded.
 
         All that wait for a start wait for the same one.
@@ -256,20 +255,20 @@ class AsyncEngine:
         # A request that is cancelled meanwhile must not cancel the start for the others.
         return await asyncio.shield(self._starting)
 
-    def _forget_start(self, task: asyncio.Task[AsyncWorker]) -> None:
+    def _forget_start(self, task: asyncio.Task[AsyncWorkerProcess]) -> None:
         self._starting = None
         if not task.cancelled():
             task.exception()  # whoever waited has it: asyncio need not warn
 
-    async def _start_worker(self) -> AsyncWorker:
+    async def _start_worker(self) -> AsyncWorkerProcess:
         if self._worker is not None:
             await self._worker.close()
         self.n_starts += 1
-        worker = AsyncWorker(MODULE, CODEC, HUGE_PAGES)
+        worker = AsyncWorkerProcess(MODULE, CODEC, HUGE_PAGES)
         try:
             async for hello in worker.hello:
                 self.hello = hello
-            worker.subject = self.request.path
+            worker.current_file = self.request.path
             self._loaded = await worker.ask(self.request)
             if self._media is not None:
                 self._loaded = await worker.ask(AttachMedia(self._media))

@@ -74,7 +74,7 @@ class Answers:
             self._wake.set_result(None)
 
 
-class AsyncWorker:
+class AsyncWorkerProcess:
     """One worker process. Use it from one event loop; close it when done."""
 
     def __init__(
@@ -101,7 +101,7 @@ class AsyncWorker:
         self._said = bytearray()
         self._outgoing = bytearray()
         self._number = 0
-        self.subject: Path | None = None  # the file that a crash is blamed on
+        self.current_file: Path | None = None  # the file that a crash is blamed on
         self._opening: Path | None = None  # the file that is being loaded
         self.hello = Answers(0)
         # Number 0 is no request of ours: the worker answers it with Hello when it has started.
@@ -122,7 +122,7 @@ class AsyncWorker:
 
     @property
     def pid(self) -> int:
-        """Return the number of the process."""
+        """Return the id of the process."""
         return self._child.pid
 
     def send_request(self, message: Any) -> Answers:
@@ -245,7 +245,7 @@ class AsyncWorker:
         self.end_error = self.end_error or make_exit_error(
             status,
             bytes(self._said[-_KEPT_BYTES:]).decode("utf-8", "replace"),
-            subject=self.subject,
+            current_file=self.current_file,
             opening=self._opening,
             out_of_memory=None if self._oom_kills is None else kills != self._oom_kills,
         )

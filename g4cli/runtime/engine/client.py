@@ -37,7 +37,7 @@ from g4cli.runtime.engine.messages import (
     TurnDone,
 )
 from g4cli.runtime.engine.options import MediaOptions
-from g4cli.runtime.engine.process import Worker
+from g4cli.runtime.engine.process import WorkerProcess
 
 MODULE = "g4cli.runtime.engine.worker"  # what the worker process runs
 # glibc asks Linux for pages of 2 MiB where it allocates that much: to read the weights takes fewer
@@ -57,7 +57,7 @@ class EngineClient:
         After a turn, `n_past` is the number of tokens in the context, `drafted` what was drafted.
         """
         self._environment = environment
-        self.ctrl_c = CtrlC(self._handle_interrupt)
+        self.ctrl_c = CtrlC(lambda: self._worker.handle_interrupt())  # `reopen` replaces it
         self._worker = self._start_worker()
         self._hello: Hello | None = None
         self._opened: Open | None = None
@@ -66,11 +66,10 @@ class EngineClient:
         self.n_past = 0
         self.drafted: DraftStats | None = None
 
-    def _start_worker(self) -> Worker:
-        return Worker(MODULE, CODEC, self.ctrl_c, environment={**HUGE_PAGES, **self._environment})
-
-    def _handle_interrupt(self) -> None:
-        self._worker.handle_interrupt()
+    def _start_worker(self) -> WorkerProcess:
+        return WorkerProcess(
+            MODULE, CODEC, self.ctrl_c, environment={**HUGE_PAGES, **self._environment}
+        )
 
     def hello(self) -> Hello:
         """Return what llama.cpp sees here, once it is loaded.
@@ -88,7 +87,7 @@ class EngineClient:
         device, KV type or drafter) or Interrupted.
         """
         self.hello()
-        self._worker.subject = request.path
+        self._worker.current_file = request.path
         self._opened, self._loaded = request, self._worker.ask(request, progress)
 
     def reopen(self, progress: Progress = no_progress) -> None:
@@ -113,7 +112,7 @@ class EngineClient:
 
     @property
     def pid(self) -> int:
-        """Return the number of the worker process."""
+        """Return the id of the worker process."""
         return self._worker.pid
 
     @property
@@ -153,11 +152,11 @@ class EngineClient:
         RuntimeFailed.
         """
         if self._media is not None:
-            self._worker.subject = self._media.options.mmproj
+            self._worker.current_file = self._media.options.mmproj
         try:
             encoded: Encoded = self._worker.ask(Encode(media))
         finally:
-            self._worker.subject = self.path
+            self._worker.current_file = self.path
         return encoded
 
     def tokens_of(self, parts: Sequence[Part], *, bos: bool = True) -> tuple[int, ...]:

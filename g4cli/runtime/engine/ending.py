@@ -39,17 +39,17 @@ def make_exit_error(
     status: int,
     stderr_text: str,
     *,
-    subject: Path | None,
+    current_file: Path | None,
     opening: Path | None = None,
     out_of_memory: bool | None = None,
 ) -> G4Error:
     """Return the error for a worker process that ended with `status` (negative: a signal).
 
-    `stderr_text`: the end of its standard error. `subject`: the file that it worked with.
+    `stderr_text`: the end of its standard error. `current_file`: the one that it worked with.
     `opening`: the file that it was loading, if any. `out_of_memory`: whether the kernel killed
     processes for lack of memory meanwhile; None where the system does not count them.
     """
-    file = opening or subject
+    file = opening or current_file
     if status == -signal.SIGKILL and out_of_memory is not False:
         return NoMemory(
             f"the system ended the process that held {file or 'the model'}: "

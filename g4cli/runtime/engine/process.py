@@ -1,8 +1,8 @@
 """A worker process of g4, seen from the process that uses it: requests go in, answers come out.
 
 The worker runs llama.cpp on files that nobody has checked, so it may end at any moment, by any
-signal. Its end is an error like any other: `Worker.read_answers` raises what `make_exit_error`
-(ending.py) makes of it, and a caller that wants to continue starts another worker.
+signal. Its end is an error like any other: `WorkerProcess.read_answers` raises what ending.py makes
+of it, and a caller that wants to continue starts another worker.
 
 Ctrl-C reaches this process alone (the worker ignores it). While a request runs, the first press
 asks the worker to cancel it. A worker that does not obey within `PATIENCE_S` is stuck in C: then
@@ -38,7 +38,7 @@ END_S: Final = 5.0  # a choice, for a process that has closed its pipe to end
 _KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
 
 
-class Worker:
+class WorkerProcess:
     """One worker process. Close it when done; use it from one thread."""
 
     def __init__(
@@ -69,11 +69,11 @@ class Worker:
         self._out = self._child.stdout.fileno()
         self._frames = FrameReader(self._out)
         self._said = bytearray()
-        self._listener = threading.Thread(
+        self._stderr_reader = threading.Thread(
             target=self._read_stderr, args=(self._child.stderr.fileno(),), daemon=True
         )
-        self._listener.start()
-        self.subject: Path | None = None  # the file that a crash is blamed on
+        self._stderr_reader.start()
+        self.current_file: Path | None = None  # the file that a crash is blamed on
         self._number = 0
         self._running = False
         self._starting = True
@@ -89,7 +89,7 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Return the number of the process."""
+        """Return the id of the process."""
         return self._child.pid
 
     def send_request(self, message: Any) -> int:
@@ -153,7 +153,7 @@ class Worker:
         """End the process, at once."""
         self._child.kill()
         self._child.wait()
-        self._listener.join(self._end_s)
+        self._stderr_reader.join(self._end_s)
         self._child.close()
 
     def _read_answer(self, number: int) -> Any:
@@ -195,11 +195,11 @@ class Worker:
             return Interrupted("")
         if self._killed:
             return RuntimeFailed("the model did not stop at Ctrl-C: its process was ended")
-        self._listener.join(self._end_s)
+        self._stderr_reader.join(self._end_s)
         return make_exit_error(
             status,
             bytes(self._said).decode("utf-8", "replace"),
-            subject=self.subject,
+            current_file=self.current_file,
             opening=self._opening,
             out_of_memory=None if self._oom_kills is None else count_oom_kills() != self._oom_kills,
         )

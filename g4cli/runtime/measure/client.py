@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from g4cli.core.progress import Progress, no_progress
-from g4cli.runtime.engine.process import Worker
+from g4cli.runtime.engine.process import WorkerProcess
 from g4cli.runtime.measure.messages import CODEC, RunBench, RunEvaluation, RunImatrix
 from g4cli.runtime.measure.reports import BenchReport, Evaluation, ImatrixReport
 
@@ -39,8 +39,8 @@ def measure_importance(request: RunImatrix, progress: Progress = no_progress) ->
 
 
 def _run_in_worker(request: RunBench | RunEvaluation | RunImatrix, progress: Progress) -> Any:
-    worker = Worker("g4cli.runtime.measure.worker", CODEC)
-    worker.subject = request.path
+    worker = WorkerProcess("g4cli.runtime.measure.worker", CODEC)
+    worker.current_file = request.path
     try:
         worker.read_hello()
         return worker.ask(request, progress)

@@ -182,6 +182,29 @@ class TestTurns:
 
         run_with(tiny, use, n_parallel=n_parallel)
 
+    def test_a_slow_reader_outlives_its_worker(self, tiny: Path, n_parallel: int) -> None:
+        """The next worker counts its requests anew: both turns have the same number."""
+
+        async def use(engine: AsyncEngine, _: tuple[int, ...]) -> None:
+            os.kill(engine.pid, signal.SIGKILL)
+            while engine.is_ready:
+                await asyncio.sleep(0.01)
+            turns = []
+            for prompt in ((2, 105), (2, 106)):
+                turns.append(engine.run_turn(RunTurn(prompt, ENDLESS, NO_END)))
+                await anext(turns[-1])
+                os.kill(engine.pid, signal.SIGKILL)
+                while engine.is_ready:
+                    await asyncio.sleep(0.01)
+            first, second = engine.active_turns
+            assert first.number == second.number
+            for turn in turns:
+                with pytest.raises(G4Error, match="ended"):
+                    [event async for event in turn]
+            assert not engine.active_turns
+
+        run_with(tiny, use, n_parallel=n_parallel)
+
 
 class TestOptions:
     @pytest.mark.slow

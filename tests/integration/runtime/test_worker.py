@@ -258,7 +258,7 @@ class TestDeath:
 @pytest.mark.slow
 @pytest.mark.requires_linux
 def test_a_death_is_seen_although_another_process_holds_the_pipe() -> None:
-    worker = process.Worker("tests.support.fakes.dying_worker", CODEC, end_s=0.1)
+    worker = process.WorkerProcess("tests.support.fakes.dying_worker", CODEC, end_s=0.1)
     try:
         with pytest.raises(RuntimeFailed, match="SIGSEGV"):
             worker.read_hello()

@@ -139,7 +139,7 @@ def test_how_a_worker_ended(
     found = make_exit_error(
         status,
         "a GGML_ASSERT(x)\n",
-        subject=Path("model.gguf"),
+        current_file=Path("model.gguf"),
         opening=Path(opening) if opening else None,
         out_of_memory=out_of_memory,
     )
@@ -159,7 +159,7 @@ def test_a_lost_worker_of_rpc_is_not_blamed_on_the_file_that_is_loaded() -> None
         "ggml-rpc.cpp:625: Remote RPC server crashed or returned malformed response\n",
         "ggml-rpc.cpp:520: Failed to connect to 127.0.0.1:50052\n",
     ):
-        found = make_exit_error(-6, said, subject=Path("m.gguf"), opening=Path("m.gguf"))
+        found = make_exit_error(-6, said, current_file=Path("m.gguf"), opening=Path("m.gguf"))
         assert type(found) is RuntimeFailed
         assert "worker of --rpc" in found.message
         assert found.hint is not None
