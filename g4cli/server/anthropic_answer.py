@@ -15,6 +15,7 @@ from uuid import uuid4
 from g4cli.chat import Finished, PromptRead, Reply, TurnEvent
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
+from g4cli.server.streaming import require_whole
 
 # Clients send thoughts back with their signature, and do not look into it.
 _SIGNATURE: Final = "g4"
@@ -47,7 +48,7 @@ class MessageStream:
         """Yield what a client is told of `event`; the name of each is its `type`.
 
         `message` holds all that was told so far: after Finished it is the answer to a client that
-        does not want a stream.
+        does not want a stream. Raises Interrupted if the answer was stopped.
         """
         if isinstance(event, PromptRead):
             self.message["usage"] |= {
@@ -70,8 +71,9 @@ class MessageStream:
             yield from self._close_block()
             yield from self._convert_call(event.call)
         elif isinstance(event, Finished):
+            reply = require_whole(event.reply)
             yield from self._close_block()
-            yield from self._convert_end(event.reply)
+            yield from self._convert_end(reply)
 
     def _open_block(self, empty: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Begin a block like `empty` unless one of its type is open."""

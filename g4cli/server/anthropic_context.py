@@ -9,7 +9,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from g4cli.server.limits import MAX_TOOLS
 from g4cli.server.wire_model import WireModel
 
 
@@ -28,6 +27,6 @@ class ClearThinking(WireModel):
 
 
 class ContextManagement(WireModel):
-    """What is left out of a long conversation. Results of tools never are: the edit is refused."""
+    """What is left out of a long conversation. Anthropic's clear_tool_uses is refused."""
 
-    edits: list[ClearThinking] = Field(default=[], max_length=MAX_TOOLS)
+    edits: list[ClearThinking] = Field(default=[], max_length=16)  # a choice: one is enough

@@ -11,7 +11,6 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from g4cli.chat import Finished
 from g4cli.operations.serving.loaded import Turn
 from g4cli.server.anthropic_answer import MessageStream
 from g4cli.server.anthropic_request import (
@@ -26,7 +25,6 @@ from g4cli.server.media_data import limit_media
 from g4cli.server.streaming import (
     encode_json,
     encode_typed_event,
-    require_whole,
     start_first_turn,
     stream_events,
     wait_for_result,
@@ -63,7 +61,6 @@ async def count_tokens(
 
 async def _collect_message(turn: Turn, message: MessageStream) -> dict[str, Any]:
     async for event in turn:
-        _require_whole_event(event)
         for _ in message.convert(event):
             pass  # `message.message` collects them
     return message.message
@@ -73,15 +70,8 @@ async def _write_events(turn: Turn, message: MessageStream) -> AsyncIterator[str
     """Yield the events of an answer; an error that comes later is the last one."""
     try:
         async for event in turn:
-            _require_whole_event(event)
             for wire in message.convert(event):
                 yield encode_typed_event(wire)
     except Exception as err:
         problem = explain_late_error(err, "/v1/messages")
         yield encode_typed_event(problem.as_body("/v1/messages"))
-
-
-def _require_whole_event(event: object) -> None:
-    """Raise Interrupted if `event` ends an answer that was stopped."""
-    if isinstance(event, Finished):
-        require_whole(event.reply)

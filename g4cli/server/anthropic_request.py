@@ -35,7 +35,7 @@ from g4cli.server.limits import (
     MAX_TOOLS,
 )
 from g4cli.server.media_data import SaveMedia
-from g4cli.server.wire_model import RequestBody, WireModel
+from g4cli.server.wire_model import RequestBody, WireModel, text_or_list
 
 # Claude Code begins its system prompt with a line that has another checksum in each request: with
 # it, no prefix of the prompt could ever be reused (llama.cpp, tools/server/server-chat.cpp,
@@ -104,19 +104,14 @@ class ToolUseBlock(WireModel):
 ResultBlock: TypeAlias = Annotated[TextBlock | ImageBlock, Field(discriminator="type")]
 
 
-def _text_or_blocks(value: object) -> str:
-    # A plain union would report the errors of both kinds, the wrong one first.
-    return "text" if isinstance(value, str) else "blocks"
-
-
 class ToolResultBlock(WireModel):
     """What a call returned."""
 
     type: Literal["tool_result"]
     tool_use_id: str
     content: Annotated[
-        Annotated[str, Tag("text")] | Annotated[list[ResultBlock], Tag("blocks")],
-        Discriminator(_text_or_blocks),
+        Annotated[str, Tag("text")] | Annotated[list[ResultBlock], Tag("list")],
+        Discriminator(text_or_list),
     ] = ""
     is_error: bool = False
     cache_control: CacheControl | None = None
@@ -133,8 +128,8 @@ class InputMessage(WireModel):
 
     role: Literal["user", "assistant", "system"]
     content: Annotated[
-        Annotated[str, Tag("text")] | Annotated[list[Block], Tag("blocks")],
-        Discriminator(_text_or_blocks),
+        Annotated[str, Tag("text")] | Annotated[list[Block], Tag("list")],
+        Discriminator(text_or_list),
     ]
 
 
@@ -212,8 +207,8 @@ class CountRequest(RequestBody):
     model: str
     messages: list[InputMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     system: Annotated[
-        Annotated[str, Tag("text")] | Annotated[list[TextBlock], Tag("blocks")],
-        Discriminator(_text_or_blocks),
+        Annotated[str, Tag("text")] | Annotated[list[TextBlock], Tag("list")],
+        Discriminator(text_or_list),
     ] = ""
     tools: list[Tool] = Field(default=[], max_length=MAX_TOOLS)
     tool_choice: Annotated[AnyChoice | NamedChoice, Field(discriminator="type")] | None = None

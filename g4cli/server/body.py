@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from g4cli.core.units import MIB
+from g4cli.server.errors import make_invalid_error
 from g4cli.server.limits import MAX_COMMAS
 from g4cli.server.wire_model import RequestBody
 
@@ -65,8 +66,7 @@ def read_body(body: bytes, model: type[RequestBody]) -> RequestBody:
         value = parse_json_body(body)
         return model.model_validate(value)
     except ValidationError as err:
-        errors = [{**error, "loc": ("body", *error["loc"])} for error in err.errors()[:1]]
-        raise RequestValidationError(errors, body=value) from None
+        raise make_invalid_error(err, value) from None
     except ValueError as err:  # UnicodeDecodeError too
         reason = err.msg if isinstance(err, json.JSONDecodeError) else "it is not UTF-8"
         error = {"type": "json_invalid", "loc": ("body",), "msg": "", "ctx": {"error": reason}}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from g4cli.core.errors import (
@@ -129,6 +130,12 @@ def explain_late_error(err: Exception, path: str) -> Problem:
     if problem.code == "error":
         _LOG.error("a bug in g4 at POST %s", path, exc_info=err)
     return problem
+
+
+def make_invalid_error(err: ValidationError, body: Any) -> RequestValidationError:
+    """Return the error of a body that g4 has checked itself, as FastAPI's own: places in "body"."""
+    first = err.errors()[0]
+    return RequestValidationError([{**first, "loc": ("body", *first["loc"])}], body=body)
 
 
 def _explain_invalid(errors: Sequence[Any], body: Any) -> Problem:

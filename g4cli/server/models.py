@@ -16,7 +16,7 @@ router = APIRouter(tags=["models"])
 @router.get("/health")
 @router.get("/v1/health", include_in_schema=False)
 async def report_health(service: ServiceParam) -> dict[str, str]:
-    """Return {"status": "ok"}, or 503 while the model of the command line is loaded."""
+    """Return {"status": "ok"}, or 503 while the model of the command line is being loaded."""
     if service.is_loading:
         raise HttpError(Problem(503, "Loading model", code="loading"))
     return {"status": "ok"}

@@ -16,6 +16,7 @@ from g4cli.chat import Finished, PromptRead, Reply, TurnEvent
 from g4cli.operations.serving.service import ServedModel
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
+from g4cli.server.streaming import require_whole
 
 API_VERSION: Final = "0.13.0"
 """The version of Ollama whose API this is; editors refuse older ones."""
@@ -33,7 +34,7 @@ class OllamaStream:
         self._logprobs: list[dict[str, Any]] = []
 
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
-        """Yield what a client is told of `event`."""
+        """Yield what a client is told of `event`. Raises Interrupted if the answer was stopped."""
         if isinstance(event, PromptRead):
             # What is neither reading the prompt nor answering is waiting for the model or a slot.
             self._load_s = max(0.0, time.perf_counter() - self._started - event.seconds)
@@ -45,7 +46,7 @@ class OllamaStream:
             self._calls.append(_call_object(event.call, len(self._calls)))
             yield self._make_piece(calls=self._calls[-1:])
         elif isinstance(event, Finished):
-            yield self._make_piece() | self._end_fields(event.reply)
+            yield self._make_piece() | self._end_fields(require_whole(event.reply))
 
     def make_whole_answer(self, reply: Reply) -> dict[str, Any]:
         """Return the whole answer as one object, after its events were converted."""

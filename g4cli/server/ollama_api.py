@@ -45,7 +45,6 @@ from g4cli.server.ollama_request import (
 )
 from g4cli.server.streaming import (
     encode_json,
-    require_whole,
     start_first_turn,
     stream_lines,
     wait_for_result,
@@ -171,7 +170,7 @@ async def _find_reply(turn: Turn, stream: OllamaStream) -> Reply:
         for _ in stream.convert(event):
             pass  # `stream` collects what `make_whole_answer` needs
         if isinstance(event, Finished):
-            return require_whole(event.reply)
+            return event.reply
     raise Interrupted("the answer was stopped")
 
 
@@ -179,8 +178,6 @@ async def _write_lines(turn: Turn, stream: OllamaStream, path: str) -> AsyncIter
     """Yield the objects of an answer; an error that comes later is the last one."""
     try:
         async for event in turn:
-            if isinstance(event, Finished):
-                require_whole(event.reply)
             for wire in stream.convert(event):
                 yield encode_json(wire) + "\n"
     except Exception as err:

@@ -102,7 +102,7 @@ def make_turn_requests(body: CompletionBody) -> list[TurnRequest]:
             prompt=prompt,
             sampling=make_sampling(body),
             stop=make_stop(body),
-            max_tokens=_MAX_TOKENS if n_predict is None else max(n_predict, 0),
+            max_tokens=_MAX_TOKENS if n_predict is None else max(n_predict, 0),  # 0: no limit
             grammar=body.grammar or "",
             form_field="grammar",
             n_probs=body.logprobs,
@@ -175,7 +175,8 @@ class _CompletionStream:
     def __init__(self, service: Service, body: CompletionBody, model: str) -> None:
         self._service, self._body = service, body
         self._answer = AnswerId.new(model, "cmpl-")
-        self._frame: list[str] = []  # of a chunk: what stands before and after index and text
+        # What stands before and after index and text in a chunk; empty until one was written whole.
+        self._frame: list[str] = []
         options = body.stream_options
         self._include_usage = options is not None and bool(options.include_usage)
         # A chunk with a piece of text is the common case: all around the text is made once.

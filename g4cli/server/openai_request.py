@@ -55,7 +55,10 @@ class TextPart(WireModel):
 
 
 class ImageUrl(WireModel):
-    """An image as a data URI; the server opens no other address. `detail` has to be "auto"."""
+    """An image as a data URI; the server opens no other address.
+
+    `detail`: openai_messages.py refuses what is not "auto", and says what to do instead.
+    """
 
     url: str
     detail: Literal["auto", "low", "high"] | None = None

@@ -38,7 +38,7 @@ from g4cli.server.limits import MAX_MEDIA, MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS
 from g4cli.server.media_data import store_data_uri
 from g4cli.server.openai_messages import EFFORTS, parse_arguments
 from g4cli.server.openai_request import Effort, FunctionName, TextFormat
-from g4cli.server.wire_model import RequestBody, WireModel
+from g4cli.server.wire_model import RequestBody, WireModel, text_or_list
 
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete"]
 
@@ -64,14 +64,9 @@ class InputImage(WireModel):
 InputPart: TypeAlias = Annotated[InputText | InputImage, Field(discriminator="type")]
 
 
-def _text_or_parts(value: object) -> str:
-    # A plain union would report the errors of both kinds, the wrong one first.
-    return "text" if isinstance(value, str) else "parts"
-
-
 Content: TypeAlias = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[InputPart], Tag("parts")],
-    Discriminator(_text_or_parts),
+    Annotated[str, Tag("text")] | Annotated[list[InputPart], Tag("list")],
+    Discriminator(text_or_list),
 ]
 
 
@@ -202,8 +197,8 @@ class ResponsesBody(RequestBody):
     model: str = ""
     input: Annotated[
         Annotated[str, Tag("text")]
-        | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES), Tag("parts")],
-        Discriminator(_text_or_parts),
+        | Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES), Tag("list")],
+        Discriminator(text_or_list),
     ]
     instructions: str | None = None
     stream: bool | None = None

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter
-from fastapi.exceptions import RequestValidationError
 from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -37,6 +36,7 @@ from g4cli.operations.transcription.transcribe import (
     transcribe,
 )
 from g4cli.runtime.sound.recording import Recording, decode_recording
+from g4cli.server.errors import make_invalid_error
 from g4cli.server.multipart import FormPart, parse_multipart
 from g4cli.server.streaming import encode_json, wait_for_result
 from g4cli.server.wire_model import ServiceParam, WireModel
@@ -124,8 +124,7 @@ def _read_form(parts: list[FormPart]) -> tuple[TranscriptionForm, memoryview]:
     try:
         return TranscriptionForm.model_validate(fields), file
     except ValidationError as err:
-        errors = [{**error, "loc": ("body", *error["loc"])} for error in err.errors()]
-        raise RequestValidationError(errors, body=fields) from None
+        raise make_invalid_error(err, fields) from None
 
 
 async def _transcribe_file(

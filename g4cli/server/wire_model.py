@@ -18,6 +18,11 @@ class WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
+def text_or_list(value: object) -> str:
+    """Return the tag of `value`: a union without tags would report the errors of both kinds."""
+    return "text" if isinstance(value, str) else "list"
+
+
 def _find_token_lists(body: Any) -> set[int]:
     """Return the `id` of each list of token ids in `body`, which are its "tokens" or "prompt"."""
     if not isinstance(body, dict):

@@ -57,7 +57,7 @@ class Batch:
     ) -> int:
         """Append tokens of sequence `seq` from `position` on; return the row of the last one.
 
-        `with_logits`: the logits after the last one are computed.
+        `with_logits`: the logits after the last one are computed, as this row of the batch.
         """
         first, end = self.n_tokens, self.n_tokens + len(tokens)
         if len(tokens) == 1:  # of an answer: a slice takes longer

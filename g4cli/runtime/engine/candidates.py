@@ -67,7 +67,7 @@ class CandidateFinder:
         return n_vocab % _BLOCK == 0 and 0 < n_best <= n_vocab // _BLOCK // 2
 
     def find(self, logits: Any) -> bool:
-        """Fill `array` from a pointer to float32 logits; return False if there are too many."""
+        """Fill `array` from a pointer to float32 logits; return False if they do not tell."""
         address = ctypes.cast(logits, ctypes.c_void_p).value
         if not address:
             return False

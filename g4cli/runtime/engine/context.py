@@ -12,7 +12,8 @@ off), so that none takes memory from another, a sequence reads its own cells alo
 computes does not depend on where the others put theirs.
 
 Logits are computed for one row after `decode_tokens` and `decode_one`, and for each of a few rows
-after `decode_run`. `row` is the one that `get_logits` and the sampler read.
+after `decode_run`. `row`, an index in what was evaluated last, is the one that `get_logits` and the
+sampler read.
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ class Context:
             )
         if eval_callback is None:  # whoever looks at operations sees those of all tokens
             skip_unused_rows(self._handle)
-        self._kv_bytes = _sum_logged_mib("KV buffer size")
-        self._compute_bytes = _sum_logged_mib("compute buffer size")
+        self.kv_bytes = _sum_logged_mib("KV buffer size")
+        self.compute_bytes = _sum_logged_mib("compute buffer size")
         self._memory = self._c.llama_get_memory(self._handle)
         self.n_parallel = n_parallel
         self.n_ctx: int = self._c.llama_n_ctx(self._handle) // n_parallel
@@ -111,7 +112,7 @@ class Context:
         self._token = (self._c.llama_token * 1)()  # the batch holds a pointer to it
         self._one = self._c.llama_batch_get_one(self._token, 1)
         self._many = (self._c.llama_token * self.n_batch)()
-        self._row = -1
+        self.row = -1  # llama.cpp: the last one
         self.n_outputs = min(options.n_outputs, self.n_batch)
         self._with_logits = (ctypes.c_int8 * self.n_outputs)(*[1] * self.n_outputs)
         self._run = (self._c.llama_token * self.n_outputs)()
@@ -134,8 +135,8 @@ class Context:
     def decode_one(self, token: int) -> bool:
         """Evaluate one token. Return False if interrupted. Raises ContextFull or RuntimeFailed."""
         self._token[0] = token
-        self._row = 0
-        return self._check_result(self._c.llama_decode(self._handle, self._one))
+        self.row = 0
+        return self._check_result(self._c.llama_decode(self.handle, self._one))
 
     def decode_tokens(self, tokens: Sequence[int]) -> bool:
         """Evaluate up to `n_batch` tokens, with logits for the last one.
@@ -143,7 +144,7 @@ class Context:
         Return False if interrupted.
         """
         self._many[: len(tokens)] = tokens
-        self._row = len(tokens) - 1
+        self.row = len(tokens) - 1
         return self._check_result(
             self._c.llama_decode(self.handle, self._c.llama_batch_get_one(self._many, len(tokens)))
         )
@@ -154,7 +155,7 @@ class Context:
         Return False if interrupted: then none of them is in the KV cache.
         """
         self._run[: len(tokens)] = tokens
-        self._row = 0
+        self.row = 0
         batch = self._c.llama_batch(
             n_tokens=len(tokens), token=self._run, logits=ctypes.cast(self._with_logits, _INT8_P)
         )
@@ -165,7 +166,7 @@ class Context:
 
         Return False if interrupted.
         """
-        self._row = -1
+        self.row = -1
         return self._check_result(self._c.llama_decode(self.handle, batch))
 
     def _check_result(self, result: int) -> bool:
@@ -216,18 +217,6 @@ class Context:
         elif not self._c.llama_memory_seq_rm(self._memory, seq, n_past, -1):
             raise RuntimeFailed(f"llama.cpp cannot truncate the context to {n_past} tokens")
 
-    def save_state(self) -> bytes:
-        """Return the whole state of the context, for `restore_state`."""
-        size = self._c.llama_state_seq_get_size(self.handle, 0)
-        buffer = (ctypes.c_uint8 * size)()
-        return bytes(buffer[: self._c.llama_state_seq_get_data(self.handle, buffer, size, 0)])
-
-    def restore_state(self, state: bytes) -> None:
-        """Restore what `save_state` returned. Raises RuntimeFailed if llama.cpp refuses it."""
-        source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
-        if not self._c.llama_state_seq_set_data(self.handle, source, len(state), 0):
-            raise engine_failure("llama.cpp refuses to restore its own state")
-
     def save_window(self, limit_bytes: int, seq: int = 0) -> bytes | None:
         """Return a checkpoint of the sliding window, or None if it is larger than `limit_bytes`."""
         size = self._c.llama_state_seq_get_size_ext(self.handle, seq, _SWA_ONLY)
@@ -245,22 +234,13 @@ class Context:
             self._c.llama_state_seq_set_data_ext(self.handle, source, len(state), seq, _SWA_ONLY)
         )
 
-    @property
-    def row(self) -> int:
-        """Return the index, in what was evaluated last, of the token whose logits are read."""
-        return self._row
-
-    def select_row(self, row: int) -> None:
-        """Read the logits of that token of the last batch from now on."""
-        self._row = row
-
     def advance_row(self) -> None:
         """Read the logits of the next token of a run from now on."""
-        self._row += 1
+        self.row += 1
 
     def get_logits(self) -> Any:
         """Return a pointer to the `n_vocab` float32 logits of `row`, valid until it decodes."""
-        return self._c.llama_get_logits_ith(self.handle, self._row)
+        return self._c.llama_get_logits_ith(self.handle, self.row)
 
     def forbid_token(self, token: int) -> None:
         """Keep `token` from being sampled at `row`; the next evaluation allows it again."""
@@ -269,16 +249,6 @@ class Context:
     def copy_logits(self) -> bytes:
         """Return a copy of those logits as bytes, to compare bit by bit."""
         return ctypes.string_at(self.get_logits(), 4 * self.model.n_vocab)
-
-    @property
-    def kv_bytes(self) -> int:
-        """Return the bytes of the KV cache, from llama.cpp's log."""
-        return self._kv_bytes
-
-    @property
-    def compute_bytes(self) -> int:
-        """Return the bytes of the compute buffers, from llama.cpp's log."""
-        return self._compute_bytes
 
     def close(self) -> None:
         """Free the context."""

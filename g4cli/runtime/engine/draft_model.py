@@ -45,9 +45,8 @@ class DraftModel:
     """A loaded draft model that reads the KV cache of `target`. Close it before the target."""
 
     def __init__(self, path: Path, target: Context, model_options: ModelOptions) -> None:
-        """Load `path`. The KV cache of `target` is empty afterwards.
+        """Load `path`. The KV cache of `target`, which is shared from now on, is empty afterwards.
 
-        llama.cpp makes the shared cells anew.
         Raises UsageError (not for this model, or not with this build), RuntimeFailed or NoMemory.
         """
         if why := explain_unsupported():

@@ -42,7 +42,7 @@ def pack_model(model: Model) -> bytes:
     """Return the vocabulary of `model` for `mask_child`: 262,144 tokens in half a second."""
     c, vocab = load_llama(), model.vocab
     buffer = ctypes.create_string_buffer(_PIECE_BYTES)
-    pieces, special = [], []
+    pieces, controls = [], []
     for token in range(model.n_vocab):
         size = c.llama_token_to_piece(vocab, token, buffer, _PIECE_BYTES, 0, True)
         piece = ctypes.string_at(buffer, size) if size >= 0 else model.piece(token)
@@ -51,8 +51,8 @@ def pack_model(model: Model) -> bytes:
             c.llama_vocab_get_attr(vocab, token) & c.LLAMA_TOKEN_ATTR_CONTROL
             or _MARK.fullmatch(piece)
         ):
-            special.append(token)
-    return pack_vocabulary(pieces, special, model.end_tokens)
+            controls.append(token)
+    return pack_vocabulary(pieces, controls, model.end_tokens)
 
 
 class GrammarSampler:
@@ -84,12 +84,12 @@ class GrammarSampler:
         self._stream = masks.open_stream(grammar)
         self._n_vocab, self._keep_logits = model.n_vocab, keep_logits
         self._model, self._is_stopped = model, is_stopped
-        self._had_few = False  # whether the last token was chosen among few
+        self._had_few = False  # whether the last token was chosen among MAX_CANDIDATES or fewer
         self._has_ended = False
         self._ends = frozenset(model.end_tokens)
         self._scope = scope
         self._is_active = scope == "all"
-        self._may_think = scope == "after-thought" and not in_thought  # the next token may be
+        self._may_think = scope == "after-thought" and not in_thought  # with the next token
         self._call_open, self._call_close, self._thought_open, self._thought_close = (
             model.tokenize(mark, control=True)[0]
             for mark in (CALL_OPEN, CALL_CLOSE, CHANNEL_OPEN, CHANNEL_CLOSE)

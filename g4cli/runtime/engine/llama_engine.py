@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.states import StateCache
 
 RETRY_TEMP: Final = 1.0
-"""The temperature with which an answer is continued that was cut back because of a loop: the one
-that Google recommends for Gemma 4.
+"""The temperature from which on an answer is continued that was truncated because of a loop: the
+one that Google recommends for Gemma 4.
 """
 CHECKPOINT_BYTES: Final = 256 * 1024**2
 """A choice, for all checkpoints of the window: one is 12 MiB for E2B, up to 1.2 GiB for 31B."""
@@ -108,9 +108,8 @@ class LlamaEngine:
         """
         self._sequence.truncate(0)
         self._drafting = (make, exactness)
-        experts = self.model.read_key("gemma4.expert_count") not in (None, "0")
         self._speculation = Speculation(
-            self.context, make(self.context), exactness, has_experts=experts
+            self.context, make(self.context), exactness, has_experts=self.model.has_experts
         )
 
     @property

@@ -48,6 +48,7 @@ from g4cli.runtime.engine.number_limit import (
 _MAX_STATES: Final = 200_000  # of lexers, up to 2 KiB each: below the memory of `masks`
 _MAX_ITEMS: Final = 10_000  # at one place: an object of 1,000 optional properties has 4,007
 _MAX_PLACES: Final = 300  # parts of a schema that are compiled to find the one at fault
+# How a Lark grammar names control tokens: <|tool_call>, and by their numbers <[4,48-50]>.
 _TOKEN_NAME: Final = re.compile(r"<[^<>\[\]\n]+>")
 _TOKEN_NUMBER: Final = re.compile(r"\d{1,9}(?=[^<>]*\]>)")
 _MAX_TOKENS: Final = 1 << 19  # of a vocabulary
@@ -64,7 +65,7 @@ _SLICES: Final = (
     r'[^"\\\x00-\x1F\x7F]+',
 )
 # Messages that speak of options which g4 does not have, or of the inside of llguidance.
-_WORDS: Final = {
+_REWORDED: Final = {
     "oneOf constraints are not supported": "oneOf: a value may match two of its options; use anyOf",
     "NoExtensionBias": "a reference leads to itself and to nothing else",
 }
@@ -81,14 +82,14 @@ class _Vocabulary:
     bos_token_id = None
 
     def __init__(self, data: bytes) -> None:
-        n_tokens, n_special, n_ends = COUNTS.unpack_from(data)
+        n_tokens, n_controls, n_ends = COUNTS.unpack_from(data)
         offset = COUNTS.size
-        ids = array("I", data[offset : offset + 4 * (n_special + n_ends)])
+        ids = array("I", data[offset : offset + 4 * (n_controls + n_ends)])
         offset += 4 * len(ids)
         lengths = array("I", data[offset : offset + 4 * n_tokens])
         offset += 4 * n_tokens
-        self.special_token_ids = list(ids[:n_special])
-        self.ends = list(ids[n_special:])
+        self.special_token_ids = list(ids[:n_controls])
+        self.ends = list(ids[n_controls:])
         self.eos_token_id = self.ends[0]
         self.tokens = []
         for length in lengths:
@@ -135,13 +136,13 @@ def explain_error(grammar: str) -> str:
         schema = part.get("json_schema")
         if schema is not None and (place := _find_fault(tokenizer, schema)):
             return place
-    return _word_error(error)
+    return _reword_error(error)
 
 
-def _word_error(error: str) -> str:
+def _reword_error(error: str) -> str:
     """Return an error of llguidance without what nobody else can read."""
     error = error.replace("<non-verbose/>", "").strip()
-    return _WORDS.get(error.partition(".")[0], error)
+    return _REWORDED.get(error.partition(".")[0], error)
 
 
 def _make_small_tokenizer(grammar: str) -> Any:
@@ -150,11 +151,11 @@ def _make_small_tokenizer(grammar: str) -> Any:
     names = sorted({name for text in texts for name in _TOKEN_NAME.findall(text)})
     pieces = [bytes([value]) for value in range(256)] + [name.encode() for name in names]
     numbers = [int(number) for text in texts for number in _TOKEN_NUMBER.findall(text)]
-    special = list(range(256, len(pieces)))
+    controls = list(range(256, len(pieces)))
     if numbers:
         most = min(max(numbers), _MAX_TOKENS)
         pieces += [b"<%d>" % number for number in range(len(pieces), most + 1)]
-    return build_tokenizer(pack_vocabulary(pieces, special, [0]))
+    return build_tokenizer(pack_vocabulary(pieces, controls, [0]))
 
 
 def _find_fault(tokenizer: Any, root: Any) -> str:
@@ -171,7 +172,7 @@ def _find_fault(tokenizer: Any, root: Any) -> str:
         schema = {**shared, **part} if isinstance(part, dict) else part
         alone = json.dumps({"grammars": [{"json_schema": schema}]})
         if error := compile_grammar(tokenizer, alone).get_error():
-            return f"{place}: {_word_error(error)}"
+            return f"{place}: {_reword_error(error)}"
     return ""
 
 
@@ -221,7 +222,7 @@ class _Stream:
         self._n_bytes = mask_bytes(tokenizer.vocab_size)
         self.matcher = compile_grammar(tokenizer, grammar)
         self._tokens: list[int] = []
-        self._number = _make_scanner(grammar)
+        self._scanner = _make_scanner(grammar)
         self._certain = b""
         self._may_look, self._has_looked = True, False
 
@@ -230,9 +231,9 @@ class _Stream:
         self.matcher.consume_tokens(tokens)
         self._tokens += tokens
         pieces = [self._vocabulary.tokens[token] for token in tokens]
-        if self._number is not None:
+        if self._scanner is not None:
             for piece in pieces:
-                self._number.add_token(piece)
+                self._scanner.add_token(piece)
         data = b"".join(pieces)
         self._certain = self._certain[len(data) :] if self._certain.startswith(data) else b""
 
@@ -240,7 +241,7 @@ class _Stream:
         """Go back to the beginning of the grammar."""
         self.matcher.reset()
         self._tokens, self._certain = [], b""
-        self._number = _make_scanner(self._grammar)
+        self._scanner = _make_scanner(self._grammar)
 
     def write_mask(self, *, looks_ahead: bool) -> bytes:
         """Return the mask of the next token, and behind it the bytes known to follow in any case.
@@ -272,7 +273,7 @@ class _Stream:
         if self.matcher.is_error():
             return b""
         mask: bytes = self.matcher.compute_bitmask()[: self._n_bytes]
-        if self._number is not None and self._number.is_full:
+        if self._scanner is not None and self._scanner.is_full:
             mask = end_number(mask, self._vocabulary.digit_tokens)
         return mask
 
@@ -297,7 +298,7 @@ def _send_mask(number: int, stream: _Stream, *, looks_ahead: bool) -> None:
     mask = stream.write_mask(looks_ahead=looks_ahead)
     if stream.matcher.is_error():
         _send_frame(
-            number, ERROR, _word_error(stream.matcher.get_error()).encode("utf-8", "replace")
+            number, ERROR, _reword_error(stream.matcher.get_error()).encode("utf-8", "replace")
         )
     else:
         _send_frame(number, MASK, mask)

@@ -34,12 +34,12 @@ def mask_bytes(n_vocab: int) -> int:
     return (n_vocab + 31) // 32 * 4
 
 
-def pack_vocabulary(pieces: Sequence[bytes], special: Sequence[int], ends: Sequence[int]) -> bytes:
+def pack_vocabulary(pieces: Sequence[bytes], controls: Sequence[int], ends: Sequence[int]) -> bytes:
     """Return the payload of VOCABULARY: the bytes of all tokens, the control tokens among them, and
     those that end an answer.
 
     Counts, ids and lengths are 32-bit integers; the bytes of the tokens come last.
     """
-    head = COUNTS.pack(len(pieces), len(special), len(ends))
-    ids = array("I", [*special, *ends])
+    head = COUNTS.pack(len(pieces), len(controls), len(ends))
+    ids = array("I", [*controls, *ends])
     return b"".join((head, ids.tobytes(), array("I", map(len, pieces)).tobytes(), *pieces))

@@ -51,7 +51,7 @@ _MASK_BYTES: Final = 2 * GIB  # of the process with all grammars: 300 MiB are th
 _FIRST_S: Final = 120.0  # a choice: the vocabulary is indexed before the first mask (seconds)
 _MASK_S: Final = 10.0  # a choice: a mask takes milliseconds
 _POLL_S: Final = 0.05  # how often a wait looks whether it was cancelled
-_MAX_KNOWN: Final = 256  # grammars that are known to compile
+_MAX_FAULTS: Final = 256  # a choice: grammars of which `find_fault` remembers the answer
 _READ_BYTES: Final = 1 << 20
 
 
@@ -93,7 +93,7 @@ class MaskStream:
         return np.unpackbits(bits, count=self._process.n_vocab, bitorder="little").view(np.bool_)
 
     def find_certain_bytes(self, is_stopped: Callable[[], bool] = bool) -> bytes:
-        """Return the bytes that follow in any case, if the last tokens were added `ahead`.
+        """Return the bytes that follow in any case; b"" unless `add_tokens` was told `ahead`.
 
         They come with the next mask, which is waited for: it is needed in any case, and so what is
         found does not depend on speed. b"" if there is none; `take_mask` says why.
@@ -162,7 +162,7 @@ class MaskProcess:
         self._buffer = bytearray()
         self._streams: dict[int, MaskStream] = {}
         self._number = 0
-        self._known: dict[bytes, str] = {}
+        self._faults: dict[bytes, str] = {}  # by the sha256 of a grammar
         self._is_closed = False
 
     def open_stream(self, grammar: str) -> MaskStream:
@@ -175,12 +175,12 @@ class MaskProcess:
     def find_fault(self, grammar: str) -> str:
         """Return why a grammar cannot be used, "" if it can. Takes CHECK_S at most."""
         key = hashlib.sha256(grammar.encode("utf-8", "replace")).digest()
-        if key not in self._known:
-            if len(self._known) >= _MAX_KNOWN:
+        if key not in self._faults:
+            if len(self._faults) >= _MAX_FAULTS:
                 with contextlib.suppress(KeyError, StopIteration, RuntimeError):
-                    del self._known[next(iter(self._known))]
-            self._known[key] = _check_grammar(grammar)
-        return self._known[key]
+                    del self._faults[next(iter(self._faults))]
+            self._faults[key] = _check_grammar(grammar)
+        return self._faults[key]
 
     def start(self) -> None:
         """Start the process and let it index the vocabulary, unless it runs already."""

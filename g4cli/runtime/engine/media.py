@@ -223,10 +223,7 @@ class MediaEncoder:
         with self._pin_medium(run.medium):
             if run.embeddings is None and not self._background.run(lambda: self._encode_run(run)):
                 return False
-            n_batch = max(context.n_batch, run.n_tokens) if self.n_ubatch else context.n_batch
-            result = decode_run(
-                self._c, self._handle, context, run, RunPlace(position, seq, n_batch)
-            )
+            result = decode_run(self._c, self._handle, context, run, RunPlace(position, seq))
         if result != 0 and not context.interrupt.is_set:
             raise engine_failure(f"llama.cpp failed to evaluate an image or sound (code {result})")
         return result == 0
@@ -275,7 +272,7 @@ class MediaEncoder:
             if medium not in self._pinned:
                 total -= medium.kept_bytes
                 self._drop_results(medium)
-        for key in list(self._known)[: -_MAX_KNOWN or None]:
+        for key in list(self._known)[:-_MAX_KNOWN]:
             if self._known[key] not in self._pinned:
                 medium = self._known.pop(key)
                 self._drop_results(medium)

@@ -55,7 +55,7 @@ class Run:
 
 @dataclass(eq=False, slots=True)
 class Medium:
-    """A file that was split. `chunks`: mtmd's pieces of it, None once they were dropped."""
+    """The file of a Media, split. `chunks`: mtmd's pieces of it, None once they were dropped."""
 
     media: Media
     path: Path
@@ -85,25 +85,23 @@ class ImageLimits:
 
 
 class RunPlace(NamedTuple):
-    """Where a run is evaluated: first position, number of the sequence, most tokens of a batch."""
+    """Where a run is evaluated: its first position, and the number of the sequence."""
 
     position: int
     seq: int
-    n_batch: int
 
 
 def decode_run(library: Any, handle: Any, context: Context, run: Run, place: RunPlace) -> int:
     """Evaluate the embeddings of a run in a context; return mtmd's result, 0 if all went well."""
-    position, seq, n_batch = place
     after = load_llama().llama_pos()
     result: int = library.mtmd_helper_decode_image_chunk(
         handle,
         context.handle,
         library.mtmd_input_chunks_get(run.medium.chunks, run.index),
         run.embeddings,
-        position,
-        seq,
-        n_batch,
+        place.position,
+        place.seq,
+        context.n_batch,
         ctypes.byref(after),
         library.mtmd_helper_post_decode_callback(),
         None,
@@ -174,5 +172,8 @@ def _check_positions(
 
 
 def least_positions(most: int) -> int:
-    """Return the positions to which small images are enlarged; rounding up can double them."""
+    """Return the positions to which small images are enlarged: half of `most` at most.
+
+    Rounding up to whole squares can double them.
+    """
     return min(most // 2, IMAGE_TOKENS[0])

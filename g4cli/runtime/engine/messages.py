@@ -34,7 +34,7 @@ from g4cli.runtime.engine.options import (
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """One device of ggml's list. Memory in bytes; `kind` as in `runtime.llama.devices`."""
+    """`runtime.llama.devices.Device`, for processes that must not import llama.cpp."""
 
     name: str
     description: str
@@ -169,7 +169,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The model and its context as they are. Bytes of buffers are llama.cpp's own figures."""
+    """The model and its context as they are. Bytes of buffers are llama.cpp's own figures.
+
+    `description`: architecture, size and type of the model, as llama-bench prints them.
+    """
 
     n_ctx: int
     n_ctx_train: int

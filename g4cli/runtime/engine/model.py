@@ -14,13 +14,17 @@ from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ModelOptions
-from g4cli.runtime.llama.devices import has_gpu, keep_on_cpu, list_devices, load_ggml
+from g4cli.runtime.llama.devices import can_offload, keep_on_cpu, list_devices, load_ggml
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 from g4cli.runtime.llama.rpc import register_workers, watch_workers
 
 # The expert matrices of the 26B network (common/common.h LLM_FFN_EXPS_REGEX, llama.cpp@0c1e57098).
 _EXPERTS: Final = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
-_LAZY: Final = {"off": 0, "auto": 1, "on": 2}  # enum llama_lazy_mode, include/llama.h
+_LAZY: Final = {
+    "off": 0,
+    "auto": 1,
+    "on": 2,
+}  # enum llama_lazy_mode, include/llama.h: read when used
 _PIECE_BYTES: Final = 512  # to begin with: a longer piece gets a larger buffer
 _KNOWN_TOKENS: Final = 1 << 15  # whose bytes are kept: asking llama.cpp takes longer
 # enum llama_load_mode, include/llama.h
@@ -74,7 +78,7 @@ class Model:
         self._piece_lock = threading.Lock()  # of the buffer
         self._piece_buffer = ctypes.create_string_buffer(_PIECE_BYTES)
         self._find_piece = lru_cache(_KNOWN_TOKENS)(self._read_piece)
-        self._find_end = lru_cache(_KNOWN_TOKENS)(self._read_end)
+        self._is_known_end = lru_cache(_KNOWN_TOKENS)(self._read_is_end)
 
     @property
     def handle(self) -> Any:
@@ -94,6 +98,11 @@ class Model:
         return int(self._c.llama_model_n_params(self.handle))
 
     @property
+    def has_experts(self) -> bool:
+        """Return whether the network is a mixture of experts."""
+        return self.read_key("gemma4.expert_count") not in (None, "0")
+
+    @property
     def description(self) -> str:
         """Return architecture, size and type as llama-bench prints them: 'gemma4 E2B Q4_0'.
 
@@ -105,16 +114,16 @@ class Model:
         return text.replace("?B", _format_count(self.n_params), 1)
 
     def is_end(self, token: int) -> bool:
-        """Return whether `token` ends an answer (the file's EOS, EOT and EOM)."""
-        return self._find_end(token)
+        """Return whether `token` ends an answer (llama.cpp: EOG)."""
+        return self._is_known_end(token)
 
-    def _read_end(self, token: int) -> bool:
+    def _read_is_end(self, token: int) -> bool:
         return bool(self._c.llama_vocab_is_eog(self.vocab, token))
 
     @cached_property
     def end_tokens(self) -> tuple[int, ...]:
         """Return all tokens that end an answer."""
-        return tuple(filter(self._read_end, range(self.n_vocab)))
+        return tuple(filter(self._read_is_end, range(self.n_vocab)))
 
     @cached_property
     def digits(self) -> Mapping[int, int]:
@@ -201,7 +210,7 @@ def _model_params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
     params.vocab_only = options.vocab_only
     referenced: list[Any] = []
     devices = list(register_workers(options.workers))
-    params.n_gpu_layers = options.n_gpu_layers if has_gpu() else 0
+    params.n_gpu_layers = options.n_gpu_layers if can_offload() else 0
     if options.device is not None:
         devices.append(_find_device(options.device))
         array = (ctypes.c_void_p * (len(devices) + 1))(*devices, None)

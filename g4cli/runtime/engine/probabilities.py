@@ -13,6 +13,7 @@ from g4cli.runtime.engine.model import Model
 
 def read_probability(context: Context, model: Model, token: int) -> float:
     """Return the probability of `token` at the context's `row`, 0 to 1, before any sampler."""
+    # In float32, since this is called for each token of an answer.
     logits = np.ctypeslib.as_array(context.get_logits(), (model.n_vocab,))
     shares = np.exp(logits - logits.max())
     return float(shares[token] / shares.sum(dtype=np.float64))

@@ -1,4 +1,4 @@
-"""Prompts as tokens: text, and the numbers that stand for positions of images and sounds."""
+"""Prompts as tokens: text, and negative numbers for positions of images and sounds."""
 
 from __future__ import annotations
 

@@ -34,9 +34,10 @@ class Sampler:
             self._add_sampler(c.llama_sampler_init_logit_bias(model.n_vocab, len(biases), array))
         self._candidates: CandidateFinder | None = None
         self._n_vocab = model.n_vocab
-        # Each bias may take one of the best tokens away, and bring another one among them.
         self._biased = [token for token, _ in biases]
-        self._n_best = len(biases) + (1 if sampling.temp <= 0 else sampling.top_k)  # 0: unknown
+        # The chain chooses among so many of the largest logits (0: any number): those that it
+        # keeps, and one for each bias, which may take one of them away.
+        self._n_best = len(biases) + (1 if sampling.temp <= 0 else sampling.top_k)
         penalties = (
             sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty
         )  # fmt: skip
@@ -45,7 +46,7 @@ class Sampler:
             self._add_sampler(c.llama_sampler_init_penalties(model.n_vocab, last_n, *penalties))
             self._n_best = 0
         if sampling.temp > 0 and sampling.top_k <= 0:
-            self._n_best = 0  # any token may be chosen
+            self._n_best = 0
         if sampling.temp <= 0:
             self._add_sampler(c.llama_sampler_init_greedy())
             return
@@ -81,7 +82,8 @@ class Sampler:
     ) -> int:
         """Return a token sampled among `ids` alone, and record it; -1 if all are forbidden.
 
-        `ids`: ascending, one to MAX_CANDIDATES of them. `logits`: of all tokens, shape (n_vocab,).
+        `ids`: ascending, one to candidates.MAX_CANDIDATES of them. `logits`: of all tokens, shape
+        (n_vocab,).
         """
         candidates.fill(ids, logits)
         return self._sample_from(candidates.array)
@@ -106,7 +108,7 @@ class Sampler:
             self._candidates = CandidateFinder(self._n_vocab, self._n_best, self._biased)
 
     def take_certain_tokens(self) -> list[int]:
-        """Return no tokens: without a grammar, nothing is certain."""
+        """Return no tokens, as `GrammarSampler` may: without a grammar, nothing is certain."""
         return []
 
     def accept_token(self, token: int) -> None:

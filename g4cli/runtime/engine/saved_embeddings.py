@@ -46,11 +46,9 @@ class SavedEmbeddings:
         self._states = states
         self._about = About(states.options.name, str(states.model_path), kv_type="", holds="media")
         self.namespace = make_namespace(
-            [
-                *("media", _VERSION, states.options.model_id, encoder_id),
-                *(options.image_tokens, options.use_gpu, *states.environment),
-            ]
-        )
+            ["media", _VERSION, states.options.model_id, encoder_id, options.image_tokens,
+             options.use_gpu, *states.environment]
+        )  # fmt: skip
 
     def read(self, digest: bytes, n_tokens: int, n_values: int) -> Any:
         """Return the `n_values` floats of a run of `n_tokens` as a C array; None: not there.

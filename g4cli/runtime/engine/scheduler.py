@@ -13,11 +13,11 @@ waiting by a long one that came before it.
 
 Pieces and tokens of answers do not share a batch. llama.cpp computes sequences together as far as
 each has the same number of tokens: of a piece of 16 tokens one with those of the answers, and then
-15 alone, which is as many readings of the weights, with fewer columns than its kernels take.
+15 alone, which is as many readings of the weights, with fewer tokens than its kernels take.
 
 llama.cpp computes sequences together only if their numbers follow each other (see `Batch`). Where
 answers run in the sequences 0 and 2, each would read all weights for itself. So a token is put into
-sequence 1 as well, and removed again: a filler costs a column of the batch instead of another
+sequence 1 as well, and removed again: a filler costs a token more in the batch instead of another
 reading of the weights.
 
 A turn gets a slot, a sequence of its own, in the order in which turns came. Among the free slots it
@@ -114,8 +114,7 @@ class Scheduler:
         The context needs `drafting.N_OUTPUTS` rows of logits.
         """
         self._exactness = exactness
-        experts = self.model.read_key("gemma4.expert_count") not in (None, "0")
-        self._drafting = LoneDrafting(self.context, exactness, has_experts=experts)
+        self._drafting = LoneDrafting(self.context, exactness, has_experts=self.model.has_experts)
 
     def use_states(self, cache: StateCache) -> None:
         """Save and restore states of prompts from now on."""

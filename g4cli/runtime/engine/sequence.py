@@ -28,7 +28,7 @@ class _Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """How much of a prompt is in the context; whether a checkpoint or state was restored for it."""
+    """How much of a prompt is in the context; `restored`: its cells may be at other places now."""
 
     n_tokens: int
     restored: bool
@@ -111,7 +111,7 @@ class Sequence:
     def save_turn(self) -> bool:
         """Save the state at the end of a prompt or answer; return whether its cells may have moved.
 
-        Called when the tokens of the answer up to here are on their way to the reader.
+        It takes time: the tokens of the answer up to here should be sent before.
         """
         if self._is_prompt_end:
             self._is_prompt_end = False

@@ -41,7 +41,7 @@ class SequenceContext:
         for index, token in enumerate(tokens):
             self._batch.add_tokens((token,), position + index, self.number, with_logits=True)
         done = self._context.decode_batch(self._batch.c_batch)
-        self._context.select_row(0)
+        self._context.row = 0
         return done
 
     def advance_row(self) -> None:

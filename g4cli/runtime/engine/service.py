@@ -54,7 +54,7 @@ class Service:
         self._codec = codec
         self.interrupt = Interrupt()
         self._requests: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
-        # (when it would be answered if nothing else were to do, its number, the message)
+        # (the time of its arrival + its bytes / _BYTES_PER_S, its number, the message)
         self._questions: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
         self._lock = threading.Lock()
         self._known: set[int] = set()  # read from the pipe and not ended

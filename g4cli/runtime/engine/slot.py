@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.grammar import GrammarSampler
     from g4cli.runtime.engine.masks import MaskProcess
 
-# Idle sequences between two running ones that are filled. A column costs a quarter of a reading of
-# the weights (tests/bench/bench_draft.py).
+# Idle sequences between two running ones that are filled. A token more costs a quarter of a reading
+# of the weights (tests/bench/bench_draft.py).
 MAX_FILLERS: Final = 3
 
 
@@ -106,7 +106,7 @@ class Turn:
         `may_take_certain`: whether the tokens that are certain to follow it may come along.
         """
         assert self.row is not None
-        context.select_row(self.row)
+        context.row = self.row
         answer = self.answer
         token = answer.take_forced()
         if token is None:

@@ -38,13 +38,12 @@ from g4cli.runtime.engine.drafting import N_OUTPUTS, DraftStats, Exactness
 if TYPE_CHECKING:
     from g4cli.runtime.engine.options import ModelOptions
 
-# What a round costs beyond a single token, in single tokens; and what its drafts by a network cost
-# (tests/bench/bench_draft.py).
+# In the time of single tokens (tests/bench/bench_draft.py): what a round takes beyond one of them,
+# and what its drafts by a draft model take.
 _ROUND_COST: Final = 0.7
-# Four tokens read 29 experts of 128 where one reads 8: twice the weights in all (26B; computed
-# only).
-_ROUND_COST_EXPERTS: Final = 1.5
 _DRAFT_MODEL_COST: Final = 0.25
+# Computed: of 26B, four tokens read 29 experts of 128 where one reads 8, twice the weights in all.
+_ROUND_COST_EXPERTS: Final = 1.5
 _BLOCK_CELLS: Final = 256  # llama.cpp attends to the cache in steps of so many (get_n_kv)
 
 

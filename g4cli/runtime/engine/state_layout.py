@@ -55,16 +55,16 @@ class _Rows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Cache:
-    """One of the two caches in a state, which ends at `end`. All cells are of stream `stream`.
+    """One of the two caches in a state. All its cells are of one stream, the `stream`-th.
 
-    `streams`: where the counts of its streams begin; `cells`: where its cells begin.
+    `counts_start`: where the first n_cells is, `cells_start` and `end`: places in the state too.
     """
 
     n_stream: int
     stream: int
     n_cells: int
-    streams: int
-    cells: int
+    counts_start: int
+    cells_start: int
     rows: tuple[_Rows, ...]
     end: int
 
@@ -76,10 +76,10 @@ def find_tables(state: Data, n_tokens: int) -> Tables:
     """
     full, _window = _read_caches(memoryview(state), n_tokens)
     n_blocks = n_tokens // BLOCK_TOKENS
-    tables, done = [], 0
+    tables, end_of_blocks = [], 0
     for start, row_bytes in full.rows:
-        tables.append(Table(start - done, row_bytes))
-        done = start + n_blocks * BLOCK_TOKENS * row_bytes
+        tables.append(Table(inline_bytes=start - end_of_blocks, row_bytes=row_bytes))
+        end_of_blocks = start + n_blocks * BLOCK_TOKENS * row_bytes
     return Tables(len(memoryview(state)), tuple(tables), n_blocks)
 
 
@@ -96,8 +96,8 @@ def make_portable(state: memoryview, n_tokens: int) -> bytearray | memoryview:
     for cache in (full, window):
         out += _U32.pack(1) + _U32.pack(cache.n_cells)
         first = len(out)
-        rows = cache.cells + cache.n_cells * _CELL.size
-        out += state[cache.cells : rows]
+        rows = cache.cells_start + cache.n_cells * _CELL.size
+        out += state[cache.cells_start : rows]
         for index in range(cache.n_cells):
             _U32.pack_into(out, first + index * _CELL.size + _CELL_SEQUENCE, 0)
         out += state[rows : _end_of_rows(cache)]
@@ -114,7 +114,7 @@ def fit_to_context(state: memoryview, n_tokens: int, n_stream: int) -> bytearray
         return state
     out = bytearray(state[: _START.size])
     for cache in (full, window):
-        out += _U32.pack(n_stream) + state[cache.streams : cache.end]
+        out += _U32.pack(n_stream) + state[cache.counts_start : cache.end]
         out += bytes(_U32.size * (n_stream - 1))
     return out
 
@@ -136,18 +136,17 @@ def _read_caches(state: memoryview, n_tokens: int) -> tuple[_Cache, _Cache]:
         raise UnknownLayoutError("it is too short") from err
     if window.end != len(state):
         raise UnknownLayoutError("something follows the window")
-    positions = [cell[0] for cell in _iter_cells(state, full)]
-    if positions != list(range(n_tokens)):
+    if _list_positions(state, full) != list(range(n_tokens)):
         raise UnknownLayoutError("the cells are not in the order of their positions")
-    in_window = sorted(cell[0] for cell in _iter_cells(state, window))
+    in_window = sorted(_list_positions(state, window))
     if in_window != list(range(n_tokens - len(in_window), n_tokens)) or not in_window:
         raise UnknownLayoutError("the window has gaps")
     return full, window
 
 
-def _iter_cells(state: memoryview, cache: _Cache) -> list[tuple[int, int, int]]:
-    cells = state[cache.cells : cache.cells + cache.n_cells * _CELL.size]
-    return list(_CELL.iter_unpack(cells))
+def _list_positions(state: memoryview, cache: _Cache) -> list[int]:
+    cells = state[cache.cells_start : cache.cells_start + cache.n_cells * _CELL.size]
+    return [position for position, _one, _sequence in _CELL.iter_unpack(cells)]
 
 
 def _read_cache(state: memoryview, place: int) -> _Cache:
@@ -155,7 +154,7 @@ def _read_cache(state: memoryview, place: int) -> _Cache:
     place += _U32.size
     if not 1 <= n_stream <= _MAX_STREAMS:
         raise UnknownLayoutError(f"{n_stream} streams")
-    streams, used = place, None
+    counts_start, used = place, None
     for stream in range(n_stream):
         (n_cells,) = _U32.unpack_from(state, place)
         place += _U32.size
@@ -172,7 +171,7 @@ def _read_cache(state: memoryview, place: int) -> _Cache:
     if used is None:
         raise UnknownLayoutError("no cells")
     stream, n_cells, cells, rows = used
-    return _Cache(n_stream, stream, n_cells, streams, cells, rows, place)
+    return _Cache(n_stream, stream, n_cells, counts_start, cells, rows, place)
 
 
 def _read_rows(state: memoryview, place: int, n_cells: int) -> tuple[tuple[_Rows, ...], int]:

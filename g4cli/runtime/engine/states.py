@@ -104,12 +104,14 @@ class _Kept:
 class StateCache:
     """The saved states of one model and its options, on disk and in memory."""
 
-    def __init__(self, options: StateOptions, model: Model, loading: ModelOptions, kv: str) -> None:
-        """`loading` and `kv` are how the model was loaded, and the type of its KV cache."""
+    def __init__(
+        self, options: StateOptions, model: Model, loading: ModelOptions, kv_type: str
+    ) -> None:
+        """`loading`: how the model was loaded."""
         self.options = options
         self._model, self.model_path = model, model.path
         self.folder = StateFolder(options.folder, options.limit_bytes)
-        self._about = About(options.name, str(model.path), kv)
+        self._about = About(options.name, str(model.path), kv_type)
         settings = sorted(
             f"{name}={value}"
             for name, value in os.environ.items()
@@ -118,11 +120,9 @@ class StateCache:
         build = hashlib.sha256(library_fingerprint().encode()).hexdigest()
         self.environment = (build, settings)  # what changes the numbers that llama.cpp computes
         self.namespace = make_namespace(
-            [
-                *(_VERSION, options.model_id, kv, *self.environment, model.n_swa),
-                *(loading.n_gpu_layers, loading.device, loading.cpu_moe, loading.use_extra_bufts),
-            ]
-        )
+            [_VERSION, options.model_id, kv_type, *self.environment, model.n_swa,
+             loading.n_gpu_layers, loading.device, loading.cpu_moe, loading.use_extra_bufts]
+        )  # fmt: skip
         self.tokens_per_s = 0.0
         self._kept: OrderedDict[StateName, _Kept] = OrderedDict()
         self._jobs: deque[Callable[[], None]] = deque()
@@ -295,7 +295,8 @@ class SequenceStates:
         """Restore the longest saved prefix of `prompt`; return how many tokens are usable.
 
         The last token of `prompt` is never among them. None: nothing was done, since no state is
-        longer than the `n_have` tokens that the sequence has already.
+        longer than the `n_have` tokens that the sequence has already; 0: llama.cpp took none, and
+        the sequence is empty.
         """
         done = None
         packed = self.prompts.pack_tokens(prompt)

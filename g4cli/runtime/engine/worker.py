@@ -193,7 +193,7 @@ class EngineWorker:
 
     def _check_grammar(self, request: CheckGrammar) -> Iterator[Any]:
         masks = self._engine.masks
-        threading.Thread(target=masks.start, daemon=True).start()
+        threading.Thread(target=masks.start, daemon=True).start()  # takes a second
         if fault := masks.find_fault(request.grammar):
             raise make_grammar_error(request.grammar, fault)
         yield from ()

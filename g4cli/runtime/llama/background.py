@@ -1,6 +1,6 @@
 """C calls that nothing can interrupt, in a thread: Ctrl-C is answered while they run.
 
-The engine loads models and encodes images and sounds with it (engine/context.py, engine/media.py).
+The engine encodes images and sounds with it (engine/media.py).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ _KIND: Final = MappingProxyType({0: "cpu", 1: "gpu", 2: "igpu", 3: "accel", 4: "
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One ggml device. `kind` is a value of _KIND. Memory in bytes; 0 where it is unknown."""
+    """One ggml device. `kind`: a value of _KIND, or "other". Memory in bytes; 0 if unknown."""
 
     name: str
     description: str
@@ -50,7 +50,7 @@ def list_devices() -> tuple[Device, ...]:
     return tuple(devices)
 
 
-def has_gpu() -> bool:
+def can_offload() -> bool:
     """Return whether layers can be offloaded: to a GPU, or to a worker that is registered.
 
     llama_supports_gpu_offload() says so of every build with RPC, also where no worker is.

@@ -38,4 +38,4 @@ def skip_unused_rows(context: Any) -> None:
     (src/models/gemma4.cpp, `embeddings_nextn_masked`). `context`: llama.cpp's pointer.
     """
     if set_states := find_function(SET_STATES):
-        set_states(context, False, True)
+        set_states(context, False, True)  # no hidden states, of no token without logits

@@ -115,9 +115,8 @@ def load_mtmd() -> Any:
     """Return the module `llama_cpp.mtmd_cpp`, the multimodal library. Raises EngineMissing."""
     base = load_llama()
     module = _import_module("mtmd_cpp")
-    if hasattr(module, "mtmd_log_set"):
-        module.mtmd_log_set(_log_callback(base), None)
-        module.mtmd_helper_log_set(_log_callback(base), None)
+    module.mtmd_log_set(_log_callback(base), None)
+    module.mtmd_helper_log_set(_log_callback(base), None)
     return module
 
 

@@ -21,8 +21,9 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
+from g4cli.runtime.engine.state_copy import put_state, take_state
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.runtime.llama.library import load_llama
+from g4cli.runtime.llama.library import engine_failure, load_llama
 from g4cli.runtime.measure.reports import (
     BenchOptions,
     BenchReport,
@@ -42,7 +43,7 @@ def run_bench(
 ) -> BenchReport:
     """Return the speed of the model at `path` in the tests that `options` name.
 
-    Raises RuntimeFailed or NoMemory if llama.cpp cannot load it, Interrupted on Ctrl-C.
+    Raises RuntimeFailed or NoMemory if llama.cpp cannot load it.
     """
     opening(path)
     started = time.perf_counter()
@@ -51,7 +52,7 @@ def run_bench(
     context = Context(
         model,
         ContextOptions(n_ctx, kv_type=options.kv_type, n_threads=options.n_threads),
-        Interrupt(),
+        Interrupt(),  # never set: Ctrl-C ends this process
     )
     load_s = time.perf_counter() - started
     opening(None)
@@ -106,21 +107,23 @@ def read_peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def _fill_context(context: Context, n_tokens: int) -> bytes | None:
+def _fill_context(context: Context, n_tokens: int) -> memoryview | None:
     """Return the context's state after `n_tokens` random tokens, or None for no tokens."""
     if not n_tokens:
         return None
     context.truncate(0)
     if not _decode_prompt(context, n_tokens):
         raise Interrupted("")
-    return context.save_state()
+    if (state := take_state(context)) is None:
+        raise engine_failure("llama.cpp cannot copy the state of the context")
+    return state
 
 
-def _time_run(context: Context, state: bytes | None, run: Callable[[], bool]) -> float:
+def _time_run(context: Context, state: memoryview | None, run: Callable[[], bool]) -> float:
     """Return the seconds that `run` takes after `state` is restored (None: in an empty context)."""
     context.truncate(0)
-    if state is not None:
-        context.restore_state(state)
+    if state is not None and not put_state(context, state):
+        raise engine_failure("llama.cpp refuses to restore its own state")
     started = time.perf_counter()
     if not run():
         raise Interrupted("")

@@ -28,6 +28,7 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.core.template_child import render_template
 from g4cli.prompt import Message, choose_renderer
 from g4cli.quant.scores import Score, score_predictions
+from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES, LlamaEngine, open_engine
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ContextOptions, ModelOptions
@@ -68,8 +69,8 @@ def evaluate_model(
     """Return how well the model at `path` predicts the last turn of each conversation.
 
     With `against`, a second model is loaded too, and both evaluate the same tokens. Conversations
-    are truncated to 8192 tokens. Raises BadFile if the vocabularies differ, and what loading
-    raises.
+    are truncated to 8192 tokens. `opening` is told which file is loaded. Raises BadFile if the
+    vocabularies differ, and what loading raises.
     """
     with ExitStack() as stack:
 
@@ -157,12 +158,13 @@ def plan_readings(documents: Sequence[Document]) -> list[Reading]:
     From the last to the first: a document keeps the branches of those after it that lie within the
     prefix that it hands on.
     """
-    begins = [0, *map(_count_shared, documents[:-1], documents[1:])]
+    shared = [0, *map(_count_shared, documents[:-1], documents[1:]), 0]  # with the one before
     readings: list[Reading] = []
     branches: frozenset[int] = frozenset()
-    for begin, following in zip(begins[::-1], [0, *begins[:0:-1]], strict=True):
-        branches = frozenset(n for n in {*branches, following} if 0 < n <= following)
-        readings.append(Reading(begin, branches))
+    for index in reversed(range(len(documents))):
+        handed_on = shared[index + 1]
+        branches = frozenset(n for n in {*branches, handed_on} if 0 < n <= handed_on)
+        readings.append(Reading(shared[index], branches))
     return readings[::-1]
 
 
@@ -195,6 +197,7 @@ class _Reader:
 
     def __init__(self, engine: LlamaEngine, counter: _TokenCounter) -> None:
         self._engine, self._counter = engine, counter
+        self._batch = Batch(_BATCH, 1)
         self._windows: dict[int, bytes] = {}  # checkpoints at branches, by the tokens before them
 
     def iter_logits(
@@ -209,28 +212,22 @@ class _Reader:
         context, tokens = self._engine.context, document.tokens[:-1]  # the last predicts nothing
         begin = self._return_to(reading.begin)
         self._counter.add_tokens(begin)
-        batch = c.llama_batch_init(_BATCH, 0, 1)
-        try:
-            for start in range(begin, len(tokens), _BATCH):
-                if start in reading.branches and start not in self._windows:
-                    self._save_window(start)
-                piece = tokens[start : start + _BATCH]
-                batch.n_tokens = len(piece)
-                for i, token in enumerate(piece):
-                    batch.token[i], batch.pos[i] = token, start + i
-                    batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-                    batch.logits[i] = start + i >= document.first - 1
-                if not context.decode_batch(batch):
-                    raise Interrupted("")
-                self._counter.add_tokens(len(piece))
-                first = max(start, document.first - 1)
-                count = start + len(piece) - first
-                if count > 0:
-                    pointer = c.llama_get_logits(context.handle)
-                    shape = (count, self._engine.model.n_vocab)
-                    yield first, np.ctypeslib.as_array(pointer, shape)
-        finally:
-            c.llama_batch_free(batch)
+        for start in range(begin, len(tokens), _BATCH):
+            if start in reading.branches and start not in self._windows:
+                self._save_window(start)
+            self._batch.clear()
+            end = min(start + _BATCH, len(tokens))
+            for position in range(start, end):
+                with_logits = position >= document.first - 1
+                self._batch.add_tokens((tokens[position],), position, 0, with_logits=with_logits)
+            if not context.decode_batch(self._batch.c_batch):
+                raise Interrupted("")
+            self._counter.add_tokens(end - start)
+            first = max(start, document.first - 1)
+            if first < end:
+                pointer = c.llama_get_logits(context.handle)
+                shape = (end - first, self._engine.model.n_vocab)
+                yield first, np.ctypeslib.as_array(pointer, shape)
 
     def _return_to(self, n_past: int) -> int:
         """Make the context hold the first `n_past` tokens of the document before; return `n_past`.

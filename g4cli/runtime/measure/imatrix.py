@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from g4cli.core.errors import BadFile, G4Error, Interrupted, UsageError
 from g4cli.core.gguf import read_header
@@ -29,12 +29,12 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.core.template_child import render_template
 from g4cli.prompt import choose_renderer
 from g4cli.quant.activation_sums import ActivationSums, merge_files, read_sums, write_sums
+from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import N_BATCH, ContextOptions
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.measure.activations import ActivationCollector
 from g4cli.runtime.measure.bench import read_peak_memory
 from g4cli.runtime.measure.calibration_text import CalibrationText
@@ -76,7 +76,7 @@ def make_imatrix(
 ) -> ImatrixReport:
     """Write the importance matrix that `request` describes, and return its figures.
 
-    Raises Interrupted (the partial file then holds what was done), BadFile (too little text, a
+    Raises Interrupted (the partial file is what was written last), BadFile (too little text, a
     model whose activations are NaN, a file of another model in `in_files`), and what loading
     raises.
     """
@@ -186,7 +186,7 @@ def _evaluate_chunks(
         n_parallel=layout.n_seq,
     )
     context = Context(model, options, interrupt, eval_callback=collector.callback)
-    batch = load_llama().llama_batch_init(layout.n_batch, 0, 1)
+    batch = Batch(layout.n_batch, layout.n_seq)
     saved = time.monotonic()
     try:
         progress(first, len(chunks), "chunks")
@@ -204,27 +204,20 @@ def _evaluate_chunks(
                 write_sums(request.partial_file, sums, keys)
                 saved = time.monotonic()
     finally:
-        load_llama().llama_batch_free(batch)
         context.close()
 
 
 def _evaluate_group(
-    context: Context, batch: Any, group: Sequence[Sequence[int]], layout: _Batching
+    context: Context, batch: Batch, group: Sequence[Sequence[int]], layout: _Batching
 ) -> bool:
     """Evaluate the chunks of `group` in empty sequences; return False if interrupted."""
     for seq in range(layout.n_seq):
         context.truncate(0, seq)
     step = min(layout.n_batch, layout.n_ctx)
     for position in range(0, layout.n_ctx, step):
-        end = min(position + step, layout.n_ctx)
-        batch.n_tokens = row = 0
+        batch.clear()
         for seq, chunk in enumerate(group):
-            for place in range(position, end):
-                batch.token[row], batch.pos[row] = chunk[place], place
-                batch.n_seq_id[row], batch.seq_id[row][0] = 1, seq
-                batch.logits[row] = place == end - 1
-                row += 1
-        batch.n_tokens = row
-        if not context.decode_batch(batch):
+            batch.add_tokens(chunk[position : position + step], position, seq, with_logits=True)
+        if not context.decode_batch(batch.c_batch):
             return False
     return True

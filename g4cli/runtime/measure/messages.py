@@ -41,9 +41,9 @@ class RunEvaluation:
 class RunImatrix:
     """Asks for an importance matrix in the file `out`, and its ImatrixReport.
 
-    `n_chunks` 0: all chunks of the text. The sums of `in_files` are added. `partial_file` holds
-    what is done, written every `save_every_s` seconds; `job` says what it belongs to: all that
-    changes the result.
+    `n_chunks` 0: all chunks of the text. The importance matrices `in_files` are added.
+    `partial_file` holds what is done, written every `save_every_s` seconds; `job` says what it
+    belongs to: all that changes the result.
     """
 
     path: Path

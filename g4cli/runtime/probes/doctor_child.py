@@ -145,7 +145,7 @@ class Session:
             raise engine_failure("llama.cpp cannot load the file")
         self.vocab = api.llama_model_get_vocab(self.model)
         self.n_vocab = api.llama_vocab_n_tokens(self.vocab)
-        self.saturated = self._find_softcap() * SATURATED_SHARE
+        self.saturation = self._find_softcap() * SATURATED_SHARE  # logits from here on are
         self.context = None if params.vocab_only else self._make_context(options)
 
     def _make_context(self, options: dict[str, Any]) -> Any:
@@ -302,7 +302,7 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
         if not finite.size:
             break
         lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
-        saturated = max(saturated, float(np.mean(np.abs(finite) >= session.saturated)))
+        saturated = max(saturated, float(np.mean(np.abs(finite) >= session.saturation)))
         best = int(np.nanargmax(logits))
         shares = np.exp(finite - finite.max(), dtype=np.float64)
         shares /= shares.sum()

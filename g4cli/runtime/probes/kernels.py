@@ -98,6 +98,9 @@ def probe_kernels(
     return _make_report(products)
 
 
+_VERB: Final = MappingProxyType({"crash": "crashes", "wrong": "gives wrong numbers"})
+
+
 def _make_report(products: Sequence[Product]) -> KernelReport:
     bad = [p for p in products if p.layout == "extra" and p.status in ("crash", "wrong")]
     if not bad:
@@ -106,9 +109,6 @@ def _make_report(products: Sequence[Product]) -> KernelReport:
         )
     what = f"the {bad[0].type} matrix product {_VERB[bad[0].status]} here ({bad[0].detail})"
     return KernelReport(tuple(products), False, f"weights are not repacked: {what}")
-
-
-_VERB: Final = MappingProxyType({"crash": "crashes", "wrong": "gives wrong numbers"})
 
 
 def _try_all(layout: Layout, run: RunChild) -> list[Product]:

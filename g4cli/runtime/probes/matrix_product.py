@@ -79,8 +79,8 @@ def list_extra_bufts(ggml: Any, cpu: int) -> list[int]:
     return bufts
 
 
-def accepts_weight(ggml: Any, cpu: int, buft: int, weight: int, product: int) -> bool:
-    """Return whether the CPU computes `product` from a `weight` in a buffer of type `buft`.
+def accepts_weight(ggml: Any, backend: int, buft: int, weight: int, product: int) -> bool:
+    """Return whether `backend` computes `product` from a `weight` in a buffer of type `buft`.
 
     `product` is the result tensor of ggml_mul_mat, `weight` its matrix.
     """
@@ -88,7 +88,7 @@ def accepts_weight(ggml: Any, cpu: int, buft: int, weight: int, product: int) ->
     # the buffer's type is looked at.
     head = _TensorHead.from_address(weight)
     head.buffer = ggml.ggml_backend_buft_alloc_buffer(buft, 0)
-    answer = bool(ggml.ggml_backend_dev_supports_op(ggml.ggml_backend_get_device(cpu), product))
+    answer = bool(ggml.ggml_backend_dev_supports_op(ggml.ggml_backend_get_device(backend), product))
     ggml.ggml_backend_buffer_free(head.buffer)
     head.buffer = None
     return answer

@@ -22,13 +22,13 @@ def describe_run(options: Options) -> dict[str, Any]:
         "n_batch": options.n_batch,
         "n_ubatch": options.n_ubatch,
         "n_seq": options.n_seq,
-        "n_outputs": options.outputs if options.n_outputs else 0,
+        "n_outputs": options.outputs if options.n_outputs else 0,  # 0: as many as the batch
         "kv_unified": options.kv_unified,
         "type_k": options.type_k.id,
         "type_v": options.type_v.id,
         "flash_attn": options.flash_attn,
         "swa_full": options.swa_full,
-        "repack": bool(options.repack),
+        "repack": bool(options.repack),  # the types that are repacked
         "n_gpu_layers": options.n_gpu_layers,
         "n_cpu_moe": options.n_cpu_moe,
         "tensor_split": options.tensor_split,

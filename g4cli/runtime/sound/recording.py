@@ -106,7 +106,7 @@ def decode_recording(path: Path, *, name: str = "") -> Recording:
                 "g4cli.runtime.sound.decode_child",
                 text=json.dumps(request),
                 timeout_s=_WALL_LIMIT_S,
-                memory_bytes=GIB,
+                memory_bytes=GIB,  # where the kernel does not enforce data_bytes: macOS
                 limits=ChildLimits(data_bytes=GIB, cpu_seconds=_CPU_LIMIT_S),
             )
         except OSError as err:

@@ -2,7 +2,7 @@
 
 The events of an answer are its changes since the last event that the page has seen, not each token:
 a page that was away for a minute gets one event with all of it. The id of an event says what was
-seen: characters of the thought, and changes of the blocks (`stream`).
+seen: characters of the thought, and changes of the HTML (`MarkdownStream`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from fastapi import APIRouter, Depends
 from pydantic import Field
@@ -57,7 +57,7 @@ class AnswerBody(RequestBody):
 
     model: Annotated[str, Field(max_length=1000)] = ""
     thinking: Thinking = "off"
-    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] = 0
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] = 0  # 0: the model's default
     stop_on_loop: bool = True
     sampling: SamplingBody = SamplingBody()
 
@@ -75,7 +75,7 @@ class AnswerBody(RequestBody):
 class MediaBody(WireModel):
     """An image or a sound that was sent before: its kind and its name."""
 
-    kind: Annotated[str, Field(pattern="^(image|audio)$")]
+    kind: Literal["image", "audio"]
     name: Annotated[str, Field(max_length=64)]
 
 
@@ -91,9 +91,7 @@ class QuestionBody(AnswerBody):
 async def ask_question(conversation: int, body: QuestionBody, page: PageParam) -> dict[str, Any]:
     """Append a question and begin its answer; return the id of the answer's turn."""
     find = page.conversations.find_kept_media
-    media = tuple(
-        find("image" if item.kind == "image" else "audio", item.name) for item in body.media
-    )
+    media = tuple(find(item.kind, item.name) for item in body.media)
     message = Message("user", body.text, media=media)
     answer = await page.conversations.ask(
         conversation, message, parent=body.parent, settings=body.make_settings()
@@ -121,7 +119,7 @@ async def stop_answer(turn: int, page: PageParam) -> dict[str, Any]:
 
 @router.get("/answers/{turn}")
 async def watch_answer(turn: int, page: PageParam, after: str = "0.0") -> Response:
-    """Return the events of an answer after what the page has `seen`: CHARACTERS.CHANGES.
+    """Return the events of an answer that follow the event whose id is `after`.
 
     Raises NotFound for one that is not being written: it is in its conversation.
     """
@@ -156,7 +154,7 @@ class Changes(NamedTuple):
 
     event: dict[str, Any]
     n_thought: int  # characters of the thought
-    n_changes: int  # changes of the blocks
+    n_changes: int  # changes of the HTML
 
 
 class AnswerView:
@@ -183,6 +181,7 @@ class AnswerView:
             if is_done:
                 stream.finish()
             event: dict[str, Any] = {
+                # An answer that ended after `is_done` was read says so in the next event.
                 "state": answer.state if is_done or answer.state != "done" else "writing",
                 "thought": self._thought[n_thought:],
                 "thought_s": round(answer.thought_s, 1),

@@ -19,6 +19,7 @@ from g4cli.server.wire_model import RequestBody
 router = APIRouter(
     prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
 )
+# The page's script takes an image whatever its type; players find the format of a sound themselves.
 _TYPES: Final = {"image": "application/octet-stream", "audio": "audio/wav"}
 # A file is shown by the page's own script only: opened alone it is a download.
 _FILE_HEADERS: Final = {

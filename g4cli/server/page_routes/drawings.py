@@ -28,7 +28,7 @@ from g4cli.server.wire_model import RequestBody
 router = APIRouter(
     prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
 )
-frames = APIRouter(include_in_schema=False)
+frames = APIRouter(include_in_schema=False)  # without the check of access
 # Choices.
 _KEPT: Final = 64  # drawings in memory, the newest; the page checks an older one again
 _PNG_SIDE: Final = 2048  # pixels of the larger side

@@ -50,7 +50,7 @@ async def list_models(page: PageParam) -> dict[str, Any]:
 
     `fixed`: they are those of the command line, and a model that is pulled is not among them.
     """
-    models = await asyncio.to_thread(describe_models, page.service)
+    models = await asyncio.to_thread(_describe_models, page.service)
     return {"models": models, "fixed": page.service.is_fixed}
 
 
@@ -142,8 +142,7 @@ async def _describe_fit(model: str) -> dict[str, Any]:
         return await asyncio.to_thread(describe_fit, model, LogReporter())
 
 
-def describe_models(service: Service) -> list[dict[str, Any]]:
-    """Return the models on offer with the defaults that their answers have."""
+def _describe_models(service: Service) -> list[dict[str, Any]]:
     return [describe_model(service, model) for model in service.list_models()]
 
 

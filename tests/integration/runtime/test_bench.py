@@ -15,6 +15,7 @@ from g4cli.core.errors import UsageError
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions
+from g4cli.runtime.engine.state_copy import put_state, take_state
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.measure.bench import read_peak_memory, run_bench
 from g4cli.runtime.measure.reports import BenchOptions, SpeedResult, parse_depths
@@ -76,12 +77,13 @@ def test_what_lies_in_memory_is_put_back_whole(tiny: Path) -> None:
     context = Context(model, ContextOptions(n_ctx=512, n_ubatch=64, n_batch=64), Interrupt())
     for start in range(0, 300, 60):  # beyond the 256 cells of the sliding layers
         context.decode_tokens(range(100 + start, 160 + start))
-    state = context.save_state()
+    state = take_state(context)
+    assert state is not None
     context.decode_one(9)
     expected = np.frombuffer(context.copy_logits(), np.float32)
     context.decode_tokens([5, 6, 7])
     context.truncate(0)
-    context.restore_state(state)
+    assert put_state(context, state)
     assert (context.find_last_position(), context.can_branch(300)) == (299, True)
     context.decode_one(9)
     found = np.frombuffer(context.copy_logits(), np.float32)

@@ -198,11 +198,11 @@ def test_thoughts_may_be_kept_or_cleared_and_results_of_tools_may_not() -> None:
         ({"thinking": {"type": "enabled"}}, ("thinking", "enabled", "budget_tokens")),
         (
             {"messages": [_block(type="image", source={"type": "url", "url": "http://x"})]},
-            ("messages", 0, "content", "blocks", 0, "image", "source", "type"),
+            ("messages", 0, "content", "list", 0, "image", "source", "type"),
         ),
         (
             {"messages": [_block(type="document", source={})]},
-            ("messages", 0, "content", "blocks", 0),
+            ("messages", 0, "content", "list", 0),
         ),
     ],
 )
