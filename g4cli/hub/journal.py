@@ -8,7 +8,8 @@ different things, so the journal answers two questions.
 
 *What did a killed process write?* The kernel keeps every page that was written, so each line of the
 journal is true if it is appended after its bytes were written. A line that was cut off in the
-middle, and all that follows it, is ignored. What was not yet recorded is lost: at most 1 MiB.
+middle, and all that follows it, is ignored. What was not yet recorded is lost: at
+most 1 MiB (see Limits in transfer.py).
 
 *What is on the disk after a power cut?* Pages that were written but not flushed are gone, and the
 journal may have reached the disk before them. So every 512 MiB the data are flushed with fsync, and
@@ -71,6 +72,11 @@ def merge_spans(spans: Iterable[Span]) -> list[Span]:
         else:
             merged.append((start, end))
     return merged
+
+
+def _remove_span(spans: Iterable[Span], start: int, end: int) -> list[Span]:
+    parts = (part for a, b in spans for part in ((a, min(b, start)), (max(a, end), b)))
+    return [(a, b) for a, b in parts if a < b]
 
 
 def find_gaps(spans: Iterable[Span], nbytes: int, piece: int) -> list[Span]:
@@ -183,8 +189,7 @@ class Partial:
         if self._direct < 0 and hasattr(os, "O_DIRECT"):
             with suppress(OSError):
                 self._direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW)
-                # Reading ahead would fill the cache with pages that are about to be written
-                # directly.
+                # Reading ahead would fill the cache with pages that are then written directly.
                 os.posix_fadvise(self._data, 0, 0, os.POSIX_FADV_RANDOM)
                 # Flush what is in the cache soon, while the transfer continues.
                 self._since_sync = self._sync_bytes
@@ -213,9 +218,8 @@ class Partial:
     def forget_span(self, start: int, end: int) -> None:
         """Remove the bytes from `start` to `end` from the record, because they are wrong."""
         with self._lock:
-            kept = [(a, min(b, start)) for a, b in self._spans if a < start]
-            kept += [(max(a, end), b) for a, b in self._spans if b > end]
-            self._spans = self._synced = merge_spans(kept)
+            self._spans = _remove_span(self._spans, start, end)
+            self._synced = _remove_span(self._synced, start, end)
             os.close(self._log)
             self._log = self._rewrite_journal()
 
@@ -277,7 +281,7 @@ class Partial:
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return [], []
         spans, synced = _parse_spans(lines[1:-1], self.goal.nbytes)
-        return (spans if head.get("boot") == self._boot_id else synced), synced
+        return (spans if head.get("boot") == self._boot_id else list(synced)), synced
 
     def _rewrite_journal(self) -> int:
         """Replace the journal by a short one and return it opened for appending."""

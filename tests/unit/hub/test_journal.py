@@ -141,6 +141,20 @@ def test_forgetting_a_part(tmp_path: Path) -> None:
     assert Partial(tmp_path / "m.gguf", GOAL).find_missing(1000) == [(100, 200), (300, 1000)]
 
 
+def test_what_is_left_of_a_part_is_not_flushed_for_that(tmp_path: Path) -> None:
+    put_spans(Partial(tmp_path / "m.gguf", GOAL, boot_id="monday"), (0, 100))
+    partial = Partial(tmp_path / "m.gguf", GOAL, boot_id="monday")
+    partial.sync()
+    put_spans(partial, (200, 300))
+    partial.forget_span(40, 60)
+    tuesday = Partial(tmp_path / "m.gguf", GOAL, boot_id="tuesday")
+    assert tuesday.find_missing(1000) == [(40, 60), (100, 1000)]
+    put_spans(tuesday, (100, 200))  # extends a range that was flushed
+    tuesday.forget_span(0, 20)
+    wednesday = Partial(tmp_path / "m.gguf", GOAL, boot_id="wednesday")
+    assert wednesday.find_missing(1000) == [(0, 20), (40, 60), (100, 1000)]
+
+
 def test_a_full_disk_keeps_what_was_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     partial = Partial(tmp_path / "m.gguf", GOAL)
     put_spans(partial, (0, 100))
