@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +10,11 @@ from typing import Any, Literal
 from g4cli.core.errors import BadFile, G4Error
 from g4cli.core.gguf import read_header
 from g4cli.core.hashing import sha256_of
+from g4cli.core.hub_name import is_on_hub
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
+from g4cli.core.registry import known_names
+from g4cli.store.adopt import make_local_name
 from g4cli.store.manifest import Entry, describe_damage, make_stamp, write_manifest
 from g4cli.store.models import list_entries
 
@@ -88,9 +92,11 @@ def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
 
 def describe_repair(entry: Entry) -> str:
     """Return how to restore the file of `entry`: the command, or why there is none."""
+    in_store = entry.title if entry.role in ("mmproj", "draft") else entry.label
+    remove = shell_command("g4", "remove", in_store, "--yes")
     if entry.source.startswith("file:"):
-        path = Path(entry.source.removeprefix("file:").rsplit("@", 1)[0])
-        remove = shell_command("g4", "remove", entry.label, "--yes")
+        # A checkpoint has a fingerprint, @ and 12 digits (see store/make.py), a GGUF has none.
+        path = Path(re.sub("@[0-9a-f]{12}$", "", entry.source.removeprefix("file:")))
         try:
             # A hard link has the same bytes under two names.
             lost = "has changed with it" if path.samefile(entry.path) else ""
@@ -98,15 +104,14 @@ def describe_repair(entry: Entry) -> str:
             lost = "is gone"
         if lost:
             return f"it came from {path}, which {lost}; to remove it: {remove}"
-        return f"to restore it: {remove} && {shell_command('g4', 'pull', path)}"
-    return f"to restore it: {_make_pull_command(entry)}"
-
-
-def _make_pull_command(entry: Entry) -> str:
-    if entry.role in ("mmproj", "draft"):
-        # It is downloaded with its model if it is not in the store.
-        labels = [e.label for e in list_entries(entry.name) if e.role == "model"]
-        draft = ["--draft"] if entry.role == "draft" else []
-        again = shell_command("g4", "pull", (labels or [entry.name])[0], *draft)
-        return f"{shell_command('g4', 'remove', entry.title, '--yes')} && {again}"
-    return shell_command("g4", "pull", entry.label, "--restart")
+        name = [] if make_local_name(path) == entry.name else ["--name", entry.name]
+        return f"to restore it: {remove} && {shell_command('g4', 'pull', path, *name)}"
+    if entry.name not in known_names() and not is_on_hub(entry.name):
+        return f"g4 pull knows no model {entry.name}; to remove it: {remove}"
+    if in_store == entry.label:
+        return f"to restore it: {shell_command('g4', 'pull', entry.label, '--restart')}"
+    # A sidecar is downloaded with its model if it is not in the store.
+    labels = [e.label for e in list_entries(entry.name) if e.role == "model"]
+    draft = ["--draft"] if entry.role == "draft" else []
+    pull = shell_command("g4", "pull", (labels or [entry.name])[0], *draft)
+    return f"to restore it: {remove} && {pull}"
