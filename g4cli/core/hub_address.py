@@ -82,6 +82,13 @@ def parse_address(text: str) -> HubAddress:
             hint="write it as hf:OWNER/REPO[/FILE][:TYPE][@REVISION]",
         )
     groups = match.groupdict()
-    # q4-k-m is q4_k_m, but Unsloth's dynamic types keep the hyphen behind UD: ud-q4_k_xl.
-    type_name = (groups.get("type") or "").lower().replace("-", "_").replace("ud_", "ud-", 1)
+    type_name = normalize_type(groups.get("type") or "")
     return HubAddress(groups["repo"], groups.get("path") or "", type_name, groups.get("revision"))
+
+
+def normalize_type(text: str) -> str:
+    """Return a type as the store names it: q4_k_m for Q4-K-M.
+
+    Unsloth's dynamic types keep the hyphen behind UD: ud-q4_k_xl.
+    """
+    return text.lower().replace("-", "_").replace("ud_", "ud-", 1)

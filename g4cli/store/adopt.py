@@ -91,8 +91,11 @@ def make_local_name(path: Path) -> str:
     return f"{name}-local" if name.removeprefix("gemma-4-").removesuffix("-it") in taken else name
 
 
-def check_name(name: str) -> str:
-    """Return `name` if a local model may be called so. Raises UsageError."""
+def check_name(name: str, *, before: str = "--name") -> str:
+    """Return `name` if a local model may be called so. Raises UsageError.
+
+    `before` is what precedes the name in a command.
+    """
     if (
         not name
         or _UNSAFE.search(name)
@@ -102,7 +105,7 @@ def check_name(name: str) -> str:
         raise UsageError(
             f"{name!r} is not a valid name for a local model "
             "(a-z 0-9 . _ -; not the name of a model that g4 knows)",
-            hint=f"--name {shell_word(make_local_name(Path(name)))}",
+            hint=f"{before} {shell_word(make_local_name(Path(name)))}",
         )
     return name
 
@@ -141,7 +144,7 @@ def copy_entries(
 
     Raises UsageError for a name that is invalid or taken, NoSpace.
     """
-    check_name(name)
+    check_name(name, before="g4 copy MODEL")
     if list_entries(name):
         raise UsageError(
             f"{name} is the name of a model in the store already",

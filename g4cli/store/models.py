@@ -12,7 +12,7 @@ from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, Usag
 from g4cli.core.file_kind import is_runnable
 from g4cli.core.files import is_there, require_file
 from g4cli.core.gguf import read_header
-from g4cli.core.hub_address import as_address, parse_address
+from g4cli.core.hub_address import as_address, normalize_type, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import models_dir
 from g4cli.core.quoting import shell_command, shell_word
@@ -33,8 +33,9 @@ class FoundModel:
     @property
     def sha256(self) -> str | None:
         """The file's hash, if its manifest has one and its size has not changed since."""
-        known = self.entry is not None and self.path.stat().st_size == self.entry.nbytes
-        return self.entry.sha256 or None if self.entry is not None and known else None
+        if self.entry is None or self.path.stat().st_size != self.entry.nbytes:
+            return None
+        return self.entry.sha256 or None
 
     def place_output(self, default: Path) -> Path:
         """Return where a file made from this one goes, if nobody says: `default`, next to it.
@@ -261,14 +262,10 @@ def _read_entries(folder: Path) -> Iterator[Entry]:
 
 
 def _split_name(word: str) -> tuple[str, str, str]:
-    """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`, in lower case."""
+    """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`, as the store has them."""
     prefix = HUB_PREFIX if is_on_hub(word) else ""
     name, separator, type_name = word.removeprefix(prefix).partition(":")
-    return (
-        prefix + (name if prefix else name.lower()),
-        separator,
-        type_name.lower().replace("-", "_"),
-    )
+    return prefix + (name if prefix else name.lower()), separator, normalize_type(type_name)
 
 
 def _choose_entry(name: str, type_name: str, here: list[Entry]) -> FoundModel:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from g4cli.store.manifest import (
     read_manifest,
     role_of,
     type_of,
+    write_manifest,
 )
 from g4cli.store.models import (
     find_newest_model,
@@ -48,6 +50,7 @@ from g4cli.store.models import (
     remove_entry,
     select_entries,
 )
+from g4cli.store.verify import describe_repair
 from tests.support.builders.gguf import BF16, F32, Q4_0, build_gguf, gemma4_keys, write_gguf
 
 
@@ -460,6 +463,14 @@ def test_a_copy_has_its_own_name_and_the_same_bytes() -> None:
     assert not encoder.exists()
 
 
+def test_a_copy_of_a_type_of_unsloth_is_found_by_its_type() -> None:
+    path = put_model("hf:unsloth/e2b-GGUF")
+    write_manifest(replace(read_manifest(path, "hf:unsloth/e2b-GGUF"), type="ud-q4_k_xl"))
+    copy_entries(select_entries("hf:unsloth/e2b-GGUF:UD-Q4_K_XL"), "mine")
+    assert find_model_path("mine:UD-Q4_K_XL").samefile(path)
+    assert [entry.label for entry in select_entries("mine:ud-q4_k_xl")] == ["mine:ud-q4_k_xl"]
+
+
 @pytest.mark.parametrize("name", ["tiny", "e2b", "../x", "Mine", ""])
 def test_a_copy_needs_a_name_of_its_own(name: str) -> None:
     put_model("other")
@@ -531,6 +542,38 @@ def test_only_gemma_4_text_models_are_pulled(tmp_path: Path) -> None:
             pull_path(source)
         assert caught.value.hint
         assert list_models() == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "repair"),
+    [
+        ("e2b", "hf:g/e@abc", "to restore it: g4 pull e2b:f32 --restart"),
+        ("hf:a/b", "hf:a/b/m.gguf@abc", "to restore it: g4 pull hf:a/b:f32 --restart"),
+        # A copy of another model, and a file that the user put into the store.
+        (
+            "mine",
+            "hf:g/e@abc",
+            "g4 pull knows no model mine; to remove it: g4 remove mine:f32 --yes",
+        ),
+        ("mine", "found", "g4 pull knows no model mine; to remove it: g4 remove mine:f32 --yes"),
+        (
+            "m",
+            "file:{}/a@b/m.gguf",
+            "to restore it: g4 remove m:f32 --yes && g4 pull {}/a@b/m.gguf",
+        ),
+        (
+            "mine",
+            "file:{}/a@b@0123456789ab",
+            "to restore it: g4 remove mine:f32 --yes && g4 pull {}/a@b --name mine",
+        ),
+    ],
+)
+def test_how_to_restore_a_file(tmp_path: Path, name: str, source: str, repair: str) -> None:
+    (tmp_path / "a@b").mkdir()
+    (tmp_path / "a@b" / "m.gguf").write_bytes(b"")
+    path = put_model(name)
+    entry = replace(read_manifest(path, name), type="f32", source=source.format(tmp_path))
+    assert describe_repair(entry) == repair.format(tmp_path)
 
 
 def test_the_newest_model_is_one_that_g4_can_run() -> None:
