@@ -1,9 +1,9 @@
 """All saved states of a machine: a folder for each namespace, a file for each state and block.
 
 Several processes use the folder at once. Nothing that is read is ever changed: files appear whole,
-by a rename, and vanish whole. Whoever writes or removes holds a lock, which the kernel frees with
-the process. So whatever no state names while the lock is held was left by a process that was
-killed, and is removed (`clean`).
+by a rename, and vanish whole. Whoever writes, or removes what is not broken, holds a lock, which
+the kernel frees with the process. So whatever no state names while the lock is held was left by a
+process that was killed, and is removed (`clean`).
 
 A state that is damaged, foreign, or misses a block is removed when somebody comes across it, and
 then it is as if it had never been there.
@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from errno import EPERM
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,7 +105,7 @@ class StateFolder:
         self.root, self.limit_bytes = root, limit_bytes
 
     def find_states(self, namespace: str, packed: bytes) -> list[StateName]:
-        """Return the states that are prefixes of the tokens in `packed`, the longest first."""
+        """Return the states that are prefixes of `packed` (see pack_tokens), the longest first."""
         digests: dict[int, set[str]] = {}  # of the states of each length
         for name in self._list_names(namespace):
             digests.setdefault(name.n_tokens, set()).add(name.digest)
@@ -151,9 +152,7 @@ class StateFolder:
         nothing: the state is not there, that is all.
         """
         try:
-            with self._lock() as folder_is_ready:
-                if not folder_is_ready:
-                    return None
+            with self._lock():
                 return self._write_locked(namespace, about, name, state, tables, known)
         except (G4Error, OSError) as err:
             LOG.debug("no state was written to %s: %s", self.root, err)
@@ -181,16 +180,11 @@ class StateFolder:
         """Return what is there, by model; nothing is checked."""
         namespaces = []
         for folder in self._list_folders():
-            states = [entry for entry in _scan_folder(folder) if entry.name.endswith(STATE_SUFFIX)]
-            namespaces.append(
-                Namespace(
-                    folder.name,
-                    _read_about(folder),
-                    len(states),
-                    sum(entry.stat().st_size for entry in _scan_folder(folder)),
-                    max((entry.stat().st_mtime for entry in states), default=0.0),
-                )
-            )
+            files = _stat_files(folder)
+            used = [status.st_mtime for name, status in files if name.endswith(STATE_SUFFIX)]
+            size = sum(status.st_size for _, status in files)
+            last = max(used, default=0.0)
+            namespaces.append(Namespace(folder.name, _read_about(folder), len(used), size, last))
         return tuple(sorted(namespaces, key=lambda n: (n.about.model, n.about.kv_type, n.name)))
 
     def remove_namespaces(self, namespaces: Sequence[Namespace]) -> None:
@@ -213,16 +207,12 @@ class StateFolder:
         ]
 
     @contextmanager
-    def _lock(self) -> Iterator[bool]:
-        """Hold the lock of the folder, which is made; yields whether it is this user's own.
-
-        Raises OSError.
-        """
+    def _lock(self) -> Iterator[None]:
+        """Hold the lock of the folder, which is made. Raises OSError, also for another user's."""
         make_folder(self.root, private=True)
         status = self.root.stat()
         if status.st_uid != os.geteuid():
-            yield False
-            return
+            raise PermissionError(EPERM, "the folder belongs to another user", str(self.root))
         if status.st_mode & 0o077:  # others may enter it
             self.root.chmod(0o700)
         descriptor = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -231,7 +221,7 @@ class StateFolder:
                 import fcntl
 
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield True
+            yield
         finally:
             os.close(descriptor)
 
@@ -268,24 +258,18 @@ class StateFolder:
         """Remove what was used least recently until `n_bytes` more are within the limit."""
         if n_bytes > self.limit_bytes:
             return False
-        folders = self._list_folders()
-        used = sum(entry.stat().st_size for folder in folders for entry in _scan_folder(folder))
-        if used + n_bytes <= self.limit_bytes:
-            return True
-        states = sorted(
-            (
-                (entry.stat().st_mtime, Path(entry.path))
-                for folder in folders
-                for entry in _scan_folder(folder)
-                if entry.name.endswith(STATE_SUFFIX)
-            ),
-        )
-        for _, path in states:
+        files = [
+            (status.st_mtime, status.st_size, folder / name)
+            for folder in self._list_folders()
+            for name, status in _stat_files(folder)
+        ]
+        used = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
             if used + n_bytes <= self.limit_bytes:
                 break
-            used -= path.stat().st_size
-            path.unlink(missing_ok=True)
-            used -= self._remove_unnamed(path.parent)
+            if path.name.endswith(STATE_SUFFIX):
+                path.unlink(missing_ok=True)
+                used -= size + self._remove_unnamed(path.parent)
         return used + n_bytes <= self.limit_bytes
 
     def _remove_broken(self, path: Path) -> None:
@@ -324,6 +308,15 @@ def _scan_folder(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError:
         return []
+
+
+def _stat_files(folder: Path) -> list[tuple[str, os.stat_result]]:
+    """Return name and status of each file; those that a process just removes are left out."""
+    files = []
+    for entry in _scan_folder(folder):
+        with suppress(FileNotFoundError):
+            files.append((entry.name, entry.stat(follow_symlinks=False)))
+    return files
 
 
 def _read_about(folder: Path) -> About:

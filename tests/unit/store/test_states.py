@@ -8,6 +8,7 @@ import shutil
 import stat
 import sys
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,39 @@ def test_a_state_larger_than_the_limit_is_not_written(tmp_path: Path) -> None:
     state, tables = make_state(300)
     assert folder.write_state(SPACE, ABOUT, name_of(300), state, tables) is None
     assert folder.list_namespaces() == ()
+
+
+def test_the_folder_of_another_user_is_not_changed(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = write(folder, 300)
+    left = folder.root / SPACE / f"{'0' * 48}.block"
+    left.write_bytes(b"half")
+    monkeypatch.setattr(os, "geteuid", lambda: folder.root.stat().st_uid + 1)
+    state, tables = make_state(320)
+    assert folder.write_state(SPACE, ABOUT, name_of(320), state, tables) is None
+    folder.remove_state(SPACE, name)
+    folder.clean()
+    assert left.exists()
+    assert (folder.root / SPACE / name.file).exists()
+    with pytest.raises(OSError, match="another user"):
+        folder.remove_namespaces(folder.list_namespaces())
+
+
+def test_what_is_removed_while_it_is_listed(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = write(folder, 300)
+
+    def scan_and_remove(path: Path) -> AbstractContextManager[list[os.DirEntry[str]]]:
+        found = list(scandir(path))
+        if path.name == SPACE:
+            (path / name.file).unlink(missing_ok=True)
+        return nullcontext(found)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", scan_and_remove)
+    assert [namespace.n_states for namespace in folder.list_namespaces()] == [0]
 
 
 def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
