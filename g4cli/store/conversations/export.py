@@ -39,19 +39,19 @@ def to_json(conversation: StoredConversation) -> dict[str, Any]:
 def to_markdown(conversation: StoredConversation) -> str:
     """Return the shown branch as Markdown: a heading for each turn, thoughts as quotations."""
     summary = conversation.summary
-    lines = [f"# {_one_heading(summary.title)}", "", f"{format_time(summary.created)}", ""]
+    lines = [f"# {_join_lines(summary.title)}", "", format_time(summary.created), ""]
     if summary.system:
         lines += ["## System", "", summary.system, ""]
     for turn in conversation.turns:
         message = turn.message
-        model = f" ({_one_heading(turn.model)})" if turn.model else ""
+        model = f" ({_join_lines(turn.model)})" if turn.model else ""
         lines += [f"## {_HEADINGS[message.role]}{model}", ""]
         for item in message.media:
-            lines += [f"- {item.kind}: `{_one_heading(str(item.path))}`", ""]
+            lines += [f"- {item.kind}: `{_join_lines(str(item.path))}`", ""]
         if message.thought:
             lines += ["\n".join(f"> {line}" for line in message.thought.splitlines()), ""]
         for call in message.tool_calls:
-            lines += [f"- tool call: `{_one_heading(call.name)}`", ""]
+            lines += [f"- tool call: `{_join_lines(call.name)}`", ""]
         if message.content:
             lines += [message.content, ""]
     return "\n".join(lines)
@@ -73,5 +73,5 @@ def _turn_to_json(turn: StoredTurn) -> dict[str, Any]:
     return data
 
 
-def _one_heading(text: str) -> str:
+def _join_lines(text: str) -> str:
     return re.sub(r"\s+", " ", text)

@@ -14,7 +14,7 @@ from g4cli.core.paths import state_dir
 
 # The version of these tables; a later one adds the step from each version to the next.
 VERSION: Final = 1
-_MAX_FILE_BYTES: Final = 64 << 20  # as much as one text of the database: MAX_TEXT_BYTES
+_MAX_FILE_BYTES: Final = 64 << 20  # as much as one text of the database (database.py)
 
 # The index is filled by the store and not by triggers, which PRAGMA trusted_schema = OFF forbids.
 # unicode61 folds case and accents; it takes a sentence without spaces (Chinese, Japanese, Thai) as
@@ -75,9 +75,9 @@ def read_old_files() -> Iterator[tuple[str, float, Conversation]]:
     Those that cannot be read are left where they are.
     """
     try:
-        files = sorted(
-            (state_dir() / "chats").glob("[!.]*.json"), key=lambda file: file.stat().st_mtime
-        )
+        names = (state_dir() / "chats").glob("[!.]*.json")
+        # is_file: not for a link whose target is gone.
+        files = sorted(filter(Path.is_file, names), key=lambda file: file.stat().st_mtime)
     except OSError:
         return
     for path in files:

@@ -7,6 +7,7 @@ from typing import Final
 
 from g4cli.core.errors import UsageError
 from g4cli.store.conversations.read_rows import read_id
+from g4cli.store.conversations.write_rows import storable_text
 
 # Choices: an excerpt fills a line of a terminal, and the match begins in its first half.
 _EXCERPT_CHARS: Final = 80
@@ -23,6 +24,7 @@ def find_matches(db: sqlite3.Connection, text: str) -> dict[int, tuple[int | Non
     """
     if len(text) > _MAX_QUERY_CHARS:
         raise UsageError(f"a search has at most {_MAX_QUERY_CHARS:,} characters")
+    text = storable_text(text).replace("\0", " ")  # FTS5 takes a NUL for the end
     words = [word.replace('"', '""') for word in text.split()]
     if not words:
         return {}

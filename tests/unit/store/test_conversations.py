@@ -342,6 +342,7 @@ def test_old_files_are_taken_over_once() -> None:
     folder.mkdir(parents=True)
     (folder / "2026-01-02-030405.json").write_text(old.to_text())
     (folder / "broken.json").write_text("{")
+    (folder / "nowhere.json").symlink_to("gone")
     os.utime(folder / "2026-01-02-030405.json", (1000, 1000))
     for _ in range(2):
         with ConversationStore.open() as store:
@@ -351,6 +352,12 @@ def test_old_files_are_taken_over_once() -> None:
             assert store.load(summary.id).messages == old.turns
             assert store.find_imported("2026-01-02-030405") == summary.id
             assert store.find_imported("broken") is None
+
+
+@pytest.mark.parametrize("text", ["GGUF\0", "\udcff GGUF"])
+def test_a_search_for_what_sqlite_cannot_take(store: ConversationStore, text: str) -> None:
+    talk(store, "What is GGUF? \udcff")
+    assert len(store.search(text)) == 1
 
 
 def test_exports(store: ConversationStore) -> None:
