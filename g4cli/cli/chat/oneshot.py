@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from g4cli.chat.code_block import find_code_block
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
-    from g4cli.operations.svg import CheckedDrawing
     from g4cli.operations.tools.toolbox import Toolbox
 
 _View: TypeAlias = "PlainView | JsonLinesView"
@@ -45,7 +43,7 @@ def answer_once(
     """Answer `question` about the media of the request; return the exit code of g4.
 
     Raises NotFound if the code block of the answer is wanted and it has none, LoopStopped if the
-    model does not stop to call tools of `toolbox`.
+    model goes on calling tools of `toolbox`.
     """
     conversation = session.conversation
     conversation.ask(question, list_requested_media(session.request))
@@ -67,7 +65,12 @@ def answer_once(
     data = _describe_answer(session, reply)
     checked = None
     if display.drawing is not None:
-        checked = _save_drawing(out, reply.text, display.drawing)
+        # Imported here: its rules take 0.1 s to load, and few answers have a drawing.
+        from g4cli.cli.views.svg import save_if_it_works
+        from g4cli.operations.svg import check_drawing
+
+        checked = check_drawing(reply.text, "the answer")
+        save_if_it_works(out, checked, display.drawing)
         data["svg"] = checked.as_json()
     _write_answer(out, view, reply, data, display)
     exit_code = _report_end(out, session, reply, display)
@@ -144,18 +147,3 @@ def _write_answer(
         out.result(data)
     elif display.only_code:
         out.write_text(text)
-
-
-def _save_drawing(out: Output, answer: str, path: Path) -> CheckedDrawing:
-    """Write the drawing of `answer` to `path` if it works, and report on it in any case."""
-    # Imported here: its rules take 0.1 s to load, and few answers have a drawing.
-    from g4cli.cli.views.svg import describe_saved
-    from g4cli.operations.svg import check_drawing, save_drawing
-
-    checked = check_drawing(answer, "the answer")
-    if checked.works:
-        save_drawing(checked.drawing, path)
-        out.say(describe_saved(checked, path))
-    else:
-        out.warn(describe_saved(checked, path))
-    return checked

@@ -113,16 +113,13 @@ def _run_load(chat: ChatController, rest: str) -> None:
 def _run_svg(chat: ChatController, rest: str) -> None:
     checked = chat.find_drawing()
     from g4cli.cli.views.picture import show_picture
-    from g4cli.cli.views.svg import describe_saved, summarize_check
-    from g4cli.operations.svg import save_drawing
+    from g4cli.cli.views.svg import save_if_it_works, summarize_check
 
-    if not rest:
-        show_picture(chat.out, checked.drawing)
-        chat.out.say(summarize_check(checked, repairs_made=True))
+    if rest:
+        save_if_it_works(chat.out, checked, Path(strip_quotes(rest)).expanduser())
         return
-    path = Path(strip_quotes(rest)).expanduser()
-    save_drawing(checked.drawing, path)
-    chat.out.say(describe_saved(checked, path))
+    show_picture(chat.out, checked.drawing)
+    chat.out.say(summarize_check(checked, repairs_made=True))
 
 
 def _run_stats(chat: ChatController, rest: str) -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.cli.output import Output
-from g4cli.operations.svg import CheckedDrawing, describe_repair
+from g4cli.operations.svg import CheckedDrawing, describe_repair, save_drawing
 from g4cli.svg.rules import KINDS, RULES, Finding
 
 _MAX_SHOWN: Final = 40  # findings: a choice, one screen
-_MARKS: Final = {True: "ok", False: "no", None: "not tried"}
 
 
 def draw_check(out: Output, checked: CheckedDrawing, *, repairs_made: bool) -> None:
@@ -36,7 +35,8 @@ def draw_check(out: Output, checked: CheckedDrawing, *, repairs_made: bool) -> N
     for stage in checked.stages:
         if not stage.passed:
             detail = f", {stage.detail}" if stage.detail else ""
-            out.line(f"{stage.name}: {_MARKS[stage.passed]}{detail}")
+            state = "not tried" if stage.passed is None else "no"
+            out.line(f"{stage.name}: {state}{detail}")
     out.line(f"{checked.name}: {summarize_check(checked, repairs_made=repairs_made)}")
 
 
@@ -50,10 +50,14 @@ def _describe_state(finding: Finding, *, repairs_made: bool) -> str:
     return describe_repair(finding.rule, finding.detail)
 
 
-def describe_saved(checked: CheckedDrawing, path: Path) -> str:
-    """Return whether the drawing was saved at `path`, and its state, in one sentence."""
+def save_if_it_works(out: Output, checked: CheckedDrawing, path: Path) -> None:
+    """Write the drawing to `path` if it works after repair, and say so. Raises UsageError."""
     summary = summarize_check(checked, repairs_made=True)
-    return f"{path}: {summary}" if checked.works else f"{path} was not written: {summary}"
+    if not checked.works:
+        out.warn(f"{path} was not written: {summary}")
+        return
+    save_drawing(checked.drawing, path)
+    out.say(f"{path}: {summary}")
 
 
 def summarize_check(checked: CheckedDrawing, *, repairs_made: bool = False) -> str:

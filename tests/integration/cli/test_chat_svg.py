@@ -118,6 +118,15 @@ def test_a_conversation_says_what_it_found_and_saves_it(
     assert "cannot show pictures" in capsys.readouterr().err
 
 
+def test_a_drawing_that_does_not_work_is_not_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat = converse('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"></svg>')
+    run_command(chat, f"/svg {tmp_path / 'a.svg'}")
+    assert "a.svg was not written: " in capsys.readouterr().err
+    assert not (tmp_path / "a.svg").exists()
+
+
 def test_a_conversation_without_a_drawing_says_nothing_of_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
