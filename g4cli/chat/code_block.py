@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 # Fenced code blocks: https://spec.commonmark.org/0.31.2/#fenced-code-blocks
+_LINE_END: Final = re.compile(r"\r\n?|\n")  # str.splitlines also splits at what strings may hold
 _OPENING: Final = re.compile(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})")
 
 
@@ -14,7 +15,9 @@ def find_code_block(text: str) -> str | None:
 
     A block that is not closed extends to the end. Every line of the code ends with a newline.
     """
-    lines = text.splitlines()
+    lines = _LINE_END.split(text)
+    if not lines[-1]:
+        lines.pop()
     for index, line in enumerate(lines):
         opening = _OPENING.match(line)
         if opening is None:

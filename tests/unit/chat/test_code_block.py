@@ -20,6 +20,7 @@ from g4cli.chat.code_block import find_code_block
         ("    ```\n    four blanks\n", None),
         ("```\nnot closed", "not closed\n"),
         ("```\n```", ""),
+        ("```\r\na = '\u2028'\r\n\x0cb\r\n```\r\n", "a = '\u2028'\n\x0cb\n"),
     ],
 )  # fmt: skip
 def test_it(text: str, code: str | None) -> None:
