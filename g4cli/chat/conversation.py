@@ -169,13 +169,13 @@ def _suggest_context(n_tokens: int, n_ctx: int, n_ctx_most: int) -> str:
     """Return the option that makes room for `n_tokens`, or that this model has no such context."""
     wanted = n_tokens + _ANSWER_TOKENS
     if n_ctx_most and wanted > n_ctx_most:
-        larger = f"--ctx max, or {_SHORTER}" if n_ctx < n_ctx_most else _SHORTER
+        larger = f"--ctx max, or {_SHORTER}" if max(n_ctx, n_tokens) < n_ctx_most else _SHORTER
         return f"{larger}: this model takes at most {n_ctx_most:,} tokens"
     return f"--ctx {wanted}"
 
 
 def message_to_json(message: Message) -> dict[str, Any]:
-    """Return `message` as the mapping that a saved chat holds; without its tokens."""
+    """Return `message` as the mapping that a saved chat holds (`Message.tokens` is not saved)."""
     data: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.thought:
         data["thought"] = message.thought

@@ -421,6 +421,7 @@ class TestOverflow:
             (0, "--ctx 1524"),
             (4096, "--ctx 1524"),
             (512, "--ctx max, or a shorter prompt: this model takes at most 512 tokens"),
+            (300, "a shorter prompt: this model takes at most 300 tokens"),
             (100, "a shorter prompt: this model takes at most 100 tokens"),
         ],
     )
