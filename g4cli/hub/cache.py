@@ -21,7 +21,7 @@ _COMMIT_CHARS: Final = 64  # a commit has 40 digits, with sha256 64
 
 def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
     """Return the cached copy of `file`, found by its hash, or None."""
-    # Blobs are named by their hash, so that any revision's copy will do.
+    # Any revision's copy will do: blobs are named by their sha256, or sha1 as git computes it.
     blob = _repository_folder(cache, repo) / "blobs" / (file.sha256 or file.git_oid)
     if not (file.sha256 or file.git_oid) or not _is_plain_name(blob.name):
         return None
@@ -54,7 +54,7 @@ def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Re
                         git_oid=name if _SHA1.fullmatch(name) else "",
                     )
                 )
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
     return Repository(repo, commit, tuple(files)) if files else None
 
