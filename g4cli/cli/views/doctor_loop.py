@@ -75,7 +75,7 @@ def _advise(diagnosis: LoopDiagnosis) -> str:
         advice = "g4 doctor FILE --deep; the same command with --report bug.md writes a bug report"
     else:
         advice = "the prompt at which it repeats itself: g4 doctor FILE --loop PROMPT"
-    return advice.replace("FILE", file).replace("OUT", "repaired.gguf")
+    return advice.replace("OUT", "repaired.gguf").replace("FILE", file)
 
 
 def _draw_cause(out: Output, fault: KnownFault) -> None:
