@@ -136,11 +136,13 @@ class Answer:
     def cut_back(self) -> tuple[Answer, int]:
         """Return this answer as it was when its loop began, and the token that went on with it.
 
-        `finish` must be "loop". One copy of what is repeated stays, if the copies have an order.
+        `finish` must be "loop", and `end` called. One copy of what is repeated stays, if the copies
+        have an order.
         """
         loop = self._loop
         assert loop is not None
-        n_kept = loop.onset if loop.kind.startswith("few") else loop.onset + loop.period
+        has_order = loop.kind not in ("few-tokens", "few-phrases")
+        n_kept = loop.onset + (loop.period if has_order else 0)
         answer = Answer(
             self._vocabulary,
             replace(self._options, on_loop="stop"),
@@ -255,7 +257,7 @@ class Answer:
         return FoundLoop(unit, loop.period, loop.onset, loop.covered, loop.kind)
 
     def _has_text(self, token: int) -> bool:
-        """Return whether a token holds a letter or a digit: rows without any may repeat longer."""
+        """Return whether a token holds a letter or a digit: what has none may repeat longer."""
         if token not in self._known_texts:
             text = self._vocabulary.piece(token).decode("utf-8", "ignore")
             self._known_texts[token] = any(c.isalnum() for c in text)

@@ -55,6 +55,7 @@ codecs.register_error(_ASCII_ERRORS, _replace_by_ascii)
 
 def as_output_error(err: OSError) -> G4Error | None:
     """Return the error for an output that cannot be written, or None for any other `err`."""
+    # An error of an opened file has its name, one of a standard stream has none.
     if err.filename is None and err.errno in FULL_DISK:
         return NoSpace(f"the output cannot be written: {os.strerror(err.errno)}", hint="df -h")
     return None

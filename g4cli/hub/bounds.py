@@ -111,7 +111,7 @@ def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
     return httpx2.Client(
         verify=context if context is not None else True,
         follow_redirects=True,
-        timeout=None,
+        timeout=None,  # as the library's own client has it: each of its calls sets one
         event_hooks={"request": [_check_request], "response": [_check_response]},
     )
 
@@ -136,7 +136,7 @@ def _note_socket(event: str, info: Mapping[str, Any]) -> None:
 
 
 def _shut_down_sockets() -> None:
-    """Let all threads that wait for the hub go on, with an error."""
+    """Let all threads that wait for the hub go on, with an error, also those of other calls."""
     with _sockets_lock:
         sockets = list(_sockets)
     for sock in sockets:

@@ -153,7 +153,7 @@ def _copy_old_weights(request: _Request, partial: Partial) -> Span | None:
 
 
 def _run_transfer(request: _Request, partial: Partial, location: Location | None) -> int:
-    """Fetch what is missing; return the number of bytes fetched.
+    """Fetch what is missing and verify the hash of the whole; return the number of bytes fetched.
 
     `location` is the URL to begin with; the hub is asked for one if it is None or has expired.
     """
@@ -172,7 +172,7 @@ def _run_transfer(request: _Request, partial: Partial, location: Location | None
 
 def find_partials(target: Path) -> list[Path]:
     """Return the partial files of `target`, of its present and of earlier contents."""
-    name = re.compile(rf"\.{re.escape(target.name)}\.[^.]+\.part")  # the key has no dot
+    name = re.compile(rf"\.{re.escape(target.name)}\.[^.]+\.part")  # a Goal.key has no dot
     return sorted(path for path in target.parent.iterdir() if name.fullmatch(path.name))
 
 

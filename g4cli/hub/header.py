@@ -58,8 +58,8 @@ def remote_header(
     """Return the checked header of `file`; skipped arrays are fetched when they are used.
 
     With `whole` every byte of the header is read and checked. The bytes come over `connection`, by
-    default a new one, in pieces of `sizes`. Raises BadGGUF if the file is not a
-    GGUF, NetworkError if the server does not send the bytes.
+    default a new one, in pieces of `sizes`. Raises BadGGUF if the file is not a GGUF,
+    NetworkError if the server does not send the bytes.
     """
     source = _Source(
         hub, repository, file, progress, connection or Connection(), sizes or ReadSizes()

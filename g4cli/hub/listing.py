@@ -106,7 +106,7 @@ def types_of(files: Iterable[RemoteFile]) -> tuple[str, ...]:
 
 
 def pick_model(repo: str, files: Sequence[RemoteFile], type_name: str) -> tuple[RemoteFile, ...]:
-    """Return the model file of `type_name`: one file, or all parts of a split file in order.
+    """Return the model file of `type_name` ("": any): one file, or all parts in order.
 
     Raises NotFound with the types that exist, BadFile if a part is missing from the listing.
     """
@@ -140,11 +140,11 @@ def pick_draft(files: Sequence[RemoteFile]) -> RemoteFile | None:
     return min(drafts, key=lambda f: (type_of_name(f.path) != "q8_0", f.path), default=None)
 
 
-def parts_of(repo: str, files: Sequence[RemoteFile], first: RemoteFile) -> tuple[RemoteFile, ...]:
-    """Return `first` alone, or all parts of the split file that it belongs to, in order."""
-    split = parse_split_name(first.path)
+def parts_of(repo: str, files: Sequence[RemoteFile], file: RemoteFile) -> tuple[RemoteFile, ...]:
+    """Return `file` alone, or all parts of the split file that it belongs to, in order."""
+    split = parse_split_name(file.path)
     if split is None:
-        return (first,)
+        return (file,)
     total = split.total
     paths = (
         [name_part(split.stem, i, total) for i in range(1, total + 1)]

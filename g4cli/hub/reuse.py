@@ -17,7 +17,7 @@ from g4cli.core.progress import Progress
 from g4cli.hub.journal import Partial, Span
 
 MIN_FILE_BYTES: Final = 64 * 1024**2
-"""Smaller files are downloaded again, a choice: the requests for a header take as long."""
+"""A choice: a smaller file is downloaded in the time that the requests for its header take."""
 _COPY_BYTES: Final = 1 << 22  # copied at once: a choice
 
 

@@ -43,7 +43,7 @@ _RANGES: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", 
 # Choices that bound the time of llguidance.
 _MAX_CHARACTERS: Final = 4 << 20  # of all rules: nested alternatives multiply
 _MAX_TIMES: Final = 100_000  # of a character or an item
-_MAX_NUMBER: Final = 1e300  # larger ones may not be doubles
+_MAX_NUMBER: Final = 1e300  # near the largest double, 1.8e308
 _KINDS: Final = (*_VALUES, "array", "object")
 _NOT_ENFORCED: Final = frozenset(
     (
@@ -202,6 +202,7 @@ class _Writer:
                 target = target.get(step) if isinstance(target, Mapping) else None
         if not reference.startswith("#") or not isinstance(target, Mapping):
             return "any"
+        # Noted first: a recursive schema refers to itself.
         self._references[id(root), reference] = f"{name}_r"
         return self.add_rule(f"{name}_r", self.write_value(target, f"{name}_t", root))
 

@@ -64,7 +64,7 @@ def render(
     for index, message in enumerate(turns):
         if message.role == "tool":
             continue
-        if not message.role == previous_role == "assistant":
+        if not message.role == previous_role == "assistant":  # two in a row share a turn
             out.add_control(f"<|turn>{'model' if message.role == 'assistant' else message.role}\n")
         if message.tool_calls and index > last_question:
             out.add_parts(render_thought(message.thought))
@@ -94,7 +94,7 @@ def _append_turn(out: _Builder, turns: Sequence[Message], index: int) -> bool:
     if message.tool_calls and not answered:
         out.add_control("<|tool_response>")
         return True
-    if answered and not message.content:
+    if answered and not message.content:  # the model answers behind the results
         return True
     out.add_control("<turn|>\n")
     return False

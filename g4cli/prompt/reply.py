@@ -131,11 +131,14 @@ class ReplyParser:
         if not newline and len(name) <= _NAME_LIMIT:
             return []
         self._state, self._held = _Place.THOUGHT, ""
+        # A first line with a blank is no name, but the beginning of the thought.
         text = after if newline and " " not in name else name + newline + after
         return [ThoughtText(text)] if text else []
 
     def _close_thought(self) -> list[ReplyEvent]:
-        was_open, events = self.in_thought, self.finish() if self._held.strip() != "thought" else []
+        was_open = self.in_thought
+        # What closes right behind its name, without a newline, has no text.
+        events = [] if self._held.strip() == "thought" else self.finish()
         self._state, self._held = _Place.ANSWER, ""
         return [*events, ThoughtEnded()] if was_open else events
 

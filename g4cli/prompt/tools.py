@@ -17,6 +17,7 @@ from g4cli.core.errors import UsageError
 from g4cli.prompt.messages import ToolCall
 
 QUOTE: Final = '<|"|>'
+# Properties of these names are not declared, as in the template.
 _SCHEMA_KEYS: Final = frozenset(("description", "type", "properties", "required", "nullable"))
 _MAX_DEPTH: Final = 64  # of nested values, a choice: Python allows 1,000 calls
 

@@ -117,7 +117,8 @@ class Endpoint:
             refused = _find_refused(message, sent) if status in (400, 422) else ""
             if refused:
                 self._say(f"{self.url} refuses {refused}: asking without it")
-                self._refused = (*self._refused, refused)
+                # Another thread may have noted it meanwhile.
+                self._refused = tuple(dict.fromkeys((*self._refused, refused)))
                 continue
             pause = min(named_wait or wait, _MAX_WAIT_S)
             if status not in _BUSY or waited + pause > _MAX_WAIT_S:

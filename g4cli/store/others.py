@@ -116,7 +116,8 @@ def _ollama_files() -> Iterator[_Candidate]:
 def _read_model_layers(manifest: Path) -> list[str]:
     """Return the digests of the model layers of an Ollama manifest; none if it is damaged."""
     try:
-        layers = json.loads(manifest.read_bytes()[:_MAX_MANIFEST_BYTES])["layers"]
+        with manifest.open("rb") as file:
+            layers = json.loads(file.read(_MAX_MANIFEST_BYTES))["layers"]
         wanted = [
             _DIGEST.fullmatch(layer["digest"])
             for layer in layers

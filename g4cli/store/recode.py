@@ -25,7 +25,6 @@ from g4cli.quant.provenance import SOURCE_SHA256, new_keys
 from g4cli.quant.recipes import Recipe, choose_tensors, file_type
 
 PLAIN_TYPES: Final = ("bf16", "f16", "f32")  # without quantization
-_Q8_0_FILE: Final = 7  # enum llama_ftype, LLAMA_FTYPE_MOSTLY_Q8_0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +42,7 @@ class RecipeCoder:
     recipe: Recipe
     folder: Path
     threads: int | None = None
-
-    @property
-    def block_weights(self) -> int:
-        """Return the size that quant's encoders are fastest with."""
-        return BLOCK_WEIGHTS
+    block_weights: int = BLOCK_WEIGHTS
 
     def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
@@ -85,11 +80,7 @@ class MmprojCoder:
     """
 
     threads: int | None = None
-
-    @property
-    def block_weights(self) -> int:
-        """Return the size that quant's encoders are fastest with."""
-        return BLOCK_WEIGHTS
+    block_weights: int = BLOCK_WEIGHTS
 
     def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
@@ -100,11 +91,11 @@ class MmprojCoder:
             fits = spec.shape[0] % Q8_0.block_size == 0
             kind = spec.type if spec.type is F32 else Q8_0 if fits else F16
             new_specs.append(TensorSpec(spec.name, kind, spec.shape))
-        return {**keys, "general.file_type": uint32_value(_Q8_0_FILE)}, new_specs
+        return {**keys, "general.file_type": uint32_value(file_type("q8_0").ftype)}, new_specs
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order."""
-        plain = PlainCoder(1)
+        plain = PlainCoder(threads=1)
         with open_encoder(Recipe("q8_0"), threads=self.threads) as encode:
             for spec, rows in tensors:
                 if spec.type is Q8_0:

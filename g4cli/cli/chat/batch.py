@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from g4cli.prompt.reply import SampledToken
     from g4cli.runtime.engine.drafting import DraftStats
 
-# Values of --draft with which several answers at once are computed without drafts.
+# Values of --draft that several answers at once, which have no drafts, can have.
 _NO_DRAFTS: Final = ("auto", "off")
 
 

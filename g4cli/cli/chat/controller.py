@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 class ChatController:
     """What a line of the user does: ask a question, add media, save the conversation.
 
-    The loop in repl.py calls it and the functions of slash_commands.py change it. It reads
-    `finished` and `next_model` (that /model named) after each line. `prefill` is what the next
-    input line begins with, `edited` the question that /edit put there; `media` are asked about by
-    the next question.
+    The loop in repl.py calls it, and the functions of slash_commands.py change it. After each line
+    the loop reads `finished` and `next_model` (that /model named). `prefill` is what the next input
+    line begins with, `edited` the question that /edit put there; `media` are asked about by the
+    next question.
     """
 
     def __init__(
@@ -167,9 +167,9 @@ class ChatController:
 def _undo_on_error(session: ChatSession) -> Iterator[None]:
     """Leave no question without an answer in the conversation, however the block ends.
 
-    An expected error removes the question, unless the worker has ended: then the session has added
-    what there was of an answer. If anything else ends the block, such as a closed terminal, the
-    question is kept with an empty answer.
+    An expected error removes the question, unless the worker process has ended: then the session
+    has added what there was of an answer. If anything else ends the block, such as a closed
+    terminal, the question is kept with an empty answer.
     """
     try:
         yield

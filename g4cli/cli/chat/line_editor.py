@@ -99,7 +99,7 @@ def strip_block_quotes(text: str) -> str:
     stripped = text.strip()
     if stripped.startswith(QUOTES):
         return stripped[len(QUOTES) :].removesuffix(QUOTES).strip("\n")
-    return text.strip()
+    return stripped
 
 
 def is_open_block(text: str) -> bool:

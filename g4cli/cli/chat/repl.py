@@ -6,7 +6,6 @@ import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -44,25 +43,17 @@ DroppedFile: TypeAlias = tuple[Literal["image", "audio"], str]
 """Kind and path of a file whose path was pasted."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationEnd:
-    """How a conversation ended. `next_model` is the model that /model asked for, or None."""
-
-    next_model: str | None = None
-
-
 def run_conversation(
     out: Output,
     session: ChatSession,
     display: ChatDisplay,
     recorder: ChatRecorder,
     toolbox: Toolbox | None = None,
-) -> ConversationEnd:
-    """Hold a conversation until the user ends it, save each turn, and return how it ended.
+) -> str | None:
+    """Hold a conversation until its end; return the model that /model asked for then, or None.
 
-    `toolbox`: the tools that are run when the model calls them.
-
-    Raises SystemExit when the terminal is closed (SIGHUP) or the process is told to end (SIGTERM).
+    Each turn is saved. `toolbox`: the tools that are run when the model calls them. Raises
+    SystemExit when the terminal is closed (SIGHUP) or the process is told to end (SIGTERM).
     """
     controller = ChatController(out, session, display, recorder, toolbox)
     with _exit_on(signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
@@ -70,7 +61,7 @@ def run_conversation(
             _read_lines(controller)
         finally:
             controller.save()
-    return ConversationEnd(controller.next_model)
+    return controller.next_model
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def run_chat(
     An empty `request.model` stands for the model that was pulled last. If the model that /model
     named cannot be opened, the previous one is opened again.
     """
-    if resume == LIST:
+    if resume == LIST:  # --resume list
         from g4cli.cli.views.saved_chats import draw_newest_chats
 
         draw_newest_chats(out)
@@ -115,13 +115,13 @@ def _run_sessions(
 
             # In a conversation --quiet hides the banner only.
             shown = out if out.is_human else Output("human")
-            end = run_conversation(shown, session, display, recorder, toolbox)
-        if end.next_model is None:
+            next_model = run_conversation(shown, session, display, recorder, toolbox)
+        if next_model is None:
             return 0
         # A draft model works only with the model that it was trained for.
         draft = request.draft if request.draft in ("off", "lookup") else "auto"
         previous = replace(request, conversation=session.conversation)
-        request = replace(previous, model=end.next_model, draft=draft)
+        request = replace(previous, model=next_model, draft=draft)
 
 
 def _choose_conversation(out: Output, request: ChatRequest, resume: str | None) -> ChatRequest:

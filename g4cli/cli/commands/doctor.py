@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -109,9 +110,7 @@ def _run_loop_experiments(
     request = LoopRequest(
         file, budget_s=budget_s, bug_report=report, **({"question": prompt} if prompt else {})
     )
-    diagnosis = diagnose_loop(
-        request, out, lambda result, n_left, left_s: draw_experiment(out, result, n_left, left_s)
-    )
+    diagnosis = diagnose_loop(request, out, partial(draw_experiment, out))
     out.result(
         diagnosis.as_json(),
         lambda: draw_loop_diagnosis(out, diagnosis),

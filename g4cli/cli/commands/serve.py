@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import typer
-
 import g4cli.cli.options.chat as o
 import g4cli.cli.options.serve as s
 from g4cli.cli.options.common import JsonOpt, QuietOpt
@@ -125,9 +123,8 @@ def serve(
             service,
             listener,
             guard,
-            preload="" if models else None,
+            preload="" if models else None,  # "": the first of them
             show_loaded=lambda model: LogReporter().say(describe_loaded(model)),
             # Without a key the whole network would read the conversations of this user.
             private=not keys and not is_loopback(host),
         )
-    raise typer.Exit

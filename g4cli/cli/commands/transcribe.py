@@ -55,6 +55,7 @@ def transcribe(
     from g4cli.operations.transcription.languages import find_language
     from g4cli.operations.transcription.transcribe import TranscriptionRequest
 
+    # JSON without --out writes no transcripts: any number of them is one document.
     targets = plan_outputs(files, out_path, "txt" if json and not out_path else to, force)
     spoken = find_language(language, "--language")
     written = find_language(translate, "--translate")

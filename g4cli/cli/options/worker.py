@@ -8,7 +8,7 @@ import typer
 
 from g4cli.core.worker_address import WORKER_PORT
 
-DEFAULT_PORT: Final = WORKER_PORT
+DEFAULT_PORT: Final = WORKER_PORT  # commands import core only when they run
 
 HostOpt: TypeAlias = Annotated[
     str, typer.Option("--host", metavar="ADDRESS", help="IPv4 address to listen at.")

@@ -248,7 +248,7 @@ class MarkdownView:
 
     def _show_thought(self, text: str) -> None:
         if not self._n_thought_events:
-            self._thought_began_at = time.monotonic()
+            self._thought_began_at = self._clock()
             self._region.clear()
             if self._thoughts == "show":
                 self._out.write_thought(THOUGHT_BEGINS)
@@ -262,7 +262,7 @@ class MarkdownView:
     def _end_thought(self) -> None:
         if not self._n_thought_events:
             return
-        seconds = time.monotonic() - self._thought_began_at
+        seconds = self._clock() - self._thought_began_at
         self._region.clear()
         if self._thoughts == "show":
             self._out.write_thought(("" if self._thought_ends_line else "\n") + THOUGHT_ENDS)

@@ -46,7 +46,10 @@ def write_report(document: Mapping[str, Any], path: Path) -> None:
 
 
 def draw_comparison(out: Output, document: Mapping[str, Any], report: Path) -> None:
-    """Draw the tables of a comparison, and say where its report is."""
+    """Draw the tables of a comparison, and say where its report is.
+
+    `document` is as docs/reference/schemas/compare.json describes it.
+    """
     labels = name_models(document["models"])
     rows = [[name, *cells] for name, cells in list_summary_rows(document)]
     if rows:

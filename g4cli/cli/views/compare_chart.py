@@ -168,15 +168,12 @@ def place_labels(
             *((x + 5, y + dy, "start") for dy in (-11, 20, -25, 34)),
             *((x - 5, y + dy, "end") for dy in (-11, 20, -25, 34)),
         ]
-        for tx, ty, anchor in choices:
+        # The last choice is taken in any case.
+        for tx, ty, anchor in (*choices, choices[x > (left + right) / 2]):
             begin = tx if anchor == "start" else tx - width
             box = (begin, ty - 11, begin + width, ty + 3)
             if left <= begin and box[2] <= right and not any(_overlap(box, b) for b in taken):
                 break
-        else:
-            tx, ty, anchor = choices[x > (left + right) / 2]
-            begin = tx if anchor == "start" else tx - width
-            box = (begin, ty - 11, begin + width, ty + 3)
         taken.append(box)
         placed.append((tx, ty, anchor))
     return placed

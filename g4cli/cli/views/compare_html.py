@@ -33,7 +33,7 @@ _MAX_TEXT: Final = 100_000  # characters of a text in the report; the results ha
 
 
 def make_html(document: Mapping[str, Any]) -> str:
-    """Return the report of a comparison, from the document of `operations.compare.document`."""
+    """Return the report of a comparison; `document` as in docs/reference/schemas/compare.json."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
     title = _make_title(document)

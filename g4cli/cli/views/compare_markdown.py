@@ -20,7 +20,7 @@ from g4cli.core.visible import escape_invisible, one_line
 def make_markdown(document: Mapping[str, Any]) -> str:
     """Return the tables of a comparison, its answers, and how to repeat it.
 
-    `document` comes from `operations.compare.document`.
+    `document` is as docs/reference/schemas/compare.json describes it.
     """
     return "\n".join(_iter_lines(document)).rstrip("\n") + "\n"
 
@@ -62,6 +62,7 @@ def _iter_lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"g4 {run['g4']}, llama-cpp-python {run['llama_cpp_python']}, {_escape(run['machine'])}\n"
     for model in models:
         settings = ", ".join(f"{name} {value}" for name, value in model["settings"].items())
+        # A model that answered nothing has no facts, but may have a measured quality.
         facts = model["facts"] or model["quality"] or {}
         identity = facts.get("identity", "")
         yield f"- {_escape(model['label'])}: {_escape(str(identity))}; {_escape(settings)}"

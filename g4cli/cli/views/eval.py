@@ -62,5 +62,6 @@ def draw_evaluation(out: Output, model: str, against: str | None, result: Evalua
         out.line(f"  same first choice  {score.same_top1:.2%} ± {score.same_top1_error:.2%}")
 
 
+# A document is one answer and what precedes it.
 def _count_answers(n: int) -> str:
     return "1 answer" if n == 1 else f"{n:,} answers"

@@ -106,14 +106,14 @@ def draw_fit(out: Output, answer: FitAnswer) -> None:
         command = f"g4 pull {shell_word(subject.name)}"
         out.line(f"to get it: {command} ({subject.published})", style="dim")
     for memory in machine.memories:
-        _render_device(out, memory, answer)
+        _draw_device(out, memory, answer)
     if answer.network:
         draw_network(out, answer.network)
-    _render_contexts(out, answer)
+    _draw_contexts(out, answer)
     if answer.ranking:
-        _render_types(out, answer.ranking)
+        _draw_types(out, answer.ranking)
     if answer.verification:
-        _render_verification(out, answer.verification)
+        _draw_verification(out, answer.verification)
     if any(m.name != "host" for m in machine.memories):
         out.line(f"Layers: {plan.placement}.")
     elif machine.host.gpus is None:
@@ -133,7 +133,7 @@ def _describe_drafting(plan: FitPlan) -> str:
     return f"speculative decoding: {source}"
 
 
-def _render_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
+def _draw_device(out: Output, memory: Memory, answer: FitAnswer) -> None:
     terms = sorted(
         answer.plan.estimate.terms_on(memory.name),
         key=lambda t: list(_LOOK_OF_GROUP).index(t.group),
@@ -197,7 +197,7 @@ def make_bar(
     return [*parts, (_FREE_GLYPH * (n_cells - drawn - reserve) + _RESERVE_GLYPH * reserve, "dim")]
 
 
-def _render_contexts(out: Output, answer: FitAnswer) -> None:
+def _draw_contexts(out: Output, answer: FitAnswer) -> None:
     rows = [
         (f"{row.n_ctx:,}", size_text(row.total_bytes), _FITS_TEXT[row.fits])
         for row in answer.plan.contexts
@@ -208,7 +208,7 @@ def _render_contexts(out: Output, answer: FitAnswer) -> None:
         out.line(f"Largest context that fits: {largest:,} (the model was trained for {trained:,}).")
 
 
-def _render_types(out: Output, ranking: TypeRanking) -> None:
+def _draw_types(out: Output, ranking: TypeRanking) -> None:
     rows = [
         (
             row.type + (" ←" if row.type == ranking.best else ""),
@@ -231,7 +231,7 @@ def _render_types(out: Output, ranking: TypeRanking) -> None:
     out.line(f"Best type: {ranking.reason}.")
 
 
-def _render_verification(out: Output, verification: Mapping[str, Any]) -> None:
+def _draw_verification(out: Output, verification: Mapping[str, Any]) -> None:
     rows = [
         (
             row["term"],

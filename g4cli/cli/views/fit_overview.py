@@ -61,7 +61,7 @@ def draw_speed_checks(out: Output, overview: Overview) -> None:
         if any(choice.type for choice in overview.choices):
             out.line("No speeds: they are estimated for this machine only, with llama.cpp.")
         return
-    fastest = max(rate for (device, _), rate in overview.speeds.rates.items())
+    fastest = max(overview.speeds.rates.values())  # bytes per second
     text = f"Speeds are estimated from weights read at up to {fastest / 1e9:.1f} GB/s"
     text += _describe_measured(overview.speeds.measured)
     checks = overview.speeds.checks[-_MAX_CHECKS:]

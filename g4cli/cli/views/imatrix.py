@@ -44,7 +44,7 @@ def draw_imatrix(out: Output, made: ImatrixMade) -> None:
             f"{duration_text(report.seconds)}, {speed:,.0f} tokens a second, "
             f"peak memory {size_text(report.peak_bytes)}"
         )
-    else:
+    else:  # --in-file: files were added, and no text was evaluated
         out.line(f"  {report.n_total_chunks:,} chunks of {report.n_ctx:,} tokens together")
     if report.n_unused_experts:
         out.warn(

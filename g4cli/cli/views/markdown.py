@@ -152,7 +152,7 @@ def _draw_after_mark(
 
 
 def _draw_code(node: SyntaxTreeNode, canvas: _Canvas) -> Iterator[Text]:
-    """Draw code that is nested in a list or a quote; the view draws other code line by line."""
+    """Draw code that is nested in a list or a quote; views/chat.py draws other code as it comes."""
     info = node.info.strip() if node.type == "fence" else ""
     if info:
         yield from _wrap_text(canvas.console, Text(info, style="dim"), canvas.width)

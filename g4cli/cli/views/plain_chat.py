@@ -39,7 +39,6 @@ class PlainView:
             return
         if isinstance(event, LoopNoticed):
             self.end_line()
-            self._ends_line = True
             self._out.warn(describe_notice(event))
         elif isinstance(event, AnswerText):
             self._out.stream(event.text)
@@ -74,5 +73,6 @@ class PlainView:
 
     def end_line(self) -> None:
         """End the last line of the answer."""
-        if not self._ends_line and self._out.mode != "json":
+        if not self._ends_line:
             self._out.stream("\n")
+            self._ends_line = True

@@ -16,7 +16,7 @@ _HOLDS: Final = MappingProxyType({"prompts": "prompts", "media": "images, sounds
 
 
 def draw_states(out: Output, saved: SavedStates) -> None:
-    """Print a row for each model with its options, and the sum."""
+    """Draw a row for each namespace (one model with one set of options), and the sum."""
     if not saved.namespaces:
         out.say("no saved states")
         return

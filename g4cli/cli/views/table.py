@@ -38,13 +38,16 @@ def lay_out(
     widths = _measure_columns(columns, rows)
     titles = [[column] for column in columns]
     if width is not None and _row_width(widths) > width:
-        cells = _measure_columns([""] * len(widths), rows)
+        cell_widths = _measure_columns([""] * len(widths), rows)
         titles = [
-            fold_text(text, max(cells[i], _longest_word(text))) for i, text in enumerate(columns)
+            fold_text(text, max(cell_widths[i], _longest_word(text)))
+            for i, text in enumerate(columns)
         ]
-        widths = [max([cells[i], *map(cell_len, title)]) for i, title in enumerate(titles)] or cells
+        widths = [
+            max([cell_widths[i], *map(cell_len, title)]) for i, title in enumerate(titles)
+        ] or cell_widths
         if not _shrink_columns(widths, width, foldable=set(range(len(widths))) - right - whole):
-            n_named = 1 if columns else max(whole) + 1
+            n_named = 1 if columns else max(whole) + 1  # without titles, whole columns name a row
             return [], (_stack_cells(columns, row, width, n_named) for row in rows)
     header = _join_columns(titles, widths, right) if columns else []
     return header, (
