@@ -102,12 +102,8 @@ def _add_certain_tokens(
     engine: Engine, answer: Answer, room: int, certain: list[int]
 ) -> Iterator[TurnEvent]:
     """Append what is sure to follow to `certain`; `room`: tokens that the context has left."""
-    for follower in _take_certain_tokens(engine, answer):
+    for follower in () if answer.finish else engine.take_certain_tokens():
         certain.append(follower)
         yield from answer.add_token(follower, has_room=room > len(certain))
         if answer.finish:
             return
-
-
-def _take_certain_tokens(engine: Engine, answer: Answer) -> Sequence[int]:
-    return () if answer.finish else engine.take_certain_tokens()

@@ -69,7 +69,7 @@ def choose_renderer(template: str | None, run: RunTemplate) -> Renderer:
             render, False, "the file has no chat template: Gemma 4's own format is used"
         )
     published = find_published(template)
-    if published is not None and not published.is_launch:
+    if published is not None and not published.is_launch:  # g4's renderer is made after these
         return Renderer(render, published.size == "large")
     empty_thought = _EMPTY_THOUGHT in template
 

@@ -50,7 +50,7 @@ def answer_with_consent(
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             out.warn(f"{call.name} was not run: nobody is there to allow it (--yes {call.name})")
             return "no"
-        return _read_consent(call.name)
+        return _read_consent(one_line(call.name))
 
     def show_result(call: ToolCall, result: str) -> None:
         line = one_line(result)

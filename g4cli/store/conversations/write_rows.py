@@ -25,8 +25,8 @@ def shorten_title(text: str) -> str:
 
 
 def storable_text(text: str) -> str:
-    """Return `text` without the surrogates that stand for bytes that are not UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """Return `text` without lone surrogates, which UTF-8 lacks: from command lines, or JSON."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def mapping_text(data: Mapping[str, Any] | None) -> str:

@@ -356,7 +356,8 @@ def test_old_files_are_taken_over_once() -> None:
 
 @pytest.mark.parametrize("text", ["GGUF\0", "\udcff GGUF"])
 def test_a_search_for_what_sqlite_cannot_take(store: ConversationStore, text: str) -> None:
-    talk(store, "What is GGUF? \udcff")
+    id_ = talk(store, "What is GGUF? \udcff\ud800")
+    assert store.load(id_).turns[0].message.content == "What is GGUF? \ufffd\ufffd"
     assert len(store.search(text)) == 1
 
 
