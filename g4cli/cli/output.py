@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.reporter import ProgressUnit
-from g4cli.core.visible import AnswerCleaner, json_text, one_line
-from g4cli.core.visible import escape_invisible as escape_invisible
+from g4cli.core.visible import AnswerCleaner, escape_invisible, json_text, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -93,11 +92,6 @@ class Output:
             # Bars stand on standard error: only that console moves them below a line.
             above_bars = self._has_bars and sys.stdout.isatty()
             self.console(stderr=above_bars).print(_make_text(parts), style=style)
-
-    def draw(self, renderable: Any) -> None:
-        """Draw a rich object on standard output (human mode)."""
-        if self.is_human:
-            self.console().print(renderable)
 
     def table(
         self,

@@ -16,15 +16,15 @@ from g4cli.hub.listing import RemoteFile
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SHA1: Final = re.compile(r"[0-9a-f]{40}")
 _MAX_FILES: Final = 10_000  # of a snapshot that are looked at: a choice
-_COMMIT_CHARS: Final = 64  # a commit has 40 digits, with sha256 64
 
 
 def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
     """Return the cached copy of `file`, found by its hash, or None."""
     # Any revision's copy will do: blobs are named by their sha256, or sha1 as git computes it.
-    blob = _repository_folder(cache, repo) / "blobs" / (file.sha256 or file.git_oid)
-    if not (file.sha256 or file.git_oid) or not _is_plain_name(blob.name):
+    name = file.sha256 or file.git_oid
+    if not _SHA256.fullmatch(name) and not _SHA1.fullmatch(name):
         return None
+    blob = _repository_folder(cache, repo) / "blobs" / name
     try:
         return blob if blob.is_file() and blob.stat().st_size == file.nbytes else None
     except OSError:
@@ -38,9 +38,9 @@ def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Re
     try:
         ref = folder / "refs" / commit
         if ".." not in commit and ref.is_file():
-            commit = ref.read_text()[:_COMMIT_CHARS].strip()
+            commit = ref.read_text().strip()
         snapshot = folder / "snapshots" / commit
-        if not _is_plain_name(commit) or not snapshot.is_dir():
+        if not _SHA1.fullmatch(commit) or not snapshot.is_dir():
             return None
         files = []
         for path in sorted(snapshot.rglob("*"))[:_MAX_FILES]:
@@ -61,7 +61,3 @@ def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Re
 
 def _repository_folder(cache: Path, repo: str) -> Path:
     return cache / ("models--" + repo.replace("/", "--"))
-
-
-def _is_plain_name(name: str) -> bool:
-    return bool(re.fullmatch(r"[0-9A-Za-z._-]+", name)) and name not in (".", "..")

@@ -159,7 +159,7 @@ class Hub:
         with _translate_errors(repository.repo, repository.commit, self.options.endpoint):
             target, home = origin_of(metadata.location), origin_of(self.options.endpoint)
         # Without TLS the signed URL could be read on the way.
-        if home[0] == "https" != target[0]:
+        if home[0] == "https" and target[0] != "https":
             raise NetworkError(
                 f"{repository.repo}/{file.path}: refused a redirect from https to {target[0]}",
                 hint="check HF_ENDPOINT",

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from g4cli.cli.output import Mode, Output, escape_invisible, make_output, shorten_name
+from g4cli.cli.output import Mode, Output, make_output, shorten_name
 from g4cli.core.errors import BadGGUF, UsageError
+from g4cli.core.visible import escape_invisible
 
 
 def speak(out: Output) -> None:
@@ -111,7 +112,7 @@ WAYS: dict[str, Callable[[Output], None]] = {
     "title": lambda out: out.table(["c"], [["x"]], title=BAD),
     "brief": lambda out: out.result({}, brief=BAD),
     "briefs": lambda out: out.result({}, brief=["x", BAD]),
-    "draw": lambda out: out.draw(BAD.replace("\n", " ")),
+    "console": lambda out: out.console().print(BAD.replace("\n", " ")),
 }
 
 
@@ -127,7 +128,7 @@ def test_every_way_out_is_one_visible_line(
     WAYS[way](Output())
     text = re.sub("\x1b\\[[0-9;]*m", "", "".join(s.getvalue() for s in screens.values()))
     assert text.replace("\n", "").isprintable()
-    assert (SHOWN.replace("\\n", " ") if way == "draw" else SHOWN) in text
+    assert (SHOWN.replace("\\n", " ") if way == "console" else SHOWN) in text
     assert not any(line.startswith("hint: curl") for line in text.splitlines())
 
 
