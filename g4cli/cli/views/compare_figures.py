@@ -139,11 +139,10 @@ def _describe_drawing(drawing: Mapping[str, Any]) -> tuple[str, str]:
         return "flawless as it came", "good"
     n_left = sum(not f["repaired"] for f in faults)
     n_repaired = len(faults) - n_left
+    if not n_repaired:
+        return f"{n_left} {'fault' if n_left == 1 else 'faults'} left", ""
     repaired = f"{n_repaired} {'fault' if n_repaired == 1 else 'faults'} repaired"
-    left = f"{n_left} left"
-    if not n_left:
-        return repaired, "good"
-    return (f"{repaired}, {left}" if n_repaired else left.replace("left", "faults left")), ""
+    return (f"{repaired}, {n_left} left", "") if n_left else (repaired, "good")
 
 
 def describe_speed(answer: Mapping[str, Any]) -> str:
