@@ -85,7 +85,8 @@ def _draw_summary(document: Mapping[str, Any]) -> Iterator[str]:
         return
     models = document["models"]
     yield "<h2>Summary</h2>\n"
-    names = [name for name in SHARES if name not in ("loops", "cut off")]  # of which fewer are better
+    # Of these two, fewer are better.
+    names = [name for name in SHARES if name not in ("loops", "cut off")]
     if any(m["summary"]["shares"].get(name) for m in models for name in names):
         yield f'<div class="scroll">{draw_shares(names, models)}</div><p></p>'
     yield _draw_table(
