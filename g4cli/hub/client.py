@@ -173,7 +173,7 @@ class Hub:
     def _make_api(self) -> Any:
         from huggingface_hub import HfApi
 
-        _use_own_client()
+        _set_client_factory(load_certificates())
         # Its log lines about retries would break the progress bars.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         return HfApi(endpoint=self.options.endpoint, library_name="g4")
@@ -186,13 +186,9 @@ class Hub:
             )
 
 
-def _use_own_client() -> None:
-    """Make huggingface_hub use our limits and the certificates that the environment names."""
-    _set_client_factory(load_certificates())
-
-
 @lru_cache(maxsize=1)
 def _set_client_factory(context: ssl.SSLContext | None) -> None:
+    """Make huggingface_hub use our limits, and the certificates of `context`."""
     # Cached by context, because a new client opens new connections.
     from huggingface_hub import set_client_factory
 

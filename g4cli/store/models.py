@@ -102,12 +102,9 @@ def list_models() -> tuple[Entry, ...]:
     root = models_dir()
     folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     entries = [entry for folder in folders for entry in _read_entries(folder)]
-    entries.sort(key=lambda e: (_rank_name(e.name), e.name, e.role != "model"))
+    last = len(_REGISTRY_ORDER)
+    entries.sort(key=lambda e: (_REGISTRY_ORDER.get(e.name, last), e.name, e.role != "model"))
     return tuple(entries)
-
-
-def _rank_name(name: str) -> int:
-    return _REGISTRY_ORDER.get(name, len(_REGISTRY_ORDER))
 
 
 def list_entries(name: str) -> tuple[Entry, ...]:

@@ -62,12 +62,12 @@ def draw_shares(names: Sequence[str], models: Sequence[Mapping[str, Any]]) -> st
         for index, share in shown:
             cy = y + _ROW / 2
             low, high, x = (_LEFT + span * share[key] for key in ("low", "high", "share"))
-            color = color_of(index)
+            color, label = color_of(index), escape(one_line(models[index]["label"]))
             parts.append(
                 f'<line x1="{low:.1f}" y1="{cy:.1f}" x2="{high:.1f}" y2="{cy:.1f}" '
                 f'stroke="{color}" stroke-width="6" stroke-opacity=".3" stroke-linecap="round"/>'
                 f'<circle cx="{x:.1f}" cy="{cy:.1f}" r="5" fill="{color}">'
-                f"<title>{_escape(models[index]['label'])}: {share['count']} of {share['total']}"
+                f"<title>{label}: {share['count']} of {share['total']}"
                 "</title></circle>"
             )
             y += _ROW
@@ -199,10 +199,6 @@ def _draw_text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
     text = one_line(text)
     shown = text if len(text) <= _LABEL_CHARS else f"…{text[1 - _LABEL_CHARS :]}"
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}</text>'
-
-
-def _escape(text: str) -> str:
-    return escape(one_line(text))
 
 
 def _make_svg(height: float, parts: Sequence[str], title: str) -> str:

@@ -47,8 +47,8 @@ def list_summary_rows(document: Mapping[str, Any]) -> list[Row]:
     for name in SHARES:
         shares = [m["summary"]["shares"].get(name) for m in models]
         rows.append((name, [share_text(s) if s else "" for s in shares]))
-    wins = [m["wins"] for m in models]
-    rows.append(("preferred by the judge", [_wins_text(w) if w else "" for w in wins]))
+    wins = [f"{share_text(w)}, {w['ties']} ties" if (w := m["wins"]) else "" for m in models]
+    rows.append(("preferred by the judge", wins))
     rows.append(("time to first token", [_time_text(m["summary"]["first_s"]) for m in models]))
     rows.append(("tokens per second", [_number_text(m["summary"]["decode_tps"]) for m in models]))
     rows.append(
@@ -155,10 +155,6 @@ def describe_speed(answer: Mapping[str, Any]) -> str:
     if answer["completion_tokens"] is not None:
         parts.append(f"{answer['completion_tokens']:,} tokens")
     return " · ".join(parts)
-
-
-def _wins_text(wins: Mapping[str, Any]) -> str:
-    return f"{share_text(wins)}, {wins['ties']} ties"
 
 
 def _fault_text(fault: Mapping[str, Any] | None) -> str:

@@ -52,7 +52,9 @@ def lay_out(
     header = _join_columns(titles, widths, right) if columns else []
     return header, (
         _join_columns(
-            [_fold_cell(cell, widths[i], width) for i, cell in enumerate(row)], widths, right
+            [[cell] if width is None else fold_text(cell, widths[i]) for i, cell in enumerate(row)],
+            widths,
+            right,
         )
         for row in rows
     )
@@ -76,10 +78,6 @@ def fold_text(text: str, width: int) -> list[str]:
         *full, line = chop_cells(word, width) or [""]
         lines += full
     return [*lines, line]
-
-
-def _fold_cell(cell: str, width: int, terminal: int | None) -> list[str]:
-    return [cell] if terminal is None else fold_text(cell, width)
 
 
 def _measure_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:

@@ -13,7 +13,7 @@ Whatever `Tables` says of a state, what was cut is put together to the same byte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -95,16 +95,6 @@ def fill_rest(state: memoryview, tables: Tables, rest: Data) -> None:
         used += start - filled
         filled = start + table.row_bytes * BLOCK_TOKENS * tables.n_blocks
     state[filled : tables.n_bytes] = view[used:]
-
-
-def join_state(tables: Tables, blocks: Sequence[Data], rest: Data) -> bytearray:
-    """Return the state that was cut."""
-    state = bytearray(tables.n_bytes)
-    with memoryview(state) as view:
-        for index, block in enumerate(blocks):
-            fill_block(view, tables, index, block)
-        fill_rest(view, tables, rest)
-    return state
 
 
 def _iter_starts(tables: Tables) -> Iterator[tuple[int, Table]]:

@@ -25,8 +25,9 @@ from g4cli.runtime.engine.state_layout import (
 )
 from g4cli.runtime.engine.states import MIN_TOKENS, StateCache
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.store.states.rows import BLOCK_TOKENS, cut_block, cut_rest, join_state
+from g4cli.store.states.rows import BLOCK_TOKENS, cut_block
 from tests.support.builders.tiny_file import build_tiny
+from tests.support.states import cut_and_join
 
 LOADING = ModelOptions()
 N_PROMPT = 700  # more than the window of 512 tokens and the cells of a ubatch
@@ -132,8 +133,7 @@ def test_a_longer_state_begins_with_the_blocks_of_a_shorter_one(model: Model) ->
         assert (cut.n_blocks, cut_long.n_blocks) == (N_PROMPT // BLOCK_TOKENS, 900 // BLOCK_TOKENS)
         for index in range(cut.n_blocks):
             assert cut_block(short, cut, index) == cut_block(long, cut_long, index)
-        blocks = [cut_block(long, cut_long, index) for index in range(cut_long.n_blocks)]
-        assert join_state(cut_long, blocks, cut_rest(long, cut_long)) == long
+        assert cut_and_join(long, cut_long) == long
     finally:
         engine.close_context()
 

@@ -24,10 +24,9 @@ from g4cli.store.states.rows import (
     BLOCK_TOKENS,
     Table,
     Tables,
-    cut_block,
     cut_rest,
-    join_state,
 )
+from tests.support.states import cut_and_join
 
 SPACE = make_namespace(["model", 1])
 OTHER = make_namespace(["model", 2])
@@ -76,10 +75,8 @@ def folder(tmp_path: Path) -> StateFolder:
 @pytest.mark.parametrize("n_tokens", [1, BLOCK_TOKENS - 1, BLOCK_TOKENS, 700])
 def test_what_was_cut_is_put_together_to_the_same_bytes(n_tokens: int) -> None:
     state, tables = make_state(n_tokens)
-    blocks = [cut_block(state, tables, index) for index in range(tables.n_blocks)]
-    rest = cut_rest(state, tables)
-    assert len(rest) == tables.rest_bytes
-    assert join_state(tables, blocks, rest) == state
+    assert len(cut_rest(state, tables)) == tables.rest_bytes
+    assert cut_and_join(state, tables) == state
 
 
 @pytest.mark.parametrize("n_tokens", [5, 300, 700])
