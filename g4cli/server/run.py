@@ -92,11 +92,14 @@ async def _serve(
     if preload is not None:
 
         async def load() -> None:
+            service.is_loading = True
             try:
                 show_loaded(await service.preload(preload))
             except BaseException:
                 server.should_exit = True
                 raise
+            finally:
+                service.is_loading = False
 
         loading = asyncio.create_task(load())
     await server.serve([listener])

@@ -72,7 +72,7 @@ class Service:
         self._catalog, self.pool = catalog, pool
         self.media = MediaFiles()
         self.counters = Counters()
-        self.is_loading = False
+        self.is_loading = False  # the model of the command line, before requests can be answered
         self._on_reply = on_reply
 
     @property
@@ -195,13 +195,9 @@ class Service:
             raise QueueFull(f"{name} {what}: change its context after that")
 
     async def preload(self, name: str) -> LoadedModel:
-        """Return the model `name`, loaded; `is_loading` until then. Raises what opening raises."""
-        self.is_loading = True
-        try:
-            async with self._use_model(name) as model:
-                return model
-        finally:
-            self.is_loading = False
+        """Return the model `name`, loaded. Raises what opening raises."""
+        async with self._use_model(name) as model:
+            return model
 
     async def close(self) -> None:
         """End all models and delete the media of requests."""

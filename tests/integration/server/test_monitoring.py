@@ -6,9 +6,11 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import pytest
 from openai import OpenAI
 
 from g4cli.fit import MAX_AUTO_PARALLEL
+from g4cli.operations.serving.loaded import LoadedModel
 from tests.support.run.server import RunningServer
 
 
@@ -45,6 +47,21 @@ def test_props_and_slots(server: RunningServer) -> None:
     assert len(slots) == props["total_slots"] == MAX_AUTO_PARALLEL
     assert not any(slot["is_processing"] for slot in slots)
     assert httpx.get(f"{server.url}/props?model=large").status_code == 404
+
+
+def test_a_server_that_loads_a_model_for_its_properties_is_healthy(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, seen = server.service.pool, []
+    acquire = pool.acquire
+
+    async def watch_loading(name: str, keep_alive_s: float | None) -> LoadedModel:
+        seen.append(server.service.is_loading)
+        return await acquire(name, keep_alive_s)
+
+    monkeypatch.setattr(pool, "acquire", watch_loading)
+    assert httpx.get(f"{server.url}/props").status_code == 200
+    assert seen == [False]
 
 
 def test_the_description_of_the_api_is_whole(server: RunningServer) -> None:
