@@ -20,7 +20,6 @@ class FormPart:
     """A field of a form: its value, or the content of a file. `data` is a view of the body."""
 
     name: str
-    is_file: bool
     data: memoryview
 
 
@@ -70,7 +69,7 @@ def _make_part(header: str, data: memoryview) -> FormPart:
         raise BadField("file", "a part of the form has no name")
     if message.get("Content-Transfer-Encoding", "binary").lower() not in ("binary", "8bit", "7bit"):
         raise BadField(name[:64], "Content-Transfer-Encoding is not supported")
-    is_file = message.get_param("filename", None, "Content-Disposition") is not None
-    if not is_file and len(data) > MAX_VALUE_BYTES:
+    is_value = message.get_param("filename", None, "Content-Disposition") is None
+    if is_value and len(data) > MAX_VALUE_BYTES:
         raise BadField(name[:64], f"it has {len(data):,} bytes; at most {MAX_VALUE_BYTES:,}")
-    return FormPart(name, is_file, data)
+    return FormPart(name, data)

@@ -68,7 +68,7 @@ def measure_batches(engine: LlamaEngine, depth: int, rounds: int) -> dict[str, f
         for n, found in times.items():
             context.truncate(depth)
             started = time.perf_counter()
-            context.decode_run(tokens[depth : depth + n])
+            context.decode_with_logits(tokens[depth : depth + n])
             load_llama().llama_synchronize(context.handle)
             found.append(time.perf_counter() - started)
     context.truncate(0)

@@ -37,7 +37,7 @@ class Counting:
         self.n_single += 1
         return True
 
-    def decode_run(self, _tokens: list[int]) -> bool:
+    def decode_with_logits(self, _tokens: list[int]) -> bool:
         self.n_rounds += 1
         return True
 

@@ -12,8 +12,8 @@ off), so that none takes memory from another, a sequence reads its own cells alo
 computes does not depend on where the others put theirs.
 
 Logits are computed for one row after `decode_tokens` and `decode_one`, and for each of a few rows
-after `decode_run`. `row`, an index in what was evaluated last, is the one that `get_logits` and the
-sampler read.
+after `decode_with_logits`. `row`, an index in what was evaluated last, is the one that `get_logits`
+and the sampler read.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NO_QUOTA: Final = 1 << 16  # CPUs: more than any machine has
 _ONE_THREAD_BYTES: Final = 64 * MIB  # a choice, far from `tiny` and from E2B: see choose_n_threads
 FLASH_ATTENTION_AUTO: Final = -1  # LLAMA_FLASH_ATTN_TYPE_AUTO
 MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP (multi-token prediction): the context of a draft model
-_SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
+SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGSSWA_ONLY
 # llama_decode's results, include/llama.h.
 _NO_SLOT, _ABORTED = 1, 2
 _INT8_P = ctypes.POINTER(ctypes.c_int8)
@@ -149,7 +149,7 @@ class Context:
             self._c.llama_decode(self.handle, self._c.llama_batch_get_one(self._many, len(tokens)))
         )
 
-    def decode_run(self, tokens: Sequence[int]) -> bool:
+    def decode_with_logits(self, tokens: Sequence[int]) -> bool:
         """Evaluate up to `n_outputs` tokens with logits for each; `row` is the first one.
 
         Return False if interrupted: then none of them is in the KV cache.
@@ -219,23 +219,23 @@ class Context:
 
     def save_window(self, limit_bytes: int, seq: int = 0) -> bytes | None:
         """Return a checkpoint of the sliding window, or None if it is larger than `limit_bytes`."""
-        size = self._c.llama_state_seq_get_size_ext(self.handle, seq, _SWA_ONLY)
+        size = self._c.llama_state_seq_get_size_ext(self.handle, seq, SWA_ONLY)
         if not 0 < size <= limit_bytes:
             return None
         buffer = ctypes.create_string_buffer(size)
         target = ctypes.cast(buffer, ctypes.POINTER(ctypes.c_uint8))
-        written = self._c.llama_state_seq_get_data_ext(self.handle, target, size, seq, _SWA_ONLY)
+        written = self._c.llama_state_seq_get_data_ext(self.handle, target, size, seq, SWA_ONLY)
         return buffer.raw[:written] if written else None
 
     def restore_window(self, state: bytes, seq: int = 0) -> bool:
         """Restore a checkpoint of the sliding window; return whether llama.cpp accepted it."""
         source = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
         return bool(
-            self._c.llama_state_seq_set_data_ext(self.handle, source, len(state), seq, _SWA_ONLY)
+            self._c.llama_state_seq_set_data_ext(self.handle, source, len(state), seq, SWA_ONLY)
         )
 
     def advance_row(self) -> None:
-        """Read the logits of the next token of a run from now on."""
+        """Read the logits of the token after that from now on."""
         self.row += 1
 
     def get_logits(self) -> Any:

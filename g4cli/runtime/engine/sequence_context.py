@@ -29,9 +29,9 @@ class SequenceContext:
 
     def decode_one(self, token: int) -> bool:
         """Evaluate one token. Return False if interrupted. Raises ContextFull or RuntimeFailed."""
-        return self.decode_run((token,))
+        return self.decode_with_logits((token,))
 
-    def decode_run(self, tokens: Sequence[int]) -> bool:
+    def decode_with_logits(self, tokens: Sequence[int]) -> bool:
         """Evaluate up to N_OUTPUTS tokens with logits for each; `row` is the first one.
 
         Return False if interrupted: then none of them is in the KV cache.
@@ -45,7 +45,7 @@ class SequenceContext:
         return done
 
     def advance_row(self) -> None:
-        """Read the logits of the next token of a run from now on."""
+        """Read the logits of the token after that from now on."""
         self._context.advance_row()
 
     def truncate(self, n_past: int) -> None:

@@ -67,7 +67,7 @@ class Evaluator(Protocol):
     @property
     def n_ctx(self) -> int: ...
     def decode_one(self, token: int, /) -> bool: ...
-    def decode_run(self, tokens: Sequence[int], /) -> bool: ...
+    def decode_with_logits(self, tokens: Sequence[int], /) -> bool: ...
     def advance_row(self) -> None: ...
     def truncate(self, n_past: int, /) -> None: ...
     def copy_logits(self) -> bytes: ...
@@ -243,7 +243,7 @@ class Speculation:
                 self._context.truncate(n_past)
                 return self._context.decode_one(token)
             self._equal_blocks.add(block)
-        elif not self._context.decode_run([token, *draft]):
+        elif not self._context.decode_with_logits([token, *draft]):
             return False
         self._pending = draft
         self.drafted.n_drafted += len(draft)
@@ -258,6 +258,6 @@ class Speculation:
             return None
         alone = self._context.copy_logits()
         self._context.truncate(n_past)
-        if not self._context.decode_run([token, *draft]):
+        if not self._context.decode_with_logits([token, *draft]):
             return None
         return alone == self._context.copy_logits()

@@ -16,10 +16,9 @@ import mmap
 from typing import Final
 
 from g4cli.host import read_host
-from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.context import SWA_ONLY, Context
 from g4cli.runtime.llama.library import load_llama
 
-_WINDOW_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY
 # Choices: a copy takes at most half of the memory that is available; small ones do not ask for it.
 _MEMORY_SHARE: Final = 2
 _ASKED_BYTES: Final = 64 << 20
@@ -45,7 +44,7 @@ def count_state_bytes(context: Context, seq: int = 0) -> int:
 
 def count_window_bytes(context: Context, seq: int = 0) -> int:
     """Return how much of it is the sliding window."""
-    return int(load_llama().llama_state_seq_get_size_ext(context.handle, seq, _WINDOW_ONLY))
+    return int(load_llama().llama_state_seq_get_size_ext(context.handle, seq, SWA_ONLY))
 
 
 def take_state(context: Context, seq: int = 0) -> memoryview | None:
@@ -58,13 +57,11 @@ def take_state(context: Context, seq: int = 0) -> memoryview | None:
     n_bytes = llama.llama_state_seq_get_data(context.handle, _point_to(state), len(state), seq)
     window = allocate_state(count_window_bytes(context, seq))
     n_window = llama.llama_state_seq_get_data_ext(
-        context.handle, _point_to(window), len(window), seq, _WINDOW_ONLY
+        context.handle, _point_to(window), len(window), seq, SWA_ONLY
     )
     if n_bytes != len(state) or not n_window:
         return None
-    llama.llama_state_seq_set_data_ext(
-        context.handle, _point_to(window), n_window, seq, _WINDOW_ONLY
-    )
+    llama.llama_state_seq_set_data_ext(context.handle, _point_to(window), n_window, seq, SWA_ONLY)
     return state
 
 

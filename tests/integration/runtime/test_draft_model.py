@@ -120,7 +120,7 @@ def test_a_draft_follows_from_the_row_that_is_looked_at(
     assert drafter.draft_tokens(401, 3, len(PROMPT)) != draft, "the token matters"
     # The same place once more, now as the second row of a run with a wrong token behind it.
     target.truncate(len(PROMPT) - 2)
-    target.decode_run([*PROMPT[-2:], 9, 9])
+    target.decode_with_logits([*PROMPT[-2:], 9, 9])
     target.advance_row()
     target.truncate(len(PROMPT))
     assert drafter.draft_tokens(400, 3, len(PROMPT)) == draft

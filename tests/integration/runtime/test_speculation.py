@@ -98,7 +98,7 @@ def runs_are_exact(model: Model) -> bool:
     for run in ([350], [350, 351, 352, 353]):
         context.truncate(0)
         context.decode_tokens(tokens)
-        assert context.decode_one(350) if len(run) == 1 else context.decode_run(run)
+        assert context.decode_one(350) if len(run) == 1 else context.decode_with_logits(run)
         found.append(context.copy_logits())
     context.close()
     return found[0] == found[1]
@@ -231,10 +231,10 @@ class TestWhereScoresWouldDiffer:
         """Scores of a run differ in a bit from those of one token, whatever this CPU's kernels
         give.
         """
-        real_run, real_logits = Context.decode_run, Context.copy_logits
+        real_run, real_logits = Context.decode_with_logits, Context.copy_logits
         runs: dict[Context, bool] = {}
 
-        def decode_run(self: Context, tokens: Sequence[int]) -> bool:
+        def decode_with_logits(self: Context, tokens: Sequence[int]) -> bool:
             done = real_run(self, tokens)
             runs[self] = True
             return done
@@ -244,7 +244,7 @@ class TestWhereScoresWouldDiffer:
             return real_one(self, token)
 
         real_one = Context.decode_one
-        monkeypatch.setattr(Context, "decode_run", decode_run)
+        monkeypatch.setattr(Context, "decode_with_logits", decode_with_logits)
         monkeypatch.setattr(Context, "decode_one", decode_one)
         monkeypatch.setattr(
             Context, "copy_logits", lambda self: real_logits(self) + bytes(runs.get(self, False))

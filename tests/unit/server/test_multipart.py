@@ -18,11 +18,11 @@ def test_a_form_as_httpx_sends_it() -> None:
     content = b"\r\n--\r\n\x00--x" * 9
     body, kind = encode({"model": "tiny", "i[]": ["a", "b"]}, {"file": ('a"b.wav', content)})
     parts = parse_multipart(body, kind)
-    assert [(p.name, p.is_file, bytes(p.data)) for p in parts] == [
-        ("model", False, b"tiny"),
-        ("i[]", False, b"a"),
-        ("i[]", False, b"b"),
-        ("file", True, content),
+    assert [(p.name, bytes(p.data)) for p in parts] == [
+        ("model", b"tiny"),
+        ("i[]", b"a"),
+        ("i[]", b"b"),
+        ("file", content),
     ]
 
 
@@ -34,9 +34,9 @@ def test_a_form_by_the_letter_of_the_standard() -> None:
         b"\r\n\r\nvalue\r\n--x y--\r\nan epilogue"
     )
     parts = parse_multipart(body, 'Multipart/Form-Data; boundary="x y"')
-    assert [(p.name, p.is_file, bytes(p.data)) for p in parts] == [
-        ("file", True, b""),
-        ("n", False, b"value"),
+    assert [(p.name, bytes(p.data)) for p in parts] == [
+        ("file", b""),
+        ("n", b"value"),
     ]
 
 
