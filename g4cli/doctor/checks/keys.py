@@ -72,7 +72,10 @@ def _describe_difference(header: Header, key: str, value: float, why: str) -> st
     if stored is None:
         # llama.cpp's defaults are right except for this one (src/models/gemma4.cpp, 0c1e57098).
         return f"{key} is missing ({why})" if key == "gemma4.rope.freq_base" else ""
-    if not isinstance(stored.data, int | float) or abs(stored.data - value) > _F32_ROUNDING * value:
+    # Written so that NaN, which no comparison holds for, differs.
+    if not (
+        isinstance(stored.data, int | float) and abs(stored.data - value) <= _F32_ROUNDING * value
+    ):
         return f"{key} is {stored.data}, expected {value:g} ({why})"
     return ""
 

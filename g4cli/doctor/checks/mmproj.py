@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.file_kind import MMPROJ, PROJECTORS, TEXT
+from g4cli.core.file_kind import MMPROJ, PROJECTORS, TEXT, text_key
 from g4cli.core.gguf_header import Header
 from g4cli.core.registry import MODELS
 from g4cli.doctor.checks.advice import GET_MMPROJ
@@ -18,21 +18,19 @@ _OUTPUT: Final = {"vision": "mm.input_projection.weight", "audio": "mm.a.input_p
 
 def _list_encoders(header: Header) -> list[str]:
     """Return which of "vision" and "audio" the keys say that the file holds."""
-    return [
-        encoder
-        for encoder in PROJECTORS
-        if header.get(f"clip.has_{encoder}_encoder", bool, default=False)
-    ]
+    has_keys = {encoder: header.keys.get(f"clip.has_{encoder}_encoder") for encoder in PROJECTORS}
+    return [encoder for encoder, key in has_keys.items() if key is not None and key.data is True]
+
+
+def _architecture(header: Header | None) -> str:
+    """Return the name in the header, "" without one: other checks judge that."""
+    return text_key(header, "general.architecture") if header is not None else ""
 
 
 def check_projector(facts: FileFacts) -> Outcome:
     """Compare the projectors with those of Gemma 4, and tensors with the keys."""
     header = facts.header
-    if (
-        header is None
-        or header.keys.get("general.architecture") is None
-        or header.architecture != MMPROJ
-    ):
+    if header is None or _architecture(header) != MMPROJ:
         return skipped("not an mmproj file")
     encoders = _list_encoders(header)
     if not encoders:
@@ -74,15 +72,16 @@ def check_projector(facts: FileFacts) -> Outcome:
 def check_pair(facts: FileFacts) -> Outcome:
     """Compare an mmproj with the model in its folder, if there is exactly one of each."""
     header = facts.header
-    own = header.architecture if header is not None and facts.neighbors else ""
+    own = _architecture(header)
     wanted = {MMPROJ: TEXT, TEXT: MMPROJ}.get(own)
-    others = [h for h in facts.neighbors if h.architecture == wanted]
+    others = [h for h in facts.neighbors if _architecture(h) == wanted]
     if header is None or len(others) != 1:
         return skipped("no other file to compare with")
     text, mmproj = (others[0], header) if own == MMPROJ else (header, others[0])
-    width = text.get("gemma4.embedding_length", int, default=0)
+    key = text.keys.get(f"{TEXT}.embedding_length")
+    width = key.data if key is not None else "no number"
     wrong = {
-        int(v.data)
+        v.data
         for name in _list_encoders(mmproj)
         if (v := mmproj.keys.get(f"clip.{name}.projection_dim")) is not None
         and isinstance(v.data, int)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import OUTPUT, text_tensors, unused_kv
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
@@ -51,7 +52,7 @@ def check_inventory(facts: FileFacts) -> Outcome:
         return skipped("no Gemma 4 header")
     if not header.tensors:
         return skipped("a vocabulary file has no tensors")
-    if "split.count" in header.keys and int(header.get("split.count", int, 0)) > 1:
+    if read_split_number(header, "count") > 1:
         return skipped("one part of a split file: the other parts hold the rest")
     encoders = [n for n in header.tensors if n.startswith(_ENCODER_PREFIXES)]
     if encoders:
@@ -90,17 +91,23 @@ def check_inventory(facts: FileFacts) -> Outcome:
     )
 
 
+def read_split_number(header: Header, name: str) -> int:
+    """Return the number under `split.NAME`, "count" or "no" (from 0); 0 if there is none."""
+    value = header.keys.get(f"split.{name}")
+    return value.data if value is not None and isinstance(value.data, int) else 0
+
+
 def check_parts(facts: FileFacts) -> Outcome:
     """Fail if parts of a split file are missing from its folder."""
     header = facts.header
     if header is None or "split.count" not in header.keys:
         return skipped("not a split file")
-    count, number = int(header.get("split.count", int, 0)), int(header.get("split.no", int, 0))
+    count, number = read_split_number(header, "count"), read_split_number(header, "no")
     if count <= 1:
         return ok("the only part")
     path = Path(facts.path)
     part = parse_split_name(path.name) if path.suffix == ".gguf" else None
-    if part is None:
+    if part is None or part.total != count:
         return fail(
             f"part {number + 1} of {count}, but its name does not say so: llama.cpp does not "
             "find the others",

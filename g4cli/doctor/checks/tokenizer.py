@@ -34,7 +34,7 @@ _NEWLINE: Final = 107
 _N_TINY_TOKENS: Final = 768
 # Tokens that end generation: <turn|> is as good an EOS as <eos>.
 _END_OF_TURN: Final = 106
-# Types of control tokens: llama.cpp handles both alike, but for printing.
+# llama.cpp prints tokens of type 4 and not of type 3; otherwise it handles both alike.
 _CONTROL_TYPES: Final = (3, 4)
 _N_BYTE_TOKENS: Final = 256
 TOKEN_TYPES: Final = "token-types"
@@ -107,12 +107,10 @@ def check_control(facts: FileFacts) -> Outcome:
             cause="tokenizer",
             detail=tuple(bad),
         )
-    # llama.cpp corrects normal tokens that look like control tokens, with a warning, and not the
-    # reverse.
     wrong = [
         f"{text} is stored as type {v.first_types[i]}, expected {type_number}"
         for i, text, type_number in CONTROL_TOKENS
-        if i < len(v.first_types) and v.first_types[i] not in (type_number, *_CONTROL_TYPES)
+        if i < len(v.first_types) and v.first_types[i] not in _CONTROL_TYPES
     ]
     n_bytes = dict(v.type_counts).get(BYTE_TYPE, 0)
     if v.type_counts and n_bytes != _N_BYTE_TOKENS:
@@ -152,7 +150,8 @@ def check_ids(facts: FileFacts) -> Outcome:
     if bos is not None and bos.data is False:
         fault = find_fault("bos-missing")
         return warn(f"add_bos_token is false: {fault.engine} {fault.builds} omits <bos>", REPAIR)
-    return ok("BOS 2, EOS 1, no space before the text")
+    eos = header.keys[f"{TOKENIZER}eos_token_id"].data
+    return ok(f"BOS 2, EOS {eos}, no space before the text")
 
 
 def check_suppressed(facts: FileFacts) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from g4cli.core.file_kind import text_key
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array, ValueType, array_value
 from g4cli.core.paths import tiny_dir
@@ -66,8 +67,8 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
         found_types, counts = np.unique(values, return_counts=True)
         type_counts = tuple((int(t), int(n)) for t, n in zip(found_types, counts, strict=True))
     return Vocabulary(
-        model=_key_text(header, "model"),
-        pre=_key_text(header, "pre"),
+        model=text_key(header, TOKENIZER + "model"),
+        pre=text_key(header, TOKENIZER + "pre"),
         n_tokens=count_items("tokens"),
         n_scores=count_items("scores"),
         n_types=count_items("token_type"),
@@ -76,11 +77,6 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
         first_types=first_types,
         type_counts=type_counts,
     )
-
-
-def _key_text(header: Header, name: str) -> str:
-    value = header.keys.get(TOKENIZER + name)
-    return str(value.data) if value is not None else ""
 
 
 def hash_array(header: Header, name: str) -> str:

@@ -112,12 +112,10 @@ def token_text(header: Header, key: str) -> str:
     number, tokens = header.keys.get(TOKENIZER + key), header.keys.get(TOKENIZER + "tokens")
     if number is None or tokens is None or not isinstance(tokens.data, Array):
         return ""
-    if isinstance(number.data, str | Array) or tokens.data.item_type.name != "STRING":
+    index = number.data
+    if not isinstance(index, int) or tokens.data.item_type.name != "STRING":
         return ""
-    index = int(number.data)
-    if not 0 <= index < tokens.data.count:
-        return ""
-    return str(tokens.data.first_items(index + 1)[index])
+    return str(tokens.data.first_items(index + 1)[index]) if 0 <= index < len(tokens.data) else ""
 
 
 def ask_own_tokenizer(path: Path, prompt: OwnPrompt | None) -> OwnTokenizer:

@@ -62,15 +62,15 @@ def check_shape(facts: FileFacts) -> Outcome:
     return ok("the numbers are possible and agree with each other")
 
 
-def _numbers_under(header: Header, key: str) -> list[int] | None:
-    """Return the integer under `key`, or those of an array (one per layer); None without any."""
+def _numbers_under(header: Header, key: str) -> list[int | float] | None:
+    """Return the number under `key`, or those of an array (one per layer); None without any."""
     value = header.keys.get(key)
     if value is None:
         return None
     if isinstance(value.data, Array):
         items = value.data.first_items(4096) if value.data.item_type.name != "STRING" else []
-        return [int(item) for item in items] or None
-    return [int(value.data)] if isinstance(value.data, int | float) else None
+        return items or None
+    return [value.data] if isinstance(value.data, int | float) else None
 
 
 CHECKS: Final = (

@@ -10,6 +10,7 @@ from g4cli.core.file_kind import text_key
 from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import OUTPUT, TOKEN_EMBD
 from g4cli.doctor.checks.advice import GET_ANOTHER
+from g4cli.doctor.checks.tensors import read_split_number
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped
 
@@ -48,7 +49,7 @@ def check_inventory(facts: FileFacts) -> Outcome:
     assert header is not None
     if not header.tensors:
         return skipped("a vocabulary file has no tensors")
-    if "split.count" in header.keys and int(header.get("split.count", int, 0)) > 1:
+    if read_split_number(header, "count") > 1:
         return skipped("one part of a split file: the other parts hold the rest")
     bad = [*_missing_layers(header), *_missing_tensors(header), *_wrong_shapes(header, facts)]
     if bad:
@@ -64,16 +65,19 @@ def _list_layers(header: Header) -> set[int]:
 
 
 def _missing_layers(header: Header) -> list[str]:
-    """Return that layers which the keys announce are absent, or that there are more, or nothing."""
+    """Return one fault, or none: layers without tensors, or another number than the key says."""
     key = f"{text_key(header, 'general.architecture')}.block_count"
     value = header.keys.get(key)
     layers = _list_layers(header)
     if value is None or not isinstance(value.data, int) or not layers:
         return []
     count = max(layers) + 1
-    holes = [n for n in range(min(count, value.data)) if n not in layers]
-    if holes:
-        return [f"{format_count(len(holes), 'layer')} without tensors, first blk.{holes[0]}"]
+    expected = max(0, min(count, value.data))
+    # A name may hold any number: counting up to it could take days.
+    n_missing = expected - sum(layer < expected for layer in layers)
+    if n_missing:
+        first = next(n for n in range(expected) if n not in layers)
+        return [f"{format_count(n_missing, 'layer')} without tensors, first blk.{first}"]
     return [f"{key} is {value.data}, the file has {count} layers"] if count != value.data else []
 
 

@@ -74,10 +74,10 @@ def check_ids(facts: FileFacts) -> Outcome:
     bad = []
     for name in _SPECIAL_IDS:
         value = header.keys.get(TOKENIZER + name)
-        if value is not None and not isinstance(value.data, str | Array):
-            token = int(value.data)
-            if not 0 <= token < v.n_tokens and token not in _NO_TOKEN:
-                bad.append(f"{name} is {token:,}, there are {v.n_tokens:,} tokens")
+        if value is None or isinstance(value.data, str | Array) or value.data in _NO_TOKEN:
+            continue
+        if not (isinstance(value.data, int) and 0 <= value.data < v.n_tokens):
+            bad.append(f"{name} is {value.data:,}, there are {v.n_tokens:,} tokens")
     if bad:
         return fail("; ".join(bad), GET_ANOTHER, cause="tokenizer")
     answers = facts.own_tokenizer
