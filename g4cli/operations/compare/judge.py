@@ -73,10 +73,13 @@ def ask_judge(
     missing = []
     for pair in _iter_pairs(judge_key, prompts, answers):
         known = results.find("opinion", pair.key)
-        if known is not None:
-            yield {**known, "a": pair.a, "b": pair.b, "prompt": pair.prompt.id}
-        else:
+        if known is None:
             missing.append(pair)
+            continue
+        # The models may have been called differently when the opinion was asked for.
+        names = {known["a"]: pair.a, known["b"]: pair.b}
+        choices = {f: names.get(known[f], known[f]) for f in ("first", "second", "winner")}
+        yield {**known, "a": pair.a, "b": pair.b, "prompt": pair.prompt.id, **choices}
     if not missing:
         return
     with (

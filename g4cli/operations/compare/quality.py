@@ -15,7 +15,6 @@ from g4cli.operations.compare.answerers import describe_setup, identify_model
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
 from g4cli.operations.models import prepare_model
-from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.client import measure_quality, measure_speed
 from g4cli.runtime.measure.eval_text import read_conversations
 from g4cli.runtime.measure.messages import RunBench, RunEvaluation
@@ -47,10 +46,10 @@ def measure_model(
         evaluation = measure_quality(
             RunEvaluation(
                 model.path,
-                ModelOptions(use_extra_bufts=model.use_extra_bufts),
+                options,
                 tuple(conversations),
-                None,
-                request.threads,
+                against=None,
+                n_threads=request.threads,
             ),
             progress,
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from g4cli.core.errors import BadFile, UsageError
-from g4cli.operations.compare.judge import read_verdict
+from g4cli.core.errors import BadFile, RuntimeFailed, UsageError
+from g4cli.operations.chat.plan import ChatPlan
+from g4cli.operations.compare import quality
+from g4cli.operations.compare.judge import ask_judge, read_verdict
 from g4cli.operations.compare.judgement import (
     contains_answer,
     extract_block,
@@ -17,10 +20,13 @@ from g4cli.operations.compare.judgement import (
     judge_answer,
 )
 from g4cli.operations.compare.prompts import SETS, Prompt, make_single_prompt, read_prompts
+from g4cli.operations.compare.quality import measure_model
 from g4cli.operations.compare.request import make_request
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import parse_models
 from g4cli.operations.compare.summary import Share, count_faults
+from g4cli.runtime.measure.messages import RunEvaluation
+from tests.support.fakes.reporter import RecordingReporter
 
 SEED = {"seed": "1"}
 
@@ -76,6 +82,12 @@ def test_a_wrong_file_of_prompts_is_refused_with_its_line(
     path.write_text(line)
     with pytest.raises(BadFile, match=words):
         read_prompts(str(path))
+
+
+def test_only_a_newline_ends_a_line_of_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "one\u2028two\u0085"}\r\n{"prompt": "three"}\n')
+    assert [prompt.text for prompt in read_prompts(str(path))] == ["one\u2028two\u0085", "three"]
 
 
 def test_a_set_that_does_not_exist_is_a_usage_error() -> None:
@@ -339,6 +351,46 @@ def test_a_line_that_was_cut_off_costs_only_itself(tmp_path: Path) -> None:
     assert again.find("answer", "a")
     assert again.find("answer", "c")
     assert again.find("answer", "b") is None
+
+
+def test_an_opinion_is_about_the_models_as_they_are_called_now(tmp_path: Path) -> None:
+    results, (judge,) = ResultsFile(tmp_path / "r.jsonl"), parse_models(["tiny"], SEED)
+    prompt = make_single_prompt("Say yes.")
+
+    def read_opinions(*labels: str) -> list[Any]:
+        answers = {label: {("prompt", 0): {"key": label[0]}} for label in labels}
+        said = ask_judge(judge, "id", [prompt], answers, results, RecordingReporter())
+        return [(row["a"], row["b"], row["first"], row["second"], row["winner"]) for row in said]
+
+    key = make_key(make_key("id", judge.identity), "a", "b")
+    row = {"prompt": "x", "a": "a", "b": "b", "first": "b", "second": "b", "winner": "b"}
+    results.add("opinion", key, row)
+    assert read_opinions("a", "b") == [("a", "b", "b", "b", "b")]
+    assert read_opinions("a:q8_0", "b:q8_0") == [("a:q8_0", "b:q8_0", *["b:q8_0"] * 3)]
+    results.add("opinion", key, row | {"second": "", "winner": "tie"})
+    assert read_opinions("a2", "b2") == [("a2", "b2", "b2", "", "tie")]
+
+
+def test_a_text_is_evaluated_with_the_model_loaded_as_it_was_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[RunEvaluation] = []
+
+    def measure(request: RunEvaluation, _progress: Any) -> None:
+        asked.append(request)
+        raise RuntimeFailed("seen enough")
+
+    model = SimpleNamespace(path=tmp_path / "m.gguf", use_extra_bufts=False)
+    monkeypatch.setattr(quality, "identify_model", lambda *_: "id")
+    monkeypatch.setattr(quality, "prepare_model", lambda *_: model)
+    monkeypatch.setattr(quality, "plan_chat", lambda *_, **__: ChatPlan(512, "0", False))
+    monkeypatch.setattr(quality, "measure_quality", measure)
+    (tmp_path / "text.txt").write_text("A text that is long enough to be evaluated.\n")
+    (spec,) = parse_models(["tiny"], SEED)
+    results = ResultsFile(tmp_path / "r.jsonl")
+    with pytest.raises(RuntimeFailed, match="seen enough"):
+        measure_model(spec, tmp_path / "text.txt", 0, results, RecordingReporter())
+    assert (asked[0].model.n_gpu_layers, asked[0].model.use_extra_bufts) == (0, False)
 
 
 def test_a_file_of_something_else_is_not_written_to(tmp_path: Path) -> None:
