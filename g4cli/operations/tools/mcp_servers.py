@@ -27,7 +27,7 @@ from g4cli.operations.tools.tool import Tool, ToolFailed, declare_function
 
 # Choices.
 START_S: Final = 60.0
-"""Most seconds that a server may take to start, and to list its tools."""
+"""Most seconds that a server may take to start, and again to list its tools."""
 
 CALL_S: Final = 120.0
 """Most seconds that a call may take."""
@@ -93,7 +93,11 @@ class McpServers:
         self._thread = threading.Thread(target=self._run_loop, daemon=True)
         self._thread.start()
         try:
-            self._ready.result(START_S * max(1, len(servers)))
+            # A server may take START_S to start, and as long to list its tools.
+            self._ready.result(2 * START_S * max(1, len(servers)))
+        except concurrent.futures.TimeoutError as err:
+            self.close()
+            raise self._make_error(err) from None
         except BaseException:
             self.close()
             raise
@@ -130,6 +134,8 @@ class McpServers:
         while inner := getattr(err, "exceptions", None):  # of a group
             err = inner[0]
         said = one_line(str(err) or type(err).__name__)[:_MAX_ERROR_CHARACTERS]
+        if isinstance(err, (asyncio.TimeoutError, concurrent.futures.TimeoutError)):
+            said = "no answer in time"
         hint = f"its messages are in {self.log_path}"
         if self._opening in self._want_login:
             said, hint = _WANTS_LOGIN, _LOGIN_HINT

@@ -103,6 +103,15 @@ def test_a_server_that_does_not_start(tmp_path: Path, command: list[str]) -> Non
     assert "mcp.log" in str(caught.value.hint)
 
 
+def test_a_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mcp_servers, "START_S", 0.3)
+    server = {"command": sys.executable, "args": ["-c", "import sys; sys.stdin.read()"]}
+    with pytest.raises(
+        RuntimeFailed, match="the MCP server slow does not start: no answer in time"
+    ):
+        McpServers({"slow": server}, tmp_path / "mcp.log")
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"mcpServers": []}', '{"mcpServers": {"a": {}}}',
              '{"mcpServers": {"a": {"command": "x", "url": "y"}}}'],
