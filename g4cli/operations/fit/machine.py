@@ -51,7 +51,12 @@ def find_request_machine(request: FitRequest) -> Machine:
     )
     machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes, workers)
     check_split(request.tensor_split, machine.memories)
-    return machine
+    options = machine.options
+    if request.rpc:
+        options += f" --rpc {','.join(map(str, request.rpc))}"
+    if request.worker_memory_bytes:
+        options += f" --worker-memory {','.join(map(exact_size_text, request.worker_memory_bytes))}"
+    return replace(machine, options=options)
 
 
 def find_machine(
@@ -73,7 +78,7 @@ def find_machine(
     sizes = [sum(m.total_bytes for m in workers if m.place == place) for place in places]
     names = [f"{place} with {size_text(size)}" for place, size in zip(places, sizes, strict=True)]
     description = ", ".join([machine.description, *names[:-1]]) + f" and {names[-1]}"
-    return Machine(machine.host, (host, *workers, *gpus), description)
+    return replace(machine, memories=(host, *workers, *gpus), description=description)
 
 
 def _find_machine(

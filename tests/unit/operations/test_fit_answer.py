@@ -6,6 +6,7 @@ import pytest
 
 from g4cli.core.units import GIB
 from g4cli.operations.fit.answer import answer_fit
+from g4cli.operations.fit.machine import find_request_machine
 from g4cli.operations.fit.request import FitRequest
 from tests.support.fakes.reporter import RecordingReporter
 
@@ -41,6 +42,13 @@ def test_one_type_has_one_size_in_all_tables() -> None:
     row = next(row for row in answer.ranking.types if row.type == "bf16")
     assert row.weights_bytes == answer.subject.weight_bytes
     assert row.total_bytes == answer.plan.estimate.total_bytes
+
+
+def test_a_machine_with_workers_is_described_by_all_of_its_options() -> None:
+    request = FitRequest(model="tiny", memory_bytes=8 * GIB, worker_memory_bytes=(16 * GIB, GIB))
+    machine = find_request_machine(request)
+    assert machine.options == " --memory 8G --worker-memory 16G,1G"
+    assert [memory.total_bytes for memory in machine.memories] == [8 * GIB, 16 * GIB, GIB]
 
 
 def test_another_build_of_the_library_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
