@@ -103,9 +103,8 @@ def diagnose_file(
     """Return the report on the file at `path`, from the checks (or families) in `only`, or all.
 
     `free_bytes` is the memory that llama.cpp may use, 0 if unknown. A file of more than
-    `large_bytes` runs at depth "deep" only. `progress` names each step, and counts
-    tensors and runs. Raises FileMissing, and UsageError for a directory or a file that cannot be
-    opened.
+    `large_bytes` runs at depth "deep" only. `progress` names each step, and counts tensors and
+    runs. Raises FileMissing, and UsageError for a directory or a file that cannot be opened.
     """
     facts = gather_facts(path, depth, only=only, progress=progress)
     facts = probe_file(

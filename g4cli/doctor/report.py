@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from g4cli.core.errors import DoctorFailed, NotGGUF
@@ -24,8 +24,8 @@ def format_count(count: int, thing: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check.
+class Outcome:
+    """What a check function returns.
 
     `found` says what is there and what was expected, `fix` is a command or an instruction, `cause`
     is what a failure points to, `detail` lists tensors, keys or tokens for the long report. `code`
@@ -33,7 +33,6 @@ class Finding:
     one.
     """
 
-    id: str
     status: Status
     found: str
     fix: str = ""
@@ -41,6 +40,13 @@ class Finding:
     confidence: Confidence = "certain"
     detail: tuple[str, ...] = ()
     code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding(Outcome):
+    """The outcome of the check called `id`."""
+
+    id: str
 
     def as_json(self) -> dict[str, Any]:
         """Return the finding as an object of docs/reference/schemas/doctor.json."""
@@ -54,19 +60,6 @@ class Finding:
             "detail": list(self.detail),
             "code": self.code,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a check function returns: a Finding without its id, which `run_checks` adds."""
-
-    status: Status
-    found: str
-    fix: str = ""
-    cause: Cause | None = None
-    confidence: Confidence = "certain"
-    detail: tuple[str, ...] = ()
-    code: str = ""
 
 
 def ok(found: str) -> Outcome:
@@ -167,7 +160,7 @@ class Check:
 def is_requested(only: tuple[str, ...], name: str) -> bool:
     """Return whether `only`, ids or families of checks, names the check or family `name`.
 
-    An empty `only` names all; a check names its family, since facts are read for families.
+    An empty `only` names all; a check in it names its family too, since facts are read by family.
     """
     family = name.split(".")[0]
     return not only or any(
@@ -195,16 +188,5 @@ def run_checks(
                 "report this as a bug in g4: g4 doctor FILE --report bug.md",
                 confidence="low",
             )
-        findings.append(
-            Finding(
-                check.id,
-                outcome.status,
-                outcome.found,
-                outcome.fix,
-                outcome.cause,
-                outcome.confidence,
-                outcome.detail,
-                outcome.code,
-            )
-        )
+        findings.append(Finding(**asdict(outcome), id=check.id))
     return tuple(findings)

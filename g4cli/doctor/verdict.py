@@ -1,7 +1,4 @@
-"""Derive the verdict from findings: the cause of the most certain failure, and a command.
-
-`diagnose.py` and `diagnose_machine.py` call it after all checks.
-"""
+"""Derive the verdict from findings: the cause of the most certain failure, and a command."""
 
 from __future__ import annotations
 
@@ -112,23 +109,26 @@ def judge_without_failures(
         if facts.is_other_model:
             text = f"this is {kind_text(header)}; {text}"
         return Judgment("healthy", text, "")
-    not_run = next((f for f in findings if f.id == _LOADING and f.status == "skipped"), None)
-    reason = f" ({_reason_not_asked(facts)})" if _reason_not_asked(facts) else ""
     text = UNTRAINED if facts.is_untrained else "nothing wrong was found"
     if facts.kind == "vocabulary" or facts.is_other_model:
         text = f"this is {kind_text(header)}; {text}"
-    text += f"; not checked: {', '.join(missing)}{reason}"
-    command = (
-        not_run.fix
-        if not_run and facts.probe_skipped
-        else shell_command("g4", "doctor", Path(facts.path))
-    )
+    text += f"; not checked: {', '.join(missing)}"
+    if reason := _reason_not_asked(facts):
+        text += f" ({reason})"
+    return Judgment("not-checked", text, _next_command(facts, header, findings))
+
+
+def _next_command(facts: FileFacts, header: Header, findings: Sequence[Finding]) -> str:
+    """Return what examines the parts that are missing, else what uses the file, or ''."""
+    if is_on_hub(facts.path) or not header.tensors:
+        return ""  # only the header is at hand, and nothing else would tell more
     if facts.has_unknown_architecture:
-        command = UPDATE_ENGINE
-    elif facts.is_other_model and facts.depth != "quick" and not facts.probe_skipped:
-        command = command_for(header)
-    is_local = not is_on_hub(facts.path)
-    return Judgment("not-checked", text, command if is_local and header.tensors else "")
+        return UPDATE_ENGINE
+    if facts.is_other_model and facts.depth != "quick" and not facts.probe_skipped:
+        return command_for(header)
+    skipped = (f.fix for f in findings if f.id == _LOADING and f.status == "skipped")
+    examine = shell_command("g4", "doctor", Path(facts.path))
+    return next(skipped, examine) if facts.probe_skipped else examine
 
 
 def _reason_not_asked(facts: FileFacts) -> str:

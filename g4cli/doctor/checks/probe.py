@@ -42,8 +42,8 @@ _CERTAIN: Final = 0.01
 _MIN_SPREAD: Final = 1e-3
 # Share of tokens without text above which answers are no text.
 _MAX_NO_TEXT: Final = 1 / 4
-# Share of plain texts that a sound network continues as expected: one word of three; characters of
-# many (`tiny`: 0.85 in sound copies, at most 0.52 in copies with broken weights).
+# Mean score (`mean_score`) from which on plain texts are continued as expected: one right word in
+# three texts, and for `tiny` characters (0.85 in sound copies, at most 0.52 in broken ones).
 _MIN_CONTINUED: Final = 0.3
 _MIN_CONTINUED_TINY: Final = 0.6
 # Ids of tokens without text in the published vocabulary, as ranges (first, last).
@@ -274,7 +274,7 @@ def _advise_config(comparison: ConfigComparison) -> str:
     """Return what to do if answers depend on that configuration."""
     if comparison.kind == "gpu":
         return "g4 chat FILE --gpu-layers 0, then update llama.cpp and the GPU driver"
-    if comparison.kind == "kv" and comparison.base_broken:
+    if comparison.kind == "kv" and comparison.base_broken:  # only the F16 KV cache fails
         return f"g4 chat FILE --kv-type q8_0, and {REPORT_BUG}"
     return f"{UPDATE_ENGINE}, or {REPORT_BUG}"
 

@@ -58,11 +58,10 @@ def check_present(facts: FileFacts) -> Outcome:
             )
     if "<|turn>" not in text:
         found = "the template never opens a turn (<|turn>)"
-        return (
-            warn(found, REPAIR_TEMPLATE)
-            if facts.is_untrained or facts.depth == "quick"
-            else fail(found, REPAIR_TEMPLATE, cause="template")
-        )
+        # Random weights know no format, and --quick does not read whether they are random.
+        if facts.is_untrained or facts.depth == "quick":
+            return warn(found, REPAIR_TEMPLATE)
+        return fail(found, REPAIR_TEMPLATE, cause="template")
     return ok(f"{len(text):,} characters, opens turns with <|turn>")
 
 

@@ -113,9 +113,8 @@ class _TensorScan:
         """`start`: the tensor's first byte in the file. `sfp8_counter` None: not labeled SFP8."""
         self.tensor = tensor
         self.sfp8_counter, self.row_hasher = sfp8_counter, RowHasher(tensor, start)
-        self.read = self.zero_bytes = self.zero_pages = self.non_finite = self.negative = (
-            self.scales
-        ) = 0
+        self.read = self.zero_bytes = self.zero_pages = 0
+        self.non_finite = self.negative = self.scales = 0
         self.first_zero_page = -1
         self.largest = self.median = 0.0
 

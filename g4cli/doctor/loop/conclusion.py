@@ -55,8 +55,7 @@ class Conclusion:
     """Whether there is a loop, under which conditions, and the known faults that fit, best first.
 
     No conditions: it loops in every experiment that was run. None: no set of them explains the
-    experiments.
-    `n_run` experiments gave an answer; there was no time for `n_not_run` others.
+    experiments. `n_run` experiments gave an answer; there was no time for `n_not_run` others.
     """
 
     loops: bool
@@ -96,9 +95,9 @@ def draw_conclusion(results: Sequence[LoopResult], n_left: int = 0) -> Conclusio
     if not bad:
         return Conclusion(False, (), (), len(run), n_not_run)
     conditions = find_conditions(run)
-    symptoms = dict.fromkeys("garbage" if r.outcome == "garbage" else "loop" for r in bad)
-    if any(result.repetition for result in bad):
-        symptoms["loop"] = None
+    symptoms = [str(result.outcome) for result in bad]  # "loop" and "garbage"
+    if any(result.repetition for result in bad):  # garbage may repeat itself too
+        symptoms.append("loop")
     names: list[str] = []
     device = ""
     for condition in conditions or ():

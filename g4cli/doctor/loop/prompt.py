@@ -68,7 +68,8 @@ class PromptWriter:
     def write(self, settings: LoopSettings, text: str = "") -> list[Part]:
         """Return the parts of a prompt: `text`, then the question, without the BOS token.
 
-        Raises BadFile if the file's template fails.
+        The own format of a Gemma 4 is what g4 writes, the other one its template. For other models
+        it is the template, the other one plain text. Raises BadFile if the file's template fails.
         """
         content = f"{text}\n\n{self.question}" if text else self.question
         if self.is_gemma4 and settings.own_format:
@@ -79,7 +80,7 @@ class PromptWriter:
             )
             first, *rest = render([Message("user", content)], style)
             return [replace(first, text=first.text.removeprefix("<bos>")), *rest]
-        if self.template is None or self.is_gemma4 == settings.own_format:
+        if self.template is None or not (self.is_gemma4 or settings.own_format):
             return [Part(content)]
         return [Part(self._fill_template(settings, content).removeprefix(self.bos), control=True)]
 

@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 from g4cli.doctor.loop.outcome import LoopResult
-from g4cli.doctor.loop.settings import CONTEXTS, LoopSettings
+from g4cli.doctor.loop.settings import CONTEXTS, DEFAULTS, LoopSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def propose_experiments(
         plan = chain(*changes) if is_longer else ()
     elif bad:
         # More than one factor: without each of them in turn.
-        plan = (replace(bad[0], **{name: value}) for name, value in _list_defaults(bad[0]))
+        plan = (replace(bad[0], **{name: DEFAULTS[name]}) for name, _ in bad[0].list_changes())
     else:
         plan = chain(
             [first],
@@ -73,12 +72,6 @@ def propose_experiments(
             _combine(choices),
         )
     return tuple(dict.fromkeys(settings for settings in plan if settings not in settings_done))
-
-
-def _list_defaults(settings: LoopSettings) -> list[tuple[str, Any]]:
-    """Return (factor, default) of every factor that `settings` change."""
-    defaults = LoopSettings()
-    return [(name, getattr(defaults, name)) for name, _ in settings.list_changes()]
 
 
 def _change_prompt(base: LoopSettings, choices: LoopChoices) -> Iterable[LoopSettings]:

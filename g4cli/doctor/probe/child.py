@@ -192,7 +192,7 @@ def greedy_probe(
     request = {
         "task": "greedy",
         "path": str(path.absolute()),
-        "prompts": [text for _, text in prompts],
+        "prompts": [prompt for _, prompt in prompts],
         "n_tokens": n_tokens,
         "options": {"n_ctx": N_CTX, **dict(options or {})},
         "text": text,

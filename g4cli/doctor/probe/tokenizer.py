@@ -54,7 +54,7 @@ class TokenizerAnswers:
 
 
 def known_texts(n_tokens: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Return texts and their ids for a vocabulary of `n_tokens`: 53 for the published one."""
+    """Return texts with their ids in a vocabulary of `n_tokens`: 53 texts for the published one."""
     if n_tokens != N_TOKENS:
         return CONTROL_TEXTS
     golden = tuple((text, tuple(int(i) for i in ids.split())) for text, ids in GOLDEN)

@@ -155,8 +155,8 @@ def test_the_screen_is_worst_first(dashes: Report, capsys: pytest.CaptureFixture
 def test_checks_that_do_not_apply_are_counted(
     count: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = Finding("file.size", "ok", "complete")
-    skipped = [Finding(f"mmproj.x{i}", "skipped", "not an mmproj file") for i in range(count)]
+    found = Finding("ok", "complete", id="file.size")
+    skipped = [Finding("skipped", "not an mmproj file", id=f"mmproj.x{i}") for i in range(count)]
     draw_report(Output(), Report("m", "healthy", "high", "sound", (), "", (found, *skipped)))
     assert f"{said} (mmproj)" in capsys.readouterr().out
 

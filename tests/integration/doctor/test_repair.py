@@ -155,7 +155,7 @@ NASTY = (
 def test_text_of_a_file_is_no_markdown_in_a_report(text: str) -> None:
     from markdown_it import MarkdownIt
 
-    finding = Finding("keys.x", "fail", text, cause="conversion-defect", detail=(text, text))
+    finding = Finding("fail", text, cause="conversion-defect", detail=(text, text), id="keys.x")
     report = Report("m.gguf", "conversion-defect", "high", "it is odd", (), "", (finding,))
     tokens = MarkdownIt("commonmark").enable("table").parse(write_bug_report(report))
     kinds = {t.type for t in tokens} | {c.type for t in tokens for c in t.children or ()}
