@@ -250,7 +250,7 @@ class LoopDetector:
         if self._run < self._examine_at:
             return None
         covered = self._run + self._period
-        need = self._required_cover()
+        need = required_cover(self._period, is_grid=self._is_grid())
         if covered >= need:
             return self._report("exact", WindowLoop(self._period, covered))
         self._examine_at = need - self._period
@@ -298,24 +298,19 @@ class LoopDetector:
             n += 1
         return n
 
-    def _required_cover(self) -> int:
-        """Return the number of tokens that the present cycle must cover."""
-        return required_cover(self._period, is_grid=self._is_grid())
-
     def _is_grid(self) -> bool:
-        """Return whether the cycle may be the row of a grid: few different tokens, or no text."""
+        """Return whether the cycle has few different tokens, or no text, as the row of a grid."""
         period, counts = self._period, Counter(self._tokens[-self._period :])
         if self._is_text is not None and not any(map(self._is_text, counts)):
-            return is_row(period)
+            return True
         n_commonest = sum(count for _, count in counts.most_common(_GRID_KINDS))
-        is_few = _GRID_KINDS * len(counts) <= period and n_commonest >= _GRID_SHARE * period
-        return is_few and is_row(period)
+        return _GRID_KINDS * len(counts) <= period and n_commonest >= _GRID_SHARE * period
 
     def _examine_window(self) -> Loop | None:
         """Return a loop of the kinds without an exact period, or None."""
         self._forget_old()
         tokens, lags, digits = self._tokens, self._lags, self._digits
-        fed = self._dropped + len(tokens)
+        fed = self._dropped + len(tokens)  # 1, 33, 65 ...: see feed
         found = find_few_tokens(tokens, lags, digits)
         if found:
             return self._report("few-tokens", found)
@@ -371,10 +366,5 @@ def required_cover(period: int, *, is_grid: bool = False) -> int:
     """
     if period <= _SHORT_PERIOD:
         return _SHORT_COVER
-    cover = _GRID_COVER if is_grid and is_row(period) else _COVER
-    return max(cover, _required_copies(period) * period)
-
-
-def is_row(period: int) -> bool:
-    """Return whether rows of a grid have so many tokens."""
-    return _GRID_PERIODS[0] <= period <= _GRID_PERIODS[1]
+    is_row = is_grid and _GRID_PERIODS[0] <= period <= _GRID_PERIODS[1]
+    return max(_GRID_COVER if is_row else _COVER, _required_copies(period) * period)

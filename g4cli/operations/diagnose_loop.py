@@ -37,6 +37,7 @@ from g4cli.doctor.reference import find_model_name
 from g4cli.host import engine_version
 from g4cli.operations.diagnose import require_report
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
+from g4cli.prompt.messages import Part
 from g4cli.prompt.reply import AnswerText
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.drafting import N_OUTPUTS, DraftChoice
@@ -203,12 +204,12 @@ class _ExperimentRunner:
 
     @property
     def budget_left(self) -> float:
-        """Return the seconds that are left."""
+        """The seconds that are left."""
         return self.started + self.request.budget_s - time.monotonic()
 
     @property
     def n_ctx(self) -> int:
-        """Return the size of the context in tokens: as far as the model was trained."""
+        """The size of the context in tokens: no more than the model was trained with."""
         architecture = self.header.architecture
         trained = self.header.get(f"{architecture}.context_length", int, 0)
         return min(_N_CTX, trained) if trained > 0 else _N_CTX
@@ -227,7 +228,7 @@ class _ExperimentRunner:
             choices = self._list_choices(progress)
             while plan := propose_experiments(results, choices):
                 settings = plan[0]
-                if self.budget_left <= 0 and results:
+                if self.budget_left <= 0 and results:  # one experiment is always run
                     result = LoopResult(settings, "skipped", reason="no time left")
                 else:
                     label = describe_settings(settings)
@@ -273,7 +274,9 @@ class _ExperimentRunner:
         """Return a worker with the file in that configuration."""
         if self._client is not None and self._engine == wanted:
             return self._client
-        if self._client is None or self._engine is not None or not wanted.rotation:
+        # The worker that told the GPUs holds no file yet, and runs without switches of llama.cpp.
+        is_unused = self._client is not None and self._engine is None
+        if self._client is None or not (is_unused and wanted.rotation):
             self.close()
             switch = {} if wanted.rotation else {"LLAMA_ATTN_ROT_DISABLE": "1"}
             self._client = EngineClient(switch)
@@ -366,8 +369,6 @@ def _count_tokens(progress: Progress, done: int, total: int, label: str, n_token
 
 def _read_context(client: EngineClient, n_tokens: int) -> str:
     """Return about `n_tokens` tokens of English text: the corpus of the bundled model."""
-    from g4cli.prompt.messages import Part
-
     text = ""
     lines = (tiny_dir() / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     for line in lines:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from g4cli.operations.models import LoadableModel
 
 SYSTEM_SHARE: Final = 8
-"""A choice: one part in so many of the memory of a machine that the user describes is in use."""
+"""A choice: an eighth of the memory of a machine that the user describes counts as in use."""
 
 
 def ask_worker_memories(addresses: Sequence[WorkerAddress]) -> tuple[Memory, ...]:
@@ -45,7 +45,7 @@ def describe_worker_memories(sizes: Sequence[int]) -> tuple[Memory, ...]:
     )
 
 
-def place_on_all(
+def place_layers_on_workers(
     model: LoadableModel,
     workers: WorkerOptions,
     *,
@@ -66,7 +66,7 @@ def place_on_all(
     options = make_run_options(
         host,
         subject,
-        n_ctx=min(n_ctx, subject.shape.n_ctx_train),  # the estimate ends there
+        n_ctx=min(n_ctx, subject.shape.n_ctx_train),  # longer contexts cannot be estimated
         kv_type=kv_type,
         use_extra_bufts=model.use_extra_bufts,
     )

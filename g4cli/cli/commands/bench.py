@@ -80,7 +80,7 @@ def bench(
     from g4cli.core.errors import UsageError
     from g4cli.operations.fit.speed import has_gpus, remember_bench
     from g4cli.operations.models import make_model_options, prepare_model
-    from g4cli.operations.workers import place_on_all
+    from g4cli.operations.workers import place_layers_on_workers
     from g4cli.runtime.measure.client import measure_speed
     from g4cli.runtime.measure.messages import RunBench
     from g4cli.runtime.measure.reports import BenchOptions, parse_depths
@@ -89,7 +89,7 @@ def bench(
         raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
     loadable = prepare_model(model, out)
     workers, depths = make_worker_options(rpc, tensor_split), parse_depths(depth)
-    n_layers, split = place_on_all(
+    n_layers, split = place_layers_on_workers(
         loadable,
         workers,
         gpu_layers=gpu_layers,

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from g4cli.chat import Conversation, LoopNoticed, Reply
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.reporter import Reporter
-from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.host import read_host
 from g4cli.operations.chat.inputs import ChatInputs, read_inputs
 from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.chat.session import (
+    choose_file_renderer,
     draw_seed,
     find_media_options,
     make_turn,
@@ -26,7 +26,7 @@ from g4cli.operations.chat.session import (
 )
 from g4cli.operations.models import LoadableModel, prepare_model
 from g4cli.operations.workers import ask_worker_memories
-from g4cli.prompt import PromptStyle, Renderer, choose_renderer
+from g4cli.prompt import PromptStyle, Renderer
 from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
@@ -141,12 +141,7 @@ async def _open_session(
     )
     media = find_media_options(request, model.path) if needs_encoder else None
     opening = await asyncio.to_thread(_plan_loading, request, model, n_parallel, reporter)
-    template: str = model.header.get(TEMPLATE_KEY, str, "")
-    renderer = await asyncio.to_thread(
-        choose_renderer, template or None, partial(render_template, path=model.path)
-    )
-    if renderer.notice:
-        reporter.warn(renderer.notice)
+    renderer = await asyncio.to_thread(choose_file_renderer, model, reporter)
     sampling = replace(read_recommended_sampling(model.header), **request.sampling)
     started = time.perf_counter()
     async with await AsyncEngine.start(opening, media) as engine:

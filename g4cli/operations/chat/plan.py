@@ -16,10 +16,8 @@ from g4cli.estimate import HOST, IMAGE_TOKENS, Options, estimate_memory
 from g4cli.fit import (
     CONTEXTS,
     Memory,
-    Trial,
     count_spare_bytes,
     largest_context,
-    place_layers,
     plan_context,
     plan_parallel,
     try_options,
@@ -145,64 +143,39 @@ def _plan_one(
 ) -> ChatPlan:
     """Return the plan for one conversation; reports why this context and these layers."""
     n_ctx = _choose_context(request, subject, options, memories, reporter)
-    # The estimate ends at the context that the model was trained for.
+    # No estimate is made for more than the model was trained for.
     options = replace(options, n_ctx=min(n_ctx, subject.shape.n_ctx_train))
     trial = try_options(subject.shape, subject.tensors, options, memories)
-    verdict, resident_bytes = trial.verdict, trial.estimate.resident_bytes
-    spare_bytes = count_spare_bytes(trial.estimate, memories)
+    verdict, placed = trial.verdict, trial.options
     if not verdict.fits and require_fit:
         raise _make_size_error(request, verdict.reason)
     if not verdict.fits:
         _warn_of_size(verdict.reason, request, reporter)
-    is_free = request.gpu_layers == "auto" and request.device is None and not request.cpu_moe
-    if request.workers:
-        warn_of_divided_layers(subject, trial.options, memories, reporter)
-        return _plan_on_workers(
-            request,
-            trial,
-            n_ctx,
-            resident_bytes=resident_bytes,
-            spare_bytes=spare_bytes,
-            reporter=reporter,
-        )
-    if not is_free or len(memories) == 1:
-        data_bytes = 0
-        if len(memories) == 1 and n_ctx <= subject.shape.n_ctx_train:
-            data_bytes = _limit_private_bytes(subject, options, request, model)
-        return ChatPlan(
-            n_ctx,
-            request.gpu_layers,
-            request.cpu_moe,
-            data_bytes,
-            verdict.fits,
-            resident_bytes=resident_bytes,
-            spare_bytes=spare_bytes,
-        )
-    placed = _place_on_gpus(subject, options, memories, n_ctx, reporter)
-    return replace(
-        placed, fits=verdict.fits, resident_bytes=resident_bytes, spare_bytes=spare_bytes
-    )
-
-
-def _plan_on_workers(
-    request: ChatRequest,
-    trial: Trial,
-    n_ctx: int,
-    *,
-    resident_bytes: int,
-    spare_bytes: int,
-    reporter: Reporter,
-) -> ChatPlan:
-    """Return the plan of a chat whose layers are divided between machines."""
-    reporter.say(trial.placement)
-    return ChatPlan(
+    plan = ChatPlan(
         n_ctx,
-        name_gpu_layers(trial.options.n_gpu_layers),
+        request.gpu_layers,
         request.cpu_moe,
-        fits=trial.verdict.fits,
-        resident_bytes=resident_bytes,
-        spare_bytes=spare_bytes,
-        tensor_split=trial.options.tensor_split,
+        fits=verdict.fits,
+        resident_bytes=trial.estimate.resident_bytes,
+        spare_bytes=count_spare_bytes(trial.estimate, memories),
+    )
+    if request.workers:
+        warn_of_divided_layers(subject, placed, memories, reporter)
+        reporter.say(trial.placement)
+        return replace(
+            plan,
+            gpu_layers=name_gpu_layers(placed.n_gpu_layers),
+            tensor_split=placed.tensor_split,
+        )
+    if len(memories) == 1:
+        if n_ctx > subject.shape.n_ctx_train:
+            return plan
+        return replace(plan, data_bytes=_limit_private_bytes(subject, options, request, model))
+    if request.gpu_layers != "auto" or request.device is not None or request.cpu_moe:
+        return plan
+    reporter.say(trial.placement)
+    return replace(
+        plan, gpu_layers=name_gpu_layers(placed.n_gpu_layers), cpu_moe=placed.n_cpu_moe > 0
     )
 
 
@@ -308,20 +281,6 @@ def _warn_beyond_training(n_ctx: int, n_ctx_train: int, reporter: Reporter) -> N
 def _warn_of_size(reason: str, request: ChatRequest, reporter: Reporter) -> None:
     command = f"g4 fit {shell_word(request.model)}"
     reporter.warn(f"the model may not fit into memory: {reason} ({command})")
-
-
-def _place_on_gpus(
-    subject: Subject,
-    options: Options,
-    memories: tuple[Memory, ...],
-    n_ctx: int,
-    reporter: Reporter,
-) -> ChatPlan:
-    """Return the plan that offloads what fits: all layers, all but the experts, or some layers."""
-    placement = place_layers(subject.shape, subject.tensors, options, memories)
-    reporter.say(placement.reason)
-    chosen = placement.options
-    return ChatPlan(n_ctx, name_gpu_layers(chosen.n_gpu_layers), chosen.n_cpu_moe > 0)
 
 
 def _limit_private_bytes(

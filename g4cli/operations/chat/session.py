@@ -26,7 +26,7 @@ from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.operations.chat.inputs import ChatInputs
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.fit.options import find_encoder
-from g4cli.prompt import Message, PromptStyle, choose_renderer
+from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
 from g4cli.prompt.messages import Media
 from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.runtime.engine.messages import RunTurn
@@ -97,14 +97,10 @@ class ChatSession:
         self.sampled: list[SampledToken] = []
         # The names of the sampling parameters that the model file recommends.
         self.recommended = frozenset(find_recommended_sampling(model.header))
-        self._reporter, self._model, self._tools = reporter, model, inputs.tools
-        self._inputs = inputs
+        self._reporter, self._model, self._inputs = reporter, model, inputs
         if inputs.grammar is not None:
             engine.check_grammar(inputs.grammar)
-        template: str = model.header.get(TEMPLATE_KEY, str, "")
-        self._render = choose_renderer(template or None, partial(render_template, path=model.path))
-        if self._render.notice:
-            reporter.warn(self._render.notice)
+        self._render = choose_file_renderer(model, reporter)
 
     @property
     def has_grammar(self) -> bool:
@@ -123,7 +119,7 @@ class ChatSession:
     def _tokenize_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         style = PromptStyle(
             think=self.think != "off",
-            tools=self._tools,
+            tools=self._inputs.tools,
             empty_thought=self._render.empty_thought,
         )
         return self.engine.tokens_of(self._render(messages, style))
@@ -223,6 +219,18 @@ class ChatSession:
                     f"{medium.path.name} is longer than {AUDIO_CHUNK_S} s: "
                     f"it is encoded in {result.n_pieces} pieces"
                 )
+
+
+def choose_file_renderer(model: LoadableModel, reporter: Reporter) -> Renderer:
+    """Return what renders the prompts for a model, and report what is unusual about its template.
+
+    Blocks: a template that g4 does not know runs in a child process. Raises BadFile.
+    """
+    template: str = model.header.get(TEMPLATE_KEY, str, "")
+    renderer = choose_renderer(template or None, partial(render_template, path=model.path))
+    if renderer.notice:
+        reporter.warn(renderer.notice)
+    return renderer
 
 
 def find_media_options(request: ChatRequest, path: Path) -> MediaOptions:

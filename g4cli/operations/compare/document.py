@@ -19,6 +19,7 @@ _ANSWER_FIELDS: Final = (
     "completion_tokens", "first_s", "total_s", "prompt_tps", "decode_tps", "loop", "correct",
     "valid", "problem", "drawing", "at",
 )  # fmt: skip
+_OPINION_FIELDS: Final = ("prompt", "sample", "a", "b", "first", "second", "winner")
 
 
 def make_document(comparison: Comparison, results: ResultsFile) -> dict[str, Any]:
@@ -43,9 +44,7 @@ def make_document(comparison: Comparison, results: ResultsFile) -> dict[str, Any
         "models": [_describe_model(model, comparison, wins) for model in comparison.models],
         "prompts": [_describe_prompt(prompt, comparison) for prompt in request.prompts],
         "opinions": [
-            {name: opinion[name] for name in ("prompt", "sample", "a", "b", "first", "second")}
-            | {"winner": opinion["winner"]}
-            for opinion in comparison.opinions
+            {name: opinion[name] for name in _OPINION_FIELDS} for opinion in comparison.opinions
         ],
     }
 

@@ -33,10 +33,11 @@ def make_request(
 ) -> CompareRequest:
     """Return what is to be compared, with its files checked.
 
-    `settings` hold for models that say nothing else. Raises UsageError, FileMissing, BadFile or
-    BadMedia.
+    The arguments are the options of `g4 compare`; `settings` hold for models that say nothing else,
+    `limit` for the file `prompts` and for the documents of `text`. Raises UsageError, FileMissing,
+    BadFile or BadMedia.
     """
-    if types:
+    if types:  # then the argument that is a prompt otherwise names the model
         if not prompt or models:
             raise UsageError(
                 "--types compares the types of one model",

@@ -30,8 +30,7 @@ TYPES: Final = ("model", "answer", "opinion", "quality")
 
 def make_key(*parts: Any) -> str:
     """Return a key for JSON values: 24 hexadecimal digits of their sha256."""
-    text = json.dumps(parts, sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 class ResultsFile:

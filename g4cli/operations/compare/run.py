@@ -151,7 +151,7 @@ def _collect_answers(
         reporter.say(f"{spec.label}: {n_done} answers are there already")
     with (
         open_answerer(spec, reporter) as answerer,
-        reporter.progress(f"{spec.label}", unit="steps") as progress,
+        reporter.progress(spec.label, unit="steps") as progress,
     ):
         n_all = n_done + len(missing)
         progress(n_done, n_all, "answers")

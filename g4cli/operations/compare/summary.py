@@ -139,11 +139,7 @@ def _count_shares(answers: Sequence[Mapping[str, Any]]) -> dict[str, Share]:
         "loops": [bool(a.get("loop")) for a in answers],
         "cut off": [a.get("finish_reason") == "length" for a in answers],
     }
-    return {
-        name: Share(sum(values), len(values))
-        for name, values in counted.items()
-        if values and name in SHARES
-    }
+    return {name: Share(sum(values), len(values)) for name, values in counted.items() if values}
 
 
 def _has_passed(drawing: Mapping[str, Any], stage: str) -> bool:

@@ -62,5 +62,5 @@ def _describe_published_draft(subject: Subject) -> Draft:
             f"no draft model is known for {subject.name}",
             hint="--draft FILE with the file of a draft model, or --draft lookup",
         )
-    kind = model.drafts[0].type if model.drafts else "q8_0"
+    kind = model.drafts[0].type if model.drafts else "q8_0"  # as all published drafts
     return Draft(model.draft_shape, choose_types(draft_tensors(model.draft_shape), Recipe(kind)))

@@ -47,7 +47,7 @@ def make_run_options(
     n_ctx: int = 0,
     kv_type: str = "f16",
     mmap: bool = True,
-    lazy_ple: Literal["auto", "on", "off"] | str = "auto",
+    lazy_ple: Literal["auto", "on", "off"] = "auto",
     use_extra_bufts: bool = True,
 ) -> Options:
     """Return the options of a chat with `subject` on `host`; `n_ctx` 0 is the model's own context.
@@ -84,8 +84,8 @@ def make_fit_options(request: FitRequest, host: HostFacts, subject: Subject) -> 
         n_seq=request.n_seq,
         flash_attn=request.flash_attn,
         swa_full=request.swa_full,
+        tensor_split=request.tensor_split,
     )
-    options = replace(options, tensor_split=request.tensor_split)
     if request.n_gpu_layers != "auto" or request.n_cpu_moe:
         options = replace(
             options,
@@ -103,7 +103,7 @@ def _choose_draft(request: FitRequest, subject: Subject) -> str:
     draft = request.draft
     if not (request.rpc or request.worker_memory_bytes) or draft in ("off", "lookup"):
         return draft
-    if draft == "auto":
+    if draft == "auto":  # which is the draft model where there is one, else lookup if it pays
         return "lookup" if find_draft_file(subject, draft) else "auto"
     raise UsageError("draft models do not work with --rpc", hint="--draft lookup")
 

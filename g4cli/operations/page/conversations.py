@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -123,8 +123,7 @@ class PageConversations:
         if is_left:
             turns = await self._ask_store(lambda store: store.load_turns(conversation))
         left = {item.id for item in turns}
-        running = [a for a in self.answers.values() if a.conversation == conversation]
-        await asyncio.gather(*(answer.stop() for answer in running if answer.turn not in left))
+        await self._stop_answers(conversation, left)
         return is_left
 
     async def keep_media(self, data: bytes) -> Media:
@@ -227,9 +226,10 @@ class PageConversations:
             if answer.state == "done":
                 self.answers.pop(answer.turn, None)
 
-    async def _stop_answers(self, conversation: int) -> None:
+    async def _stop_answers(self, conversation: int, spared: Collection[int] = ()) -> None:
+        """Stop the answers under way in a conversation, but those to be kept: ids of turns."""
         running = [a for a in self.answers.values() if a.conversation == conversation]
-        await asyncio.gather(*(answer.stop() for answer in running))
+        await asyncio.gather(*(answer.stop() for answer in running if answer.turn not in spared))
 
     async def _ask_store(self, question: Callable[[ConversationStore], T]) -> T:
         """Return the answer of the store; it may block, and waits for the disk."""
@@ -265,15 +265,7 @@ def collect_figures(answer: PageAnswer) -> dict[str, Any]:
     if answer.n_dropped:
         figures["dropped_messages"] = answer.n_dropped
     if answer.loop is not None:
-        loop = answer.loop
-        figures["loop"] = {
-            "unit": loop.unit,
-            "period": loop.period,
-            "onset": loop.onset,
-            "covered": loop.covered,
-            "kind": loop.kind,
-            "command": answer.doctor_command,
-        }
+        figures["loop"] = {**asdict(answer.loop), "command": answer.doctor_command}
     if answer.reply is not None and answer.reply.context_full:
         figures["context_full"] = True
     if answer.error is not None:

@@ -15,7 +15,7 @@ from g4cli.operations.serving.service import Service
 from g4cli.store import find_model_file, list_models
 
 _GROUPS: Final = ("weights", "kv", "compute", "process")  # of terms in host or GPU memory
-_BASE: Final = "-base"  # ends names of models that were not trained to answer
+_BASE_SUFFIX: Final = "-base"  # of the names of models that were not trained to answer
 
 
 def list_known_models() -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def list_known_models() -> list[dict[str, Any]]:
             ],
         }
         for model in MODELS
-        if not model.name.endswith(_BASE)
+        if not model.name.endswith(_BASE_SUFFIX)
     ]
 
 

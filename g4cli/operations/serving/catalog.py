@@ -16,6 +16,7 @@ from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.shape import shape_of
+from g4cli.core.template_child import TEMPLATE_KEY
 from g4cli.operations.fit.options import find_encoder
 from g4cli.store import Entry, find_model_file, find_newest_model, list_models
 
@@ -127,7 +128,7 @@ def _choose_offer(offers: Sequence[Offer], name: str) -> Offer | None:
 
 def read_template(path: Path) -> str:
     """Return a model file's chat template, "" if it has none. Raises FileMissing, BadGGUF."""
-    template: str = read_header(path).get("tokenizer.chat_template", str, "")
+    template: str = read_header(path).get(TEMPLATE_KEY, str, "")
     return template
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from g4cli.chat import Reply
 from g4cli.core.errors import DoesNotFit
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
-from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.core.units import GIB
 from g4cli.fit import COMMON_CTX
 from g4cli.host import HostFacts, read_host
 from g4cli.operations.chat.drafting import choose_draft, explain_no_draft
 from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
 from g4cli.operations.chat.request import ChatRequest
+from g4cli.operations.chat.session import choose_file_renderer, find_media_options
 from g4cli.operations.fit.options import find_encoder
 from g4cli.operations.models import LoadableModel, prepare_model
 from g4cli.operations.serving.catalog import Catalog, Offer
@@ -27,21 +26,16 @@ from g4cli.operations.serving.options import ServeOptions
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
 from g4cli.operations.workers import ask_worker_memories
-from g4cli.prompt import choose_renderer
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.messages import Hello, Open
 from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions, read_recommended_sampling
 
 
-def _ignore_reply(_model: str, _reply: Reply) -> None:
-    pass
-
-
 def make_service(
     options: ServeOptions,
     reporter: Reporter,
-    on_reply: Callable[[str, Reply], None] = _ignore_reply,
+    on_reply: Callable[[str, Reply], None] = lambda _model, _reply: None,
 ) -> Service:
     """Return the service that `options` describe. Raises what finding its models raises."""
     catalog = Catalog(options.models, options.aliases, options.mmproj)
@@ -85,17 +79,8 @@ class ModelOpener:
             self._hello = await asyncio.to_thread(_read_hello)
         offer = self._catalog.find(name)
         model, request, media = await asyncio.to_thread(self._plan_loading, offer, others)
+        renderer = await asyncio.to_thread(choose_file_renderer, model, self._reporter)
         engine = await AsyncEngine.start(request, media, n_queue=self._options.queue)
-        template: str = model.header.get(TEMPLATE_KEY, str, "")
-        try:
-            renderer = await asyncio.to_thread(
-                choose_renderer, template or None, partial(render_template, path=model.path)
-            )
-        except BaseException:
-            await engine.close()
-            raise
-        if renderer.notice:
-            self._reporter.warn(renderer.notice)
         sampling = replace(read_recommended_sampling(model.header), **self._options.sampling)
         defaults = ModelDefaults(
             sampling, self._options.max_tokens, self._options.stop_on_loop, self._options.on_loop
@@ -137,14 +122,7 @@ class ModelOpener:
             raise DoesNotFit(f"{offer.name} does not fit beside the models that are loaded")
         ram_bytes = min(plan.spare_bytes // 2, MAX_RAM_BYTES)  # half: other programs grow too
         opening = make_open_request(request, model, plan, draft, ram_bytes=ram_bytes)
-        media = None
-        if request.mmproj is not None:
-            media = MediaOptions(
-                request.mmproj,
-                options.image_tokens,
-                options.threads,
-                use_gpu=not options.workers,  # llama.cpp would put it on the first worker
-            )
+        media = find_media_options(request, model.path) if request.mmproj is not None else None
         return model, opening, media
 
     def _subtract_mapped(self, host: HostFacts, others: Sequence[str]) -> HostFacts:

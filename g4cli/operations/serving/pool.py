@@ -1,4 +1,4 @@
-"""The models that are loaded: on demand, one start for all who wait, the least used one goes first.
+"""The models that are loaded: on demand, one start for all who wait, the longest unused goes first.
 
 A model is opened when a request needs it. Where the next does not fit beside those that are loaded
 (DoesNotFit from `open_model`), the one whose last request ended longest ago is closed, and it is
@@ -142,16 +142,16 @@ class ModelPool:
             if self._closing:
                 await asyncio.gather(*self._closing, return_exceptions=True)
             if self._max_models and len(self.models) >= self._max_models:
-                self._close_least_used()
+                self._close_longest_unused()
                 continue
             try:
                 return await self._open_model(name, tuple(self.models))
             except DoesNotFit:
                 if not self.models:
                     raise
-            self._close_least_used()
+            self._close_longest_unused()
 
-    def _close_least_used(self) -> None:
+    def _close_longest_unused(self) -> None:
         idle = [model for model in self.models.values() if not model.n_users]
         if not idle:
             names = ", ".join(self.models)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from g4cli.operations.serving.loaded import LoadedModel, Turn, require_readable
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.requests import TurnRequest
-from g4cli.prompt.messages import Media, Part
+from g4cli.prompt.messages import Part
 from g4cli.runtime.engine.options import IMAGE_TOKENS
 
 MIN_CTX: Final = 256
@@ -95,9 +95,7 @@ class Service:
         Raises UnknownModel, what opening a model raises, UsageError (BadField with the field's
         name), ContextFull, BadMedia, QueueFull or RuntimeFailed.
         """
-        media = [medium for message in request.messages for medium in message.media]
-        self.media.use(media)
-        try:
+        with self._hold_media(request):
             async with self._use_model(request.model, request.keep_alive_s) as model:
                 # A place is taken before any work is done for the request.
                 with model.engine.turn_places.take():
@@ -109,22 +107,16 @@ class Service:
                         yield turn
                     finally:
                         await turn.close()
-        finally:
-            self.media.release(media)
 
     async def count_tokens(self, request: TurnRequest) -> int:
         """Return how many tokens the prompt of `request` has. Raises what start_turn raises."""
-        media: list[Media] = [medium for message in request.messages for medium in message.media]
-        self.media.use(media)
-        try:
-            async with self._question_model(request.model) as model:
+        with self._hold_media(request):
+            async with self._use_without_slot(request.model) as model:
                 return len(await model.make_prompt(request))
-        finally:
-            self.media.release(media)
 
     async def render_prompt(self, request: TurnRequest) -> str:
         """Return the prompt of `request` as text. Raises what start_turn raises."""
-        async with self._question_model(request.model) as model:
+        async with self._use_without_slot(request.model) as model:
             return "".join(part.text for part in await model.render_parts(request))
 
     async def tokenize(
@@ -136,14 +128,14 @@ class Service:
         context.
         """
         require_readable(len(text))
-        async with self._question_model(model_name) as model:
+        async with self._use_without_slot(model_name) as model:
             parts = [Part(text, control=control)]
             most = max(model.n_ctx, model.engine.loaded.n_ctx_train)
             return await model.engine.tokens_of(parts, with_bos=with_bos, most_tokens=most)
 
     async def detokenize(self, model_name: str, tokens: tuple[int, ...]) -> str:
         """Return the text of tokens, control tokens by their names. Raises UsageError."""
-        async with self._question_model(model_name) as model:
+        async with self._use_without_slot(model_name) as model:
             model.require_tokens(tokens, "tokens")
             return await model.engine.text_of(tokens)
 
@@ -177,7 +169,7 @@ class Service:
         self._note_context(offer.name, n_ctx)
         try:
             await self.pool.unload(offer.name)
-            self._require_idle(offer.name)
+            self._require_idle(offer.name)  # a request may have come meanwhile
             return await self.load(offer.name)
         except BaseException:
             self._note_context(offer.name, before)
@@ -204,6 +196,16 @@ class Service:
         await self.pool.close()
         self.media.close()
 
+    @contextmanager
+    def _hold_media(self, request: TurnRequest) -> Iterator[None]:
+        """Keep the files of the images and sounds of a request for the block."""
+        media = [medium for message in request.messages for medium in message.media]
+        self.media.use(media)
+        try:
+            yield
+        finally:
+            self.media.release(media)
+
     @asynccontextmanager
     async def _use_model(
         self, name: str, keep_alive_s: float | None = None
@@ -215,8 +217,8 @@ class Service:
             self.pool.release(model)
 
     @asynccontextmanager
-    async def _question_model(self, name: str) -> AsyncIterator[LoadedModel]:
-        """Yield a model for a question that no slot is needed for. Raises QueueFull too."""
+    async def _use_without_slot(self, name: str) -> AsyncIterator[LoadedModel]:
+        """Yield a model for what needs no slot, such as counting tokens. Raises QueueFull too."""
         async with self._use_model(name) as model:
             with model.engine.question_places.take():
                 yield model

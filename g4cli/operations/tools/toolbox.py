@@ -61,7 +61,7 @@ class Toolbox:
             return format_result(tool.run(call.arguments))
         except ToolFailed as err:
             return format_result(f"error: {err}")
-        except (Exception, RecursionError) as err:
+        except Exception as err:
             return format_result(f"error: {type(err).__name__}: {err}")
 
 

@@ -1,7 +1,7 @@
 """The windows of a transcription that are done, in a file, so that it can go on after a stop.
 
-Each line is one window as JSON. A line that was cut by a power failure, and what follows it, is
-done again.
+Each line is the Segment of one window as JSON. What stands at and after a line that a power failure
+cut off is transcribed again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SavedSegments:
     """The segments of one recording with one model and one set of options; `path` is their file."""
 
     def __init__(self, folder: Path, key: Sequence[Any]) -> None:
-        """`key`: what the text depends on; the file's name is its hash."""
+        """`folder` holds such files only. `key`: what the text depends on; its hash is the name."""
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         self.path = folder / f"{name}.jsonl"
         _remove_old(folder)
@@ -42,7 +42,7 @@ class SavedSegments:
         return segments
 
     def write(self, segments: Sequence[Segment]) -> None:
-        """Replace what is saved by `segments`."""
+        """Replace what is saved by `segments`: no line may follow one that was cut off."""
         make_folder(self.path.parent, private=True)
         self.path.unlink(missing_ok=True)
         for segment in segments:
