@@ -2,8 +2,9 @@
 
     python tests/bench/fuzz_doctor.py [SECONDS] [SEED]
 
-Mutates the bytes of a small GGUF (header, sizes, strings, data) and its chat template. Every report
-must contain no crashed check, print no control character, and take less than 5 seconds.
+Mutates the bytes of a small GGUF (header, sizes, strings, data), the types and values of its keys,
+and its chat template. Every report must contain no crashed check, print no control character, and
+take less than 5 seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import redirect_stdout
+from math import inf, nan
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -27,6 +30,7 @@ from g4cli.doctor.bug_report import write_bug_report
 from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.gather import gather_facts
 from tests.support.builders.gguf import BF16, F32, I8, Q8_0, Key, build_gguf, gemma4_keys
+from tests.support.builders.other_kinds import foreign_keys, mmproj_keys
 
 PIECES = (
     "{{ messages }}", "{% for m in messages %}", "{% endfor %}", "<|turn>", "{{ 'a' * 999999999 }}",
@@ -40,6 +44,11 @@ EDGES = tuple(
     n.to_bytes(8, "little")
     for n in (0, 1, 2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 )
+# Types and values for keys of which something else is expected.
+VALUES: tuple[tuple[str, Any], ...] = (
+    ("u32", 0), ("u64", 2**40), ("u64", 2**64 - 1), ("i64", -1), ("f32", nan), ("f32", inf),
+    ("str", "x"), ("bool", True), ("[u32]", []), ("[f32]", [nan]), ("[str]", ["a", "b"]),
+)  # fmt: skip
 
 
 def make_base_file(r: random.Random) -> bytes:
@@ -56,6 +65,11 @@ def make_base_file(r: random.Random) -> bytes:
         ("g4.sfp8.decode_bf16", "[u16]", list(range(256))),
     ]
     keys = [*keys, *(label if r.random() < 0.3 else [])]
+    keys = r.choice([keys, keys, foreign_keys("llama"), mmproj_keys("gemma4v")])
+    keys += [("split.count", "u32", 1), ("split.no", "u32", 0)]
+    for _ in range(r.choice([0, 0, 1, 3])):
+        place = r.randrange(len(keys))
+        keys[place] = (keys[place][0], *r.choice(VALUES))
     values = (
         np.random.default_rng(r.randrange(2**32)).standard_normal(64 * 16).astype("<f4").tobytes()
     )
