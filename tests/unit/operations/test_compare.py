@@ -84,12 +84,6 @@ def test_a_wrong_file_of_prompts_is_refused_with_its_line(
         read_prompts(str(path))
 
 
-def test_only_a_newline_ends_a_line_of_prompts(tmp_path: Path) -> None:
-    path = tmp_path / "p.jsonl"
-    path.write_text('{"prompt": "one\u2028two\u0085"}\r\n{"prompt": "three"}\n')
-    assert [prompt.text for prompt in read_prompts(str(path))] == ["one\u2028two\u0085", "three"]
-
-
 def test_a_set_that_does_not_exist_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="neither a file nor a set"):
         read_prompts("pelicans")
