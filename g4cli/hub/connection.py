@@ -180,7 +180,8 @@ def _resolve_redirect(url: str, location: str) -> str:
     Raises BadAnswer if it is invalid or leads from https to http.
     """
     try:
-        # http.client reads headers as Latin-1: these are the bytes that the server sent.
+        # http.client reads headers as Latin-1: these are the bytes that the server sent. `safe` are
+        # the characters with a meaning in URLs (RFC 3986), and "%", which is quoted already.
         target = urljoin(url, quote(location.encode("latin-1"), safe="%/:=&?~#+!$,;'@()*[]"))
     except ValueError as err:
         raise BadAnswer(_BAD_REDIRECT, "redirects to an invalid address") from err

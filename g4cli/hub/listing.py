@@ -29,7 +29,7 @@ SIDECARS: Final[tuple[tuple[str, Role | None], ...]] = (
     ("imatrix", None),
     ("ggml-vocab", None),
 )
-# "ud" marks Unsloth's dynamic types, mixtures of its own.
+# "ud" marks Unsloth's dynamic types, mixtures of its own; tq types are ternary.
 _TYPE: Final = re.compile(
     r"(?:^|[-_.])(?P<ud>ud[-_])?"
     r"(?P<type>bf16|f16|f32|sfp8|mxfp4(?:_moe)?|nvfp4"

@@ -178,12 +178,14 @@ def _network_lines(shape: Shape) -> Iterator[tuple[str, str]]:
     heads = (
         f"{_format_runs(shape.n_head)} heads, {_format_by_kind(shape, shape.n_head_kv)} for K and V"
     )
-    yield "attention", f"{heads}; head size {_format_by_kind(shape, _list_head_dims(shape))}"
+    head_dims = [shape.head_dim_of(layer) for layer in range(shape.n_layer)]
+    yield "attention", f"{heads}; head size {_format_by_kind(shape, head_dims)}"
     yield "feed-forward", _format_runs(shape.n_ff)
     if shape.n_expert:
         yield (
             "experts",
-            f"{shape.n_expert} of {shape.n_ff_expert}, {shape.n_expert_used} used per token",
+            f"{shape.n_expert}, {shape.n_expert_used} used per token; "
+            f"feed-forward {shape.n_ff_expert} each",
         )
 
 
@@ -211,10 +213,6 @@ def _name_template(template: str) -> str:
     if published is None:
         return f"its own (sha256 {hash_template(template)[:12]})"
     return describe_published(published) + ("" if published.is_current else "; outdated")
-
-
-def _list_head_dims(shape: Shape) -> tuple[int, ...]:
-    return tuple(shape.head_dim_of(layer) for layer in range(shape.n_layer))
 
 
 def _format_by_kind(shape: Shape, values: Sequence[int]) -> str:

@@ -48,7 +48,10 @@ def show_worker(out: Output, server: WorkerServer, *, insecure_network: bool) ->
 
 
 def describe_event(event: str, detail: str) -> str:
-    """Return an event of a worker as a sentence: `runtime.rpc.server` names the events."""
+    """Return an event of `runtime.rpc.server` as a sentence.
+
+    `detail` is the address of a client, or how llama.cpp's server "ended".
+    """
     return {
         "connected": f"{detail} uses this worker",
         "left": f"{detail} has left",

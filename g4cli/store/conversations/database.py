@@ -134,7 +134,7 @@ def _unwritable(path: Path, what: str) -> UsageError:
 
 
 def _move_aside(path: Path, inode: int, err: BadFile) -> BadFile:
-    """Move the damaged database away and return the error that says so."""
+    """Return the error for a damaged database, which is moved away unless it is another by now."""
     aside = path.with_name(f"{path.stem}-damaged-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
     try:
         if path.stat().st_ino != inode:

@@ -96,7 +96,7 @@ def collect_branch(
 def find_leaf(turns: Sequence[StoredTurn], turn: int) -> int:
     """Return the end of the newest branch through `turn`. `turns` are ordered by their ids."""
     newest = {item.parent: item.id for item in turns}  # the last one of each parent remains
-    seen = {turn}
+    seen = {turn}  # a damaged file may link turns in a circle
     while (child := newest.get(turn)) is not None and child not in seen:
         turn = child
         seen.add(turn)
