@@ -13,13 +13,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx2
 
 from g4cli.core.errors import NetworkError, UsageError
+from g4cli.core.loopback import is_loopback
 from g4cli.core.units import duration_text, size_text
 from g4cli.hub.connection import load_certificates, retry_seconds
 
@@ -261,18 +261,11 @@ def check_url(url: str, *, has_key: bool) -> str:
             f"the URL of an endpoint has neither login nor query: {parts.scheme}://{host}",
             hint="put the key into an environment variable: openai:URL#MODEL@key=VARIABLE",
         )
-    if has_key and parts.scheme == "http" and not _is_loopback(host):
+    if has_key and parts.scheme == "http" and not is_loopback(host):
         raise UsageError(
             f"the key would be sent to {host} unencrypted", hint=f"openai:https://{host}/v1#MODEL"
         )
     return url.rstrip("/").removesuffix("/chat/completions")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _iter_lines(

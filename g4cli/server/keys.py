@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
+from g4cli.core.loopback import is_loopback
 
 _MAX_FILE_BYTES: Final = 1 << 20  # a choice: thousands of keys
 
@@ -35,11 +35,3 @@ def require_key(host: str, keys: Sequence[str], *, no_auth: bool) -> None:
         f"at {host}, everybody in the network could use this server: an API key is needed",
         hint="--api-key-file FILE, or --no-auth if all of them may",
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches a server at `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

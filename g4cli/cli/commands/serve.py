@@ -71,11 +71,12 @@ def serve(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.serve import describe_loaded, show_start
+    from g4cli.core.loopback import is_loopback
     from g4cli.core.units import parse_duration, parse_size
     from g4cli.operations.serving.opening import make_service
     from g4cli.operations.serving.options import ServeOptions, parse_parallel
     from g4cli.server.guard import GuardOptions
-    from g4cli.server.keys import is_loopback, read_keys, require_key
+    from g4cli.server.keys import read_keys, require_key
     from g4cli.server.logs import LogReporter, log_reply, start_log
     from g4cli.server.run import make_url, open_port, serve_until_stopped
 

@@ -7,7 +7,6 @@ another child takes its place, so that the next client finds a worker.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import signal
 import socket
@@ -21,6 +20,7 @@ from typing import Any, Final
 from g4cli import __version__
 from g4cli.core.child import Child, exit_text, start_child
 from g4cli.core.errors import RuntimeFailed, UsageError, error_of
+from g4cli.core.loopback import is_loopback
 from g4cli.host import engine_version, read_host
 from g4cli.runtime.engine.ending import find_reason
 from g4cli.runtime.rpc.protocol import (
@@ -211,11 +211,7 @@ class WorkerServer:
 
 def require_private_address(host: str, *, insecure_network: bool) -> None:
     """Raise UsageError if other machines could reach a worker that listens at `host`."""
-    try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    if not is_loopback and not insecure_network:
+    if not is_loopback(host) and not insecure_network:
         raise UsageError(
             f"at {host}, everybody in the network could take this machine over: the protocol of "
             "llama.cpp has neither passwords nor encryption",
