@@ -126,7 +126,7 @@ def describe_loaded(model: ServedModel) -> dict[str, Any]:
         "digest": model.sha256,
         "details": describe_details(model),
         "expires_at": expires,
-        "size_vram": 0,
+        "size_vram": model.gpu_bytes,
         "context_length": model.n_ctx,
     }
 

@@ -29,8 +29,8 @@ class ServedModel:
     """A model as clients see it. `nbytes` are those of its file; times are in Unix seconds.
 
     `modalities` is among "text", "image" and "audio". While it is not loaded, `n_ctx`, `n_slots`,
-    `loaded_at` and `memory_bytes` (weights, KV cache, compute buffers) are 0; `unload_at` is 0 if
-    it stays.
+    `loaded_at`, `memory_bytes` (weights, KV cache, compute buffers) and `gpu_bytes`, its part on
+    GPUs, are 0; `unload_at` is 0 if it stays.
     """
 
     name: str
@@ -48,6 +48,7 @@ class ServedModel:
     loaded_at: int = 0
     unload_at: int = 0
     memory_bytes: int = 0
+    gpu_bytes: int = 0
 
 
 class Service:
@@ -246,4 +247,5 @@ class Service:
             loaded_at=int(model.loaded_at) if model else 0,
             unload_at=int(time.time() + left) if left is not None else 0,
             memory_bytes=model.memory_bytes if model else 0,
+            gpu_bytes=model.engine.loaded.gpu_bytes if model else 0,
         )

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -100,8 +99,8 @@ class Context:
             )
         if eval_callback is None:  # whoever looks at operations sees those of all tokens
             skip_unused_rows(self._handle)
-        self.kv_bytes = _sum_logged_mib("KV buffer size")
-        self.compute_bytes = _sum_logged_mib("compute buffer size")
+        self.kv_bytes, self.compute_bytes = LOG.sum_buffers("KV"), LOG.sum_buffers("compute")
+        self.gpu_bytes = sum(LOG.sum_buffers(kind, on_gpu=True) for kind in ("KV", "compute"))
         self._memory = self._c.llama_get_memory(self._handle)
         self.n_parallel = n_parallel
         self.n_ctx: int = self._c.llama_n_ctx(self._handle) // n_parallel
@@ -255,12 +254,6 @@ class Context:
         if self._handle:
             self._c.llama_free(self._handle)
             self._handle = None
-
-
-def _sum_logged_mib(what: str) -> int:
-    """Return the bytes of all buffers that llama.cpp's log names `what`, over all devices."""
-    found = (re.search(rf"{what} = +([0-9.]+) MiB", line.text) for line in LOG.lines)
-    return int(sum(float(match[1]) for match in found if match) * MIB)
 
 
 def choose_n_threads(model: Model) -> int:

@@ -172,6 +172,7 @@ class Loaded:
     """The model and its context as they are. Bytes of buffers are llama.cpp's own figures.
 
     `description`: architecture, size and type of the model, as llama-bench prints them.
+    `gpu_bytes`: of the weights and both buffers, what this machine's GPUs hold.
     """
 
     n_ctx: int
@@ -183,6 +184,7 @@ class Loaded:
     kv_bytes: int
     compute_bytes: int
     n_threads: int
+    gpu_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

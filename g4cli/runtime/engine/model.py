@@ -71,6 +71,7 @@ class Model:
             raise engine_failure(
                 f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}"
             )
+        self.gpu_bytes = LOG.sum_buffers("model", on_gpu=True)
         self.vocab = self._c.llama_model_get_vocab(self._handle)
         self.n_vocab: int = self._c.llama_vocab_n_tokens(self.vocab)
         self.n_ctx_train: int = self._c.llama_model_n_ctx_train(self._handle)

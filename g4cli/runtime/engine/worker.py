@@ -162,6 +162,7 @@ class EngineWorker:
             kv_bytes=context.kv_bytes,
             compute_bytes=context.compute_bytes,
             n_threads=context.n_threads,
+            gpu_bytes=model.gpu_bytes + context.gpu_bytes,
         )
 
     def _attach_media(self, request: AttachMedia) -> Iterator[Any]:

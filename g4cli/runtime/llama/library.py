@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import EngineMissing, RuntimeFailed
+from g4cli.core.units import MIB
 from g4cli.runtime.llama.installation import fingerprint_of, install_command
 
 _LOG_LINES: Final = 4000  # a choice: a load logs one for each tensor (31B: 833), and some hundred
@@ -26,6 +28,12 @@ _LOG_LINES: Final = 4000  # a choice: a load logs one for each tensor (31B: 833)
 _WARN: Final = 3
 _ERROR: Final = 4
 _CONTINUED: Final = 5
+
+
+# As llama.cpp logs each buffer (src/llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp), and
+# the names of those that no GPU of this machine holds (ggml/src/ggml-*): of the host, of workers.
+_BUFFER: Final = re.compile(r"(?P<name>\S+) +(?P<kind>\w+) buffer size += +(?P<mib>[0-9.]+) MiB")
+_NOT_GPU: Final = re.compile(r"(CPU|AMX|RPC)|\S+_Host$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,18 @@ class Log:
     def lines(self) -> tuple[LogLine, ...]:
         """Return the last lines, at most 4000, without blank ones."""
         return tuple(self._lines)
+
+    def sum_buffers(self, kind: str, *, on_gpu: bool = False) -> int:
+        """Return the bytes of the buffers of `kind` that the lines name: "model", "KV", "compute".
+
+        `on_gpu`: of those in the memory of this machine's GPUs alone.
+        """
+        total = 0.0
+        for line in self._lines:
+            match = _BUFFER.search(line.text)
+            if match and match["kind"] == kind:
+                total += 0 if on_gpu and _NOT_GPU.match(match["name"]) else float(match["mib"])
+        return int(total * MIB)
 
     def find_error_text(self) -> str:
         """Return the last two error lines, or warnings if there are none, joined by "; "; or "".

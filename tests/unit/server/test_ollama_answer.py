@@ -107,7 +107,7 @@ def test_lists_of_models() -> None:
     # Ollama's "for ever".
     never = datetime(2318, 1, 1, tzinfo=timezone.utc).timestamp()
     for unload_at, expires in ((0, never), (1_750_000_300, 1_750_000_300)):
-        loaded = describe_loaded(replace(MODEL, unload_at=unload_at, memory_bytes=5))
+        loaded = describe_loaded(replace(MODEL, unload_at=unload_at, memory_bytes=5, gpu_bytes=3))
         (row,) = ollama.ProcessResponse.model_validate({"models": [loaded]}).models
-        assert row.context_length == 8192
+        assert (row.size, row.size_vram, row.context_length) == (5, 3, 8192)
         assert row.expires_at.timestamp() == expires
