@@ -17,7 +17,7 @@ from g4cli.chat import PromptRead, TurnEvent
 from g4cli.core.errors import G4Error, QueueFull, RuntimeFailed, too_many_tokens
 from g4cli.prompt.messages import Media, Part
 from g4cli.runtime.engine.async_worker import AsyncWorkerProcess
-from g4cli.runtime.engine.client import HUGE_PAGES, MODULE
+from g4cli.runtime.engine.client import MODULE
 from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
@@ -264,7 +264,7 @@ class AsyncEngine:
         if self._worker is not None:
             await self._worker.close()
         self.n_starts += 1
-        worker = AsyncWorkerProcess(MODULE, CODEC, HUGE_PAGES)
+        worker = AsyncWorkerProcess(MODULE, CODEC)
         try:
             async for hello in worker.hello:
                 self.hello = hello

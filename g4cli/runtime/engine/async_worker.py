@@ -13,15 +13,15 @@ import contextlib
 import os
 import subprocess
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.child import NO_VARIABLES, start_child
 from g4cli.core.errors import G4Error, ReaderTooSlow, RuntimeFailed, error_of
 from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError
 from g4cli.runtime.engine.ending import count_oom_kills, make_exit_error
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
+from g4cli.runtime.engine.process import start_worker_process
 
 MAX_WAITING: Final = 4096
 """Answers to one request that may wait for their reader; a choice: minutes of generated tokens."""
@@ -77,20 +77,11 @@ class Answers:
 class AsyncWorkerProcess:
     """One worker process. Use it from one event loop; close it when done."""
 
-    def __init__(
-        self, module: str, codec: Codec, environment: Mapping[str, str] = NO_VARIABLES
-    ) -> None:
-        """Start `module`, which serves messages of `codec`.
-
-        `environment`: variables that it gets in addition.
-        Raises RuntimeFailed if that is impossible.
-        """
+    def __init__(self, module: str, codec: Codec) -> None:
+        """Start `module`, which serves messages of `codec`. Raises RuntimeFailed."""
         self._codec = codec
         self._oom_kills = count_oom_kills()
-        try:
-            self._child = start_child(module, ignore_interrupt=True, environment=environment)
-        except OSError as err:
-            raise RuntimeFailed(f"the system starts no process for the model: {err}") from err
+        self._child = start_worker_process(module)
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         assert self._child.stderr is not None

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final
 
 from g4cli.chat import Finished, TurnEvent
 from g4cli.core.child import NO_VARIABLES
@@ -40,11 +38,6 @@ from g4cli.runtime.engine.options import MediaOptions
 from g4cli.runtime.engine.process import WorkerProcess
 
 MODULE = "g4cli.runtime.engine.worker"  # what the worker process runs
-# glibc asks Linux for pages of 2 MiB where it allocates that much: to read the weights takes fewer
-# look-ups of addresses, and E2B answers some per cent faster. Other C libraries ignore it.
-HUGE_PAGES: Final[Mapping[str, str]] = MappingProxyType(
-    {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-)
 
 
 class EngineClient:
@@ -67,9 +60,7 @@ class EngineClient:
         self.drafted: DraftStats | None = None
 
     def _start_worker(self) -> WorkerProcess:
-        return WorkerProcess(
-            MODULE, CODEC, self.ctrl_c, environment={**HUGE_PAGES, **self._environment}
-        )
+        return WorkerProcess(MODULE, CODEC, self.ctrl_c, environment=self._environment)
 
     def hello(self) -> Hello:
         """Return what llama.cpp sees here, once it is loaded.

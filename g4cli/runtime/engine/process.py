@@ -19,9 +19,10 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
-from g4cli.core.child import NO_VARIABLES, start_child
+from g4cli.core.child import NO_VARIABLES, Child, start_child
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, error_of
 from g4cli.core.progress import Progress as ProgressCallback
 from g4cli.core.progress import no_progress
@@ -36,6 +37,25 @@ PATIENCE_S: Final = 2.0  # a choice: twenty times what a worker takes to stop
 _POLL_S: Final = 0.05
 END_S: Final = 5.0  # a choice, for a process that has closed its pipe to end
 _KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
+# glibc asks Linux for pages of 2 MiB where it allocates that much: to read the weights takes fewer
+# look-ups of addresses, and E2B answers some per cent faster. Other C libraries ignore it.
+_HUGE_PAGES: Final[Mapping[str, str]] = MappingProxyType(
+    {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+)
+
+
+def start_worker_process(module: str, environment: Mapping[str, str] = NO_VARIABLES) -> Child:
+    """Start `module`, which will hold a model, with large pages: chats and measurements alike.
+
+    `environment`: variables that it gets in addition. Raises RuntimeFailed if the system starts no
+    process.
+    """
+    try:
+        return start_child(
+            module, ignore_interrupt=True, environment={**_HUGE_PAGES, **environment}
+        )
+    except OSError as err:
+        raise RuntimeFailed(f"the system starts no process for the model: {err}") from err
 
 
 class WorkerProcess:
@@ -58,10 +78,7 @@ class WorkerProcess:
         """
         self._codec, self._ctrl_c, self._end_s = codec, ctrl_c, end_s
         self._oom_kills = count_oom_kills()
-        try:
-            self._child = start_child(module, ignore_interrupt=True, environment=environment)
-        except OSError as err:
-            raise RuntimeFailed(f"the system starts no process for the model: {err}") from err
+        self._child = start_worker_process(module, environment)
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         assert self._child.stderr is not None

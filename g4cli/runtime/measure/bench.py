@@ -4,6 +4,9 @@ As test_prompt and test_gen in tools/llama-bench/llama-bench.cpp (llama.cpp@0c1e
 random, the KV cache is cleared before each repetition, an untimed repetition warms up, nothing is
 sampled. "tg128 @ d4096" decodes after 4,096 tokens, which are evaluated once, untimed; their state
 is restored before each repetition.
+
+What is measured is what a chat gets: the process has the large pages of `start_worker_process`. The
+same for llama-bench: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 llama-bench.
 """
 
 from __future__ import annotations
