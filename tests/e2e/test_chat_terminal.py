@@ -454,6 +454,22 @@ def test_ctrl_c_stops_the_answer_and_the_second_leaves(
 
 
 @pytest.mark.slow
+@pytest.mark.requires_linux
+def test_ctrl_d_leaves_even_while_the_answer_stops(
+    talk: Callable[..., Terminal], endless: tuple[str, ...]
+) -> None:
+    """As with a distant worker, which may take seconds to stop."""
+    with talk(*endless) as t:
+        t.enter("Tell me everything")
+        t.wait_for("drip drip")
+        model = model_process(t.pid)
+        os.kill(model, signal.SIGSTOP)
+        t.send("\x03\x04")
+        os.kill(model, signal.SIGCONT)
+        assert t.wait_end() == 0
+
+
+@pytest.mark.slow
 def test_control_characters_do_not_reach_the_terminal(talk: Callable[..., Terminal]) -> None:
     """At temperature 3 the little network emits raw control bytes: they are shown as \\xNN."""
     with talk(

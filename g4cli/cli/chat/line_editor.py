@@ -8,6 +8,8 @@ cannot move its cursor (TERM=dumb) edits the line itself.
 from __future__ import annotations
 
 import os
+import select
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -69,6 +71,8 @@ class LineEditor:
             try:
                 if is_dumb_terminal():
                     return strip_block_quotes(self._read_without_editing(default))
+                if not default and take_end_of_input():
+                    return None
                 return strip_block_quotes(
                     self._session.prompt(
                         FormattedText([("class:prompt", PROMPT)]),
@@ -92,6 +96,25 @@ class LineEditor:
         while is_open_block(text):
             text += "\n" + input("... ")
         return text
+
+
+def take_end_of_input() -> bool:
+    """Return whether Ctrl-D was the first key since the last question, and take it if so.
+
+    While an answer runs or stops, the terminal gathers lines itself: it keeps Ctrl-D as an end of
+    input without characters, which becomes a NUL as soon as the editor turns line mode off.
+    """
+    if sys.platform == "win32":
+        return False
+    import fcntl
+    import termios
+
+    with suppress(OSError):  # standard input has no file, or the terminal is gone
+        terminal, n_waiting = sys.stdin.fileno(), bytearray(4)
+        if os.isatty(terminal) and select.select([terminal], [], [], 0)[0]:
+            fcntl.ioctl(terminal, termios.FIONREAD, n_waiting)
+            return not any(n_waiting) and not os.read(terminal, 1)
+    return False
 
 
 def strip_block_quotes(text: str) -> str:
