@@ -16,6 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from g4cli.cli.main import run as main
+from g4cli.core.errors import RuntimeFailed
+from g4cli.runtime.engine.async_client import AsyncEngine
+from g4cli.runtime.engine.messages import Open
+from g4cli.runtime.engine.options import MediaOptions
 from tests.support.builders.media_files import wav
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import GOLDEN
@@ -68,6 +73,21 @@ def test_subtitles_text_and_json_of_several_recordings(tmp_path: Path, folder: P
     again = run(tmp_path, folder, "a.wav", "b.wav", "--to", "srt", "-o", str(out))
     assert (again[0], "already exists" in again[2]) == (2, True)
     assert not list((tmp_path / "state").glob("transcripts/*"))
+
+
+def test_no_window_is_kept_for_later(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("G4_HOME", str(tmp_path))
+    attached: list[MediaOptions] = []
+
+    async def refuse(_request: Open, media: MediaOptions, **_options: object) -> None:
+        attached.append(media)
+        raise RuntimeFailed("no process")
+
+    monkeypatch.setattr(AsyncEngine, "start", refuse)
+    assert main(["transcribe", str(folder / "b.wav"), "--model", str(folder / "tiny.gguf")]) == 7
+    assert [media.cache for media in attached] == [False]
 
 
 def test_a_transcription_that_was_killed_goes_on(tmp_path: Path, folder: Path) -> None:

@@ -68,7 +68,8 @@ def transcribe(
         gpu_layers=gpu_layers,
         device=device,
         draft="off",
-        state_cache="off",  # no window comes again
+        state_cache="off",  # no window comes again, neither as a prompt nor as a sound
+        media_cache=False,
         keep_alive_s=-1,
     )
     service = make_service(options, out)

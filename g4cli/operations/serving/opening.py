@@ -122,7 +122,9 @@ class ModelOpener:
             raise DoesNotFit(f"{offer.name} does not fit beside the models that are loaded")
         ram_bytes = min(plan.spare_bytes // 2, MAX_RAM_BYTES)  # half: other programs grow too
         opening = make_open_request(request, model, plan, draft, ram_bytes=ram_bytes)
-        media = find_media_options(request, model.path) if request.mmproj is not None else None
+        media = None
+        if request.mmproj is not None:
+            media = replace(find_media_options(request, model.path), cache=options.media_cache)
         return model, opening, media
 
     def _subtract_mapped(self, host: HostFacts, others: Sequence[str]) -> HostFacts:

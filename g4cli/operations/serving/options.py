@@ -25,8 +25,9 @@ class ServeOptions:
     that of one request. `parallel` is how many requests a model computes at once; 0: as many as
     fit, at most 4. `on_loop` is "stop" or "warn": what was sent cannot be taken back.
     `keep_alive_s` below 0: models stay loaded. `max_models` 0: as many as fit. `queue`: how many
-    requests of a model may wait for a slot. `sampling` holds defaults by the names of the engine's
-    Sampling. With `workers` one model is loaded at a time.
+    requests of a model may wait for a slot. `media_cache`: whether encoded images and sounds are
+    kept for later requests. `sampling` holds defaults by the names of the engine's Sampling. With
+    `workers` one model is loaded at a time.
     """
 
     models: Sequence[str] = ()
@@ -43,6 +44,7 @@ class ServeOptions:
     state_cache: str = "auto"
     mmproj: Path | None = None
     image_tokens: int | None = None
+    media_cache: bool = True
     sampling: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int = 0
     stop_on_loop: bool = True

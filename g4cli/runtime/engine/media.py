@@ -97,7 +97,7 @@ class MediaEncoder:
             params.image_min_tokens = least_positions(options.image_tokens)
         self._background = Background(interrupt or Interrupt())
         self._n_operations = 0
-        self.kept_bytes = _KEPT_BYTES
+        self.kept_bytes = _KEPT_BYTES if options.cache else 0
         self._on_operation = load_llama().ggml_backend_sched_eval_callback(self.on_operation_done)
         params.cb_eval = self._on_operation
         LOG.clear()

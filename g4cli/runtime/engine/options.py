@@ -74,12 +74,16 @@ class ContextOptions:
 
 @dataclass(frozen=True, slots=True)
 class MediaOptions:
-    """The file of the encoder, and the image token budget (None: as the file says)."""
+    """The file of the encoder, and the image token budget (None: as the file says).
+
+    `cache`: whether what was encoded is kept for later prompts, beside that of the newest file.
+    """
 
     mmproj: Path
     image_tokens: int | None = None
     n_threads: int = 0
     use_gpu: bool = True
+    cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)

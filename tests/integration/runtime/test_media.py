@@ -124,6 +124,14 @@ def test_results_that_take_too_much_are_dropped_oldest_first(folder: Path, tmp_p
         assert [run.medium.chunks is not None for run in runs] == [True, False]
 
 
+def test_without_a_cache_the_newest_result_is_kept_alone(folder: Path, engine: LlamaEngine) -> None:
+    alone = MediaEncoder(engine.model, MediaOptions(MMPROJ, image_tokens=70, cache=False))
+    images = [Media("image", folder / name) for name in ("p.png", "other.png")]
+    assert all(alone.encode(image) for image in images)
+    assert [medium.kept_bytes > 0 for medium in alone._known.values()] == [False, True]
+    alone.close()
+
+
 @pytest.mark.slow
 def test_a_prompt_that_waits_is_answered_whatever_was_dropped(folder: Path, tmp_path: Path) -> None:
     """Its images are split and encoded once more, under the same numbers."""
