@@ -29,6 +29,7 @@ _TYPES: Final = MappingProxyType(
     }
 )
 _STYLE_LINK: Final = re.compile(r'<link rel="stylesheet" href="/page/([\w.]+)">')
+_STYLE: Final = re.compile(rb"<style>(.*?)</style>", re.DOTALL)
 
 router = APIRouter(include_in_schema=False)
 
@@ -42,7 +43,8 @@ def read_files() -> dict[str, tuple[bytes, str]]:
         if path.suffix in _TYPES
     }  # fmt: skip
     contents["index.html"] = _STYLE_LINK.sub(
-        lambda link: f"<style>{_read_style(link[1])}</style>", contents["index.html"].decode()
+        lambda link: f"<style>{(FOLDER / link[1]).read_text(encoding='utf-8')}</style>",
+        contents["index.html"].decode(),
     ).encode()
     return {
         name: (data, f'"{hashlib.sha256(data).hexdigest()[:20]}"')
@@ -58,8 +60,8 @@ def make_headers() -> dict[str, str]:
     but by the one policy in html.js. A style sheet inside of the page is allowed by its hash
     (https://www.w3.org/TR/CSP3/, https://www.w3.org/TR/trusted-types/).
     """
-    names = _STYLE_LINK.findall((FOLDER / "index.html").read_text(encoding="utf-8"))
-    digests = (hashlib.sha256(_read_style(name).encode()).digest() for name in names)
+    styles = _STYLE.findall(read_files()["index.html"][0])
+    digests = (hashlib.sha256(style).digest() for style in styles)
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     policy = (
         f"default-src 'none'; script-src 'self'; style-src {hashes}; img-src 'self' blob: data:; "
@@ -77,10 +79,6 @@ def make_headers() -> dict[str, str]:
         "Permissions-Policy": "camera=(), geolocation=(), microphone=(self)",
         "Cache-Control": "no-cache",
     }
-
-
-def _read_style(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 @router.get("/")
