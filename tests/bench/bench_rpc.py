@@ -25,7 +25,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from g4cli.core.gguf import read_header
 from g4cli.core.shape import shape_of
@@ -151,6 +151,19 @@ class Namespace:
         run("ip", "netns", "del", self._name)
 
 
+class Round(NamedTuple):
+    """Seconds of a token without a limit, with it, and as predicted; and its bytes."""
+
+    base_s: float
+    limited_s: float
+    predicted_s: float
+    n_bytes: float
+
+    @property
+    def error(self) -> float:
+        return self.limited_s / self.predicted_s - 1
+
+
 def time_tokens(context: Context, n_tokens: int, spaces: list[Namespace]) -> tuple[float, float]:
     """Return the median seconds of a token, its logits fetched, and its bytes on the network.
 
@@ -208,20 +221,20 @@ def main() -> None:
         context = Context(model, ContextOptions(N_CTX), Interrupt())
         print(f"loaded in {time.perf_counter() - started:.1f} s")
         for name, bits, round_trip_s in NETWORKS[args.first :]:
-            rows = []
+            rounds = []
             for _ in range(args.rounds):
                 base = time_on(spaces, context, args.tokens, 0, 0.0)[0]
                 seconds, sent = time_on(spaces, context, args.tokens, bits, round_trip_s)
                 predicted = base + cost.token_seconds(bits * DATA_SHARE, round_trip_s)
-                rows.append((base, seconds, predicted, seconds / predicted - 1, sent))
-            base, seconds, predicted, error, sent = (
-                statistics.median(row[column] for row in rows) for column in range(5)
-            )
-            errors = sorted(row[3] for row in rows)
+                rounds.append(Round(base, seconds, predicted, sent))
+            middle = Round(*map(statistics.median, zip(*rounds, strict=True)))
+            errors = sorted(one.error for one in rounds)
             print(
-                f"{name:20} {1 / base:6.2f} tokens/s without, {1 / seconds:6.2f} with it, "
-                f"predicted {1 / predicted:6.2f} ({error:+.1%}; rounds {errors[0]:+.0%} to "
-                f"{errors[-1]:+.0%}); {sent:,.0f} bytes a token, predicted {cost.token_bytes:,}",
+                f"{name:20} {1 / middle.base_s:6.2f} tokens/s without, "
+                f"{1 / middle.limited_s:6.2f} with it, predicted {1 / middle.predicted_s:6.2f} "
+                f"({statistics.median(errors):+.1%}; rounds {errors[0]:+.0%} to "
+                f"{errors[-1]:+.0%}); {middle.n_bytes:,.0f} bytes a token, predicted "
+                f"{cost.token_bytes:,}",
                 flush=True,
             )
         context.close()
