@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from g4cli.cli.output import Output
+from rich.cells import cell_len
+
+from g4cli.cli.output import Output, Part
+from g4cli.cli.views.table import fold_text
 from g4cli.core.quoting import shell_word
 from g4cli.core.units import duration_text
+from g4cli.core.visible import one_line
 from g4cli.doctor.known_faults import KnownFault
 from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.doctor.loop.report import describe_fix, describe_result
@@ -22,9 +26,13 @@ _MARK: Final = {
     "ended": ("ok", "green"),
     "unended": ("ok", "green"),
 }
-# Characters: the column of settings, and what is shown of an answer.
+# Columns: of the outcome and of the settings; the most that is shown of an answer, and the least.
+_MARK_WIDTH: Final = 5
 _SETTINGS_WIDTH: Final = 44
 _MAX_TEXT: Final = 32
+_MIN_TEXT: Final = 8
+# A terminal with fewer columns has two lines for a row: the settings, and below them the answer.
+_MIN_WIDTH: Final = 140
 # More time for experiments that were not finished: four times as much, at least ten minutes.
 _MORE_TIME: Final = 4
 _MIN_MINUTES: Final = 10
@@ -33,17 +41,35 @@ _MIN_MINUTES: Final = 10
 def draw_experiment(out: Output, result: LoopResult, n_left: int, left_s: float) -> None:
     """Draw one row: outcome, settings, what the answer did, time; and how many are left."""
     mark, style = _MARK[result.outcome]
+    head: Part = (f"{mark:<{_MARK_WIDTH}}", style)
+    settings, became = describe_settings(result.settings), one_line(describe_result(result))
     text = (result.unit or result.text)[:_MAX_TEXT]
-    rest = f"  {duration_text(result.seconds)}" if result.outcome != "skipped" else ""
-    if n_left:
-        time_left = f", {duration_text(left_s)}" if left_s >= 1 else ""
-        rest += f"  ({n_left} left{time_left})"
-    out.line(
-        (f"{mark:<5}", style),
-        f"{describe_settings(result.settings):<{_SETTINGS_WIDTH}}  {describe_result(result)}",
-        (f"  {text!r}" if text else "", "dim"),
-        (rest, "dim"),
-    )
+    quoted = f"  {text!r}" if text else ""
+    took = f"  {duration_text(result.seconds)}" if result.outcome != "skipped" else ""
+    time_left = f", {duration_text(left_s)}" if left_s >= 1 else ""
+    left = f"  ({n_left} left{time_left})" if n_left else ""
+    row = f"{settings:<{_SETTINGS_WIDTH}}  {became}"
+    width = out.console().width
+    if not out.is_terminal or (
+        width >= _MIN_WIDTH and _MARK_WIDTH + cell_len(row + quoted + took + left) <= width
+    ):
+        out.line(head, row, (quoted + took + left, "dim"))
+        return
+    width -= _MARK_WIDTH
+    for line in fold_text(settings + left, width):
+        out.line(head, line)
+        head = " " * _MARK_WIDTH
+    room = width - cell_len(became + took) - len("  ")
+    quoted = f"  {_shorten_quoted(text, room)}" if text and room >= _MIN_TEXT else ""
+    for line in fold_text(became + quoted + took, width):  # one, but for a failure's long reason
+        out.line(head, line)
+
+
+def _shorten_quoted(text: str, width: int) -> str:
+    """Return the beginning of `text` in quotation marks, in at most `width` columns."""
+    while cell_len(one_line(repr(text))) > width:
+        text = text[:-1]
+    return repr(text)
 
 
 def draw_loop_diagnosis(out: Output, diagnosis: LoopDiagnosis) -> None:
