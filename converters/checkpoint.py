@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from g4cli.converters.folder_file import open_inside, read_inside
 from g4cli.core.errors import BadCheckpoint, FileMissing
 from g4cli.core.ggml import BY_NAME, GGMLType
+from g4cli.core.units import count_text
 
 # Bytes per number, for the types that some tensor of a Gemma 4 checkpoint may have.
 SIZES: Final[Mapping[str, int]] = MappingProxyType(
@@ -344,10 +345,11 @@ def _check_layout(
         expected += source.nbytes
     if expected > size:
         raise BadCheckpoint(
-            f"{file}: truncated, {expected - size:,} bytes are missing at its end",
+            f"{file}: truncated, {count_text(expected - size, 'byte', 'are')} missing at its end",
             hint=DOWNLOAD_AGAIN,
         )
     if expected < size:
         raise BadCheckpoint(
-            f"{file}: {size - expected:,} bytes after the last tensor", hint=DOWNLOAD_AGAIN
+            f"{file}: {count_text(size - expected, 'byte')} after the last tensor",
+            hint=DOWNLOAD_AGAIN,
         )

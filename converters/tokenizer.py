@@ -26,6 +26,7 @@ from g4cli.core.gguf_values import (
     string_value,
     uint32_value,
 )
+from g4cli.core.units import count_text
 
 # Token types (enum llama_token_type, include/llama.h).
 NORMAL, CONTROL, USER_DEFINED, BYTE = 1, 3, 4, 6
@@ -150,7 +151,7 @@ def _read_tokens(
     if n_missing or beyond:
         first = next((i for i in range(n_vocab) if i not in by_id), 0)
         what = (
-            f"{n_missing:,} ids have no token (first {first})"
+            f"{count_text(n_missing, 'id', 'have')} no token (first {first})"
             if n_missing
             else f"the id {max(beyond)} is too large"
         )

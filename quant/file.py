@@ -21,6 +21,7 @@ from g4cli.core.gguf_values import Value, string_value
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.split_name import parse_split_name
+from g4cli.core.units import count_text
 from g4cli.quant.encode import Counts, Job, one_block, open_encoder
 from g4cli.quant.file_hash import hash_files
 from g4cli.quant.imatrix import ImportanceMatrix, check_fits
@@ -79,25 +80,16 @@ class Quantized:
         if fallbacks:
             types = " or ".join(sorted({c.type.name for c in fallbacks}))
             notes.append(
-                f"{len(fallbacks)} {'tensor' if len(fallbacks) == 1 else 'tensors'} became {types} "
+                f"{count_text(len(fallbacks), 'tensor')} became {types} "
                 f"instead, for example {fallbacks[0].name}: {fallbacks[0].obstacle}"
             )
-        for count, what in (
-            (
-                sum(c.zero_blocks for c in self.counts.values()),
-                "blocks contain only zeros (harmless)",
-            ),
-            (
-                sum(c.n_clamped for c in self.counts.values()),
-                "weights were clamped to SFP8's largest value",
-            ),
-            (
-                sum(c.n_underflow for c in self.counts.values()),
-                "weights were too small for SFP8 and became zero",
-            ),
-        ):
-            if count:
-                notes.append(f"{count:,} {what}")
+        counts = self.counts.values()
+        if n := sum(c.zero_blocks for c in counts):
+            notes.append(f"{count_text(n, 'block', 'contain')} only zeros (harmless)")
+        if n := sum(c.n_clamped for c in counts):
+            notes.append(f"{count_text(n, 'weight', 'were')} clamped to SFP8's largest value")
+        if n := sum(c.n_underflow for c in counts):
+            notes.append(f"{count_text(n, 'weight', 'were')} too small for SFP8 and became zero")
         return notes
 
 

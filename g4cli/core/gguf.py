@@ -28,6 +28,7 @@ from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType
 from g4cli.core.other_files import HEAD_BYTES, not_a_gguf
 from g4cli.core.quoting import shell_command
+from g4cli.core.units import count_text
 
 
 def read_header(path: Path | str, *, check_data: bool = True) -> Header:
@@ -92,7 +93,7 @@ def parse_header(
         last = next(t for t in tensors.values() if data_offset + t.offset + t.nbytes > file_size)
         raise BadGGUF(
             path,
-            f"truncated: the last {missing:,} bytes are missing",
+            f"truncated: the last {count_text(missing, 'byte', 'are')} missing",
             offset=file_size,
             field=last.name,
             hint=f"download it again, or {shell_command('g4', 'doctor', path)}",

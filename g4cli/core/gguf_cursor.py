@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf_values import U32, U64
+from g4cli.core.units import count_text
 
 MAGIC: Final = b"GGUF"
 DEFAULT_ALIGNMENT: Final = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
@@ -71,7 +72,8 @@ class Cursor:
             )
         if self.pos + n > self.file_size:
             raise self.fault_at(
-                f"truncated: {what} needs {n:,} bytes, {self.file_size - self.pos:,} are left"
+                f"truncated: {what} needs {count_text(n, 'byte')}, "
+                f"{count_text(self.file_size - self.pos, 'byte', 'are')} left"
             )
 
     def skip_numbers(self, n: int, name: str) -> None:

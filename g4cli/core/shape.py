@@ -10,6 +10,7 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import TEXT, kind_of, not_a_text_model
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array
+from g4cli.core.units import count_text
 
 _LAYER_LIMITS: Final = (1, 512)  # LLAMA_MAX_LAYERS
 _POSITIVE: Final = (1, 2**31 - 1)  # limits of a number that llama.cpp keeps in an int32
@@ -168,7 +169,7 @@ class Keys:
                 key, f"is {self._header.keys[f'{self._arch}.{key}'].type_name}, expected numbers"
             )
         if len(items) < n_layer:
-            raise self._key_error(key, f"{len(items)} items for {n_layer} layers")
+            raise self._key_error(key, f"{count_text(len(items), 'item')} for {n_layer} layers")
         return tuple(self._check_range(key, item, COUNT) for item in items)
 
     def _check_range(self, key: str, value: int, limits: tuple[int, int], what: str = "") -> int:

@@ -25,6 +25,10 @@ _SECONDS: Final = {
 }  # fmt: skip
 LONGEST_S: Final = 100 * 365 * 86_400.0
 """A hundred years, the longest duration: times that are much later are no dates in Python."""
+_SINGULAR_VERBS: Final = {
+    "are": "is", "were": "was", "have": "has", "contain": "contains", "follow": "follows",
+    "repeat": "repeats",
+}  # fmt: skip
 _FACTOR: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024**4}
 
 
@@ -62,6 +66,18 @@ def measured_text(value: float, error: float) -> str:
 def rate_text(bytes_per_second: float) -> str:
     """Return a rate: 12582912 -> '12.0 MiB/s'."""
     return f"{size_text(bytes_per_second)}/s"
+
+
+def count_text(count: int, thing: str, verb: str = "", *, of: int = 0) -> str:
+    """Return a number with what it counts: '1 tensor', '1,200 tensors'.
+
+    `verb` is a verb that follows, in its plural form; `of` is the number of all: '1 byte is',
+    '3 of 42 tensors contain'.
+    """
+    everything = f" of {of:,}" if of else ""
+    ending = "" if (of or count) == 1 else "s"
+    verb = f" {_SINGULAR_VERBS[verb] if count == 1 else verb}" if verb else ""
+    return f"{count:,}{everything} {thing}{ending}{verb}"
 
 
 def duration_text(seconds: float) -> str:

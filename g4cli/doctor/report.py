@@ -18,11 +18,6 @@ Confidence: TypeAlias = Literal["certain", "high", "medium", "low"]
 WORST_FIRST: Final[tuple[Status, ...]] = ("fail", "crash", "warn", "skipped", "ok")
 
 
-def format_count(count: int, thing: str) -> str:
-    """Return a number with what it counts: '1 tensor', '1,200 tensors'."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a check function returns.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import UsageError
-from g4cli.core.units import MORE_LAYERS, parse_gpu_layers
+from g4cli.core.units import MORE_LAYERS, count_text, parse_gpu_layers
 from g4cli.core.worker_address import WorkerAddress, WorkerOptions
 from g4cli.estimate import Options, keeps_layers_together
 from g4cli.estimate.placement import layer_devices
@@ -123,7 +123,8 @@ def check_split(split: Sequence[float], memories: Sequence[Memory]) -> None:
     names = [m.label for m in memories[1:]]
     if split and len(split) != len(names):
         raise UsageError(
-            f"--tensor-split has {len(split)} numbers; the layers go to {len(names)} devices: "
+            f"--tensor-split has {count_text(len(split), 'number')}; the layers go to "
+            f"{count_text(len(names), 'device')}: "
             f"{', '.join(names) or 'none'}",
             hint=f"--tensor-split {','.join('1' * len(names))}" if names else "omit it",
         )

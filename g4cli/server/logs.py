@@ -16,6 +16,7 @@ from typing import IO, Any, Final, Literal
 from g4cli.chat import Reply
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.reporter import ProgressUnit
+from g4cli.core.units import count_text
 from g4cli.core.visible import one_line
 from g4cli.server.guard import Served
 
@@ -63,8 +64,9 @@ def log_reply(model: str, reply: Reply) -> None:
         "finish_reason": reply.finish_reason,
     }
     text = (
-        f"{model}: {reply.prompt_tokens} prompt tokens ({reply.reused_tokens} cached), "
-        f"{reply.completion_tokens} tokens at {reply.decode_tps:.1f} per second"
+        f"{model}: {count_text(reply.prompt_tokens, 'prompt token')} "
+        f"({reply.reused_tokens:,} cached), "
+        f"{count_text(reply.completion_tokens, 'token')} at {reply.decode_tps:.1f} per second"
     )
     extra: dict[str, Any] = {"fields": {"event": "answer", **fields}}
     if reply.loop is None:

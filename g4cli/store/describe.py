@@ -16,7 +16,7 @@ from g4cli.core.gguf_values import Array, Value
 from g4cli.core.quoting import shell_command
 from g4cli.core.shape import Shape, shape_of
 from g4cli.core.template_child import TEMPLATE_KEY
-from g4cli.core.units import size_text
+from g4cli.core.units import count_text, size_text
 from g4cli.prompt.published_templates import (
     describe_published,
     find_published,
@@ -98,7 +98,8 @@ def format_value(value: Value) -> str:
     if isinstance(data, Array):
         items = ", ".join(map(_format_item, data.first_items(_SHOWN_ITEMS)))
         return (
-            f"[{_shorten_text(items)}{', ...' * (len(data) > _SHOWN_ITEMS)}] ({len(data):,} items)"
+            f"[{_shorten_text(items)}{', ...' * (len(data) > _SHOWN_ITEMS)}] "
+            f"({count_text(len(data), 'item')})"
         )
     text = _format_item(data)
     short = _shorten_text(text)
@@ -157,14 +158,17 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
     )
     detail = f", {n_params:,} weights, {bits:.2f} bits each" if n_params else ", no weights"
     yield "type", f"{type_of(header)}{detail}"
-    yield "format", f"GGUF {header.version}, {len(header.keys)} keys, {len(header.tensors)} tensors"
+    n_keys = count_text(len(header.keys), "key")
+    n_tensors = count_text(len(header.tensors), "tensor")
+    yield "format", f"GGUF {header.version}, {n_keys}, {n_tensors}"
     if role_of(header) != "model":
         yield "use", _USES[role_of(header)]
     if kind_of(header) not in _OBVIOUS_KINDS:
         yield "note", f"this is {kind_text(header)}"
     if header.trailing_bytes > 0:
         command = shell_command("g4", "doctor", header.path)
-        yield "note", f"{header.trailing_bytes:,} bytes follow the data ({command})"
+        extra = count_text(header.trailing_bytes, "byte", "follow")
+        yield "note", f"{extra} the data ({command})"
 
 
 def _network_lines(shape: Shape) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from g4cli.core.png import Pixels
+from g4cli.core.units import count_text
 from g4cli.svg.repair import Drawing
 
 # Share of the painted pixels in the frame: with less, the drawing is mostly invisible.
@@ -74,9 +75,7 @@ def _iter_stages(drawing: Drawing, proof: Proof | None) -> Iterator[Stage]:
 
 
 def _count_faults(count: int) -> str:
-    if not count:
-        return ""
-    return "1 fault" if count == 1 else f"{count} faults"
+    return count_text(count, "fault") if count else ""
 
 
 def is_blank(pixels: Pixels) -> bool:

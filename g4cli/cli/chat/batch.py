@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.errors import Interrupted, UsageError
+from g4cli.core.units import count_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,8 @@ def answer_batch(
     missing = list_open_prompts(prompts, output)
     n_before = len(prompts) - len(missing)
     if n_before:
-        out.say(f"{n_before:,} of {len(prompts):,} prompts are answered already")
+        done = count_text(n_before, "prompt", "are", of=len(prompts))
+        out.say(f"{done} answered already")
     n_new = 0
     if missing:
         n_parallel = min(n_parallel or choose_parallel(request), len(missing))
@@ -47,8 +49,8 @@ def answer_batch(
         n_new = batch.n_new
         if batch.n_cut and _is_constrained(request):
             out.warn(
-                f"{batch.n_cut:,} of {n_new:,} answers were cut off: they are incomplete, and may "
-                'not obey their schema or grammar (their finish_reason is "length")'
+                f"{count_text(batch.n_cut, 'answer', 'were', of=n_new)} cut off: what is cut off "
+                'may not obey its schema or grammar (its finish_reason is "length")'
             )
     if n_new == len(missing):
         sort_answers(prompts, output)

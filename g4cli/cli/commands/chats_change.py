@@ -88,6 +88,7 @@ def delete(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.saved_chats import shorten_line
+    from g4cli.core.units import count_text
     from g4cli.operations.chat.saved import find_stored_id
     from g4cli.store.conversations import ConversationStore, summary_to_json
 
@@ -98,7 +99,7 @@ def delete(
         ]
         for summary in found:
             out.say(f"{summary.id:>5}  {shorten_line(summary.title)}")
-        what = "1 conversation" if len(found) == 1 else f"{len(found)} conversations"
+        what = count_text(len(found), "conversation")
         if not yes and not out.confirm(f"Delete {what}?"):
             out.say("nothing was deleted")
             raise typer.Exit(Interrupted.exit_code)

@@ -102,17 +102,17 @@ def _find_folder(source: str, out: Output) -> Path:
 
 def _draw_result(out: Output, done: Converted, part: str) -> None:
     from g4cli.core.quoting import shell_word
-    from g4cli.core.units import duration_text, rate_text, size_text
+    from g4cli.core.units import count_text, duration_text, rate_text, size_text
 
     types = ", ".join(f"{name} {size_text(nbytes)}" for name, nbytes in done.types.items())
     out.line(
         f"{done.path}  {size_text(done.nbytes)} in {duration_text(done.seconds)}"
         f" ({rate_text(done.nbytes / max(done.seconds, 1e-9))})"
     )
-    out.line(f"  {done.n_tensors} tensors: {types}")
+    out.line(f"  {count_text(done.n_tensors, 'tensor')}: {types}")
     for reason in sorted(set(done.ignored.values())):
         n = sum(r == reason for r in done.ignored.values())
-        out.say(f"  {n} {'tensor' if n == 1 else 'tensors'} left out: {reason}")
+        out.say(f"  {count_text(n, 'tensor')} left out: {reason}")
     if part == "text":
         path = shell_word(done.path)
         out.say(f"next: g4 chat {path} or g4 doctor {path}")

@@ -49,7 +49,7 @@ def remove(
         return
     if not model:
         raise UsageError("name the model to remove", hint="g4 remove MODEL, or g4 remove --states")
-    from g4cli.core.units import size_text
+    from g4cli.core.units import count_text, size_text
     from g4cli.store.models import remove_entry, select_removable
 
     entries, unfinished = select_removable(model)
@@ -59,7 +59,7 @@ def remove(
     for part in unfinished:
         out.say(f"{part.name}  {size_text(part.have_bytes)} of {part.file}, unfinished")
     chosen: tuple[Entry | Unfinished, ...] = (*entries, *unfinished)
-    files = "1 file" if len(chosen) == 1 else f"{len(chosen)} files"
+    files = count_text(len(chosen), "file")
     if not yes and not out.confirm(f"Remove {files} ({size_text(total)})?"):
         out.say("nothing was removed")
         raise typer.Exit(Interrupted.exit_code)

@@ -27,7 +27,7 @@ from g4cli.cli.views.code import Highlighter
 from g4cli.cli.views.markdown import render_lines, render_markdown, split_rows, strip_styles
 from g4cli.cli.views.plain_chat import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView
 from g4cli.cli.views.reply import describe_notice, format_call
-from g4cli.core.units import duration_text
+from g4cli.core.units import count_text, duration_text
 from g4cli.core.visible import AnswerCleaner, escape_invisible, one_line
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 
@@ -257,7 +257,8 @@ class MarkdownView:
             self._out.write_thought(text)
             self._thought_ends_line = text.endswith("\n")
         elif self._thoughts == "fold":
-            self._region.draw([_dim_text(f"thinking ... {self._n_thought_events} tokens")])
+            n_tokens = count_text(self._n_thought_events, "token")
+            self._region.draw([_dim_text(f"thinking ... {n_tokens}")])
 
     def _end_thought(self) -> None:
         if not self._n_thought_events:
@@ -267,7 +268,8 @@ class MarkdownView:
         if self._thoughts == "show":
             self._out.write_thought(("" if self._thought_ends_line else "\n") + THOUGHT_ENDS)
         elif self._thoughts == "fold":
-            self._out.say(f"thought for {duration_text(seconds)} ({self._n_thought_events} tokens)")
+            n_tokens = count_text(self._n_thought_events, "token")
+            self._out.say(f"thought for {duration_text(seconds)} ({n_tokens})")
         self._n_thought_events = 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from g4cli.core.units import duration_text, measured_text, size_text
+from g4cli.core.units import count_text, duration_text, measured_text, size_text
 from g4cli.operations.compare.summary import SHARES
 
 Row = tuple[str, list[str]]
@@ -47,7 +47,10 @@ def list_summary_rows(document: Mapping[str, Any]) -> list[Row]:
     for name in SHARES:
         shares = [m["summary"]["shares"].get(name) for m in models]
         rows.append((name, [share_text(s) if s else "" for s in shares]))
-    wins = [f"{share_text(w)}, {w['ties']} ties" if (w := m["wins"]) else "" for m in models]
+    wins = [
+        f"{share_text(w)}, {count_text(w['ties'], 'tie')}" if (w := m["wins"]) else ""
+        for m in models
+    ]
     rows.append(("preferred by the judge", wins))
     rows.append(("time to first token", [_time_text(m["summary"]["first_s"]) for m in models]))
     rows.append(("tokens per second", [_number_text(m["summary"]["decode_tps"]) for m in models]))
@@ -140,8 +143,8 @@ def _describe_drawing(drawing: Mapping[str, Any]) -> tuple[str, str]:
     n_left = sum(not f["repaired"] for f in faults)
     n_repaired = len(faults) - n_left
     if not n_repaired:
-        return f"{n_left} {'fault' if n_left == 1 else 'faults'} left", ""
-    repaired = f"{n_repaired} {'fault' if n_repaired == 1 else 'faults'} repaired"
+        return f"{count_text(n_left, 'fault')} left", ""
+    repaired = f"{count_text(n_repaired, 'fault')} repaired"
     return (f"{repaired}, {n_left} left", "") if n_left else (repaired, "good")
 
 
@@ -153,7 +156,7 @@ def describe_speed(answer: Mapping[str, Any]) -> str:
     if answer["decode_tps"]:
         parts.append(f"{answer['decode_tps']:.1f} tokens/s")
     if answer["completion_tokens"] is not None:
-        parts.append(f"{answer['completion_tokens']:,} tokens")
+        parts.append(count_text(answer["completion_tokens"], "token"))
     return " · ".join(parts)
 
 

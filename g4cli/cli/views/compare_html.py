@@ -24,6 +24,7 @@ from g4cli.cli.views.compare_figures import (
     name_models,
 )
 from g4cli.cli.views.compare_style import STYLE
+from g4cli.core.units import count_text
 from g4cli.core.visible import escape_invisible, one_line
 from g4cli.operations.compare.summary import SHARES
 
@@ -51,11 +52,10 @@ def make_html(document: Mapping[str, Any]) -> str:
 
 def _make_title(document: Mapping[str, Any]) -> str:
     models, prompts = document["models"], document["prompts"]
-    what = "1 model" if len(models) == 1 else f"{len(models)} models"
+    what = count_text(len(models), "model")
     if not prompts:
         return f"{what} compared"
-    asked = "1 prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
-    return f"{what}, {asked}"
+    return f"{what}, {count_text(len(prompts), 'prompt')}"
 
 
 def _draw_page(document: Mapping[str, Any], title: str) -> Iterator[str]:

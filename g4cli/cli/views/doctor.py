@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from g4cli.cli.output import Output
+from g4cli.core.units import count_text
 from g4cli.doctor.repair import Repair
 from g4cli.doctor.report import Finding, Report
 from g4cli.operations.diagnose import Diagnosis
@@ -75,7 +76,7 @@ def draw_report(out: Output, report: Report) -> None:
         _draw_families(out, passed)
     rest = []
     if shown and passed:
-        rest.append(f"{len(passed)} checks passed")
+        rest.append(f"{count_text(len(passed), 'check')} passed")
     skipped = [f for f in report.findings if f.status == "skipped"]
     for fix in dict.fromkeys(f.fix for f in skipped):
         same_fix = [f for f in skipped if f.fix == fix]

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from g4cli.cli.output import Output, Part
 from g4cli.cli.views.table import fold_text
 from g4cli.core.quoting import shell_word
-from g4cli.core.units import duration_text
+from g4cli.core.units import count_text, duration_text
 from g4cli.core.visible import one_line
 from g4cli.doctor.known_faults import KnownFault
 from g4cli.doctor.loop.outcome import LoopResult
@@ -78,11 +78,12 @@ def draw_loop_diagnosis(out: Output, diagnosis: LoopDiagnosis) -> None:
     heading = ("LOOP", "bold red") if conclusion.loops else ("NO LOOP", "bold green")
     if not conclusion.n_run or (conclusion.n_not_run and not conclusion.loops):
         heading = ("UNKNOWN", "bold yellow")
+    effort = f"{count_text(conclusion.n_run, 'experiment')}, {duration_text(diagnosis.spent_s)}"
     out.line()
     out.line(
         heading,
         f"  {diagnosis.subject}: {conclusion.text}",
-        (f"  ({conclusion.n_run} experiments, {duration_text(diagnosis.spent_s)})", "dim"),
+        (f"  ({effort})", "dim"),
     )
     for fault in conclusion.causes:
         _draw_cause(out, fault)

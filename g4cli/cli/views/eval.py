@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.core.units import measured_text
+from g4cli.core.units import count_text, measured_text
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
@@ -44,15 +44,17 @@ def evaluation_to_json(model: str, against: str | None, result: Evaluation) -> d
 def draw_evaluation(out: Output, model: str, against: str | None, result: Evaluation) -> None:
     """Draw perplexity and exact answers and, if there is a base model, the divergence from it."""
     score = result.score
-    out.line(f"{model}: {score.n:,} tokens in {_count_answers(result.n_documents)}")
+    n_tokens = count_text(score.n, "token")
+    # A document is one answer and what precedes it.
+    out.line(f"{model}: {n_tokens} in {count_text(result.n_documents, 'answer')}")
     out.line(f"  perplexity         {measured_text(score.perplexity, score.perplexity_error)}")
     if score.n < _FEW_TOKENS:
-        out.line(f"  {score.n:,} tokens are too few to tell models apart: take a longer text")
+        out.line(f"  {n_tokens}: too few to tell models apart; take a longer text")
     out.line(
         f"  exact answers      {result.n_exact:,} of {result.n_documents:,} (greedy, word for word)"
     )
     if result.n_cut:
-        cut = _count_answers(result.n_cut)
+        cut = count_text(result.n_cut, "answer")
         out.line(f"  {cut} too long for the context: only the beginning was scored")
     if against:
         out.line(f"against {against} (perplexity {score.base_perplexity:.4g}):")
@@ -60,8 +62,3 @@ def draw_evaluation(out: Output, model: str, against: str | None, result: Evalua
         mean = f"{score.kl_mean:.3g} ± {score.kl_error:.2g}"
         out.line(f"  KL divergence      {mean} nats, at most {score.kl_largest:.3g}")
         out.line(f"  same first choice  {score.same_top1:.2%} ± {score.same_top1_error:.2%}")
-
-
-# A document is one answer and what precedes it.
-def _count_answers(n: int) -> str:
-    return "1 answer" if n == 1 else f"{n:,} answers"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from g4cli.core.units import duration_text, size_text
+from g4cli.core.units import count_text, duration_text, size_text
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
@@ -59,10 +59,10 @@ def network_to_json(network: NetworkCost) -> dict[str, Any]:
 
 def draw_network(out: Output, network: NetworkCost) -> None:
     """Draw bytes, round trips and times, and say whether gigabit Ethernet is enough."""
-    trips = "round trip" if network.n_round_trips == 1 else "round trips"
+    trips = count_text(network.n_round_trips, "round trip")
     out.line()
     out.line(
-        f"Network: {size_text(network.token_bytes)} and {network.n_round_trips} {trips} for each "
+        f"Network: {size_text(network.token_bytes)} and {trips} for each "
         f"token of an answer, {size_text(network.prompt_bytes)} for 512 tokens of a prompt (both "
         f"with a full context); {size_text(network.load_bytes)} to load the model."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from g4cli.core.units import duration_text, size_text
+from g4cli.core.units import count_text, duration_text, size_text
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
@@ -40,12 +40,13 @@ def draw_imatrix(out: Output, made: ImatrixMade) -> None:
         resumed = f" ({report.n_resumed:,} more were done before)" if report.n_resumed else ""
         speed = evaluated * report.n_ctx / report.seconds if report.seconds else 0.0
         out.line(
-            f"  {evaluated:,} chunks of {report.n_ctx:,} tokens{resumed} in "
+            f"  {count_text(evaluated, 'chunk')} of {report.n_ctx:,} tokens{resumed} in "
             f"{duration_text(report.seconds)}, {speed:,.0f} tokens a second, "
             f"peak memory {size_text(report.peak_bytes)}"
         )
     else:  # --in-file: files were added, and no text was evaluated
-        out.line(f"  {report.n_total_chunks:,} chunks of {report.n_ctx:,} tokens together")
+        chunks = count_text(report.n_total_chunks, "chunk")
+        out.line(f"  {chunks} of {report.n_ctx:,} tokens together")
     if report.n_unused_experts:
         out.warn(
             f"{report.n_unused_experts:,} of {report.n_experts:,} expert matrices got no token: "

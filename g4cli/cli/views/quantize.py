@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from g4cli.core.units import duration_text, size_text
+from g4cli.core.units import count_text, duration_text, size_text
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
@@ -67,10 +67,11 @@ def draw_diff(out: Output, diff: Diff) -> None:
     else:
         out.line(f"all {total.n:,} weights have the same values")
     if total.n_bad:
-        out.line(f"{total.n_bad:,} weights are NaN or infinite and were left out", style="red")
+        bad = count_text(total.n_bad, "weight", "are")
+        out.line(f"{bad} NaN or infinite, and left out", style="red")
     if diff.only:
-        n = len(diff.only)
-        out.line(f"{n} tensors are in only one of the files, for example {diff.only[0]}")
+        tensors = count_text(len(diff.only), "tensor", "are")
+        out.line(f"{tensors} in only one of the files, for example {diff.only[0]}")
 
 
 def _format_share(part: int, whole: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.quoting import shell_command
-from g4cli.core.units import duration_text
+from g4cli.core.units import count_text, duration_text
 from g4cli.core.visible import json_text
 from g4cli.prompt.reply import CallMade, SampledToken, TokenProbability
 
@@ -127,8 +127,8 @@ def describe_cut_off(reply: Reply) -> str:
     """Return that an answer under a schema or grammar was cut off, and what would let it end."""
     option = "--ctx" if reply.context_full else "--max-tokens"
     return (
-        f"the answer was cut off after {reply.completion_tokens:,} tokens: it is incomplete, and "
-        f"may not obey its schema or grammar (a larger {option} lets it end)"
+        f"the answer was cut off after {_count_tokens(reply.completion_tokens)}: it is incomplete, "
+        f"and may not obey its schema or grammar (a larger {option} lets it end)"
     )
 
 
@@ -182,7 +182,7 @@ def _describe_drafts(drafted: DraftStats | None) -> list[str]:
 
 
 def _count_tokens(n: int) -> str:
-    return "1 token" if n == 1 else f"{n:,} tokens"
+    return count_text(n, "token")
 
 
 def _format_rate(tokens_per_s: float) -> str:

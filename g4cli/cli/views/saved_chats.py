@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from g4cli.cli.views.chat import draw_turns
+from g4cli.core.units import count_text
 from g4cli.store.conversations import ConversationStore
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def draw_chat(out: Output, conversation: StoredConversation) -> None:
     draw_turns(out, conversation.messages)
     more = conversation.summary.n_turns - len(conversation.turns)
     if more:
-        out.say(f"other branches have {more} more turn{'' if more == 1 else 's'}")
+        out.say(f"other branches have {count_text(more, 'more turn')}")
 
 
 def _local_time(seconds: float) -> str:

@@ -6,6 +6,7 @@ import json
 import sys
 
 from g4cli.cli.output import Output
+from g4cli.core.units import count_text
 from g4cli.operations.serving.loaded import LoadedModel
 from g4cli.operations.serving.service import Service
 
@@ -36,5 +37,5 @@ def show_start(out: Output, url: str, service: Service, *, has_keys: bool) -> No
 
 def describe_loaded(model: LoadedModel) -> str:
     """Return what fits: the requests that a model computes at once, and the context of each."""
-    requests = "1 request" if model.n_slots == 1 else f"{model.n_slots} requests"
+    requests = count_text(model.n_slots, "request")
     return f"{model.name} is loaded: {requests} at once, {model.n_ctx:,} tokens of context each"

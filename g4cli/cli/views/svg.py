@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.cli.output import Output
+from g4cli.core.units import count_text
 from g4cli.operations.svg import CheckedDrawing, describe_repair, save_drawing
 from g4cli.svg.rules import KINDS, RULES, Finding
 
@@ -66,7 +67,7 @@ def summarize_check(checked: CheckedDrawing, *, repairs_made: bool = False) -> s
         return "no drawing that can be repaired was found"
     n_repaired = sum(finding.repaired for finding in checked.drawing.findings)
     n_left = len(checked.drawing.unrepaired)
-    faults = "1 fault" if n_repaired == 1 else f"{n_repaired} faults"
+    faults = count_text(n_repaired, "fault")
     if checked.is_flawless:
         return "no faults"
     if checked.is_repaired:

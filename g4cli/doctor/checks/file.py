@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from g4cli.core.gguf_cursor import MAGIC
-from g4cli.core.units import size_text
+from g4cli.core.units import count_text, size_text
 from g4cli.doctor.checks.advice import DOWNLOAD_AGAIN, EXAMINE_DEEP
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped
+from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
 
 def is_gguf(facts: FileFacts) -> bool:
@@ -32,8 +32,8 @@ def check_header(facts: FileFacts) -> Outcome:
         return skipped("the file is not a GGUF")
     if facts.fault is None:
         assert facts.header is not None
-        n_keys = format_count(len(facts.header.keys), "key")
-        n_tensors = format_count(len(facts.header.tensors), "tensor")
+        n_keys = count_text(len(facts.header.keys), "key")
+        n_tensors = count_text(len(facts.header.tensors), "tensor")
         return ok(f"version {facts.header.version}, {n_keys}, {n_tensors}")
     fault = facts.fault
     position = f" at byte {fault.offset:,}" if fault.offset is not None else ""
@@ -52,9 +52,9 @@ def check_size(facts: FileFacts) -> Outcome:
             t.name for t in header.tensors.values() if header.file_offset(t) + t.nbytes > facts.size
         ]
         return fail(
-            f"truncated: the last {missing:,} bytes ({size_text(missing)} of "
-            f"{size_text(header.data_end)}) are missing; "
-            f"{len(incomplete)} of {len(header.tensors)} tensors are incomplete, "
+            f"truncated: the last {count_text(missing, 'byte', 'are')} missing "
+            f"({size_text(missing)} of {size_text(header.data_end)}); "
+            f"{count_text(len(incomplete), 'tensor', 'are', of=len(header.tensors))} incomplete, "
             f"from {incomplete[0]} on",
             f"resume the download, or download bytes {facts.size}-{header.data_end - 1}: "
             "curl -L -C - -o FILE URL",
@@ -63,8 +63,8 @@ def check_size(facts: FileFacts) -> Outcome:
         )
     if header.trailing_bytes > 0:
         return fail(
-            f"{header.trailing_bytes:,} bytes follow the last tensor: concatenated parts, or an "
-            "edited header; llama.cpp ignores them",
+            f"{count_text(header.trailing_bytes, 'byte', 'follow')} the last tensor: concatenated "
+            "parts, or an edited header; llama.cpp ignores what follows",
             DOWNLOAD_AGAIN,
             cause="file-damaged",
             confidence="medium",

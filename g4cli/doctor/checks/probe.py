@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import log2
 from typing import Final
 
-from g4cli.core.units import size_text
+from g4cli.core.units import count_text, size_text
 from g4cli.doctor.checks.advice import (
     EXAMINE_DEEP,
     GET_ANOTHER,
@@ -107,8 +107,8 @@ def check_loop(facts: FileFacts) -> Outcome:
         return ok(f"{len(probe.runs)} answers, none of which is a loop")
     first = loops[0]
     text = (
-        f"{len(loops)} of {len(probe.runs)} answers repeat {first.text!r} from token "
-        f"{first.start + 1} on, and nothing else"
+        f"{count_text(len(loops), 'answer', 'repeat', of=len(probe.runs))} {first.text!r} from "
+        f"token {first.start + 1} on, and nothing else"
     )
     if facts.is_untrained:
         return warn(f"{text}; the weights are random, so this proves nothing")
@@ -133,7 +133,7 @@ def check_logits(facts: FileFacts) -> Outcome:
     non_finite = sum(run.non_finite for run in probe.runs)
     if non_finite:
         return fail(
-            f"{non_finite:,} logits are NaN or infinite",
+            f"{count_text(non_finite, 'logit', 'are')} NaN or infinite",
             GET_ANOTHER,
             cause="conversion-defect",
             confidence="medium",

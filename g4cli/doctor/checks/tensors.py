@@ -10,6 +10,7 @@ from typing import Final
 from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import OUTPUT, text_tensors, unused_kv
 from g4cli.core.split_name import name_part, parse_split_name
+from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.known_faults import KnownFault, find_release, find_type_faults
@@ -18,7 +19,6 @@ from g4cli.doctor.report import (
     Check,
     Outcome,
     fail,
-    format_count,
     ok,
     skipped,
     warn,
@@ -57,7 +57,7 @@ def check_inventory(facts: FileFacts) -> Outcome:
     encoders = [n for n in header.tensors if n.startswith(_ENCODER_PREFIXES)]
     if encoders:
         return fail(
-            f"{format_count(len(encoders), 'tensor')} of an image or audio encoder in the file of "
+            f"{count_text(len(encoders), 'tensor')} of an image or audio encoder in the file of "
             "a text model: a blob of Ollama, which llama.cpp does not load",
             GET_PLAIN_GGUF,
             cause="conversion-defect",
@@ -118,7 +118,7 @@ def check_parts(facts: FileFacts) -> Outcome:
     missing = [name for name in names if not (path.parent / name).is_file()]
     if missing:
         return fail(
-            f"{len(missing)} of {count} parts are missing: {_first_names(missing)}",
+            f"{count_text(len(missing), 'part', 'are', of=count)} missing: {_first_names(missing)}",
             "download the missing parts into the same folder",
             cause="file-damaged",
             detail=tuple(missing),

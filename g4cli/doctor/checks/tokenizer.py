@@ -6,6 +6,7 @@ from typing import Final
 
 from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import TOKEN_EMBD
+from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAIR
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.vocabulary import hash_array, tiny_vocabulary_hashes
@@ -102,7 +103,7 @@ def check_control(facts: FileFacts) -> Outcome:
         bad.append(f"token {_NEWLINE} is {v.first_texts[_NEWLINE]!r}, expected a newline")
     if bad:
         return fail(
-            f"{len(bad)} control tokens have other ids than in Gemma 4: {bad[0]}",
+            f"{count_text(len(bad), 'control token', 'have')} other ids than in Gemma 4: {bad[0]}",
             RECONVERT,
             cause="tokenizer",
             detail=tuple(bad),

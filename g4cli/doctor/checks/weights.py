@@ -10,6 +10,7 @@ import numpy as np
 from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, ROPE_FREQS, TOKEN_EMBD
 from g4cli.core.sfp8 import TABLE_KEY, decode_words, read_labels
+from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import (
     DOWNLOAD_AGAIN,
     EXAMINE,
@@ -22,7 +23,7 @@ from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.tensor_scan import PAGE
 from g4cli.doctor.facts.tensor_stats import TensorStats
 from g4cli.doctor.reference import make_rope_table
-from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped, warn
+from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 # Tables with one row per token. Rows of tokens that no text ever used may be zero in a sound file.
 # An output matrix is not judged by its zeros: in Gemma 4 it is a fault by itself (tensors.tied).
@@ -90,23 +91,24 @@ def check_zero(facts: FileFacts) -> Outcome:
     if lost:
         kinds = sorted({re.sub(r"^blk\.\d+\.", "", name) for name in lost})
         return fail(
-            f"{len(lost)} of {len(facts.stats)} tensors contain only zeros: "
+            f"{count_text(len(lost), 'tensor', 'contain', of=len(facts.stats))} only zeros: "
             f"{', '.join(kinds[:4])}; those layers have no effect",
             GET_ANOTHER,
             cause="conversion-defect",
             confidence="high",
             detail=tuple(lost),
         )
-    return ok(f"no zero tensors, no zero pages in {format_count(len(facts.stats), 'tensor')}")
+    return ok(f"no zero tensors, no zero pages in {count_text(len(facts.stats), 'tensor')}")
 
 
 def _describe_holes(holes: list[TensorStats], n_empty: int) -> str:
     """Return what is missing: zero pages in the tensors `holes`, and `n_empty` whole tensors."""
     pages = sum(s.zero_pages for s in holes)
-    more = f", and {format_count(n_empty, 'more tensor')} all zero" if n_empty else ""
+    more = f", and {count_text(n_empty, 'more tensor')} all zero" if n_empty else ""
     return (
-        f"{pages:,} pages of {PAGE} zero bytes inside {format_count(len(holes), 'tensor')}, "
-        f"first in {holes[0].name} at byte {holes[0].first_zero_page:,}{more}: "
+        f"{count_text(pages, 'page')} of {PAGE} zero bytes inside "
+        f"{count_text(len(holes), 'tensor')}, first in {holes[0].name} at byte "
+        f"{holes[0].first_zero_page:,}{more}: "
         "parts of the file were not downloaded"
     )
 
@@ -119,7 +121,7 @@ def check_finite(facts: FileFacts) -> Outcome:
     if bad:
         count = sum(s.non_finite for s in bad)
         return fail(
-            f"{count:,} numbers in {format_count(len(bad), 'tensor')} are NaN or infinite, "
+            f"NaN or infinite: {count_text(count, 'number')} in {count_text(len(bad), 'tensor')}, "
             f"first in {bad[0].name}",
             DOWNLOAD_AGAIN,
             cause="file-damaged",
@@ -144,7 +146,7 @@ def check_scales(facts: FileFacts) -> Outcome:
         return fail(
             f"{first.negative:,} of {first.scales:,} scales of {first.name} are negative, which "
             f"{first.type_name} never has: bytes are shifted or overwritten "
-            f"({format_count(len(negative), 'tensor')})",
+            f"({count_text(len(negative), 'tensor')})",
             DOWNLOAD_AGAIN,
             cause="file-damaged",
             detail=tuple(s.name for s in negative),
@@ -162,7 +164,7 @@ def check_scales(facts: FileFacts) -> Outcome:
         first = implausible[0]
         return fail(
             f"{first.name} has weights up to {first.largest:.3g}, half of them above "
-            f"{first.median:.2g} ({format_count(len(implausible), 'tensor')}): "
+            f"{first.median:.2g} ({count_text(len(implausible), 'tensor')}): "
             "bytes are shifted or overwritten",
             DOWNLOAD_AGAIN,
             cause="file-damaged",
@@ -211,7 +213,8 @@ def check_norms(facts: FileFacts) -> Outcome:
     lost = [n for n, v in norms.items() if bool(np.all(v == 1.0))]  # 1 is what training starts with
     if lost and len(lost) * 2 >= len(norms):
         return fail(
-            f"{len(lost)} of {len(norms)} norms are exactly 1 throughout: their weights were lost",
+            f"{count_text(len(lost), 'norm', 'are', of=len(norms))} exactly 1 throughout: "
+            "the weights were lost",
             RECONVERT,
             cause="conversion-defect",
             confidence="high",

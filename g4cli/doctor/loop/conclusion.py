@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Final
 
+from g4cli.core.units import count_text
 from g4cli.doctor.known_faults import KnownFault, find_fault, match_faults
 from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.doctor.loop.settings import (
@@ -70,9 +71,9 @@ class Conclusion:
         if not self.n_run:
             return "no experiment gave an answer"
         if self.n_not_run and not self.conditions and self.conditions is not None:
-            n_all = self.n_run + self.n_not_run
+            run = count_text(self.n_run, "experiment", "were", of=self.n_run + self.n_not_run)
             found = "the model repeats itself in all of them" if self.loops else "none shows a loop"
-            return f"{self.n_run} of {n_all} experiments were run, and {found}"
+            return f"{run} run, and {found}"
         if not self.loops:
             return "no experiment makes the model repeat itself"
         if self.conditions is None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from g4cli.core.units import count_text
 from g4cli.doctor.bug_report import HEADING, code_span, list_versions, remove_private_parts
 from g4cli.doctor.known_faults import ENGINE_DATE, KnownFault
 from g4cli.doctor.loop.conclusion import Conclusion
 from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.doctor.loop.settings import describe_settings
-from g4cli.doctor.report import format_count
 
 _MAX_SHOWN: Final = 40  # characters of an answer in a row of the table
 
@@ -24,13 +24,13 @@ def describe_result(result: LoopResult) -> str:
     if result.outcome == "skipped":
         return f"not run: {result.reason}"
     if result.outcome == "loop" and repetition is not None:
-        tokens = format_count(repetition.period, "token")
+        tokens = count_text(repetition.period, "token")
         return f"repeats {tokens} from token {repetition.onset + 1:,} on"
     if result.outcome == "garbage":
         return "tokens without text"
     if result.outcome == "ended":
-        return f"ended after {result.n_tokens:,} tokens"
-    return f"no repetition in {result.n_tokens:,} tokens"
+        return f"ended after {count_text(result.n_tokens, 'token')}"
+    return f"no repetition in {count_text(result.n_tokens, 'token')}"
 
 
 def describe_fix(fault: KnownFault) -> str:

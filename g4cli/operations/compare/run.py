@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from g4cli.core.errors import G4Error, Interrupted
 from g4cli.core.reporter import Reporter
+from g4cli.core.units import count_text
 from g4cli.operations.compare.answerers import Answer, Answerer, identify_model, open_answerer
 from g4cli.operations.compare.judge import ask_judge
 from g4cli.operations.compare.judgement import judge_answer
@@ -148,7 +149,7 @@ def _collect_answers(
         return
     n_done = len(model.answers)
     if n_done:
-        reporter.say(f"{spec.label}: {n_done} answers are there already")
+        reporter.say(f"{spec.label}: {count_text(n_done, 'answer', 'are')} there already")
     with (
         open_answerer(spec, reporter) as answerer,
         reporter.progress(spec.label, unit="steps") as progress,

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from g4cli.chat import PromptRead, TurnEvent
 from g4cli.core.errors import G4Error, QueueFull, RuntimeFailed, too_many_tokens
+from g4cli.core.units import count_text
 from g4cli.prompt.messages import Media, Part
 from g4cli.runtime.engine.async_worker import AsyncWorkerProcess
 from g4cli.runtime.engine.client import MODULE
@@ -67,7 +68,7 @@ class Places:
         """Hold a place for the block. Raises QueueFull if there is none."""
         if self.n_taken >= self._most:
             raise QueueFull(
-                f"{self.n_taken} requests are in progress or waiting already",
+                f"{count_text(self.n_taken, 'request', 'are')} in progress or waiting already",
                 hint="try again later, or start the server with a larger --queue",
             )
         self.n_taken += 1

@@ -502,7 +502,7 @@ def test_an_answer_that_is_cut_off_within_its_form_is_no_success(
     batch = ["chat", str(tiny), "--prompts", str(tmp_path / "prompts.jsonl"), "-n", "3",
              "--output", str(tmp_path / "out.jsonl"), "--regex", "[a-z]{400}"]  # fmt: skip
     assert run(batch) == 0
-    assert "1 of 1 answers were cut off" in capsys.readouterr().err
+    assert "1 of 1 answer was cut off" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_a_header_that_lies_is_refused(lie: Any, match: str, tmp_path: Path) -> 
 def test_bytes_after_the_last_tensor_are_refused(tmp_path: Path) -> None:
     path = write_safetensors(tmp_path / "model.safetensors", GOOD)
     path.write_bytes(path.read_bytes() + b"!")
-    refused(tmp_path, "1 bytes after the last tensor")
+    refused(tmp_path, "1 byte after the last tensor")
 
 
 @pytest.mark.parametrize(

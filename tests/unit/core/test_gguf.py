@@ -452,7 +452,7 @@ BATTERY: tuple[tuple[str, bytes, str, str | None, int | None], ...] = (
     (
         "data cut",
         build_gguf([ARCH], TWO, pad_end=False, cut=-1),
-        "last 1 bytes are missing",
+        "last 1 byte is missing",
         TWO[2][0],
         None,
     ),

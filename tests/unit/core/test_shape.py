@@ -118,7 +118,7 @@ A = "gemma4.attention."
         (A + "head_count", ("str", "4"), "is string"),
         (A + "head_count_kv", ("[i32]", [1, 1, 1, 1, -1]), "-1 is out of range"),
         (A + "head_count_kv", ("[f32]", [1.0] * 5), "array of float32"),
-        (A + "sliding_window_pattern", ("[bool]", [True]), "1 items for 5 layers"),
+        (A + "sliding_window_pattern", ("[bool]", [True]), "1 item for 5 layers"),
         (A + "sliding_window_pattern", None, "missing"),
         (A + "shared_kv_layers", ("u32", 6), "6 is out of range"),
         (A + "shared_kv_layers", ("i32", -1), "-1 is out of range"),

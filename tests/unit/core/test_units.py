@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from g4cli.core.errors import UsageError
 from g4cli.core.units import (
     LONGEST_S,
+    count_text,
     duration_text,
     exact_size_text,
     measured_text,
@@ -44,6 +45,23 @@ KIB, MIB, GIB, TIB = (1024**n for n in (1, 2, 3, 4))
 )
 def test_sizes(n: float, expected: str) -> None:
     assert size_text(n) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (count_text(1, "tensor"), "1 tensor"),
+        (count_text(0, "tensor"), "0 tensors"),
+        (count_text(1200, "tensor"), "1,200 tensors"),
+        (count_text(1, "byte", "are"), "1 byte is"),
+        (count_text(2, "byte", "are"), "2 bytes are"),
+        (count_text(1, "tensor", "contain", of=42), "1 of 42 tensors contains"),
+        (count_text(3, "tensor", "contain", of=42), "3 of 42 tensors contain"),
+        (count_text(1, "answer", "were", of=1), "1 of 1 answer was"),
+    ],
+)
+def test_counts(text: str, expected: str) -> None:
+    assert text == expected
 
 
 @given(st.integers(0, 2**50))

@@ -111,4 +111,4 @@ def test_a_table_of_which_half_is_zero_pages_is_damaged() -> None:
 def test_a_tensor_may_have_the_name_of_a_layer_alone() -> None:
     stats = TensorStats("blk.0", "F32", 4, 4, 4), TensorStats("blk.1", "F32", 4, 4)
     outcome = check_zero(FileFacts("m.gguf", 1, b"", stats=stats))
-    assert "1 of 2 tensors contain only zeros: blk.0;" in outcome.found
+    assert "1 of 2 tensors contains only zeros: blk.0;" in outcome.found

@@ -160,7 +160,7 @@ def test_experiments_that_were_not_run_prove_nothing(n_skipped: int, n_left: int
     late = LoopResult(LoopSettings(bos=False), "skipped", reason="no time left")
     found = draw_conclusion([good, *[late] * n_skipped], n_left)
     assert (found.loops, found.n_run, found.n_not_run) == (False, 1, 20)
-    assert found.text == "1 of 21 experiments were run, and none shows a loop"
+    assert found.text == "1 of 21 experiments was run, and none shows a loop"
     assert draw_conclusion([good]).text == "no experiment makes the model repeat itself"
 
 
@@ -169,9 +169,7 @@ def test_a_loop_accuses_nobody_while_what_may_end_it_was_not_run() -> None:
     late = LoopResult(LoopSettings(sampled=True), "skipped", reason="no time left")
     found = draw_conclusion([bad, late])
     assert (found.loops, found.causes) == (True, ())
-    assert found.text == (
-        "1 of 2 experiments were run, and the model repeats itself in all of them"
-    )
+    assert found.text == ("1 of 2 experiments was run, and the model repeats itself in all of them")
     assert [cause.id for cause in draw_conclusion([bad]).causes] == ["damaged-file"]
 
 

@@ -9,10 +9,11 @@ from typing import Final
 from g4cli.core.file_kind import text_key
 from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import OUTPUT, TOKEN_EMBD
+from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import GET_ANOTHER
 from g4cli.doctor.checks.tensors import read_split_number
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.report import Check, Outcome, fail, format_count, ok, skipped
+from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
 _LAYER: Final = re.compile(r"^blk\.(?P<layer>\d+)\.(?P<suffix>.+)$")
 # Of fewer layers, each may be of a kind of its own (a choice).
@@ -77,7 +78,7 @@ def _missing_layers(header: Header) -> list[str]:
     n_missing = expected - sum(layer < expected for layer in layers)
     if n_missing:
         first = next(n for n in range(expected) if n not in layers)
-        return [f"{format_count(n_missing, 'layer')} without tensors, first blk.{first}"]
+        return [f"{count_text(n_missing, 'layer')} without tensors, first blk.{first}"]
     return [f"{key} is {value.data}, the file has {count} layers"] if count != value.data else []
 
 
