@@ -80,6 +80,33 @@ def test_the_test_sees_a_private_name(tmp_path: Path, line: str) -> None:
     assert len(find_private_reaches(path)) == 1
 
 
+# How the names of helpers begin that fail a test.
+ASSERTING = ("assert", "check", "expect", "raises", "validate", "wait_for", "wait_until")
+
+
+def has_assertion(test: ast.AST) -> bool:
+    """Return whether a test asserts something itself, or calls a helper that does."""
+    for node in ast.walk(test):
+        if isinstance(node, ast.Assert):
+            return True
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", "") or getattr(node.func, "id", "")
+            if name.startswith(ASSERTING):
+                return True
+    return False
+
+
+def test_every_test_has_an_assertion() -> None:
+    tests = [
+        (path, node)
+        for path in FILES
+        for node in list_nodes(path)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+    ]
+    assert [f"{path}: {test.name}" for path, test in tests if not has_assertion(test)] == []
+
+
 def test_no_test_imports_the_package_llama_cpp() -> None:
     """It would print llama.cpp's log from then on, in all later tests of the process.
 

@@ -67,14 +67,14 @@ def press_tab(shell: list[str], setup: list[str]) -> list[str]:
     return lines
 
 
-def judge(lines: list[str]) -> None:
+def check_completions(lines: list[str]) -> None:
     assert lines == [after for _, after in CASES]
 
 
 @pytest.mark.requires_bash
 @pytest.mark.usefixtures("place")
 def test_bash() -> None:
-    judge(
+    check_completions(
         press_tab(
             ["bash", "--norc", "--noprofile", "-i"],
             ["source <(g4 --show-completion bash)", "bind 'set bell-style none'"],
@@ -85,7 +85,7 @@ def test_bash() -> None:
 @pytest.mark.requires_zsh
 @pytest.mark.usefixtures("place")
 def test_zsh() -> None:
-    judge(
+    check_completions(
         press_tab(
             ["zsh", "-f", "-i"],
             ["autoload -Uz compinit; compinit -u -D", "source <(g4 --show-completion zsh)",
@@ -106,4 +106,4 @@ def test_fish() -> None:
         words = [line.partition("\t")[0] for line in done.stdout.splitlines()]
         head = typed.rpartition(" ")[0]
         found.append(f"{head} {words[0]}" if len(words) == 1 else typed)
-    judge(found)
+    check_completions(found)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.run.command import g4
+from tests.support.run.process import wait_until_gone
 from tests.support.run.server import wait_until
 from tests.support.run.server_process import start_server
 
@@ -79,8 +80,9 @@ def test_a_server_that_is_killed_leaves_no_model_behind(model: str) -> None:
     with start_server(model) as (process, url):
         httpx.post(f"{url}/v1/chat/completions", json={**ASK, "max_tokens": 1}, timeout=60)
         children = psutil.Process(process.pid).children()
+        assert children
         os.kill(process.pid, signal.SIGKILL)
-        wait_until(lambda: not any(child.is_running() for child in children))
+        assert all(wait_until_gone(child.pid) for child in children)
 
 
 def test_a_file_that_cannot_be_served_ends_the_start(

@@ -89,5 +89,7 @@ def test_a_file_system_without_locks_is_used_without(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(lock.FileLock, "acquire", refuse_lock)
+    entered = False
     with hold_lock(tmp_path / "m.gguf"):
-        pass
+        entered = True
+    assert entered

@@ -34,7 +34,7 @@ def test_arrays_are_exactly_what_lies_in_the_file(tmp_path: Path) -> None:
     assert to_float32(checkpoint.map_array("c")) == 1.5
 
 
-def refused(folder: Path, match: str) -> None:
+def check_refusal(folder: Path, match: str) -> None:
     with pytest.raises(BadCheckpoint, match=match):
         open_checkpoint(folder)
 
@@ -62,18 +62,18 @@ LIES: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("lie", "match"), [row[1:] for row in LIES], ids=[row[0] for row in LIES])
-def test_a_header_that_lies_is_refused(lie: Any, match: str, tmp_path: Path) -> None:
+def test_a_header_that_lies_is_check_refusal(lie: Any, match: str, tmp_path: Path) -> None:
     header = header_of(GOOD)
     for name, change in lie.items():
         header[name] = {**header[name], **change} if isinstance(change, dict) else change
     write_safetensors(tmp_path / "model.safetensors", GOOD, header)
-    refused(tmp_path, match)
+    check_refusal(tmp_path, match)
 
 
-def test_bytes_after_the_last_tensor_are_refused(tmp_path: Path) -> None:
+def test_bytes_after_the_last_tensor_are_check_refusal(tmp_path: Path) -> None:
     path = write_safetensors(tmp_path / "model.safetensors", GOOD)
     path.write_bytes(path.read_bytes() + b"!")
-    refused(tmp_path, "1 byte after the last tensor")
+    check_refusal(tmp_path, "1 byte after the last tensor")
 
 
 @pytest.mark.parametrize(
@@ -89,16 +89,16 @@ def test_bytes_after_the_last_tensor_are_refused(tmp_path: Path) -> None:
         (struct.pack("<Q", 200_000) + b"[" * 200_000, "not JSON"),
     ],
 )
-def test_garbage_is_refused(data: bytes, match: str, tmp_path: Path) -> None:
+def test_garbage_is_check_refusal(data: bytes, match: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(data)
-    refused(tmp_path, match)
+    check_refusal(tmp_path, match)
 
 
 def test_a_header_larger_than_the_limit_is_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "model.safetensors").open("wb") as file:
         file.write(struct.pack("<Q", MAX_HEADER_BYTES + 1))
         file.truncate(MAX_HEADER_BYTES + 100)  # sparse: costs no disk
-    refused(tmp_path, "the header has 16,777,217 bytes")
+    check_refusal(tmp_path, "the header has 16,777,217 bytes")
 
 
 @pytest.mark.slow
@@ -147,25 +147,25 @@ def test_shards_are_read_as_one(tmp_path: Path) -> None:
         ({"b": "m-1.safetensors"}, "not in the index: a"),
     ],
 )
-def test_an_index_that_lies_is_refused(weight_map: Any, match: str, tmp_path: Path) -> None:
+def test_an_index_that_lies_is_check_refusal(weight_map: Any, match: str, tmp_path: Path) -> None:
     write_safetensors(tmp_path / "m-1.safetensors", {"a": GOOD["a"]})
     index(tmp_path, weight_map)
-    refused(tmp_path, match)
+    check_refusal(tmp_path, match)
 
 
-def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
+def test_a_tensor_in_two_shards_is_check_refusal(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "m-1.safetensors", {"a": GOOD["a"]})
     write_safetensors(tmp_path / "m-2.safetensors", {"a": GOOD["a"], "b": GOOD["b"]})
     index(tmp_path, {"a": "m-1.safetensors", "b": "m-2.safetensors"})
-    refused(tmp_path, "a is in another shard too")
+    check_refusal(tmp_path, "a is in another shard too")
 
 
 def test_a_folder_without_tensors_or_none_at_all(tmp_path: Path) -> None:
-    refused(tmp_path, "neither model.safetensors nor")
+    check_refusal(tmp_path, "neither model.safetensors nor")
     with pytest.raises(FileMissing):
         open_checkpoint(tmp_path / "nothing")
     (tmp_path / "file").write_text("x")
-    refused(tmp_path / "file", "is a file")
+    check_refusal(tmp_path / "file", "is a file")
 
 
 def test_json_that_is_absent_or_broken(tmp_path: Path) -> None:

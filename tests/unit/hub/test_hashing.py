@@ -124,4 +124,4 @@ def test_it_ends_when_it_is_told_to(tmp_path: Path) -> None:
     hasher = Hasher(partial_of(tmp_path), stop, lambda _: None)
     hasher.start()
     stop.set()
-    run_hasher(hasher)
+    assert not run_hasher(hasher).is_alive()
