@@ -90,7 +90,7 @@ def serve_in_process(path: Path, port: int) -> Iterator[subprocess.Popen[bytes]]
 
         def answers() -> bool:
             try:
-                return httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+                return httpx.get(f"http://127.0.0.1:{port}/health", timeout=60).status_code == 200
             except httpx.TransportError:
                 return False
 

@@ -131,7 +131,11 @@ def test_a_pull_goes_on_when_the_page_is_closed(
     page.goto("about:blank")
 
     def count_done() -> int:
-        return int(httpx.get(f"{server.url}/page/api/pulls").json()["pulls"][0]["parts"][0]["done"])
+        return int(
+            httpx.get(f"{server.url}/page/api/pulls", timeout=60).json()["pulls"][0]["parts"][0][
+                "done"
+            ]
+        )
 
     before = count_done()
     wait_until(lambda: count_done() > before)

@@ -57,7 +57,7 @@ def find_differences(found: Any, known: Any, added: set[str], where: str = "") -
 
 
 def test_metrics_are_read_by_prometheus(server: RunningServer) -> None:
-    text = httpx.get(f"{server.url}/metrics").text
+    text = httpx.get(f"{server.url}/metrics", timeout=60).text
     families = {f.name: f for f in text_string_to_metric_families(text)}
     assert all(family.documentation and len(family.samples) == 1 for family in families.values())
     names = {sample.name: family.type for family in families.values() for sample in family.samples}

@@ -21,25 +21,25 @@ def test_a_client_lists_models_and_asks_for_one(openai: OpenAI) -> None:
 
 def test_no_path_is_read_from_a_request(server: RunningServer) -> None:
     for path in ("/etc/passwd", "tiny.gguf", "%2Fetc%2Fpasswd", "%2e%2e%2ftiny.gguf"):
-        answer = httpx.get(f"{server.url}/v1/models/{path}")
+        answer = httpx.get(f"{server.url}/v1/models/{path}", timeout=60)
         assert answer.status_code == 404
         assert answer.json()["error"]["code"] == "model_not_found"
 
 
 def test_facts_of_a_model(server: RunningServer) -> None:
-    data = httpx.get(f"{server.url}/models").json()["data"][0]
+    data = httpx.get(f"{server.url}/models", timeout=60).json()["data"][0]
     assert data["meta"]["n_ctx_train"] == 2048
     assert data["meta"]["size"] > 1_000_000
     assert data["architecture"]["input_modalities"] == ["text"]
 
 
 def test_health_and_unknown_paths(server: RunningServer) -> None:
-    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
-    assert httpx.get(f"{server.url}/v1/health").status_code == 200
-    missing = httpx.get(f"{server.url}/v1/nothing")
+    assert httpx.get(f"{server.url}/health", timeout=60).json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/v1/health", timeout=60).status_code == 200
+    missing = httpx.get(f"{server.url}/v1/nothing", timeout=60)
     assert missing.status_code == 404
     assert missing.json()["error"]["message"] == "Not Found"
-    assert httpx.post(f"{server.url}/v1/models").status_code == 405
+    assert httpx.post(f"{server.url}/v1/models", timeout=60).status_code == 405
 
 
 @pytest.mark.slow

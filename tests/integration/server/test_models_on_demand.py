@@ -144,7 +144,7 @@ def test_an_idle_model_is_unloaded_and_loaded_again(files: list[Path]) -> None:
         for _ in range(2):
             assert ask(server).status_code == 200
             wait_until(lambda: not server.service.pool.models)
-        state = httpx.get(f"{server.openai_url}/models").json()["data"][0]["status"]
+        state = httpx.get(f"{server.openai_url}/models", timeout=60).json()["data"][0]["status"]
         assert state == {"value": "unloaded"}
 
 

@@ -15,7 +15,7 @@ from tests.support.run.server import RunningServer
 
 
 def read_metrics(server: RunningServer) -> dict[str, float]:
-    text = httpx.get(f"{server.url}/metrics").text
+    text = httpx.get(f"{server.url}/metrics", timeout=60).text
     assert re.fullmatch(r"(# HELP .+\n# TYPE \S+ (counter|gauge)\n\S+ [0-9.e+-]+\n)+", text)
     rows = (line.split(" ") for line in text.splitlines() if line[0] != "#")
     return {name: float(value) for name, value in rows}
@@ -43,10 +43,10 @@ def test_props_and_slots(server: RunningServer) -> None:
     assert props["default_generation_settings"]["n_ctx"] == 1024
     assert props["default_generation_settings"]["params"]["temperature"] == 0
     assert "<|turn>" in props["chat_template"]
-    slots = httpx.get(f"{server.url}/slots").json()
+    slots = httpx.get(f"{server.url}/slots", timeout=60).json()
     assert len(slots) == props["total_slots"] == MAX_AUTO_PARALLEL
     assert not any(slot["is_processing"] for slot in slots)
-    assert httpx.get(f"{server.url}/props?model=large").status_code == 404
+    assert httpx.get(f"{server.url}/props?model=large", timeout=60).status_code == 404
 
 
 def test_a_server_that_loads_a_model_for_its_properties_is_healthy(
@@ -65,7 +65,7 @@ def test_a_server_that_loads_a_model_for_its_properties_is_healthy(
 
 
 def test_the_description_of_the_api_is_whole(server: RunningServer) -> None:
-    api = httpx.get(f"{server.url}/openapi.json").json()
+    api = httpx.get(f"{server.url}/openapi.json", timeout=60).json()
     body = api["components"]["schemas"]["ChatBody"]
     assert body["additionalProperties"] is False
     assert {"messages", "stop", "tools"} <= body["properties"].keys()
@@ -79,7 +79,9 @@ def test_the_description_of_the_api_is_whole(server: RunningServer) -> None:
         "/api/chat", "/api/generate", "/v1/audio/transcriptions",
     }  # fmt: skip
     for page in ("/docs", "/redoc"):
-        assert httpx.get(f"{server.url}{page}").status_code == 404, "it would load foreign scripts"
+        assert httpx.get(f"{server.url}{page}", timeout=60).status_code == 404, (
+            "it would load foreign scripts"
+        )
 
 
 def test_several_requests_are_answered_at_once_as_one_alone(openai: OpenAI) -> None:

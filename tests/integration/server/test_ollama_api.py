@@ -31,7 +31,7 @@ def test_models_are_listed(client: ollama.Client, server: RunningServer) -> None
     shown = client.show("tiny:latest")
     assert shown.capabilities == ["completion", "tools", "thinking"]
     assert shown.modelinfo["general.architecture"] == "gemma4"
-    version = httpx.get(f"{server.url}/api/version").json()["version"]
+    version = httpx.get(f"{server.url}/api/version", timeout=60).json()["version"]
     assert [int(number) for number in version.split(".")] >= [0, 6, 4]
 
 

@@ -306,13 +306,13 @@ def test_an_image_of_another_address_or_none_at_all_is_refused(server: RunningSe
 def test_a_body_that_is_no_json_or_too_deep_is_refused(server: RunningServer) -> None:
     url = f"{server.openai_url}/chat/completions"
     for content in (b"", b"{", b"[]", b"\xff\xfe", b"nonsense", b'"text"'):
-        answer = httpx.post(url, content=content)
+        answer = httpx.post(url, content=content, timeout=60)
         assert answer.status_code == 400, content
         assert answer.json()["error"]["message"]
     deep = b'{"messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    assert httpx.post(url, content=deep).status_code == 400
+    assert httpx.post(url, content=deep, timeout=60).status_code == 400
     shallow = b'{"metadata": ' + b'{"a":' * 100 + b"1" + b"}" * 100 + b"}"
-    assert "deep" in httpx.post(url, content=shallow).json()["error"]["message"]
+    assert "deep" in httpx.post(url, content=shallow, timeout=60).json()["error"]["message"]
 
 
 def test_a_prompt_that_does_not_fit_says_so(openai: OpenAI) -> None:
@@ -327,6 +327,7 @@ def test_curl_needs_no_content_type(server: RunningServer) -> None:
         f"{server.url}/chat/completions",
         content=body,
         headers={"Content-Type": "application/x-www-form-urlencoded"},
+        timeout=60,
     )
     assert answer.status_code == 200
 

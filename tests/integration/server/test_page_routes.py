@@ -82,7 +82,7 @@ def read_events(client: httpx.Client, answer: int, after: str = "0.0", most: int
 
 @pytest.mark.slow
 def test_the_page_allows_nothing_foreign(server: RunningServer) -> None:
-    answer = httpx.get(server.url)
+    answer = httpx.get(server.url, timeout=60)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -94,23 +94,23 @@ def test_the_page_allows_nothing_foreign(server: RunningServer) -> None:
     )
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "needs JavaScript" in re.search(r"<noscript>.*?</noscript>", answer.text, re.S)[0]  # type: ignore[index]
-    again = httpx.get(server.url, headers={"if-none-match": answer.headers["etag"]})
+    again = httpx.get(server.url, headers={"if-none-match": answer.headers["etag"]}, timeout=60)
     assert again.status_code == 304
-    assert httpx.get(f"{server.url}/page/../app.py").status_code == 404
-    assert httpx.get(f"{server.url}/page/%2e%2e%2fapp.py").status_code == 404
+    assert httpx.get(f"{server.url}/page/../app.py", timeout=60).status_code == 404
+    assert httpx.get(f"{server.url}/page/%2e%2e%2fapp.py", timeout=60).status_code == 404
 
 
 @pytest.mark.slow
 def test_the_page_is_small_and_loads_only_its_own_files(server: RunningServer) -> None:
     files = [path for path in PAGE.iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 150_000
-    page = httpx.get(server.url).text
+    page = httpx.get(server.url, timeout=60).text
     for path in files:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".css":
             assert f"<style>{text}</style>" in page
         else:
-            assert httpx.get(f"{server.url}/page/{path.name}").status_code == 200
+            assert httpx.get(f"{server.url}/page/{path.name}", timeout=60).status_code == 200
         if path.suffix == ".js":
             assert text.count("\n") <= 300, path.name
         foreign = re.findall(r"""(?:src|href|from|import|url\()\s*=?\s*["'(]?(https?:|//)""", text)
@@ -123,7 +123,7 @@ def test_the_page_is_small_and_loads_only_its_own_files(server: RunningServer) -
 def test_changes_need_the_token_of_the_page(server: RunningServer, client: httpx.Client) -> None:
     path = f"{server.url}/page/api/conversations"
     for headers in ({}, {"x-g4-token": "wrong"}):
-        refused = httpx.post(path, json={}, headers=headers)
+        refused = httpx.post(path, json={}, headers=headers, timeout=60)
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "page-token")
     assert client.post("/page/api/conversations", json={}).status_code == 200
 
@@ -135,24 +135,30 @@ def test_no_other_page_reads_conversations(tiny_path: Path, origins: tuple[str, 
     with run_service(service, GuardOptions(origins=origins)) as running:
         for path in ("start", "conversations", "models"):
             headers = {"Origin": "https://friend.example"}
-            answer = httpx.get(f"{running.url}/page/api/{path}", headers=headers)
+            answer = httpx.get(f"{running.url}/page/api/{path}", headers=headers, timeout=60)
             assert answer.status_code == 403
         cross = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
-        assert httpx.get(f"{running.url}/page/api/start", headers=cross).status_code == 403
+        assert (
+            httpx.get(f"{running.url}/page/api/start", headers=cross, timeout=60).status_code == 403
+        )
         same = {"Sec-Fetch-Site": "same-origin", "Origin": running.url}
-        assert httpx.get(f"{running.url}/page/api/start", headers=same).status_code == 200
+        assert (
+            httpx.get(f"{running.url}/page/api/start", headers=same, timeout=60).status_code == 200
+        )
 
 
 @pytest.mark.slow
 def test_a_key_protects_all_but_the_files(tiny_path: Path) -> None:
     service = make_scripted_service(tiny_path, lambda _: ["x"])
     with run_service(service, GuardOptions(keys=("secret",))) as running:
-        assert httpx.get(running.url).status_code == 200
-        assert httpx.get(f"{running.url}/page/main.js").status_code == 200
+        assert httpx.get(running.url, timeout=60).status_code == 200
+        assert httpx.get(f"{running.url}/page/main.js", timeout=60).status_code == 200
         for path in ("start", "conversations", "models", "conversations/1", "answers/1"):
-            assert httpx.get(f"{running.url}/page/api/{path}").status_code == 401
+            assert httpx.get(f"{running.url}/page/api/{path}", timeout=60).status_code == 401
         key = {"Authorization": "Bearer secret"}
-        assert httpx.get(f"{running.url}/page/api/start", headers=key).status_code == 200
+        assert (
+            httpx.get(f"{running.url}/page/api/start", headers=key, timeout=60).status_code == 200
+        )
 
 
 @pytest.mark.slow
@@ -214,7 +220,7 @@ def test_a_private_page_keeps_nothing(tiny_path: Path) -> None:
     service = make_scripted_service(tiny_path, lambda _: ["x"])
     with (
         run_service(service, private=True) as running,
-        httpx.Client(base_url=running.url) as client,
+        httpx.Client(base_url=running.url, timeout=60) as client,
     ):
         start = client.get("/page/api/start").json()
         assert start["private"]
@@ -278,7 +284,7 @@ def test_the_context_of_a_model_is_changed_by_loading_it_again(
 @pytest.mark.slow
 def test_the_context_of_a_model_that_answers_stays(tiny_path: Path) -> None:
     service = make_scripted_service(tiny_path, lambda _: ["x", 60.0])
-    with run_service(service) as server, httpx.Client(base_url=server.url) as client:
+    with run_service(service) as server, httpx.Client(base_url=server.url, timeout=60) as client:
         client.headers["x-g4-token"] = client.get("/page/api/start").json()["token"]
         _, answer = ask(client, "Hi")
         read_events(client, answer, most=1)

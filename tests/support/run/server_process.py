@@ -17,5 +17,5 @@ def start_server(*args: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Yield the process of `g4 serve ARGS` and its address; it is killed after the block."""
     with start_g4("serve", *args, "--port", "0") as (process, document):
         url = document["url"]
-        wait_until(lambda: httpx.get(f"{url}/health").status_code == 200, 60)
+        wait_until(lambda: httpx.get(f"{url}/health", timeout=60).status_code == 200, 60)
         yield process, url
