@@ -30,9 +30,9 @@ def run_together(jobs: Sequence[Job]) -> list[Any]:
             errors[index] = err
 
     threads = [threading.Thread(target=run_job, args=[i], daemon=True) for i in range(len(jobs))]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         _join_all(threads)
     except KeyboardInterrupt:
         stop.set()
