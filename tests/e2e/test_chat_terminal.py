@@ -20,7 +20,7 @@ from tests.support.builders.media_files import picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny, tiny_parts
 from tests.support.paths import TESTS
 from tests.support.run.process import wait_until_gone
-from tests.support.run.terminal import Terminal
+from tests.support.run.terminal import PATIENCE_S, Terminal
 
 PROMPT = ">>>"
 MMPROJ = TESTS / "golden/tiny_mmproj.gguf"
@@ -143,13 +143,14 @@ def test_a_killed_chat_keeps_what_there_was_of_the_answer(
     grammar.write_text(ENDLESS)
     with talk("--grammar", str(grammar), "--no-loop-stop") as t:
         t.enter("What is rain?")
-        for _ in range(200):
-            stored = next(iter(read_chats(home)), None)  # None: it is the first chat in this store
-            if stored is not None and stored.turns[-1].message.content.startswith("drip drip"):
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            found = find_chats(home, "What is rain?")
+            if found and found[0].turns[-1].message.content.startswith("drip drip"):
                 break
             time.sleep(0.1)
         os.kill(t.pid, signal.SIGKILL)
-    stored = read_chats(home)[0]
+    (stored,) = find_chats(home, "What is rain?")
     assert [turn.message.role for turn in stored.turns] == ["user", "assistant"]
     assert stored.turns[1].finish_reason == "partial"
     assert stored.turns[1].message.content.startswith("drip drip")
@@ -200,6 +201,11 @@ def read_chats(home: Path) -> list[StoredConversation]:
     """The saved conversations, the newest first."""
     with ConversationStore.open(home / "state" / "conversations.db") as store:
         return [store.load(summary.id) for summary in store.list_conversations()]
+
+
+def find_chats(home: Path, question: str) -> list[StoredConversation]:
+    """The saved conversations that begin with `question`: other tests have theirs in the store."""
+    return [c for c in read_chats(home) if c.turns and c.turns[0].message.content == question]
 
 
 @pytest.mark.slow

@@ -106,6 +106,7 @@ def test_ctrl_c_at_the_question_means_no_and_in_a_call_ends_it(
     with talk(call("red"), waiting, {"text": "As you like."}, args=("--yes", "wait")) as t:
         t.enter("Paint the house.")
         t.wait_for("run paint?")
+        t.wait_until_it_reads()
         t.send("\x03")
         t.wait_for("paint: error: the user did not allow this call")
         t.wait_for('wait {"seconds": 600}')

@@ -64,7 +64,8 @@ def test_an_answer_that_repeated_itself_offers_the_doctor(
 
 
 def test_a_full_context_says_what_to_do(page: Any, tiny_path: Path) -> None:
-    options = tiny_options(tiny_path, ctx="256", stop_on_loop=False, sampling={"temp": 2.0})
+    endless = {"temp": 2.0, "seed": 1, "ignore_eos": True}
+    options = tiny_options(tiny_path, ctx="256", stop_on_loop=False, sampling=endless)
     with run_server(options) as server:
         page.goto(server.url)
         ask(page, "count " * 60)

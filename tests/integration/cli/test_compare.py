@@ -120,14 +120,14 @@ def test_a_run_that_fails_half_way_continues_where_it_was(
 def test_an_error_costs_no_answer_that_is_under_way(
     prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    under_way = threading.Barrier(2)
+    under_way = threading.Barrier(2, timeout=60)
 
     def fail_first(body: dict[str, Any]) -> Answer:
         if "cat" in body["messages"][-1]["content"]:
-            under_way.wait(20)
+            under_way.wait()
             return refuse(404, "gone")
         if "dog" in body["messages"][-1]["content"]:
-            under_way.wait(20)
+            under_way.wait()
             time.sleep(0.3)  # longer than the refusal takes
         return answer_by_prompt(body)
 

@@ -120,7 +120,7 @@ def test_a_long_hash_has_a_bar_of_its_own(
 
     class Late(Hasher):
         def run(self) -> None:
-            go_on.wait(5)
+            go_on.wait(60)
             super().run()
 
     monkeypatch.setattr(transfer, "Hasher", Late)

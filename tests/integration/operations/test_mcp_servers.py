@@ -67,6 +67,7 @@ def test_results_and_failures(toolbox: Toolbox, monkeypatch: pytest.MonkeyPatch)
     assert "Elicitation not supported" in run(toolbox, "ask")  # and it waits for nobody
     monkeypatch.setattr(mcp_servers, "CALL_S", 0.5)
     assert run(toolbox, "sleep", seconds=30.0).startswith("error: ")
+    monkeypatch.setattr(mcp_servers, "CALL_S", 60.0)
     assert run(toolbox, "garbage") == "after it"
     assert run(toolbox, "crash").startswith("error: ")
     assert run(toolbox, "add", a=1, b=2).startswith("error: ")
@@ -168,7 +169,7 @@ def test_a_server_at_a_url(
         assert '<|"|>' not in run(toolbox, "evil")
         monkeypatch.setattr(mcp_servers, "CALL_S", 0.5)
         assert run(toolbox, "sleep", seconds=3.0).startswith("error: ")
-        monkeypatch.setattr(mcp_servers, "CALL_S", 20.0)
+        monkeypatch.setattr(mcp_servers, "CALL_S", 60.0)
         assert run(toolbox, "add", a=2, b=2) == "4"
         monkeypatch.setattr(mcp_servers, "CALL_S", 2.0)
         assert run(toolbox, "crash").startswith("error: ")

@@ -273,7 +273,9 @@ class TestLimits:
     def test_an_answer_fills_the_context_to_the_last_token(self, model: Model) -> None:
         small = LlamaEngine(model, ContextOptions(n_ctx=256), Interrupt())
         reply = answer(
-            small, [2] + [300 + i % 40 for i in range(240)], Sampling(temp=2.0, ignore_eos=True)
+            small,
+            [2] + [300 + i % 40 for i in range(240)],
+            Sampling(temp=2.0, seed=1, ignore_eos=True),
         )
         assert reply.context_full
         assert small.n_past <= 256

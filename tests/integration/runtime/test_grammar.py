@@ -461,7 +461,7 @@ def test_on_the_command_line(
 ) -> None:
     schema = tmp_path / "schema.json"
     schema.write_text(SCHEMA)
-    args: list[Any] = ["chat", str(tiny), "-p", "What?", "-n", "200"]
+    args: list[Any] = ["chat", str(tiny), "-p", "What?", "-n", "200", "--temp", "0"]
     assert run([*args, "--json-schema", str(schema), "--think", "on"]) == 0
     written = capsys.readouterr().out
     assert set(json.loads(written[written.rindex("{") :])) == {"kind", "bits", "ok"}

@@ -364,7 +364,8 @@ class TestCommand:
 
         def call(*args: object) -> tuple[int, str, str]:
             capsys.readouterr()
-            code = run(["chat", str(folder / "tiny.gguf"), "-n", "4", *map(str, args)])
+            fixed = ("-n", "4", "--temp", "0")
+            code = run(["chat", str(folder / "tiny.gguf"), *fixed, *map(str, args)])
             return code, *capsys.readouterr()
 
         return call

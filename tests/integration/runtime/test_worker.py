@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,24 @@ def answer(engine: EngineClient) -> str:
     last = list(turn(engine))[-1]
     assert isinstance(last, Finished)
     return last.reply.text
+
+
+@contextmanager
+def pressing() -> Iterator[None]:
+    """Press Ctrl-C again and again in the block, from another thread."""
+    done = threading.Event()
+
+    def press() -> None:
+        while not done.wait(0.5):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def press_soon(seconds: float = 0.0) -> threading.Thread:
@@ -296,12 +315,9 @@ class TestCtrlC:
     ) -> None:
         os.kill(own.pid, signal.SIGSTOP)  # it stands for a loop in C that asks nobody
         monkeypatch.setattr(process, "PATIENCE_S", 0.2)
-        with own.ctrl_c.listening():
-            press_soon(0.1)
-            later = press_soon(0.6)
-            with pytest.raises(RuntimeFailed, match="did not stop at Ctrl-C"):
-                answer(own)
-        later.join()
+        killed = pytest.raises(RuntimeFailed, match="did not stop at Ctrl-C")
+        with own.ctrl_c.listening(), pressing(), killed:
+            answer(own)
         assert own.has_ended
         own.reopen()
         assert answer(own).startswith("GGUF is")

@@ -124,7 +124,7 @@ def test_several_choices_share_a_prompt(openai: OpenAI) -> None:
     fields: Any = {
         "temperature": 3,
         "top_p": 1.0,
-        "extra_body": {"top_k": 0},
+        "extra_body": {"top_k": 0, "ignore_eos": True},
         "max_tokens": 8,
         "seed": 7,
         "n": 3,

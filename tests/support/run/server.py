@@ -76,11 +76,11 @@ def run_service(
             yield RunningServer(url, service, reporter or RecordingReporter(), log)
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(60)
             assert not thread.is_alive(), "the server did not stop"
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Return once `condition()` is true. Raises AssertionError after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():

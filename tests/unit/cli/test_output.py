@@ -280,7 +280,9 @@ def test_a_line_replaces_the_bar_that_stands_there(monkeypatch: pytest.MonkeyPat
     out = Output()
     with out.progress("work", unit="steps") as progress:
         progress(0, 3, "first")
-        time.sleep(0.2)  # the bar is drawn ten times a second
+        end = time.monotonic() + 60
+        while "first" not in screen.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)  # the bar is drawn ten times a second
         out.line("a row")
     shown = screen.getvalue().split("a row")[0]
     assert "\x1b[2K" in shown[shown.rindex("first") :]

@@ -72,14 +72,14 @@ def test_after_a_full_disk_every_block_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = Line(tmp_path, 10_000)
-    assert line.put(5000, b"x" * 100).acquire(timeout=5)
+    assert line.put(5000, b"x" * 100).acquire(timeout=60)
 
     def raise_full_disk(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", raise_full_disk)
     locks = [line.put(at, b"y" * 100) for at in (6000, 7000, 8000)]
-    assert all(lock.acquire(timeout=5) for lock in locks)  # nobody waits for ever
+    assert all(lock.acquire(timeout=60) for lock in locks)  # nobody waits for ever
     line.writer.finish()
     assert [type(err) for err in line.errors] == [NoSpace]  # told once
     assert line.partial.arrived_bytes == 100
@@ -91,13 +91,13 @@ def test_it_is_flushed_beside_the_transfer(tmp_path: Path, monkeypatch: pytest.M
 
     def wait_slowly(_: int) -> None:
         flushing.set()
-        assert go_on.wait(5)
+        assert go_on.wait(60)
 
     monkeypatch.setattr(os, "fsync", wait_slowly)
     line = Line(tmp_path, 10_000, sync_bytes=1000)
     line.put(0, b"x" * 1000)
-    assert flushing.wait(5)
-    assert line.put(1000, b"x" * 500).acquire(timeout=5)  # written while the flush goes on
+    assert flushing.wait(60)
+    assert line.put(1000, b"x" * 500).acquire(timeout=60)  # written while the flush goes on
     go_on.set()
     line.writer.finish()
     assert b"sync\n" in line.partial.journal.read_bytes()

@@ -29,7 +29,7 @@ def block_of(at: int, end: int) -> memoryview:
 
 
 def run_hasher(hasher: Hasher) -> Hasher:
-    hasher.join(10)
+    hasher.join(60)
     assert not hasher.is_alive()
     return hasher
 
@@ -102,14 +102,14 @@ def test_blocks_come_back_when_the_file_cannot_be_read(
 
     def raise_io_error(*_: object) -> int:
         reading.set()
-        assert go_on.wait(5)
+        assert go_on.wait(60)
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(partial, "readinto", raise_io_error)
     given: list[memoryview] = []
     hasher = Hasher(partial, threading.Event(), given.append)
     hasher.start()
-    assert reading.wait(5)
+    assert reading.wait(60)
     one = block_of(1_048_576, 1_500_000)
     assert hasher.offer_block(1_048_576, one, len(one))
     go_on.set()

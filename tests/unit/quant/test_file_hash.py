@@ -50,17 +50,17 @@ def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.Mo
 
     monkeypatch.setattr(file_hash.hashlib, "sha256", Counted)
 
-    def settled() -> int:
-        deadline, last = time.monotonic() + 5, -1
-        while time.monotonic() < deadline and (not seen or seen[-1] != last):
-            last = seen[-1] if seen else -1
-            time.sleep(0.02)
-        return seen[-1]
+    def comes_to(n_bytes: int) -> bool:
+        deadline = time.monotonic() + 60
+        while n_bytes not in seen and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.02)  # it would go on by now
+        return seen[-1] == n_bytes
 
     with hash_files(parts, piece_bytes=100, lead_bytes=1000) as hashing:
-        assert settled() == 1000
+        assert comes_to(1000)
         hashing.allow_share(0.5)
-        assert settled() == 6000
+        assert comes_to(6000)
         hashing.wait_for_digest()
     assert seen[-1] == 10000
 
