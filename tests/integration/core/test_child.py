@@ -174,7 +174,7 @@ def test_limits_are_those_of_the_kernel() -> None:
 
 def wait_for_limit(pid: int, name: str, value: str) -> str:
     """Return the line of /proc/PID/limits once the child has set it."""
-    for _ in range(1000):
+    for _ in range(6000):
         lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
         line = next(line for line in lines if line.startswith(name))
         if value in line.split():
