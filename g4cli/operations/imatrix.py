@@ -34,6 +34,7 @@ _MIN_CTX, _MAX_CTX = 32, 32768  # a choice: tokens of a chunk
 class ImatrixRequest:
     """What to make. `text` None: the text that ships with g4; `n_chunks` 0: all of it.
 
+    `raw`: the text is read as it is, not as conversations in the model's chat format.
     `out` None: next to the model's file, or in the current folder for a model of the store.
     """
 

@@ -38,10 +38,8 @@ def check_libraries(facts: MachineFacts) -> Outcome:
     ]
     if other:
         return warn("other versions than tested: " + ", ".join(other), INSTALL_LIBRARY)
-    return ok(
-        f"Python {facts.python}, "
-        + ", ".join(f"{n} {v}" for n, v in list(facts.versions.items())[:2])
-    )
+    computing = (f"{name} {facts.versions[name]}" for name in ("llama-cpp-python", "numpy"))
+    return ok(", ".join((f"Python {facts.python}", *computing)))
 
 
 def check_engine(facts: MachineFacts) -> Outcome:

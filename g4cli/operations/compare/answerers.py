@@ -233,7 +233,7 @@ class RemoteAnswerer:
         )
 
     def read_facts(self) -> dict[str, Any]:
-        """Return what is known of the model."""
+        """Return what is known of the model; "not_sent" are the options that it refused."""
         return {
             "url": self._spec.url,
             "served_as": self._name,

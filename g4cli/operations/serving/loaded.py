@@ -29,7 +29,11 @@ from g4cli.runtime.engine.options import GrammarScope, Sampling
 
 
 class Engine(Protocol):
-    """A model in its own process, as `runtime.engine.async_client` has it."""
+    """A model in its own process, as `runtime.engine.async_client` has it.
+
+    `n_starts`: how often the process was started. `n_waiting`: turns that wait for a slot. Places
+    limit how many requests there may be, of turns and of what takes milliseconds.
+    """
 
     @property
     def loaded(self) -> Loaded: ...

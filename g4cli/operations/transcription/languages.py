@@ -27,6 +27,7 @@ LANGUAGES: Final[Mapping[str, str]] = MappingProxyType(
         "vi": "Vietnamese", "zh": "Chinese", "zu": "Zulu",
     }
 )  # fmt: skip
+# Names of other languages: four letters and more, so that no code is taken for a name.
 _NAME: Final = re.compile(r"[^\W\d_]{4,}(?:[ -][^\W\d_]{2,}){0,3}")
 
 
