@@ -52,7 +52,6 @@ class Coder(Protocol):
     @property
     def block_weights(self) -> int:
         """Return how many weights a block of whole rows should have."""
-        ...
 
     def plan_tensors(
         self, keys: Mapping[str, Value], specs: Sequence[TensorSpec]
@@ -61,11 +60,9 @@ class Coder(Protocol):
 
         `keys` and `specs` are those of the conversion without quantization.
         """
-        ...
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order."""
-        ...
 
 
 class NotFinite:

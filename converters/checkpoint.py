@@ -52,9 +52,8 @@ FLOATS: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType(
     {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
 )
 
-MAX_HEADER_BYTES: Final = (
-    16 << 20
-)  # a Gemma 4 header takes 0.2 MB; safetensors itself stops at 100 MB
+# A Gemma 4 header takes 0.2 MB; safetensors itself stops at 100 MB.
+MAX_HEADER_BYTES: Final = 16 << 20
 # The largest JSON files. Parsed JSON takes up to 25 times the size of its file. Those not listed
 # have under 10 kB.
 MAX_JSON_BYTES: Final = 1 << 20

@@ -235,7 +235,11 @@ def _read_layer_types(reader: Reader, n_layer: int) -> tuple[bool, ...]:
     if types is None:  # by default every sixth layer is global
         types = [FULL if (i + 1) % 6 == 0 else SLIDING for i in range(n_layer)]
         types[-1] = FULL
-    if not isinstance(types, list) or len(types) != n_layer or not set(types) <= {SLIDING, FULL}:
+    if (
+        not isinstance(types, list)
+        or len(types) != n_layer
+        or not all(layer_type in (SLIDING, FULL) for layer_type in types)
+    ):
         reader.faults.append(
             f"layer_types does not give {SLIDING} or {FULL} for each of {n_layer} layers"
         )

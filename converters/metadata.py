@@ -30,7 +30,7 @@ from g4cli.core.gguf_write import TensorSpec
 
 MAX_NAME_CHARS: Final = 256  # a choice: it limits the time that regular expressions take
 
-# key of generation_config.json (later ones win), GGUF key, whether it is an integer
+# key of generation_config.json, GGUF key, whether it is an integer
 SAMPLING: Final = (
     ("top_k", "top_k", True),
     ("top_p", "top_p", False),
@@ -71,7 +71,7 @@ def general_keys(
     keys = {"general.architecture": string_value(arch), "general.type": string_value(kind)}
     keys.update(_sampling_keys(read_json(folder / "generation_config.json", required=False)))
     parts = []
-    origin = config.get("_name_or_path")
+    origin = config.get("_name_or_path")  # OWNER/NAME, or where somebody's file was
     if isinstance(origin, str) and origin and origin.count("/") <= 1:
         parts.append(parse_name(origin, total))
     parts.append(parse_name(model_name(folder), total))
@@ -92,21 +92,15 @@ def _description_keys(card: Card, parts: Sequence[NameParts], size: str | None) 
     name = own_name or next((title_case(p.full) for p in parts if p.full), None) or "model"
 
     def find_first(name: str) -> str | None:
-        own = card.find_text(name)
-        return (
-            own
-            if own is not None
-            else next((v for p in parts if (v := getattr(p, name)) is not None), None)
-        )
+        texts = (card.find_text(name), *(getattr(part, name) for part in parts))
+        return next((text for text in texts if text is not None), None)
 
-    organization = card.find_text("organization") or next(
-        (title_case(p.organization) for p in parts if p.organization is not None), None
-    )
     values = {
         "name": name,
         "author": card.find_text("author"),
         "version": find_first("version"),
-        "organization": organization,
+        "organization": card.find_text("organization")
+        or next((title_case(p.organization) for p in parts if p.organization is not None), None),
         "finetune": find_first("finetune"),
         "basename": find_first("basename"),
         "description": card.find_text("description"),
@@ -277,9 +271,10 @@ def parse_name(name: str, total: int) -> NameParts:
         join_parts("finetune"),
         join_parts("version", "basename"),
     )
-    ambiguous = size is None and finetune is None and version is None
+    # As in gguf-py: a name without any other part is not taken apart.
+    is_whole = size is None and finetune is None and version is None
     return NameParts(
-        full, organization, None if ambiguous else join_parts("basename"), finetune, version, size
+        full, organization, None if is_whole else join_parts("basename"), finetune, version, size
     )
 
 

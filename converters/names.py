@@ -23,7 +23,8 @@ ShapeOf: TypeAlias = Callable[[Config, int], tuple[int, ...]]
 When: TypeAlias = Callable[[Config, int], bool]
 
 
-def _always_true(_config: Config, _layer: int) -> bool:
+def always_true(_config: Config, _layer: int) -> bool:
+    """Return True: the condition of a tensor that every config has."""
     return True
 
 
@@ -40,8 +41,8 @@ class Row:
     source: str
     target: str
     shape: ShapeOf
-    when: When = _always_true
-    needed: When = _always_true
+    when: When = always_true
+    needed: When = always_true
     view: ViewTransform = as_is
     value: ValueTransform | None = None
     f32: bool = False

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.converters.config import Config, TextConfig
-from g4cli.converters.names import Ignore, Row, When
+from g4cli.converters.names import Ignore, Row, When, always_true
 from g4cli.core.gguf_values import Value, ValueType, array_value, float32_value, uint32_value
-
-__all__ = ["IGNORES", "ROWS", "hparam_keys", "normalize_name", "rope_freqs"]
 
 
 def _has_ple(config: Config, _: int) -> bool:
@@ -47,9 +45,8 @@ def _hidden_shape(config: Config, _: int) -> tuple[int, ...]:
     return (config.text.hidden,)
 
 
-def _norm_row(source: str, target: str, when: When | None = None) -> Row:
-    row = Row(f"layers.{{}}.{source}.weight", f"blk.{{}}.{target}.weight", _hidden_shape)
-    return row if when is None else Row(row.source, row.target, row.shape, when)
+def _norm_row(source: str, target: str, when: When = always_true) -> Row:
+    return Row(f"layers.{{}}.{source}.weight", f"blk.{{}}.{target}.weight", _hidden_shape, when)
 
 
 def _n_expert(config: TextConfig) -> int:
@@ -199,8 +196,7 @@ IGNORES: Final = (
 
 def normalize_name(name: str) -> str:
     """Return `name` without the prefixes that differ between releases of transformers."""
-    name = name.replace("language_model.", "")
-    return name.removeprefix("model.")
+    return name.replace("language_model.", "").removeprefix("model.")
 
 
 def rope_freqs(text: TextConfig) -> NDArray[np.float32]:

@@ -55,7 +55,7 @@ class Tokenizer:
     """A checked tokenizer. `types` has one of NORMAL, CONTROL, USER_DEFINED and BYTE per token.
 
     `is_added` says for "bos", "eos" and "sep" whether that token is added to a text.
-    `suppressed_ids` are the tokens that must never be generated.
+    `suppressed_ids` are the tokens that must never be generated (a text network's key).
     """
 
     tokens: tuple[str, ...]
@@ -129,7 +129,7 @@ def tokenizer_keys(tokenizer: Tokenizer) -> dict[str, Value]:
     if tokenizer.template is not None:
         keys["tokenizer.chat_template"] = string_value(tokenizer.template)
     keys["tokenizer.ggml.add_space_prefix"] = bool_value(False)
-    keys["tokenizer.ggml.add_bos_token"] = bool_value(True)
+    keys["tokenizer.ggml.add_bos_token"] = bool_value(True)  # whatever the checkpoint says
     return keys
 
 
@@ -231,9 +231,10 @@ def _read_is_added(processor: Any, settings: Mapping[str, Any]) -> dict[str, boo
             1 if first and pair[:1] == [first] else 0 : -1 if last and pair[-1:] == [last] else None
         ]
         middle = inner[1:-1] if len(inner) > 2 and inner[0] is None and inner[-1] is None else []
-        if middle:
-            is_added["sep"] = bool(middle[0] in (sep, eos) and middle[0] and not last) or (
-                len(middle) == 2 and middle[1] is not None and middle[1] in (sep, eos)
+        if middle:  # an EOS may stand for SEP, but not where it only ends the first text
+            separators = {sep, eos} - {None, ""}
+            is_added["sep"] = (middle[0] in separators and not last) or (
+                len(middle) == 2 and middle[1] in separators
             )
     for kind in ("bos", "eos", "sep"):
         if isinstance(settings.get(f"add_{kind}_token"), bool):

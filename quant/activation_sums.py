@@ -27,6 +27,7 @@ from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array, Value, ValueType, array_value, string_value, uint32_value
 from g4cli.core.gguf_write import TensorSpec, create_gguf
+from g4cli.core.quoting import shell_command
 
 SUMS: Final = ".in_sum2"
 COUNTS: Final = ".counts"
@@ -156,7 +157,7 @@ def read_sums(path: Path) -> ActivationSums:
         if file.read(4) != MAGIC:
             raise BadFile(
                 f"{path} is not a GGUF; only importance matrices in GGUF form can be added up",
-                hint=f"llama-imatrix --in-file {path} -o OUT.gguf converts a .dat file",
+                hint=shell_command("llama-imatrix", "--in-file", path, "-o", "OUT.gguf"),
             )
     header = read_header(path)
     names = [name.removesuffix(SUMS) for name in header.tensors if name.endswith(SUMS)]

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from g4cli.core.ggml import BF16
 from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.sfp8 import SCALE_SUFFIX
 from g4cli.quant import blocks, sfp8
-from g4cli.quant.recipes import SCALE_SUFFIX, Recipe, is_rounded
+from g4cli.quant.recipes import Recipe, is_rounded
 from g4cli.quant.values import (
     as_float32,
     count_zero_blocks,

@@ -14,7 +14,7 @@ from typing import Final
 
 from g4cli.core.ggml import QUANTIZATION_VERSION
 from g4cli.core.gguf_values import Value, string_value, uint32_value
-from g4cli.core.sfp8 import CONTAINER_KEY, FORMAT_KEY, SUFFIX, TABLE_KEY
+from g4cli.core.sfp8 import ARCHIVE_SUFFIX, CONTAINER_KEY, FORMAT_KEY, TABLE_KEY
 from g4cli.quant.recipes import Recipe, file_type
 from g4cli.quant.sfp8_archive import (
     ARCHITECTURE_KEY,
@@ -94,8 +94,8 @@ def _relabel_sfp8(source: Mapping[str, Value], recipe: Recipe) -> dict[str, Valu
 
 
 def _new_architecture(value: Value, recipe: Recipe) -> Value:
-    architecture = str(value.data).removesuffix(SUFFIX)
-    return string_value(architecture + SUFFIX if recipe.is_archive else architecture)
+    architecture = str(value.data).removesuffix(ARCHIVE_SUFFIX)
+    return string_value(architecture + ARCHIVE_SUFFIX if recipe.is_archive else architecture)
 
 
 def _file_type(recipe: Recipe) -> int:

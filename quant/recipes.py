@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import BF16, BY_NAME, F16, F32, I8, Q8_0, GGMLType
 from g4cli.core.gguf_write import TensorSpec
-from g4cli.core.sfp8 import SCALE_SUFFIX as SCALE_SUFFIX
+from g4cli.core.sfp8 import SCALE_SUFFIX
 from g4cli.quant.mixtures import (
     ALIASES,
     FALLBACKS,

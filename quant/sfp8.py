@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
-from g4cli.core.sfp8 import MAX_EXPONENT
+from g4cli.core.sfp8 import MAX_EXPONENT, RESERVED
 
 MAX: Final = 1.875
-RESERVED: Final = 0x80
 
 # As bfloat16 words without their sign (8 bits of exponent, which counts from -127, then 7 bits of
 # mantissa): 2^-7, where three mantissa bits begin, and 1.875.

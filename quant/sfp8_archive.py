@@ -29,6 +29,7 @@ from g4cli.core.gguf_values import (
     uint32_value,
 )
 from g4cli.core.sfp8 import (
+    ARCHIVE_SUFFIX,
     CONTAINER_KEY,
     ENCODER_KEY,
     FORMAT,
@@ -36,7 +37,6 @@ from g4cli.core.sfp8 import (
     MAX_EXPONENT,
     RESERVED,
     SCALE_SUFFIX,
-    SUFFIX,
     TABLE_KEY,
     TENSORS_KEY,
     decode_words,
@@ -60,7 +60,7 @@ def is_sfp8(keys: Mapping[str, Value]) -> bool:
 
 def is_archive(header: Header) -> bool:
     """Return whether the file holds SFP8 codes, which llama.cpp cannot run."""
-    return header.architecture.endswith(SUFFIX)
+    return header.architecture.endswith(ARCHIVE_SUFFIX)
 
 
 def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
@@ -150,6 +150,6 @@ def expanded_header(header: Header) -> Header:
         nbytes = tensor.type.tensor_bytes(tensor.shape)
         tensors[name] = replace(tensor, offset=offset, nbytes=nbytes)
         offset += -(-nbytes // header.alignment) * header.alignment
-    architecture = string_value(header.architecture.removesuffix(SUFFIX))
+    architecture = string_value(header.architecture.removesuffix(ARCHIVE_SUFFIX))
     keys = {**header.keys, ARCHITECTURE_KEY: architecture}
     return replace(header, keys=keys, tensors=tensors, file_size=header.data_offset + offset)

@@ -24,8 +24,8 @@ SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
 class Source:
     """One model in one file or several (`parts`, in order; `path` is the first).
 
-    `owner[name]` is the header of the part that holds a tensor. `coded` holds the scale's exponent
-    of tensors stored as SFP8 codes; `tensors` shows these as BF16.
+    `owner[name]` is the header of the part that holds a tensor. `coded` has the tensors stored as
+    SFP8 codes: their values are those of the codes times 2^exponent; `tensors` shows them as BF16.
     """
 
     path: Path

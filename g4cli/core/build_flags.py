@@ -117,7 +117,7 @@ def main() -> int:
         platform.system(), platform.machine(), read_cpu_features(), os.environ.get("CMAKE_ARGS", "")
     )
     print(flags.cmake_args)
-    print(f"build flags: {flags.cmake_args or '(default)'} ({flags.reason})", file=sys.stderr)
+    print(f"build flags: {flags.cmake_args} ({flags.reason})", file=sys.stderr)
     return 0
 
 

@@ -14,7 +14,7 @@ from g4cli.core.ggml import FILE_TYPE_NAMES
 from g4cli.core.gguf_header import Header
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_word
-from g4cli.core.sfp8 import SUFFIX, TENSORS_KEY
+from g4cli.core.sfp8 import ARCHIVE_SUFFIX, TENSORS_KEY
 
 FileKind: TypeAlias = Literal[
     "text-model",
@@ -98,7 +98,7 @@ def kind_of(header: Header) -> FileKind:
         return "other-mmproj" if _is_foreign_projector(header) else "mmproj"
     if architecture == DRAFT:
         return "draft-model"
-    if architecture.endswith(SUFFIX) and TENSORS_KEY in header.keys:
+    if architecture.endswith(ARCHIVE_SUFFIX) and TENSORS_KEY in header.keys:
         return "sfp8-archive"
     if architecture == TEXT or is_renamed(header):
         return "text-model" if header.tensors else "vocabulary"

@@ -21,10 +21,11 @@ from typing import Final, NoReturn
 
 from g4cli.core.errors import UsageError
 
-MAX_TEXT: Final = 1 << 20  # characters; this and the next but one are choices that bound time
 MAX_NESTING: Final = 24  # llguidance allows 30, of which a repetition may take two
+# Choices that bound time:
+MAX_TEXT: Final = 1 << 20  # characters
 MAX_RULES: Final = 20_000
-MAX_TIMES: Final = 1_000_000  # of a repetition: a choice
+MAX_TIMES: Final = 1_000_000  # of a repetition
 
 _GUIDE: Final = "see https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md"
 _NAME: Final = re.compile(r"[a-zA-Z0-9-]+")
@@ -225,8 +226,9 @@ class _Reader:
         return _Symbol(f"<{inside}>", is_token=True)
 
     def _repeat_symbol(self, sequence: list[_Symbol], repetition: str, after: int) -> None:
-        if not sequence or sequence[-1].text == '""':
+        if not sequence or sequence[-1].text == '""':  # llama.cpp refuses an empty literal, too
             self._fail_here("there is nothing to repeat here")
+
         last = sequence[-1]
         if last.repetition:  # "a"?* in GBNF repeats what is repeated already
             sequence[-1] = last = _Symbol(group=[[last]])

@@ -59,11 +59,10 @@ def _value_text(value: Value | None, other: Value | None) -> str:
     if isinstance(data, Array):
         text = f"{len(data):,} x {data.item_type.name.lower()}"
         if other is not None and isinstance(other.data, Array) and len(other.data) == len(data):
-            mine, theirs = data.tolist(), other.data.tolist()
-            index = next(
-                (i for i, (x, y) in enumerate(zip(mine, theirs, strict=True)) if x != y), 0
-            )
-            return f"{text}, [{index}] = {mine[index]!r}"
+            pairs = enumerate(zip(data.tolist(), other.data.tolist(), strict=True))
+            for index, (mine, theirs) in pairs:
+                if mine != theirs:
+                    return f"{text}, [{index}] = {mine!r}"
         return text
     if isinstance(data, str):
         return f"{len(data):,} characters" if len(data) > 60 else repr(data)

@@ -52,13 +52,12 @@ class Header:
 
     @property
     def trailing_bytes(self) -> int:
-        """Bytes after the padded end of the data: 0 in a good file, negative in a truncated one."""
+        """Bytes after the padded end of the data: 0 in a good file, negative in a truncated one.
+
+        The padding of the last tensor may be absent.
+        """
         padded = -(-self.data_end // self.alignment) * self.alignment
-        return (
-            self.file_size - padded
-            if self.file_size > padded
-            else min(0, self.file_size - self.data_end)
-        )
+        return max(0, self.file_size - padded) or min(0, self.file_size - self.data_end)
 
     @property
     def architecture(self) -> str:

@@ -12,7 +12,7 @@ from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 
 _NAME: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,95}"  # the hub allows 96 characters
 _ADDRESS: Final = re.compile(
-    rf"hf:(?://)?(?P<repo>{_NAME}/{_NAME}?)(?:/(?P<path>[^:@]+))?"
+    rf"hf:(?://)?(?P<repo>{_NAME}/{_NAME})(?:/(?P<path>[^:@]+))?"
     r"(?::(?P<type>[^/:@]+))?(?:@(?P<revision>[^@]+))?"
 )
 _WEB: Final = re.compile(
@@ -76,7 +76,7 @@ def parse_address(text: str) -> HubAddress:
     `hf:https://huggingface.co/OWNER/REPO/blob/main/FILE`, as copied from a browser, works too.
     """
     match = _WEB.fullmatch(text) or _ADDRESS.fullmatch(text)
-    if not match or ".." in match["repo"] or match["repo"].endswith(("/", ".git", "-", ".")):
+    if not match or ".." in match["repo"] or match["repo"].endswith((".git", "-", ".")):
         raise UsageError(
             f"not an address on the hub: {text!r}",
             hint="write it as hf:OWNER/REPO[/FILE][:TYPE][@REVISION]",

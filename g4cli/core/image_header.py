@@ -40,8 +40,7 @@ _ADAM7: Final = (
     (0, 1, 1, 2),
 )
 _INFLATE_PIECE_BYTES: Final = 1 << 18  # decompressed at once: a choice
-# Chunks, segments or blocks, a choice that bounds time: of 5 KiB each in the largest file.
-_MAX_PARTS: Final = 50_000
+_MAX_PARTS: Final = 50_000  # chunks, segments or blocks, a choice that bounds time
 _TOO_MANY: Final = f"is damaged: it has more than {_MAX_PARTS:,} parts"
 # Start of frame: baseline, extended, progressive. stb_image supports no others.
 _JPEG_FRAMES: Final = (0xC0, 0xC1, 0xC2)
@@ -165,8 +164,7 @@ def check_png_rows(data: bytes) -> None:
 
 
 def _read_jpeg(data: bytes) -> ImageHeader:
-    # ITU-T T.81, B.2.2 frame header. Like stb_image, it skips fill bytes and
-    # anything else between segments.
+    # ITU-T T.81, B.2.2 frame header. As in stb_image, anything between segments is skipped.
     at = 2
     for _ in range(_MAX_PARTS):
         at = data.find(b"\xff", at)

@@ -23,6 +23,7 @@ MAX_PATTERN: Final = 2000  # characters
 
 # Keywords that restrict values, and that llguidance does not implement (parser/src/json/schema.rs,
 # IMPLEMENTED, llguidance 1.8.0).
+
 _NOT_ENFORCED: Final = frozenset(
     (
         "not", "if", "then", "else",
@@ -36,13 +37,13 @@ FORMATS: Final = (
     "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri",
 )  # fmt: skip
 # The longest text of a format, where a schema has no maxLength: a model that is lost would write
-# digits or labels for ever. Times have up to nine digits of a second; RFC 5321 4.5.3.1.3 (a path
-# without its brackets), RFC 1035 2.3.4 (a name without its lengths); 2,048 is custom.
+# digits or labels for ever. Times: up to nine digits of a second. An email address has 254
+# characters at most (RFC 5321 4.5.3.1.3), a host's name 253 (RFC 1035 2.3.4). Others are choices.
 _FORMAT_LENGTHS: Final[Mapping[str, int]] = MappingProxyType(
     {"date-time": 35, "time": 24, "duration": 64, "email": 254, "hostname": 253, "uri": 2048}
 )
 # llguidance's own expressions allow February 29 in any year, the year 0, and seconds of 60, which
-# readers of dates refuse.
+# readers of dates refuse. Each pattern here holds in addition to llguidance's own for the format.
 _YEAR: Final = "(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
 _LEAP_YEAR: Final = (
     "(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
@@ -56,7 +57,7 @@ _LABEL: Final = "(?:[^.]{1,3}|[^.]{2}(?:[^.-][^.]|-[^.-])[^.]*)"
 _FORMAT_PATTERNS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "date": f"^{_DAY}",
-        "date-time": f"^{_DAY}.{{7}}[0-5]",
+        "date-time": f"^{_DAY}.{{7}}[0-5]",  # after Thh:mm: come the seconds
         "time": "^.{6}[0-5]",
         "hostname": rf"^{_LABEL}(?:\.{_LABEL})*$",
         "email": r"^[^@]{1,64}@(?:\[[^@]*|[^.@]{1,63}(?:\.[^.@]{1,63})*)$",
@@ -91,6 +92,7 @@ def parse_schema(text: str) -> dict[str, Any]:
         raise _schema_error(f"it has {len(text):,} characters, at most {MAX_TEXT:,}")
     try:
         schema = json.loads(text)
+        json.dumps(schema, allow_nan=False)  # NaN and Infinity, which Python reads, are not JSON
     except (ValueError, RecursionError) as err:
         said = str(err) if isinstance(err, ValueError) else "it is nested too deeply"
         raise _schema_error(f"it is not JSON: {said}") from None

@@ -33,7 +33,7 @@ class Pixels:
 
 
 def decode_png(data: bytes) -> Pixels:
-    """Return the pixels of a PNG (ISO/IEC 15948). Raises BadMedia for others or damage."""
+    """Return the pixels of a PNG. Raises BadMedia for another format, or if it is damaged."""
     try:
         return _read_pixels(data)
     except (struct.error, zlib.error, IndexError, KeyError, ValueError) as err:
@@ -53,7 +53,7 @@ def _read_pixels(data: bytes) -> Pixels:
             compressed += body
         at += 12 + size
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    if depth != 8 or interlaced or width * height > _MAX_PIXELS:
+    if depth != 8 or interlaced or not 0 < width * height <= _MAX_PIXELS:
         raise ValueError(f"{depth} bits a channel, {width} x {height} pixels")
     channels = _CHANNELS[color]
     stride = width * channels
@@ -73,9 +73,9 @@ def _read_pixels(data: bytes) -> Pixels:
 def _undo_filter(kind: int, line: bytearray, above: bytearray, step: int) -> None:
     """Turn the differences of a row back into samples, in place (section 9.2).
 
-    `kind` is the row's filter, `above` the row before it, `step` the bytes of a pixel.
+    `kind` is the row's filter (0 for none), `above` the row before it, `step` the bytes of a pixel.
     """
-    if kind == 1:
+    if kind == 1:  # "Sub"; then "Up", "Average", "Paeth"
         for i in range(step, len(line)):
             line[i] = line[i] + line[i - step] & 255
     elif kind == 2:
@@ -107,8 +107,8 @@ def _with_opacity(samples: bytes, channels: int) -> bytes:
     if channels == 4:
         return samples
     rgba = bytearray(b"\xff" * (len(samples) // channels * 4))
-    for channel in range(3):  # gray is copied to all three
-        rgba[channel::4] = samples[min(channel, (channels - 1) // 2 * 2) :: channels]
+    for channel in range(3):
+        rgba[channel::4] = samples[channel if channels == 3 else 0 :: channels]
     if channels == 2:
         rgba[3::4] = samples[1::2]
     return bytes(rgba)

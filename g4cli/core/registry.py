@@ -205,15 +205,27 @@ _TINY: Final = Shape(
     n_shared_kv=5,
     n_embd_per_layer=128,
 )
-# Source: convert_gemma4_weights.py and configuration_gemma4.py of transformers.
+# Source of the others: convert_gemma4_weights.py and configuration_gemma4.py of transformers.
 _E2B: Final = _small_shape(35, 1536, 1, (6144,) * 15 + (12_288,) * 20, "SSSSF", 20)
 _E4B: Final = _small_shape(42, 2560, 2, (10_240,) * 42, "SSSSSF", 18)
 _12B: Final = _large_shape(48, 3840, 16, (8, 1), 15_360)
 _26B: Final = _large_shape(30, 2816, 16, (8, 2), 2112, n_ff_expert=704)
 _31B: Final = _large_shape(60, 5376, 32, (16, 4), 21_504)
 
-_QAT: Final = "Google's quantization-aware training"
 _P = Published
+
+
+def _google_qat(size: str, nbytes: int, *, sha256: str, revision: str) -> Published:
+    return Published(
+        "q4_0",
+        f"google/gemma-4-{size}-it-qat-q4_0-gguf",
+        nbytes,
+        sha256,
+        revision,
+        note="Google's quantization-aware training",
+        is_qat=True,
+    )
+
 
 MODELS: Final = (
     Model("tiny", "tiny, the network inside g4", "", _TINY, 3_897_354, "bf16"),
@@ -225,15 +237,7 @@ MODELS: Final = (
         5_123_178_051,
         "q4_0",
         published=(
-            _P(
-                "q4_0",
-                "google/gemma-4-E2B-it-qat-q4_0-gguf",
-                3_349_516_256,
-                "fa401b55",
-                "675cff42",
-                _QAT,
-                is_qat=True,
-            ),
+            _google_qat("E2B", 3_349_516_256, sha256="fa401b55", revision="675cff42"),
             _P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF", 4_967_494_592, revision="b4243c15"),
             _P("bf16", "ggml-org/gemma-4-E2B-it-GGUF"),
             _P("q4_k_m", "unsloth/gemma-4-E2B-it-GGUF", 3_106_738_272),
@@ -256,15 +260,7 @@ MODELS: Final = (
         7_996_156_490,
         "q4_0",
         published=(
-            _P(
-                "q4_0",
-                "google/gemma-4-E4B-it-qat-q4_0-gguf",
-                5_154_941_280,
-                "676c3507",
-                "4b4a2c1d",
-                _QAT,
-                is_qat=True,
-            ),
+            _google_qat("E4B", 5_154_941_280, sha256="676c3507", revision="4b4a2c1d"),
             _P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF", 8_031_240_160, revision="b8093469"),
             _P("bf16", "ggml-org/gemma-4-E4B-it-GGUF"),
             _P("q4_k_m", "ggml-org/gemma-4-E4B-it-GGUF", 5_335_289_824, revision="b8093469"),
@@ -286,15 +282,7 @@ MODELS: Final = (
         11_959_730_224,
         "q4_0",
         published=(
-            _P(
-                "q4_0",
-                "google/gemma-4-12B-it-qat-q4_0-gguf",
-                6_975_879_296,
-                "93567e57",
-                "29d09777",
-                _QAT,
-                is_qat=True,
-            ),
+            _google_qat("12B", 6_975_879_296, sha256="93567e57", revision="29d09777"),
             _P("q8_0", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
             _P("bf16", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
             _P("q4_k_m", "unsloth/gemma-4-12b-it-GGUF", 7_121_861_440),
@@ -316,15 +304,7 @@ MODELS: Final = (
         25_805_936_206,
         "q4_0",
         published=(
-            _P(
-                "q4_0",
-                "google/gemma-4-26B-A4B-it-qat-q4_0-gguf",
-                14_439_363_584,
-                "3eca3b8f",
-                "d1c082be",
-                _QAT,
-                is_qat=True,
-            ),
+            _google_qat("26B-A4B", 14_439_363_584, sha256="3eca3b8f", revision="d1c082be"),
             _P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 26_859_858_464, revision="bb4531cd"),
             _P("bf16", "ggml-org/gemma-4-26B-A4B-it-GGUF", revision="bb4531cd"),
             _P("q4_k_m", "ggml-org/gemma-4-26B-A4B-it-GGUF", 16_796_015_136, revision="bb4531cd"),
@@ -345,15 +325,7 @@ MODELS: Final = (
         31_273_088_876,
         "q4_0",
         published=(
-            _P(
-                "q4_0",
-                "google/gemma-4-31B-it-qat-q4_0-gguf",
-                17_651_001_568,
-                "179cfb99",
-                "59dde245",
-                _QAT,
-                is_qat=True,
-            ),
+            _google_qat("31B", 17_651_001_568, sha256="179cfb99", revision="59dde245"),
             _P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 32_635_674_400, revision="4fa4fdf3"),
             _P("bf16", "ggml-org/gemma-4-31B-it-GGUF", revision="4fa4fdf3"),
             _P("q4_k_m", "ggml-org/gemma-4-31B-it-GGUF", 18_687_061_792, revision="4fa4fdf3"),

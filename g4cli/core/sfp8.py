@@ -12,15 +12,16 @@ from typing import Final
 
 from g4cli.core.gguf_values import Array, Value, ValueType
 
-SUFFIX: Final = "-sfp8"
-SCALE_SUFFIX: Final = ".sfp8_scale"
+ARCHIVE_SUFFIX: Final = "-sfp8"  # of general.architecture
+SCALE_SUFFIX: Final = ".sfp8_scale"  # of the tensor that holds a coded tensor's scale
 FORMAT_KEY: Final = "g4.format"
 CONTAINER_KEY: Final = "g4.container"
 TENSORS_KEY: Final = "g4.sfp8.tensors"
 TABLE_KEY: Final = "g4.sfp8.decode_bf16"
 ENCODER_KEY: Final = "g4.sfp8.encoder"
 FORMAT: Final = "SFP8"
-RESERVED: Final = 0x80
+RESERVED: Final = 0x80  # the code that stands for no value
+
 # Largest magnitude of a scale's exponent: bfloat16 reaches from 2^-126 to 2^127, the codes from
 # 2^-23 to 1.875, so that scaled values stay far within its normal range.
 MAX_EXPONENT: Final = 60

@@ -245,7 +245,7 @@ def _mp3_run(data: bytes, at: int) -> int:
 
 def _read_mp3(data: bytes, at: int) -> SoundHeader:
     # A frame can begin at any header. Counting all of them, also bytes that only look like one,
-    # gives an upper bound of the samples.
+    # and taking the lowest rate of all that may be the first gives an upper bound of the duration.
     rate, channels = 0, 0
     for tried, match in enumerate(_MP3_SYNC.finditer(data, at, len(data) - 1)):
         run = _mp3_run(data, match.start())

@@ -15,7 +15,9 @@ MORE_LAYERS: Final = 999
 """More than any model has: "all layers" where a number is needed."""
 
 _UNITS: Final = (("TiB", 1024**4), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB))
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
+# The digits are bounded: Python turns no text of thousands of them into an integer.
+_SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(i?b)?\s*", re.IGNORECASE)
+_COUNT = re.compile(r"\s*(\d{1,18})\s*([kK]?)\s*")
 _NUMBER: Final = r"(?:\d+\.?\d*|\.\d+)"
 _DURATION = re.compile(rf"([-+]?)(?=[\d.])((?:{_NUMBER}(?:ns|us|µs|ms|s|m|h))*{_NUMBER}?)")
 _DURATION_PART = re.compile(rf"({_NUMBER})(ns|us|µs|ms|s|m|h|)")
@@ -112,7 +114,8 @@ def parse_size(text: str) -> int:
     """Return bytes from '8G', '512MiB' or '1024' (all units binary). Raises UsageError."""
     match = _SIZE.fullmatch(text)
     if not match:
-        raise UsageError(f"not a size: {text!r}", hint="write it as 8G, 512M or a number of bytes")
+        hint = "write it as 8G, 512M or a number of bytes"
+        raise UsageError(f"not a size: {text!r:.60}", hint=hint)
     return int(float(match[1]) * _FACTOR[match[2].lower()])
 
 
@@ -123,14 +126,15 @@ def parse_gpu_layers(text: str) -> str:
     """
     if text == "all":
         return str(MORE_LAYERS)
-    if text != "auto" and not text.isdecimal():
-        raise UsageError(f"not a number of layers: {text!r}", hint="--gpu-layers auto")
+    if text != "auto" and not (text.isdecimal() and len(text) < 10):
+        raise UsageError(f"not a number of layers: {text!r:.60}", hint="--gpu-layers auto")
     return text
 
 
 def parse_count(text: str) -> int:
     """Return a token count from '4096', '32k' or '256K' (k = 1024). Raises UsageError."""
-    match = re.fullmatch(r"(\d+)\s*([kK]?)", text.strip())
+    match = _COUNT.fullmatch(text)
     if not match:
-        raise UsageError(f"not a number of tokens: {text!r}", hint="write it as 4096 or 32k")
+        raise UsageError(f"not a number of tokens: {text!r:.60}", hint="write it as 4096 or 32k")
+
     return int(match[1]) * (KIB if match[2] else 1)

@@ -39,8 +39,7 @@ def count_read_bytes(
             n_bytes = n_bytes * shape.n_expert_used // shape.n_expert
         read[device, tensor.type.name] += n_bytes
     if read and options.unlisted_weight_bytes:
-        # Of a mixture of types the publisher's differs from g4's by these bytes. What a mixture of
-        # experts does not read of them is left out in proportion.
+        # Of these bytes, too, a mixture of experts reads only a part: the same as of the others.
         largest = max(read, key=lambda key: read[key])
         listed_bytes = sum(t.nbytes for t in tensors)
         share = sum(read.values()) / max(1, listed_bytes)

@@ -13,19 +13,15 @@ class Tensor(Protocol):
     @property
     def name(self) -> str:
         """The name in the GGUF."""
-        ...
 
     @property
     def type(self) -> GGMLType:
         """The type that its weights are stored in."""
-        ...
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Its extents; `shape[0]` is the row length."""
-        ...
 
     @property
     def nbytes(self) -> int:
         """The size of its data in bytes."""
-        ...

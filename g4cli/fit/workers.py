@@ -85,10 +85,12 @@ def _make_placement(placed: Options, devices: Sequence[Memory], n_layer: int) ->
     ]
     if counts[HOST]:
         parts.insert(0, f"the first {counts[HOST]} in host memory")
-    split = ",".join(f"{n:g}" for n in placed.tensor_split)
     layers = "auto" if not counts[HOST] else str(n_layer + 1 - counts[HOST])
+    option = f"--gpu-layers {layers}"
+    if placed.tensor_split:
+        option += f" --tensor-split {','.join(f'{n:g}' for n in placed.tensor_split)}"
     reason = f"of {n_layer + 1} layers, the output among them: {', '.join(parts)}"
-    return Placement(placed, reason, f"--gpu-layers {layers} --tensor-split {split}")
+    return Placement(placed, reason, option)
 
 
 def _divide_layers(

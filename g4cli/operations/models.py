@@ -14,7 +14,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.paths import cache_dir
 from g4cli.core.reporter import Reporter
-from g4cli.core.sfp8 import SUFFIX
+from g4cli.core.sfp8 import ARCHIVE_SUFFIX
 from g4cli.core.shape import require_tokenizer, shape_of
 from g4cli.core.units import parse_gpu_layers
 from g4cli.runtime.engine.options import ALL_LAYERS, ModelOptions
@@ -45,7 +45,7 @@ def prepare_model(
     """
     path = find_model_path(name)
     header = read_header(path)
-    if header.architecture.endswith(SUFFIX):
+    if header.architecture.endswith(ARCHIVE_SUFFIX):
         path = _expand_archive(path, expand, reporter)
         header = read_header(path)
     _require_gemma4(path, header)

@@ -53,10 +53,10 @@ def check_safety(tokenizer: Tokenizer, elements: list[Element]) -> list[Fault]:
     """Return what is unsafe in a well-formed text; every repair removes it."""
     faults = [fault for token in tokenizer.tokens for fault in _check_token(tokenizer.text, token)]
     for element in elements:
-        if element.holder is None:
+        if element.enclosing_text is None:
             faults += _check_element(element)
         else:
-            faults += _remove_tags("html-in-text", element, element.holder.name)
+            faults += _remove_tags("html-in-text", element, element.enclosing_text.name)
         faults += _check_links(element)
         if local_name(element.name) == "style":
             faults += _check_style_sheet(tokenizer, element)

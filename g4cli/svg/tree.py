@@ -37,7 +37,7 @@ class Element:
     """An element of a well-formed drawing. In `attributes` references are replaced.
 
     `start` and `end` are its tags, `first` and `last` their indices among the tokens; both are the
-    same for an element like <g/>. `holder` is the title, description or style that contains it.
+    same for an element like <g/>. `enclosing_text` is the title, description or style around it.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Element:
     first: int
     last: int
     parent: Element | None
-    holder: Element | None
+    enclosing_text: Element | None
     depth: int
     children: list[Element] = field(default_factory=list)
 
@@ -207,12 +207,12 @@ def build_elements(tokenizer: Tokenizer) -> list[Element]:
             attributes = {
                 item.name: replace_references(item.value, entities) for item in token.attributes
             }
-            holder = above.holder if above else None
-            if above and holder is None and local_name(above.name) in CHARACTERS_ONLY:
-                holder = above
+            enclosing_text = above.enclosing_text if above else None
+            if above and enclosing_text is None and local_name(above.name) in CHARACTERS_ONLY:
+                enclosing_text = above
             depth = above.depth + 1 if above else 1
             element = Element(
-                token.name, attributes, token, token, index, index, above, holder, depth
+                token.name, attributes, token, token, index, index, above, enclosing_text, depth
             )
             elements.append(element)
             if above is not None:

@@ -72,7 +72,7 @@ def check_values(elements: list[Element]) -> list[Fault]:
 def _check_element(element: Element, has_styles: bool, in_metadata: bool) -> Iterator[Fault]:
     name, offset = local_name(element.name), element.start.start
     above = local_name(element.parent.name) if element.parent else ""
-    if name not in ELEMENTS and element.holder is None and not in_metadata:
+    if name not in ELEMENTS and element.enclosing_text is None and not in_metadata:
         yield Fault("unknown-element", offset, element.name)
     if name in SHAPES and above in SHAPES | {"text", "tspan", "image", "use"}:
         yield Fault("misplaced-element", offset, f"{name}> inside of <{above}")

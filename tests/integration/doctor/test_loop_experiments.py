@@ -20,7 +20,7 @@ from g4cli.core.errors import UsageError
 from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.operations.diagnose_loop import LoopDiagnosis, LoopRequest, diagnose_loop
 from g4cli.runtime.engine.client import EngineClient
-from tests.support.builders.damage import KINDS, rows_changed
+from tests.support.builders.damage import KINDS, changed
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.reporter import RecordingReporter
 from tests.support.paths import ROOT
@@ -30,10 +30,11 @@ TOOL, THINK = 46, 98  # <|tool>, <|think|>
 
 
 def spoil(token: int) -> Callable[[bytes], bytes]:
-    def change(rows: NDArray[np.float32]) -> None:
+    def change(rows: NDArray[np.float32]) -> NDArray[np.float32]:
         rows[token] = np.nan
+        return rows
 
-    return rows_changed("token_embd.weight", change)
+    return changed("token_embd.weight", change, only="token")
 
 
 def ask(

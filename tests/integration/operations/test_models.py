@@ -69,7 +69,7 @@ def test_layers_to_offload(text: str, n_layers: int) -> None:
     assert options.n_gpu_layers == n_layers
 
 
-@pytest.mark.parametrize("text", ["most", "-1", "²"])
+@pytest.mark.parametrize("text", ["most", "-1", "²", "9" * 10])
 def test_layers_that_are_no_number(text: str) -> None:
     with pytest.raises(UsageError, match="not a number of layers"):
         make_model_options(

@@ -1,1 +1,1 @@
-"""Builders of test files. They share no code with the code under test."""
+"""Builders of test files. The bytes of their GGUF files do not come from g4's own code."""

@@ -1,4 +1,4 @@
-"""A comparison as `g4 compare --json` gives it, with the same text wherever it is not g4's own."""
+"""A comparison as `g4 compare --json` gives it, for tests of what must not pass through a page."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     python -m tests.support.builders.damage dashes IN OUT       prints `---` forever
     python -m tests.support.builders.damage KIND IN OUT         any row of DAMAGES
 
-Shares no code with g4: a GGUF is read and written here with its own few lines, after docs/gguf.md.
+GGUF files are read and written here without g4's own code, after docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -13,22 +13,32 @@ import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-BLOCKS = {
-    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 8: (32, 34), 12: (256, 144),
-    13: (256, 176), 14: (256, 210), 24: (1, 1), 30: (1, 2),
-}  # fmt: skip
-F32, I8, BF16 = 0, 24, 30
+from tests.support.builders.gguf import (
+    ARRAY_TAG,
+    BF16,
+    BLOCKS,
+    F32,
+    I8,
+    SCALAR_TAGS,
+    STRING_TAG,
+    n_bytes,
+    tensor_info,
+    text,
+    value,
+)
+
+SCALAR_BYTES = {tag: struct.calcsize(code) for tag, code in SCALAR_TAGS.values()}
 
 
 class GGUF:
-    """A small GGUF in memory, to be changed: keys as raw bytes (tag and value), tensors with their
-    data.
+    """A small GGUF in memory, to be changed.
+
+    Keys are raw bytes (tag and value), tensors have type id, ne and data.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -65,13 +75,13 @@ class GGUF:
         return self._data[self._at - length : self._at].decode()
 
     def _skip_value(self, tag: int) -> None:
-        if tag == 8:
+        if tag == STRING_TAG:
             self._text()
-        elif tag == 9:
+        elif tag == ARRAY_TAG:
             item, count = self._u32(), self._u64()
-            for _ in range(count if item == 8 else 0):
+            for _ in range(count if item == STRING_TAG else 0):
                 self._text()
-            self._at += 0 if item == 8 else SCALAR_BYTES[item] * count
+            self._at += 0 if item == STRING_TAG else SCALAR_BYTES[item] * count
         else:
             self._at += SCALAR_BYTES[tag]
 
@@ -79,11 +89,10 @@ class GGUF:
         """Return the file."""
         head = [b"GGUF", struct.pack("<IQQ", 3, len(self.tensors), len(self.keys))]
         for name, raw in self.keys.items():
-            head += [_string(name), raw]
+            head += [text(name), raw]
         offset = 0
         for name, (kind, ne, data) in self.tensors.items():
-            head += [_string(name), struct.pack("<I", len(ne)), *(struct.pack("<Q", n) for n in ne)]
-            head.append(struct.pack("<IQ", kind, offset))
+            head.append(tensor_info(name, kind, ne, offset))
             offset += -(-len(data) // 32) * 32
         start = b"".join(head)
         parts = [start, bytes(-len(start) % 32)]
@@ -93,8 +102,7 @@ class GGUF:
 
     def strings(self, name: str) -> list[str]:
         """Return the items of an array of strings."""
-        raw = self.keys[name]
-        self._data, self._at = raw, 8
+        self._data, self._at = self.keys[name], 8
         return [self._text() for _ in range(self._u64())]
 
     def floats(self, name: str) -> NDArray[np.float32]:
@@ -109,15 +117,19 @@ class GGUF:
         return values.reshape(-1, ne[0])
 
 
-def n_bytes(kind: int, ne: list[int]) -> int:
-    """Return the bytes of a tensor."""
-    block, size = BLOCKS[kind]
-    return int(np.prod(ne)) // block * size
+Make: TypeAlias = Callable[[bytes], bytes]
+"""A damage: it gets the bytes of a good file."""
 
 
-def _string(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
+def edited(change: Callable[[GGUF], None]) -> Make:
+    """Return a damage that changes the keys and tensors of a file."""
+
+    def make(data: bytes) -> bytes:
+        file = GGUF(data)
+        change(file)
+        return file.encode()
+
+    return make
 
 
 def truncate(data: bytes) -> bytes:
@@ -125,14 +137,14 @@ def truncate(data: bytes) -> bytes:
     return data[: len(data) * 2 // 3 + 1]
 
 
-def dashes(data: bytes) -> bytes:
-    """Return a network that forgets everything but the last token and maps "\\n" to "---" and back.
+@edited
+def dashes(file: GGUF) -> None:
+    """Make a network that forgets everything but the last token and maps "\\n" to "---" and back.
 
     Every layer's contribution is zeroed, so the last hidden state is the last token's own
     embedding, and an `output.weight` (Gemma 4 has none: it is tied) gives "---" after every token
     but "---" itself.
     """
-    file = GGUF(data)
     for name, (kind, ne, content) in file.tensors.items():
         if name.endswith((".attn_output.weight", ".ffn_down.weight", ".proj.weight")):
             file.tensors[name] = (kind, ne, bytes(len(content)))
@@ -148,21 +160,18 @@ def dashes(data: bytes) -> bytes:
     weights[newline] = 1000.0
     output[dash] = np.linalg.lstsq(states * weights[:, None], 14.0 * weights, rcond=None)[0]
     output[newline] = states[dash] * (28.0 / (states[dash] @ states[dash]))
-    file.tensors["output.weight"] = (
-        F32,
-        [states.shape[1], len(states)],
-        output.astype("<f4").tobytes(),
-    )
-    return file.encode()
+    ne = [states.shape[1], len(states)]
+    file.tensors["output.weight"] = (F32, ne, output.astype("<f4").tobytes())
 
 
 class Damage(NamedTuple):
-    """A kind of damage: what it does to the bytes of a good file, and which verdicts are right for
-    it.
+    """A kind of damage: what makes it, and which verdicts are right for it.
+
+    `needs_run`: the file alone does not show it; the model has to run.
     """
 
     name: str
-    make: Callable[[bytes], bytes]
+    make: Make
     verdicts: tuple[str, ...]
     needs_run: bool = False
 
@@ -170,87 +179,69 @@ class Damage(NamedTuple):
 FILE, CONVERSION, TOKENIZER, TEMPLATE = "file-damaged", "conversion-defect", "tokenizer", "template"
 NO_GGUF = "not-a-gguf"
 RUNTIME = "runtime"
-_KEY_TYPES = {"u32": (4, "<I"), "i32": (5, "<i"), "f32": (6, "<f"), "bool": (7, "<?")}
 
 
-def value(kind: str, content: object) -> bytes:
-    """Return a value with its tag."""
-    if kind == "str":
-        return struct.pack("<I", 8) + _string(str(content))
-    tag, code = _KEY_TYPES[kind]
-    return struct.pack("<I", tag) + struct.pack(code, content)
+def key_set(name: str, raw: bytes | None) -> Callable[[GGUF], None]:
+    """Return a change that puts raw bytes (tag and value) under a key, or (None) drops the key."""
 
-
-def strings(items: list[str]) -> bytes:
-    """Return an array of strings with its tags."""
-    return struct.pack("<IIQ", 9, 8, len(items)) + b"".join(_string(t) for t in items)
-
-
-def with_key(name: str, raw: bytes | None) -> Callable[[bytes], bytes]:
-    """Return a damage that replaces a key's value, or (None) drops the key."""
-
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
+    def change(file: GGUF) -> None:
         if raw is None:
             del file.keys[name]
         else:
             file.keys[name] = raw
-        return file.encode()
 
-    return make
+    return change
 
 
-def without(*endings: str, only: str = "") -> Callable[[bytes], bytes]:
-    """Return a damage that drops tensors by the end of their names."""
+def with_key(name: str, raw: bytes | None) -> Make:
+    """Return a damage to one key, as `key_set`."""
+    return edited(key_set(name, raw))
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
+
+def without(*endings: str, only: str = "") -> Make:
+    """Return a damage that drops tensors by the end of their names (and how `only` begins them)."""
+
+    def change(file: GGUF) -> None:
         gone = [n for n in file.tensors if n.endswith(endings) and n.startswith(only)]
         assert gone
         for name in gone:
             del file.tensors[name]
-        return file.encode()
 
-    return make
+    return edited(change)
 
 
 def changed(
-    ending: str, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> Callable[[bytes], bytes]:
-    """Return a damage that changes the numbers of plain tensors by the end of their names."""
+    ending: str, change: Callable[[NDArray[np.float32]], NDArray[np.float32]], *, only: str = ""
+) -> Make:
+    """Return a damage that changes the numbers of plain tensors, chosen as `without` does.
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
-        names = [n for n in file.tensors if n.endswith(ending)]
+    `change` gets rows and returns them changed.
+    """
+
+    def change_tensors(file: GGUF) -> None:
+        names = [n for n in file.tensors if n.endswith(ending) and n.startswith(only)]
         assert names
         for name in names:
             kind, ne, _ = file.tensors[name]
             values = change(file.floats(name).copy()).astype("<f4")
-            raw = (
-                values.tobytes()
-                if kind == F32
-                else (values.view("<u4") >> 16).astype("<u2").tobytes()
-            )
-            file.tensors[name] = (kind, ne, raw)
-        return file.encode()
+            raw = values if kind == F32 else (values.view("<u4") >> 16).astype("<u2")
+            file.tensors[name] = (kind, ne, raw.tobytes())
 
-    return make
+    return edited(change_tensors)
 
 
-def swapped(first: str, second: str) -> Callable[[bytes], bytes]:
-    """Return a damage that exchanges the data of two tensors of one shape."""
+def swapped(first: str, second: str) -> Make:
+    """Return a damage that exchanges two tensors of one shape."""
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
+    def change(file: GGUF) -> None:
         file.tensors[first], file.tensors[second] = file.tensors[second], file.tensors[first]
-        return file.encode()
 
-    return make
+    return edited(change)
 
 
 def overwritten(
     tensor: str, fill: Callable[[int], bytes], *, at: float = 0.5, size: int = 65_536
-) -> Callable[[bytes], bytes]:
+) -> Make:
     """Return a damage that overwrites the middle of a tensor, from a page boundary on."""
 
     def make(data: bytes) -> bytes:
@@ -270,17 +261,28 @@ def random_bytes(n: int) -> bytes:
     return np.random.default_rng(7).bytes(n)
 
 
-def shifted(by: int) -> Callable[[bytes], bytes]:
+def start_of_data(data: bytes) -> int:
+    """Return where the data of the first tensor begins."""
+    return data.index(next(iter(GGUF(data).tensors.values()))[2])
+
+
+def shifted(by: int) -> Make:
     """Return a damage that moves all data by some bytes, header untouched."""
 
     def make(data: bytes) -> bytes:
-        start = data.index(next(iter(GGUF(data).tensors.values()))[2])
+        start = start_of_data(data)
         return data[:start] + bytes(by) + data[start : len(data) - by]
 
     return make
 
 
-def quantized(kind: int, then: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+def all_zero(data: bytes) -> bytes:
+    """Return the file with zeros in place of all data."""
+    start = start_of_data(data)
+    return data[:start] + bytes(len(data) - start)
+
+
+def quantized(kind: int, then: Make) -> Make:
     """Return a damage to the file with its large matrices in a quantized type."""
     return lambda data: then(quantize(data, kind))
 
@@ -312,88 +314,78 @@ def quantize(data: bytes, kind: int) -> bytes:
     return file.encode()
 
 
-def scale_set(tensor: str, scale: float) -> Callable[[bytes], bytes]:
+def number_set(tensor: str, at: int, raw: bytes) -> Callable[[GGUF], None]:
+    """Return a change of the bytes of one number of a tensor."""
+
+    def change(file: GGUF) -> None:
+        kind, ne, data = file.tensors[tensor]
+        file.tensors[tensor] = (kind, ne, data[:at] + raw + data[at + len(raw) :])
+
+    return change
+
+
+def scale_set(tensor: str, scale: float) -> Make:
     """Return a damage that replaces one scale of a quantized tensor (at the start of its block)."""
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
-        kind, ne, raw = file.tensors[tensor]
-        at = len(raw) // 2 // BLOCKS[kind][1] * BLOCKS[kind][1]
-        file.tensors[tensor] = (kind, ne, raw[:at] + struct.pack("<e", scale) + raw[at + 2 :])
-        return file.encode()
+    def change(file: GGUF) -> None:
+        kind, _, raw = file.tensors[tensor]
+        block_bytes = BLOCKS[kind][1]
+        at = len(raw) // 2 // block_bytes * block_bytes
+        number_set(tensor, at, struct.pack("<e", scale))(file)
 
-    return make
+    return edited(change)
 
 
-def with_output(data: bytes) -> bytes:
-    """Return the file with an output matrix of small random numbers."""
-    file = GGUF(data)
+@edited
+def with_output(file: GGUF) -> None:
+    """Add an output matrix of small random numbers."""
     ne = file.tensors["token_embd.weight"][1]
     noise = np.random.default_rng(3).standard_normal((ne[1], ne[0])) / 16
     file.tensors["output.weight"] = (F32, ne, noise.astype("<f4").tobytes())
-    return file.encode()
 
 
-def extra_tensor(name: str) -> Callable[[bytes], bytes]:
+def extra_tensor(name: str) -> Make:
     """Return a damage that adds a tensor."""
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
+    def change(file: GGUF) -> None:
         file.tensors[name] = (F32, [32], np.linspace(-1, 1, 32, dtype="<f4").tobytes())
-        return file.encode()
 
-    return make
+    return edited(change)
 
 
-def renamed(old: str, new: str) -> Callable[[bytes], bytes]:
+def renamed(old: str, new: str) -> Make:
     """Return a damage that renames tensors."""
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
+    def change(file: GGUF) -> None:
         file.tensors = {n.replace(old, new): t for n, t in file.tensors.items()}
-        return file.encode()
 
-    return make
+    return edited(change)
 
 
-def reshaped(data: bytes) -> bytes:
-    """Return the file with a matrix whose extents are exchanged."""
-    file = GGUF(data)
+@edited
+def reshaped(file: GGUF) -> None:
+    """Exchange the extents of a matrix."""
     kind, ne, raw = file.tensors["blk.0.attn_q.weight"]
     file.tensors["blk.0.attn_q.weight"] = (kind, ne[::-1], raw)
-    return file.encode()
 
 
-def tokens_changed(
-    change: Callable[[list[str]], list[str]], name: str = "tokens"
-) -> Callable[[bytes], bytes]:
+def tokens_changed(change: Callable[[list[str]], list[str]], name: str = "tokens") -> Make:
     """Return a damage to the tokens or the merges."""
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
-        file.keys[f"tokenizer.ggml.{name}"] = strings(
-            change(file.strings(f"tokenizer.ggml.{name}"))
-        )
-        return file.encode()
+    def change_key(file: GGUF) -> None:
+        file.keys[T + name] = value("[str]", change(file.strings(T + name)))
 
-    return make
+    return edited(change_key)
 
 
-def types_changed(
-    change: Callable[[NDArray[np.int32]], NDArray[np.int32]],
-) -> Callable[[bytes], bytes]:
+def types_changed(change: Callable[[NDArray[np.int32]], NDArray[np.int32]]) -> Make:
     """Return a damage to the types of tokens."""
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
-        raw = file.keys["tokenizer.ggml.token_type"]
-        values = change(np.frombuffer(raw[16:], "<i4").copy())
-        file.keys["tokenizer.ggml.token_type"] = (
-            raw[:8] + struct.pack("<Q", len(values)) + values.tobytes()
-        )
-        return file.encode()
+    def change_key(file: GGUF) -> None:
+        types = np.frombuffer(file.keys[T + "token_type"][16:], "<i4")
+        file.keys[T + "token_type"] = value("[i32]", change(types).tolist())
 
-    return make
+    return edited(change_key)
 
 
 def _swap(items: list[str], a: int, b: int) -> list[str]:
@@ -401,82 +393,53 @@ def _swap(items: list[str], a: int, b: int) -> list[str]:
     return items
 
 
-def _each(types: NDArray[np.int32], old: int, new: int) -> NDArray[np.int32]:
-    types[types == old] = new
-    return types
-
-
-def patched(place: int, raw: bytes) -> Callable[[bytes], bytes]:
+def patched(place: int, raw: bytes) -> Make:
     """Return a damage that overwrites bytes at a place of the header."""
     return lambda data: data[:place] + raw + data[place + len(raw) :]
 
 
-def info_patched(tensor: str, offset: int, raw: bytes) -> Callable[[bytes], bytes]:
+def info_patched(tensor: str, offset: int, raw: bytes) -> Make:
     """Return a damage to a tensor's entry: `offset` bytes behind its name."""
 
     def make(data: bytes) -> bytes:
-        place = data.index(_string(tensor)) + len(_string(tensor)) + offset
-        return data[:place] + raw + data[place + len(raw) :]
+        name = text(tensor)
+        return patched(data.index(name) + len(name) + offset, raw)(data)
 
     return make
 
 
-def key_bytes(name: str, raw: bytes) -> Callable[[bytes], bytes]:
-    """Return a damage that puts raw bytes (tag and value) under a new or old key, whatever they
-    are.
-    """
-
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
-        file.keys[name] = raw
-        return file.encode()
-
-    return make
+def _without_turns(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the tokens <|turn> and <turn|> the meaning of two ordinary words."""
+    rows[[105, 106]] = rows[[300, 301]]
+    return rows
 
 
-def rows_changed(
-    tensor: str, change: Callable[[NDArray[np.float32]], None]
-) -> Callable[[bytes], bytes]:
-    """Return a damage that changes rows of one plain BF16 matrix in place."""
-
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
-        kind, ne, _ = file.tensors[tensor]
-        values = file.floats(tensor).astype("<f4")
-        change(values)
-        file.tensors[tensor] = (kind, ne, (values.view("<u4") >> 16).astype("<u2").tobytes())
-        return file.encode()
-
-    return make
+def _with_rows_twice(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    rows[400:432] = rows[200:232]
+    return rows
 
 
-def _turns_lost(values: NDArray[np.float32]) -> None:
-    """Give the marks of a turn the meaning of two ordinary words."""
-    values[[105, 106]] = values[[300, 301]]
+def _with_rows_alike(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    rows[::2] = rows[300]
+    return rows
 
 
-def _rows_twice(values: NDArray[np.float32]) -> None:
-    values[400:432] = values[200:232]
+def _with_number(values: NDArray[np.float32], number: float) -> NDArray[np.float32]:
+    values.flat[values.size // 2] = number
+    return values
 
 
-def _one_row(values: NDArray[np.float32]) -> None:
-    values[::2] = values[300]
-
-
-def tensor_twice(source: str, target: str) -> Callable[[bytes], bytes]:
+def tensor_twice(source: str, target: str) -> Make:
     """Return a damage that puts a tensor's data under a second name, over what was there."""
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
+    def change(file: GGUF) -> None:
         file.tensors[target] = file.tensors[source]
-        return file.encode()
 
-    return make
+    return edited(change)
 
 
 def keys_too_large(data: bytes) -> bytes:
-    """Return a network whose K vectors are too large for a KV cache of half precision: NaN
-    everywhere.
+    """Return a network whose K vectors overflow a KV cache of half precision: NaN everywhere.
 
     Its Q vectors are as much smaller, so the network is the same one: exact arithmetic gives its
     answers.
@@ -485,13 +448,10 @@ def keys_too_large(data: bytes) -> bytes:
     return changed("attn_q_norm.weight", lambda v: v / 1e5)(larger)
 
 
-def sfp8(container: str, then: Callable[[GGUF], None]) -> Callable[[bytes], bytes]:
-    """Return the file as an SFP8 archive (I8) or container (BF16) with one coded tensor, then
-    damaged.
-    """
+def sfp8(container: str, then: Callable[[GGUF], None]) -> Make:
+    """Return a damage to the file with one coded tensor, in an SFP8 archive (I8) or as BF16."""
 
-    def make(data: bytes) -> bytes:
-        file = GGUF(data)
+    def change(file: GGUF) -> None:
         name = "blk.0.ffn_up.weight"
         _, ne, _ = file.tensors[name]
         codes = np.random.default_rng(9).integers(1, 128, int(np.prod(ne)), dtype=np.uint8)
@@ -503,21 +463,18 @@ def sfp8(container: str, then: Callable[[GGUF], None]) -> Callable[[bytes], byte
         if container == "I8":
             file.tensors[name + ".sfp8_scale"] = (F32, [1], struct.pack("<f", 1))
             file.keys["general.architecture"] = value("str", "gemma4-sfp8")
-            file.keys["g4.sfp8.decode_bf16"] = struct.pack("<IIQ", 9, 2, 256) + table.tobytes()
+            file.keys["g4.sfp8.decode_bf16"] = value("[u16]", table.tolist())
         file.keys["g4.format"] = value("str", "SFP8")
         file.keys["g4.container"] = value("str", container)
         file.keys["g4.sfp8.encoder"] = value("str", "rne")
-        file.keys["g4.sfp8.tensors"] = strings([name])
+        file.keys["g4.sfp8.tensors"] = value("[str]", [name])
         then(file)
-        return file.encode()
 
-    return make
+    return edited(change)
 
 
 def sfp8_table() -> NDArray[np.uint16]:
-    """Return the bfloat16 words of the 256 codes, from the format's own formulas
-    (google/gemma.cpp).
-    """
+    """Return the bfloat16 words of the 256 codes, from google/gemma.cpp's own formulas."""
     codes = np.arange(128)
     large = (1 + (codes & 7) / 8) * 2.0 ** (((codes >> 3) & 7) - 7)
     small = (1 + (codes & 3) / 4) * 2.0 ** (((codes >> 2) & 15) - 23)
@@ -526,30 +483,11 @@ def sfp8_table() -> NDArray[np.uint16]:
     return np.concatenate([words, words[:1], words[1:] | np.uint16(0x8000)]).astype("<u2")
 
 
-def number_set(tensor: str, at: int, raw: bytes) -> Callable[[GGUF], None]:
-    """Return a change of the bytes of one number of a tensor."""
-
-    def make(file: GGUF) -> None:
-        kind, ne, data = file.tensors[tensor]
-        file.tensors[tensor] = (kind, ne, data[:at] + raw + data[at + len(raw) :])
-
-    return make
-
-
-def key_set(name: str, raw: bytes) -> Callable[[GGUF], None]:
-    """Return a change of a key."""
-
-    def make(file: GGUF) -> None:
-        file.keys[name] = raw
-
-    return make
-
-
 def key_twice(data: bytes) -> bytes:
     """Return the file with its first key twice."""
     file = GGUF(data)
     first, raw = next(iter(file.keys.items()))
-    again = _string(first) + raw
+    again = text(first) + raw
     at = data.index(again) + len(again)
     n_keys = struct.pack("<Q", len(file.keys) + 1)
     return data[:16] + n_keys + data[24:at] + again + data[at:]
@@ -559,9 +497,8 @@ T = "tokenizer.ggml."
 G = "gemma4."
 TEMPLATE_KEY = "tokenizer.chat_template"
 GEMMA3 = (
-    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content "
-    "}}<end_of_turn>\n"
-    "{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}"
 )
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 GEMMA4 = (
@@ -593,17 +530,17 @@ DAMAGES = (
     Damage("key-length-huge", patched(24, struct.pack("<Q", 1 << 40)), (FILE,)),
     Damage("header-cut", lambda d: d[:100], (FILE,)),
     Damage("keys-cut", lambda d: d[:9000], (FILE,)),
-    Damage("array-huge", key_bytes("x.array", struct.pack("<IIQ", 9, 4, 1 << 28)), (FILE,)),
-    Damage("array-nested", key_bytes("x.array", struct.pack("<IIQ", 9, 9, 1)), (FILE,)),
-    Damage("value-type-99", key_bytes("x.odd", struct.pack("<II", 99, 0)), (FILE,)),
-    Damage("bool-2", key_bytes("x.bool", struct.pack("<IB", 7, 2)), (FILE,)),
-    Damage("bad-utf8", key_bytes("x.text", struct.pack("<IQ", 8, 3) + b"\xff\xfe\xfd"), (FILE,)),
-    Damage("key-empty", key_bytes("", value("u32", 1)), (FILE,)),
+    Damage("array-huge", with_key("x.array", struct.pack("<IIQ", 9, 4, 1 << 28)), (FILE,)),
+    Damage("array-nested", with_key("x.array", struct.pack("<IIQ", 9, 9, 1)), (FILE,)),
+    Damage("value-type-99", with_key("x.odd", struct.pack("<II", 99, 0)), (FILE,)),
+    Damage("bool-2", with_key("x.bool", struct.pack("<IB", 7, 2)), (FILE,)),
+    Damage("bad-utf8", with_key("x.text", struct.pack("<IQ", 8, 3) + b"\xff\xfe\xfd"), (FILE,)),
+    Damage("key-empty", with_key("", value("u32", 1)), (FILE,)),
     Damage("key-twice", key_twice, (FILE,)),
-    Damage("alignment-24", key_bytes("general.alignment", value("u32", 24)), (FILE,)),
-    Damage("alignment-1", key_bytes("general.alignment", value("u32", 1)), (FILE,)),
-    Damage("alignment-huge", key_bytes("general.alignment", value("u32", 1 << 31)), (FILE,)),
-    Damage("alignment-text", key_bytes("general.alignment", value("str", "32")), (FILE,)),
+    Damage("alignment-24", with_key("general.alignment", value("u32", 24)), (FILE,)),
+    Damage("alignment-1", with_key("general.alignment", value("u32", 1)), (FILE,)),
+    Damage("alignment-huge", with_key("general.alignment", value("u32", 1 << 31)), (FILE,)),
+    Damage("alignment-text", with_key("general.alignment", value("str", "32")), (FILE,)),
     Damage(
         "tensor-type-999", info_patched("output_norm.weight", 12, struct.pack("<I", 999)), (FILE,)
     ),
@@ -632,8 +569,8 @@ DAMAGES = (
     Damage("one-part-of-two", lambda d: d + d[: len(d) // 3], (FILE,)),
     Damage(
         "part-missing",
-        lambda d: key_bytes("split.count", struct.pack("<IH", 2, 3))(
-            key_bytes("split.no", struct.pack("<IH", 2, 0))(d)
+        lambda d: with_key("split.count", value("u16", 3))(
+            with_key("split.no", value("u16", 0))(d)
         ),
         (FILE,),
     ),
@@ -668,9 +605,7 @@ DAMAGES = (
     Damage("window-missing", with_key(G + "attention.sliding_window", None), (CONVERSION,)),
     Damage(
         "pattern-all-sliding",
-        with_key(
-            G + "attention.sliding_window_pattern", struct.pack("<IIQ", 9, 7, 10) + bytes([1] * 10)
-        ),
+        with_key(G + "attention.sliding_window_pattern", value("[bool]", [True] * 10)),
         (CONVERSION,),
     ),
     Damage(
@@ -717,16 +652,13 @@ DAMAGES = (
         (CONVERSION,),
         True,
     ),
+    Damage("all-zero", all_zero, (FILE,)),
     Damage(
-        "all-zero",
-        lambda d: (
-            d[: d.index(next(iter(GGUF(d).tensors.values()))[2])]
-            + bytes(sum(-(-len(t[2]) // 32) * 32 for t in GGUF(d).tensors.values()))
-        ),
-        (FILE,),
+        "nan-embeddings", changed("token_embd.weight", lambda v: _with_number(v, np.nan)), (FILE,)
     ),
-    Damage("nan-embeddings", changed("token_embd.weight", lambda v: _put(v, np.nan)), (FILE,)),
-    Damage("inf-norm", changed("blk.2.attn_norm.weight", lambda v: _put(v, np.inf)), (FILE,)),
+    Damage(
+        "inf-norm", changed("blk.2.attn_norm.weight", lambda v: _with_number(v, np.inf)), (FILE,)
+    ),
     Damage("zero-hole", overwritten("per_layer_token_embd.weight", bytes, size=1 << 20), (FILE,)),
     Damage(
         "random-page", overwritten("per_layer_token_embd.weight", random_bytes, size=4096), (FILE,)
@@ -738,13 +670,20 @@ DAMAGES = (
     ),
     Damage("shifted-1", shifted(1), (FILE,)),
     Damage("shifted-32", shifted(32), (FILE, CONVERSION), True),
-    Damage("rows-twice", rows_changed("token_embd.weight", _rows_twice), (FILE,)),
-    Damage("rows-alike", rows_changed("token_embd.weight", _one_row), (CONVERSION,)),
+    Damage("rows-twice", changed("token_embd.weight", _with_rows_twice, only="token"), (FILE,)),
+    Damage(
+        "rows-alike", changed("token_embd.weight", _with_rows_alike, only="token"), (CONVERSION,)
+    ),
     Damage(
         "ffn-twice", tensor_twice("blk.0.ffn_down.weight", "blk.1.ffn_down.weight"), (CONVERSION,)
     ),
     Damage("q-twice", tensor_twice("blk.2.attn_q.weight", "blk.3.attn_q.weight"), (CONVERSION,)),
-    Damage("turns-lost", rows_changed("token_embd.weight", _turns_lost), (CONVERSION,), True),
+    Damage(
+        "turns-lost",
+        changed("token_embd.weight", _without_turns, only="token"),
+        (CONVERSION,),
+        True,
+    ),
     Damage("keys-too-large", keys_too_large, (RUNTIME,), True),
     # labelled SFP8
     Damage(
@@ -767,17 +706,17 @@ DAMAGES = (
     ),
     Damage(
         "sfp8-table",
-        sfp8("I8", key_set("g4.sfp8.decode_bf16", struct.pack("<IIQ", 9, 2, 256) + bytes(512))),
+        sfp8("I8", key_set("g4.sfp8.decode_bf16", value("[u16]", [0] * 256))),
         (CONVERSION,),
     ),
     Damage(
         "sfp8-name",
-        sfp8("BF16", key_set("g4.sfp8.tensors", strings(["blk.77.ffn_up.weight"]))),
+        sfp8("BF16", key_set("g4.sfp8.tensors", value("[str]", ["blk.77.ffn_up.weight"]))),
         (CONVERSION,),
     ),
     Damage(
         "sfp8-label",
-        sfp8("BF16", key_set("g4.sfp8.tensors", strings(["blk.1.ffn_up.weight"]))),
+        sfp8("BF16", key_set("g4.sfp8.tensors", value("[str]", ["blk.1.ffn_up.weight"]))),
         (CONVERSION,),
     ),
     # blocks: bit rot in each type
@@ -811,8 +750,8 @@ DAMAGES = (
     Damage("merges-one", tokens_changed(lambda m: m[:1], "merges"), (TOKENIZER,)),
     Damage("tokens-fewer", tokens_changed(lambda t: t[:-8]), (TOKENIZER,)),
     Damage("turns-swapped", tokens_changed(lambda t: _swap(t, 105, 106)), (TOKENIZER,)),
-    Damage("control-normal", types_changed(lambda t: _each(t, 3, 1)), (TOKENIZER,)),
-    Damage("bytes-normal", types_changed(lambda t: _each(t, 6, 1)), (TOKENIZER,)),
+    Damage("control-normal", types_changed(lambda t: np.where(t == 3, 1, t)), (TOKENIZER,)),
+    Damage("bytes-normal", types_changed(lambda t: np.where(t == 6, 1, t)), (TOKENIZER,)),
     Damage("types-fewer", types_changed(lambda t: t[:-8]), (TOKENIZER,)),
     Damage("eos-107", with_key(T + "eos_token_id", value("u32", 107)), (TOKENIZER,)),
     Damage("bos-1", with_key(T + "bos_token_id", value("u32", 1)), (TOKENIZER,)),
@@ -856,11 +795,6 @@ DAMAGES = (
         "template-broken", with_key(TEMPLATE_KEY, value("str", GEMMA4 + "{% if %}")), (TEMPLATE,)
     ),
 )
-
-
-def _put(values: NDArray[np.float32], number: float) -> NDArray[np.float32]:
-    values.flat[values.size // 2] = number
-    return values
 
 
 KINDS = {damage.name: damage.make for damage in DAMAGES}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.support.builders.gguf import BF16, F32, Key, Tensor, build_gguf
+from tests.support.builders.gguf import BF16, F32, Key, Tensor, build_gguf, rope_table
 from tests.support.builders.tiny_file import as_f32, tiny_parts
+from tests.support.builders.weights import uniform_values
 
-N_EMBD, N_FF, N_HEAD, BACKBONE, N_VOCAB = 64, 128, 2, 256, 768
+N_EMBD, N_FF, N_HEAD, N_VOCAB = 64, 128, 2, 768
+BACKBONE = 256  # hidden size of the bundled model
 IS_SWA = (True, True, True, False)
-HEAD = {True: 64, False: 128}  # the bundled model's own
+HEAD = {True: 64, False: 128}  # the bundled model's head sizes, by IS_SWA
 
 
 def build_tiny_draft(*, f32: bool = False, **changed: int) -> bytes:
@@ -17,7 +19,7 @@ def build_tiny_draft(*, f32: bool = False, **changed: int) -> bytes:
 
     `changed` puts other numbers into keys of the network ("embedding_length_out").
     """
-    a = "gemma4-assistant."
+    prefix = "gemma4-assistant."
     numbers = {
         "block_count": 4,
         "context_length": 2048,
@@ -39,12 +41,12 @@ def build_tiny_draft(*, f32: bool = False, **changed: int) -> bytes:
     } | changed
     keys: list[Key] = [
         ("general.architecture", "str", "gemma4-assistant"),
-        *((a + name, "u32", value) for name, value in numbers.items()),
-        (a + "rope.freq_base", "f32", 1e6),
-        (a + "rope.freq_base_swa", "f32", 1e4),
-        (a + "attention.layer_norm_rms_epsilon", "f32", 1e-6),
-        (a + "final_logit_softcapping", "f32", 30.0),
-        (a + "attention.sliding_window_pattern", "[bool]", list(IS_SWA)),
+        *((prefix + name, "u32", value) for name, value in numbers.items()),
+        (prefix + "rope.freq_base", "f32", 1e6),
+        (prefix + "rope.freq_base_swa", "f32", 1e4),
+        (prefix + "attention.layer_norm_rms_epsilon", "f32", 1e-6),
+        (prefix + "final_logit_softcapping", "f32", 30.0),
+        (prefix + "attention.sliding_window_pattern", "[bool]", list(IS_SWA)),
         *(key for key in tiny_parts()[0] if key[0].startswith("tokenizer.")),
     ]
     tensors = draft_tensors()
@@ -53,26 +55,20 @@ def build_tiny_draft(*, f32: bool = False, **changed: int) -> bytes:
 
 def draft_tensors() -> list[Tensor]:
     """Return its tensors: the same random weights each time."""
-    raw = np.random.PCG64(1)
+    generator = np.random.PCG64(1)
 
     def matrix(name: str, n_in: int, n_out: int) -> Tensor:
-        # Raw bits, which numpy never changes: uniform numbers of standard deviation 1/sqrt(row).
-        unit = np.asarray(raw.random_raw(n_in * n_out) >> np.uint64(40), "<f8") / (1 << 23) - 1
-        values = (unit * np.sqrt(3 / n_in)).astype("<f4")
-        return (
-            f"{name}.weight",
-            BF16,
-            [n_in, n_out],
-            (values.view("<u4") >> 16).astype("<u2").tobytes(),
-        )
+        # A standard deviation of 1/sqrt(n_in) keeps the size of what passes through the layers.
+        values = (uniform_values(generator, n_in * n_out) * np.sqrt(3 / n_in)).astype("<f4")
+        data = (values.view("<u4") >> 16).astype("<u2").tobytes()
+        return f"{name}.weight", BF16, [n_in, n_out], data
 
     def vector(name: str, n: int) -> Tensor:
         return (f"{name}.weight", F32, [n], np.ones(n, "<f4").tobytes())
 
-    half = HEAD[False] // 2
-    turning = np.array([1.0] * (half // 4) + [1e30] * (half - half // 4), "<f4")
+    n_pairs = HEAD[False] // 2
     tensors: list[Tensor] = [
-        ("rope_freqs.weight", F32, [half], turning.tobytes()),
+        ("rope_freqs.weight", F32, [n_pairs], rope_table(n_pairs)),
         matrix("token_embd", N_EMBD, N_VOCAB),
         matrix("nextn.pre_projection", 2 * BACKBONE, N_EMBD),
         matrix("nextn.post_projection", N_EMBD, BACKBONE),

@@ -27,14 +27,16 @@ SCALAR_TAGS = {
 }
 STRING_TAG, ARRAY_TAG = 8, 9
 
-F32, F16, Q4_0, Q8_0, Q4_K, Q6_K, I8, BF16 = 0, 1, 2, 8, 12, 14, 24, 30
+F32, F16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K, I8, BF16 = 0, 1, 2, 3, 8, 12, 13, 14, 24, 30
 # weights per block, bytes per block
 BLOCKS = {
     F32: (1, 4),
     F16: (1, 2),
     Q4_0: (32, 18),
+    Q4_1: (32, 20),
     Q8_0: (32, 34),
     Q4_K: (256, 144),
+    Q5_K: (256, 176),
     Q6_K: (256, 210),
     I8: (1, 1),
     BF16: (1, 2),
@@ -47,15 +49,15 @@ Tensor = tuple[str, int, Sequence[int], "bytes | None"]
 """Name, type id, ne (row length first), data (None: zeros)."""
 
 
-def text(value: str | bytes) -> bytes:
+def text(content: str | bytes) -> bytes:
     """Return a GGUF string."""
-    data = value.encode() if isinstance(value, str) else value
+    data = content.encode() if isinstance(content, str) else content
     return struct.pack("<Q", len(data)) + data
 
 
-def scalar(kind: str, value: Any) -> bytes:
+def scalar(kind: str, content: Any) -> bytes:
     """Return one value without its tag."""
-    return text(value) if kind == "str" else struct.pack(SCALAR_TAGS[kind][1], value)
+    return text(content) if kind == "str" else struct.pack(SCALAR_TAGS[kind][1], content)
 
 
 def tag(kind: str) -> int:
@@ -63,19 +65,30 @@ def tag(kind: str) -> int:
     return STRING_TAG if kind == "str" else SCALAR_TAGS[kind][0]
 
 
-def key(name: str | bytes, kind: str, value: Any) -> bytes:
-    """Return one key with its value."""
+def value(kind: str, content: Any) -> bytes:
+    """Return a value, or for a `kind` in brackets an array of values, with its tag."""
     if kind.startswith("["):
         item = kind[1:-1]
-        head = struct.pack("<IIQ", ARRAY_TAG, tag(item), len(value))
-        return text(name) + head + b"".join(scalar(item, v) for v in value)
-    return text(name) + struct.pack("<I", tag(kind)) + scalar(kind, value)
+        head = struct.pack("<IIQ", ARRAY_TAG, tag(item), len(content))
+        return head + b"".join(scalar(item, v) for v in content)
+    return struct.pack("<I", tag(kind)) + scalar(kind, content)
+
+
+def key(name: str | bytes, kind: str, content: Any) -> bytes:
+    """Return one key with its value."""
+    return text(name) + value(kind, content)
 
 
 def tensor_info(name: str | bytes, type_id: int, ne: Sequence[int], offset: int) -> bytes:
     """Return one tensor's entry; negative extents are written as two's complement."""
     extents = b"".join(struct.pack("<Q", n & (2**64 - 1)) for n in ne)
     return text(name) + struct.pack("<I", len(ne)) + extents + struct.pack("<IQ", type_id, offset)
+
+
+def rope_table(n_pairs: int) -> bytes:
+    """Return `rope_freqs` for heads of `n_pairs` pairs, of which Gemma 4 rotates a quarter."""
+    n_rotated = n_pairs // 4
+    return struct.pack(f"<{n_pairs}f", *[1.0] * n_rotated, *[1e30] * (n_pairs - n_rotated))
 
 
 def n_bytes(type_id: int, ne: Sequence[int]) -> int:
@@ -102,8 +115,7 @@ def build_gguf(
     trailing: bytes = b"",
     pad_end: bool = True,
 ) -> bytes:
-    """Return a file. Without knobs it is a good one (name the alignment in a key too if it is not
-    32).
+    """Return a file: a good one with the defaults (an `alignment` needs its key, too).
 
     A key may be ready bytes. `n_kv` and `n_tensors` are the counts claimed; `offsets` replaces
     tensors' offsets; `infos` replaces all tensor entries; `cut` keeps only the first bytes
@@ -142,9 +154,7 @@ def gemma4_keys(
     n_vocab: int = 16,
     replace: Mapping[str, tuple[str, Any] | None] | None = None,
 ) -> list[Key]:
-    """Return the keys of a small Gemma 4 network; `replace` changes, adds or (None) drops some by
-    name.
-    """
+    """Return the keys of a small Gemma 4 network; `replace` changes, adds or (None) drops some."""
     keys: list[Key] = [
         ("general.architecture", "str", "gemma4"),
         ("general.name", "str", "small"),

@@ -11,23 +11,21 @@ from g4cli.quant.recipes import Recipe
 from tests.support.builders import real_shapes, shapes, variants
 from tests.support.builders.tiny_file import build_tiny
 
-# type, container of SFP8
-TYPES = (
-    ("f32", "archive"), ("f16", "archive"), ("q8_0", "archive"), ("q6_k", "archive"),
-    ("q5_k_m", "archive"),
-    ("q4_k_m", "archive"), ("q4_0", "archive"), ("sfp8", "archive"), ("sfp8", "bf16"),
-    ("sfp8", "q8_0"),
+# type and, for SFP8, its container
+RECIPES = (
+    *(Recipe(name) for name in ("f32", "f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")),
+    Recipe("sfp8", container="archive"), Recipe("sfp8", container="bf16"),
+    Recipe("sfp8", container="q8_0"),
 )  # fmt: skip
 
 
 def tiny_files(folder: Path) -> Iterator[Path]:
-    """Yield the bundled model as BF16 and in every type of TYPES."""
+    """Yield the bundled model as BF16 and by every recipe of RECIPES."""
     base = folder / "tiny-bf16.gguf"
     base.write_bytes(build_tiny())
     yield base
-    for name, container in TYPES:
-        recipe = Recipe(name, container=container)  # type: ignore[arg-type]
-        path = folder / f"tiny-{name}-{container}.gguf"
+    for recipe in RECIPES:
+        path = folder / f"tiny-{recipe.type_name}-{recipe.container}.gguf"
         quantize_file(base, path, recipe=recipe)
         yield path
 

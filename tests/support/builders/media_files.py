@@ -25,19 +25,16 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     """Return the picture as a PNG file."""
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    return _png_file(width, height, 2, zlib.compress(rows))
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", head)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+def _png_file(width: int, height: int, color: int, packed: bytes) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
+    file = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")):
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        file += struct.pack(">I", len(data)) + kind + data + checksum
+    return file
 
 
 def bmp(pixels: NDArray[np.uint8]) -> bytes:
@@ -80,20 +77,11 @@ def png_lie(
     pack = zlib.compressobj(9)
     head = pack.compress(b"\0") + pack.flush(zlib.Z_FULL_FLUSH)
     packed = head + (pack.compress(rows) + pack.flush(zlib.Z_FULL_FLUSH)) * times + pack.flush()
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return _png_file(width, height, color, packed)
 
 
 def gif(width: int, height: int) -> bytes:
-    """Return a black GIF of that size: every pixel a code of its own, with the table cleared in
-    time.
-    """
+    """Return a black GIF: each pixel is a code of its own, and the table never becomes full."""
     bits = ""
     for pixel in range(width * height):
         if pixel % 100 == 0:
@@ -108,9 +96,7 @@ def gif(width: int, height: int) -> bytes:
 
 
 def gif_lie(width: int, height: int, frame_width: int, frame_height: int) -> bytes:
-    """Return the shortest GIF: a screen, a table of two colors, an extension and one empty
-    picture.
-    """
+    """Return the shortest GIF: screen, table of two colors, extension, one empty picture."""
     return (
         b"GIF89a"
         + struct.pack("<HHBBB", width, height, 0x80, 0, 0)
@@ -123,9 +109,7 @@ def gif_lie(width: int, height: int, frame_width: int, frame_height: int) -> byt
 
 
 def jpeg(width: int, height: int, *, frame: int = 0xC0, scans: int = 1) -> bytes:
-    """Return a grey JPEG: of each block only its first code, difference 0, and the end of the
-    block.
-    """
+    """Return a gray JPEG whose blocks hold a first code, difference 0, and the end alone."""
 
     def segment(marker: int, data: bytes) -> bytes:
         return b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
@@ -172,21 +156,20 @@ def flac(n_frames: int, *, rate: int = 16000, claims: int | None = None) -> byte
 
 
 def mp3(n_frames: int, *, xing: int | None = None) -> bytes:
-    """Return silence as an MP3 of 44.1 kHz and 128 kbit/s, with a Xing tag that claims `xing`
-    frames.
+    """Return silence as an MP3 of 44.1 kHz and 128 kbit/s.
+
+    With `xing` it begins with a Xing tag that claims so many frames.
     """
-    frame = b"\xff\xfb\x90\xc0" + bytes(
-        413
-    )  # 17 bytes of side information follow: nothing is there
+    header = b"\xff\xfb\x90\xc0"
     first = b""
-    if xing is not None:
-        first = b"\xff\xfb\x90\xc0" + bytes(17) + b"Xing" + struct.pack(">II", 1, xing)
+    if xing is not None:  # behind 17 bytes of side information
+        first = header + bytes(17) + b"Xing" + struct.pack(">II", 1, xing)
         first += bytes(417 - len(first))
-    return first + frame * n_frames
+    return first + (header + bytes(413)) * n_frames
 
 
-# One sound file of each format that g4 reads, 50 x 34 pixels or about a second.
 ID3 = b"ID3\4\0\0\0\0\0\0"  # a tag without content
+# Files of each format that g4 reads, of 50 x 34 pixels or about a second.
 IMAGES = {
     "png": png(picture(50, 34)),
     "bmp": bmp(picture(50, 34)),

@@ -53,7 +53,11 @@ ENCODERS: dict[str, tuple[int, Vision, Audio | None]] = {
 
 
 def vision_tensors(vision: Vision, n_out: int) -> list[tuple[str, str, Dims]]:
-    """Return name, kind ("w": a matrix, "f": F32) and extents of every vision tensor."""
+    """Return name, kind ("w": a matrix, "f": F32) and extents of every vision tensor.
+
+    An encoder's patches have 16 x 16 pixels, those of the embedder 48 x 48. Their positions are
+    looked up by column and by row.
+    """
     width, inner = vision.width, vision.inner
     found: list[tuple[str, str, Dims]] = [("mm.input_projection.weight", "w", (width, n_out))]
     if not vision.n_layer:

@@ -61,9 +61,7 @@ Encoder = Callable[[np.random.Generator, int, float], NDArray[Any]]
 
 
 def real_vocabulary() -> tuple[bytes, int] | None:
-    """Return the bytes of all tokenizer keys of the real vocabulary and their number, or None if
-    absent.
-    """
+    """Return the bytes of the real vocabulary's tokenizer keys and their number; None without."""
     if not SHARED_VOCAB.is_file():
         return None
     header = read_header(SHARED_VOCAB)
@@ -109,16 +107,15 @@ def synthetic_vocabulary(n_vocab: int = 262_144) -> tuple[bytes, int]:
         (
             "tokenizer.chat_template",
             "str",
-            "{{ bos_token }}{% for m in messages %}{{ '<|turn>' + m['role'] + '\n' + m['content'] "
-            "+ "
-            "'<turn|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% "
-            "endif %}",
+            "{{ bos_token }}{% for m in messages %}"
+            "{{ '<|turn>' + m['role'] + '\n' + m['content'] + '<turn|>\n' }}{% endfor %}"
+            "{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% endif %}",
         ),
     ]
     return b"".join(builders.key(*k) for k in keys), len(keys)
 
 
-def _heads(shape: Shape | DraftShape) -> list[builders.Key]:
+def _attention_keys(shape: Shape | DraftShape) -> list[builders.Key]:
     """Return the keys of norms, RoPE and head sizes, without the architecture in their names."""
     return [
         ("rope.freq_base", "f32", 1e6),
@@ -146,7 +143,7 @@ def network_keys(name: str, shape: Shape, type_name: str) -> list[builders.Key]:
         _per_layer("gemma4.feed_forward_length", shape.n_ff),
         ("gemma4.attention.head_count", "u32", shape.n_head[0]),
         _per_layer("gemma4.attention.head_count_kv", kv),
-        *((f"gemma4.{name}", kind, value) for name, kind, value in _heads(shape)),
+        *((f"gemma4.{name}", kind, value) for name, kind, value in _attention_keys(shape)),
         ("gemma4.attention.sliding_window", "u32", shape.n_swa),
         ("gemma4.attention.sliding_window_pattern", "[bool]", list(shape.is_swa)),
         ("gemma4.attention.shared_kv_layers", "u32", shape.n_shared_kv),
@@ -167,7 +164,7 @@ def network_keys(name: str, shape: Shape, type_name: str) -> list[builders.Key]:
 
 
 def draft_keys(target: Shape, shape: DraftShape, type_name: str) -> list[builders.Key]:
-    """Return the keys of a drafter, as llama.cpp's converter writes them."""
+    """Return the keys of a draft model, as llama.cpp's converter writes them."""
     kv = {target.is_swa[i]: target.n_head_kv[i] for i in range(target.n_layer)}
     plain: list[tuple[str, str, Any]] = [
         ("block_count", "u32", shape.n_layer),
@@ -176,7 +173,7 @@ def draft_keys(target: Shape, shape: DraftShape, type_name: str) -> list[builder
         ("feed_forward_length", "u32", shape.n_ff[0]),
         ("attention.head_count", "u32", shape.n_head[0]),
         ("attention.head_count_kv", "[i32]", [kv[swa] for swa in shape.is_swa]),
-        *_heads(shape),
+        *_attention_keys(shape),
         ("attention.sliding_window", "u32", target.n_swa),
         ("attention.sliding_window_pattern", "[bool]", list(shape.is_swa)),
         ("attention.shared_kv_layers", "u32", shape.n_layer),
@@ -209,8 +206,9 @@ def build(
     vocabulary: tuple[bytes, int] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write a file of `shape`, return its path. `vocabulary` None: the real one, else the synthetic
-    one.
+    """Write a file of `shape`, return its path.
+
+    Without `vocabulary` it has the real one, or where that is absent, a synthetic one.
     """
     if vocabulary is None:
         vocabulary = real_vocabulary() if shape.n_vocab == 262_144 else None
@@ -229,7 +227,7 @@ def build_draft(
     vocabulary: tuple[bytes, int] | None = None,
     seed: int = 1,
 ) -> Path:
-    """Write the drafter `shape` of the network `target`, return its path."""
+    """Write the draft model `shape` of the network `target`, return its path."""
     vocabulary = vocabulary or synthetic_vocabulary(shape.n_vocab)
     keys = draft_keys(target, shape, type_name)
     return write(
@@ -272,13 +270,12 @@ def random_tensor(rng: np.random.Generator, spec: TensorSpec) -> Iterator[bytes]
     """Yield the bytes of a tensor of plausible random weights."""
     n_blocks = spec.nbytes // spec.type.block_bytes
     if spec.name.startswith("rope_freqs"):
-        n = spec.shape[0]
-        yield np.array([1.0] * (n // 4) + [1e30] * (n - n // 4), dtype="<f4").tobytes()
+        yield builders.rope_table(spec.shape[0])
         return
     if len(spec.shape) == 1:  # norms and scales: near one
         values = 1 + 0.02 * rng.standard_normal(spec.shape[0])
         if spec.name.endswith("layer_output_scale.weight"):
-            values[:] = 0.5
+            values[:] = 0.5  # so that values do not grow from layer to layer
         yield values.astype("<f4").tobytes() if spec.type.name == "F32" else _bf16(values).tobytes()
         return
     std = 1 / math.sqrt(spec.shape[0])
@@ -299,8 +296,11 @@ def _bf16(values: NDArray[Any]) -> NDArray[np.uint16]:
     return (values.astype("<f4").view("<u4") >> 16).astype("<u2")
 
 
+# Random codes are uniform: their standard deviation is sqrt((4^bits - 1) / 12), which is 4.6 for 4
+# bits, 9.2 for 5, 18.5 for 6 and 73.9 for 8.
+
+
 def _q4_0(rng: np.random.Generator, n: int, std: float) -> Blocks:
-    # Nibbles 0..15 mean -8..7: standard deviation 4.6 scales.
     return np.hstack([_half(std / 4.6, n), _random_bytes(rng, n, 16)])
 
 
@@ -317,15 +317,15 @@ def _q8_0(rng: np.random.Generator, n: int, std: float) -> Blocks:
 
 
 def _q6_k(rng: np.random.Generator, n: int, std: float) -> Blocks:
-    # ql[128], qh[64], scales[16] (int8), d: weight = d * scale * (-32..31), standard deviation
-    # 18.5.
+    # ql[128], qh[64], scales[16] (int8), d: weight = d * scale * (-32..31)
     scales = np.full((n, 16), 16, dtype=np.uint8)
     return np.hstack([_random_bytes(rng, n, 192), scales, _half(std / (16 * 18.5), n)])
 
 
 def _k_quant(n_bytes: int, middle: float, spread: float) -> Encoder:
-    """Return a maker of Q4_K or Q5_K blocks: d, dmin, 12 bytes of scales and minima, then the
-    weights.
+    """Return a maker of Q4_K or Q5_K blocks: d, dmin, 12 bytes of scales and minima, weights.
+
+    `middle` and `spread` are mean and standard deviation of the codes.
     """
 
     def make(rng: np.random.Generator, n: int, std: float) -> Blocks:

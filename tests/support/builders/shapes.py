@@ -13,6 +13,7 @@ from g4cli.core.shape import Shape
 def _shape(
     pattern: tuple[int, int], n_layer: int, *, kv: tuple[int, int], **rest: int | bool
 ) -> Shape:
+    """Return a shape. `pattern` and `kv` count layers and KV heads: of sliding, of full layers."""
     sliding, period = pattern[0], sum(pattern)
     is_swa = tuple(i % period < sliding for i in range(n_layer))
     n_ff, double = int(rest.pop("n_ff")), bool(rest.pop("double_ff", False))
@@ -24,7 +25,6 @@ def _shape(
         n_ff=tuple(n_ff * (2 if double and i >= n_layer - shared else 1) for i in range(n_layer)),
         is_swa=is_swa,
         **{"n_vocab": 262144, "head_dim": 512, "head_dim_swa": 256, **rest},
-        # type: ignore[arg-type]
     )
 
 
@@ -40,9 +40,8 @@ A4B = _shape((5, 1), 30, kv=(8, 2), n_embd=2816, n_ff=2112, n_head=16, n_swa=102
 G31B = _shape((5, 1), 60, kv=(16, 4), n_embd=5376, n_ff=21504, n_head=32, n_swa=1024,
               n_ctx_train=262144, k_eq_v=True)
 TINY = _shape((4, 1), 10, kv=(1, 1), n_embd=256, n_ff=64, double_ff=True, n_head=2, n_swa=128,
-    n_vocab=768,
-              n_ctx_train=2048, n_shared_kv=5, n_embd_per_layer=128, head_dim=128, head_dim_swa=64)
-
+              n_vocab=768, n_ctx_train=2048, n_shared_kv=5, n_embd_per_layer=128, head_dim=128,
+              head_dim_swa=64)
 # fmt: on
 
 PUBLISHED = {"e2b": E2B, "e4b": E4B, "12b": G12B, "26b": A4B, "31b": G31B}

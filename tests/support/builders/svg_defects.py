@@ -52,6 +52,14 @@ def _before_end(what: str) -> Callable[[str], str | None]:
     return make
 
 
+def _without_frame(text: str) -> str:
+    """Return `text` without viewBox, width and height of its root element."""
+    start = text.index("<svg")
+    end = text.index(">", start)
+    root = re.sub(r'\s(?:viewBox|width|height)="[^"]*"', "", text[start:end])
+    return text[:start] + root + text[end:]
+
+
 # A shape's tag up to the attribute that is about to be changed.
 _SHAPE = r"(<(?:circle|rect|ellipse|line|path)\b)([^<>]*?)"
 _IN_SHAPE = rf'{_SHAPE}(\s[a-z0-9-]+)="([^"<>]+)"'
@@ -59,7 +67,7 @@ _UNQUOTABLE = rf'{_SHAPE}(\s[a-z0-9-]+)="([\w.#-]+)"'
 
 DEFECTS: Final[tuple[Defect, ...]] = (
     Defect("duplicate attribute, equal", _sub(_IN_SHAPE, r'\1\2\3="\4"\3="\4"'),
-        "duplicate-attribute"),
+           "duplicate-attribute"),
     Defect("duplicate attribute, other value", _sub(_IN_SHAPE, r'\1\2\3="\4"\3="9"'),
            "conflicting-attribute"),
     Defect("xlink undeclared", lambda text: None if "xmlns:xlink" in text
@@ -75,17 +83,15 @@ DEFECTS: Final[tuple[Defect, ...]] = (
            "other-drawing"),
     Defect("text after the root", lambda text: f"{text}\nThat is the drawing.", "text-around"),
     Defect("prose and a fence", lambda text: f"Here it is:\n```svg\n{text}```\nEnjoy!",
-        "text-around"),
+           "text-around"),
     Defect("unquoted value", _sub(_UNQUOTABLE, r"\1\2\3=\4"), "unquoted-value"),
     Defect("attribute without value", _sub(_SHAPE + r"(?=\s*/>)", r"\1\2 hidden-xyz"),
-        "missing-value"),
+           "missing-value"),
     Defect("no space between attributes", _sub(rf'{_SHAPE}="([^"<>]*)"\s+(?=[a-z])', r'\1\2="\3"'),
            "missing-space"),
     Defect("typographic quotes", _sub(_IN_SHAPE, r"\1\2\3=“\4”"), "typographic-quotes"),
     Defect("missing end quote", _sub(_IN_SHAPE + r"(?=\s+[a-z])", r'\1\2\3="\4'), "missing-quote"),
-    Defect("shape without slash",
-        _sub(r"(<(?:circle|rect|ellipse|line|path)\b[^<>]*?)\s*/>", r"\1>"),
-           "shape-not-closed"),
+    Defect("shape without slash", _sub(_SHAPE + r"\s*/>", r"\1\2>"), "shape-not-closed"),
     Defect("dashes in a comment", _before_end("<!-- a -- b -->"), "comment-dashes"),
     Defect("name with a space", _sub(r'stroke-width="', 'stroke width="'), "split-name"),
     Defect("cut off in an attribute", lambda text: text + '<svg><rect width="1', "text-around"),
@@ -97,20 +103,15 @@ DEFECTS: Final[tuple[Defect, ...]] = (
            if "linearGradient" in text else None, "name-case"),
     Defect("bad path data", _sub(r'(\sd="[^"]*)"', r'\1 L"'), "bad-path", restores=False),
     Defect("odd argument count", _sub(r'(\sd="[^"]*?[0-9])"', r'\1 L 5"'), "bad-path",
-        restores=False),
+           restores=False),
     Defect("negative radius", _sub(r'\sr="', ' r="-'), "negative-size", restores=False),
     Defect("reference to nothing", _sub(r"url\(#[^)]*\)", "url(#nope-xyz)"), "unresolved-reference",
            restores=False),
-    Defect("duplicate id", lambda text: re.sub(r'(\sid="[^"]*")', r"\1", text, count=1)
-           .replace("</svg>",
-               f"<g{found[0]}/></svg>") if (found := re.search(r'\sid="[^"]*"', text))
-           else None, "duplicate-id", restores=False),
+    Defect("duplicate id", lambda text: _before_end(f"<g{found[0]}/>")(text)
+           if (found := re.search(r'\sid="[^"]*"', text)) else None, "duplicate-id",
+           restores=False),
     Defect("space before the unit", _sub(r'(stroke-width="[0-9.]+)"', r'\1 px"'), "unit-space"),
-    Defect("neither viewBox nor size", lambda text: re.sub(
-        r'\s(?:viewBox|width|height)="[^"]*"', "", text,
-        count=text[: text.index(">")].count("viewBox")
-        + len(re.findall(r'\s(?:width|height)="', text[: text.index(">")]))), "no-frame",
-        restores=False),
+    Defect("neither viewBox nor size", _without_frame, "no-frame", restores=False),
     Defect("script", _before_end("<script>alert(1)</script>"), "active-element"),
     Defect("event handler", _sub("<svg", '<svg onload="alert(1)"'), "event-handler"),
     Defect("entity bomb", lambda text: '<!DOCTYPE svg [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.builders.gguf import BF16, F32, Q8_0, Key, Tensor, build_gguf
+from tests.support.builders.gguf import BF16, F32, Q8_0, Key, Tensor, build_gguf, rope_table
 from tests.support.paths import TINY
 
 # Hugging Face name after "layers.N." -> GGUF name after "blk.N."
@@ -160,10 +160,8 @@ def _tensors(text: dict[str, Any]) -> list[Tensor]:
     raw = (TINY / "model.safetensors").read_bytes()
     (length,) = struct.unpack_from("<Q", raw)
     index = json.loads(raw[8 : 8 + length])
-    half = text["global_head_dim"] // 2
-    turning = text["global_head_dim"] // 8  # partial_rotary_factor 0.25 of the half
-    freqs = np.array([1.0] * turning + [1e30] * (half - turning), "<f4").tobytes()
-    tensors: list[Tensor] = [("rope_freqs.weight", F32, [half], freqs)]
+    n_pairs = text["global_head_dim"] // 2
+    tensors: list[Tensor] = [("rope_freqs.weight", F32, [n_pairs], rope_table(n_pairs))]
     for name, entry in index.items():
         if name == "__metadata__":
             continue

@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.support.builders.checkpoints import Entry, write_safetensors
+from tests.support.builders.weights import uniform_values
 from tests.support.paths import TESTS
 
 GOLDEN = TESTS / "golden" / "variants"
 N_VOCAB = 384
+# id -> transformers' name of the token (NAME_token in tokenizer_config.json), its text
 SPECIALS = {
     0: ("pad", "<pad>"),
     1: ("eos", "<eos>"),
@@ -49,11 +51,9 @@ SPECIALS = {
 
 def numbers(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return weights for tensor `name`, computed from its name, with realistic magnitudes."""
-    raw = np.random.PCG64(zlib.crc32(name.encode())).random_raw(max(1, prod(shape)))
-    unit = (np.asarray(raw, np.uint64) >> np.uint64(40)).astype(np.float32) / np.float32(
-        1 << 23
-    ) - 1
-    if name.endswith(("_min", "_max")):
+    generator = np.random.PCG64(zlib.crc32(name.encode()))
+    unit = uniform_values(generator, prod(shape)).astype(np.float32)
+    if name.endswith(("_min", "_max")):  # bounds of a linear layer, some of them never set
         bound = 3 + np.abs(unit) if "q_proj" not in name else np.full_like(unit, np.inf)
         values = -bound if name.endswith("_min") else bound
     elif "norm" in name or "scalar" in name or name.endswith(("scale", "ln1.weight", "ln2.weight")):

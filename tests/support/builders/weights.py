@@ -18,6 +18,11 @@ def bf16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
+def uniform_values(generator: np.random.PCG64, n: int) -> NDArray[np.float64]:
+    """Return `n` numbers from -1 to 1 of the generator's bits, the same with every numpy."""
+    return (generator.random_raw(n) >> np.uint64(40)).astype(np.float64) / (1 << 23) - 1
+
+
 def names_and_shapes(
     n_layer: int, n_embd: int, n_ff: int, ple: int, n_expert: int
 ) -> list[tuple[str, tuple[int, ...]]]:
@@ -100,7 +105,7 @@ def write_network(
     )
 
 
-# E-kind, experts, and rows that cut K-quant blocks (80) and even blocks of 32 (ffn_down: 72).
+# E2B's kind, experts, and rows that are no whole blocks: of 256 (n_embd), nor of 32 (n_ff: 72).
 KINDS: dict[str, dict[str, int]] = {
     "e": {},
     "moe": {"ple": 0, "n_expert": 4, "n_layer": 3},

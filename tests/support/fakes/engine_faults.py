@@ -65,18 +65,18 @@ def always(_options: Options, _prompt: str) -> bool:
     return True
 
 
-RUNTIME, CONVERSION, SOUND = ("runtime",), ("conversion-defect",), ("not-checked",)
+RUNTIME, CONVERSION = ("runtime",), ("conversion-defect",)
+NO_FAULT = ("not-checked",)  # what happened proves nothing against the engine or the file
 
 FAULTS = (
-    # name, where, effect, verdicts, is there a GPU, depth
     EngineFault("gpu-loops", on_gpu, "loop", RUNTIME, True),
     EngineFault("gpu-unused-tokens", on_gpu, "unused", RUNTIME, True),
     EngineFault("gpu-nan", on_gpu, "nan", RUNTIME, True),
     EngineFault("gpu-other-answer", on_gpu, "other", RUNTIME, True),
     EngineFault("gpu-dies", on_gpu, "dies", RUNTIME, True),
-    EngineFault("gpu-too-small", on_gpu, "no memory", SOUND, True),
-    EngineFault("gpu-too-slow", on_gpu, "slow", SOUND, True),
-    EngineFault("gpu-close-call", on_gpu, "close", SOUND, True),
+    EngineFault("gpu-too-small", on_gpu, "no memory", NO_FAULT, True),
+    EngineFault("gpu-too-slow", on_gpu, "slow", NO_FAULT, True),
+    EngineFault("gpu-close-call", on_gpu, "close", NO_FAULT, True),
     EngineFault("flash-attention-loops", with_flash, "loop", RUNTIME),
     EngineFault("flash-attention-nan", with_flash, "nan", RUNTIME),
     EngineFault("plain-attention-loops", without_flash, "loop", RUNTIME, depth="deep"),
@@ -85,10 +85,10 @@ FAULTS = (
     EngineFault("kv-f16-loops", kv("f16"), "loop", RUNTIME),
     EngineFault("kv-f16-pinned", kv("f16"), "pinned", RUNTIME),
     EngineFault("kv-q8-loops", kv("q8_0"), "loop", RUNTIME, depth="deep"),
-    EngineFault("kv-q8-close-call", kv("q8_0"), "close", SOUND, depth="deep"),
+    EngineFault("kv-q8-close-call", kv("q8_0"), "close", NO_FAULT, depth="deep"),
     EngineFault("repacked-dies", repacked, "dies", RUNTIME, depth="deep"),
     EngineFault("repacked-differs", repacked, "other", RUNTIME, depth="deep"),
-    EngineFault("repacked-no-memory", repacked, "no memory", SOUND, depth="deep"),
+    EngineFault("repacked-no-memory", repacked, "no memory", NO_FAULT, depth="deep"),
     EngineFault("every-way-loops", always, "loop", CONVERSION),
     EngineFault("every-way-no-idea", always, "no idea", CONVERSION),
     EngineFault("turns-alone-loop", in_turns, "loop", CONVERSION),

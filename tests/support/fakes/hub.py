@@ -34,9 +34,14 @@ def git_oid(data: bytes) -> str:
 
 @dataclass
 class Fault:
-    """What goes wrong with one storage request, instead of or after `after` good bytes."""
+    """What goes wrong with one storage request.
 
-    kind: str  # status, reset, stall, short, wrong range, whole, other size, garbage, close
+    `kind`: "status" (an error with `status`), "close" (no answer), "reset" and "stall" (of the
+    connection after `after` bytes), "short" (`after` bytes too few), "garbage", or an answer with
+    a "wrong range", "whole" instead of a range, or of an "other size".
+    """
+
+    kind: str
     status: int = 500
     after: int = 0
     retry_after: int | None = None
@@ -138,11 +143,8 @@ class Handler(BaseHTTPRequestHandler):
         if path.startswith("/storage/"):
             return self.storage(path.removeprefix("/storage/"), parse_qs(parts.query))
         fault = self.hub.api_faults.pop(0) if self.hub.api_faults else None
-        if fault and fault.kind == "status":
-            extra = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
-            return self.answer(fault.status, b"{}", extra)
-        if fault:  # close
-            return self.drop()
+        if fault:
+            return self.fail(fault)
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             return self.info(match[1], match[2])
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/([^/]+)", path):
@@ -158,11 +160,8 @@ class Handler(BaseHTTPRequestHandler):
         if found is None or (found.private and not known):
             self.answer(401 if not known else 404, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif found.gated and not known:
-            self.answer(
-                403 if self.headers.get("Authorization") else 401,
-                b"{}",
-                {"X-Error-Code": "GatedRepo"},
-            )
+            status = 403 if self.headers.get("Authorization") else 401
+            self.answer(status, b"{}", {"X-Error-Code": "GatedRepo"})
         else:
             return found
         return None
@@ -176,15 +175,9 @@ class Handler(BaseHTTPRequestHandler):
         if revision not in (None, "main", repo.commit):
             return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         siblings = [{"rfilename": path} for path in (*repo.lfs, *repo.plain)]
-        body = {
-            "_id": "1",
-            "id": name,
-            "modelId": name,
-            "sha": repo.commit,
-            "siblings": siblings,
-            "tags": [],
-        }
-        return self.json({**body, "private": repo.private, "downloads": 0, "likes": 0})
+        body = {"_id": "1", "id": name, "modelId": name, "sha": repo.commit, "tags": []}
+        counts = {"downloads": 0, "likes": 0}
+        return self.json({**body, **counts, "siblings": siblings, "private": repo.private})
 
     def tree(self, name: str, query: dict[str, list[str]]) -> None:
         repo = self.hub.repos[name]
@@ -238,11 +231,8 @@ class Handler(BaseHTTPRequestHandler):
         return self.ranged(data, {}, fault)
 
     def ranged(self, data: bytes, extra: dict[str, str], fault: Fault | None) -> None:
-        if fault and fault.kind == "status":
-            wait = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
-            return self.answer(fault.status, b"fault", wait)
-        if fault and fault.kind == "close":
-            return self.drop()
+        if fault and fault.kind in ("status", "close"):
+            return self.fail(fault)
         start, end, status = 0, len(data), 200
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if match and not (fault and fault.kind == "whole"):
@@ -278,6 +268,13 @@ class Handler(BaseHTTPRequestHandler):
             self.request.recv(1)
             return self.drop()
         return None
+
+    def fail(self, fault: Fault) -> None:
+        """Answer with an error, or not at all."""
+        if fault.kind != "status":
+            return self.drop()
+        wait = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
+        return self.answer(fault.status, b"{}", wait)
 
     def drop(self) -> None:
         self.close_connection = True
@@ -322,6 +319,8 @@ def running(hub: FakeHub, handler_class: type[Handler] | None = None) -> Iterato
             target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
         thread.start()
-        yield hub
-        server.shutdown()
-        thread.join()
+        try:
+            yield hub
+        finally:
+            server.shutdown()
+            thread.join()

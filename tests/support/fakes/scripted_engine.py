@@ -33,7 +33,10 @@ class ScriptedEngine:
     n_starts = 1
     n_waiting = 0
     active_turns: Sequence[Any] = ()
-    loaded = Loaded(4096, 4096, 1000, 1, 1 << 20, "scripted", 1 << 20, 1 << 20, 1)
+    loaded = Loaded(
+        n_ctx=4096, n_ctx_train=4096, n_vocab=1000, n_params=1, size_bytes=1 << 20,
+        description="scripted", kv_bytes=1 << 20, compute_bytes=1 << 20, n_threads=1,
+    )  # fmt: skip
 
     def __init__(self, script: Callable[[str], Sequence[Piece]]) -> None:
         self._script = script
@@ -66,8 +69,10 @@ class ScriptedEngine:
                 text += piece
                 yield AnswerText(piece)
         reply = Reply(
-            text, thought, (), "loop" if loop else "stop", False, len(request.prompt), 2, 3,
-            len(pieces), 0.01, 1.0, loop, (),
+            text, thought, tool_calls=(), finish_reason="loop" if loop else "stop",
+            context_full=False, prompt_tokens=len(request.prompt), reused_tokens=2,
+            evaluated_tokens=3, completion_tokens=len(pieces), prompt_s=0.01, decode_s=1.0,
+            loop=loop, tokens=(),
         )  # fmt: skip
         yield TurnDone(reply, 0, None)
 

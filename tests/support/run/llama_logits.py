@@ -18,7 +18,7 @@ F32 = 0  # enum ggml_type
 
 
 def logits_of(path: Path, prompts: Sequence[Sequence[int]]) -> Iterator[NDArray[np.float32]]:
-    """Yield an array (positions, vocabulary) for each prompt."""
+    """Yield an array (positions, vocabulary) for each prompt, of at most 256 tokens."""
     lib = load_llama()
     settings = lib.llama_model_default_params()
     settings.n_gpu_layers = 0

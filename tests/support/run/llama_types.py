@@ -51,7 +51,11 @@ class _InitParams(ctypes.Structure):
 
 
 def ask(requests: list[dict[str, Any]]) -> list[list[int]]:
-    """Return, per request, the ggml type number of each tensor."""
+    """Return, per request, the ggml type number of each tensor.
+
+    A request has "type" (the file's, a key of FTYPES), "model" (fields of _Desc by name), "tensors"
+    (name, present type number, shape) and perhaps "pure" (llama_model_quantize_params).
+    """
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.run.llama_types"],
         cwd=ROOT,
@@ -114,7 +118,7 @@ def _answer(request: dict[str, Any]) -> list[int]:
 
 def _main() -> None:
     answer = os.dup(1)
-    os.dup2(2, 1)
+    os.dup2(2, 1)  # what llama.cpp prints must not become part of the answer
     lists = [_answer(request) for request in json.load(sys.stdin)]
     os.write(answer, json.dumps(lists).encode())
 

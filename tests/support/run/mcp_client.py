@@ -23,4 +23,4 @@ if __name__ == "__main__":
         with open_toolbox(ToolOptions(mcp=config)) as toolbox:
             for name in toolbox.tools:
                 call = ToolCall(name, ARGUMENTS.get(name, {}))
-                print(name, toolbox.run_call(call, lambda *_: "yes"))
+                print(name, toolbox.run_call(call, lambda *_: "yes"))  # the user allows each call

@@ -94,6 +94,7 @@ def test_an_assistant_shares_all_its_layers() -> None:
         ({"layer_types": ["sliding_attention"] * 10}, {}, "the last layer is sliding_attention"),
         ({"layer_types": ["full_attention"]}, {}, "layer_types does not give"),
         ({"layer_types": ["linear_attention"] * 10}, {}, "layer_types does not give"),
+        ({"layer_types": [["full_attention"]] * 10}, {}, "layer_types does not give"),
         ({"rms_norm_eps": -1}, {}, "rms_norm_eps is -1"),
         ({"rope_parameters": {"full_attention": {}}}, {}, "rope_parameters needs"),
         ({"enable_moe_block": True}, {}, "num_experts is missing"),

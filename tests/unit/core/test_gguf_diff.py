@@ -54,6 +54,15 @@ def test_a_key_of_another_type_differs(tmp_path: Path) -> None:
     ]
 
 
+def test_lists_of_equal_items_differ_by_their_types(tmp_path: Path) -> None:
+    first = [("a", "[u32]", []), ("b", "[u32]", [5])]
+    second = [("a", "[i32]", []), ("b", "[i32]", [5])]
+    assert diff_files(tmp_path, (first, []), (second, [])) == [
+        ("key", "a", "0 x uint32", "0 x int32"),
+        ("key", "b", "1 x uint32", "1 x int32"),
+    ]
+
+
 def test_tensors_differ_by_presence_and_shape(tmp_path: Path) -> None:
     data = bytes(range(128))
     first = (KEYS, [("a", F32, [32], data), ("b", F32, [32], data), ("c", F32, [32], data)])

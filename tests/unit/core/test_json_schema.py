@@ -46,8 +46,9 @@ def test_what_cannot_be_enforced_is_refused_with_its_place(schema: Any, said: st
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[" * 5000, '{"items":' * 200 + "{}" + "}" * 200,
-     '{"enum": ' + "[" * 200 + "]" * 200 + "}", '{"title": "' + "a" * (1 << 20) + '"}'],
-    ids=range(6),
+     '{"enum": ' + "[" * 200 + "]" * 200 + "}", '{"title": "' + "a" * (1 << 20) + '"}',
+     '{"minimum": NaN}', '{"enum": [1e999]}'],
+    ids=range(8),
 )  # fmt: skip
 def test_what_is_no_schema_or_too_large(text: str) -> None:
     with pytest.raises(UsageError, match="JSON schema cannot be used") as caught:

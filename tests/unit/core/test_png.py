@@ -51,6 +51,11 @@ def test_every_filter_is_undone(channels: int) -> None:
             assert pixels.at(x, y) == expected[channels]
 
 
+def test_a_png_without_pixels_is_an_error() -> None:
+    with pytest.raises(BadMedia):
+        decode_png(encode_png([b"", b""], 1, [0, 0]))
+
+
 @pytest.mark.parametrize("cut", [0, 4, 20, 33, 44])
 def test_a_damaged_png_is_an_error(cut: int) -> None:
     whole = encode_png([bytes(12)] * 3, 4, [0, 0, 0])

@@ -127,7 +127,9 @@ def test_sizes_are_parsed(text: str, n: int) -> None:
     assert parse_size(text) == n
 
 
-@pytest.mark.parametrize("text", ["", "G", "-1", "1e9", "8 X", "1.2.3", "8GG", "0x10"])
+@pytest.mark.parametrize(
+    "text", ["", "G", "-1", "1e9", "8 X", "1.2.3", "8GG", "0x10", "9" * 400, "1." + "9" * 5000]
+)
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError, match="not a size"):
         parse_size(text)
@@ -140,7 +142,7 @@ def test_counts_are_parsed(text: str, n: int) -> None:
     assert parse_count(text) == n
 
 
-@pytest.mark.parametrize("text", ["", "k", "-5", "1.5k", "4M", "32 kb"])
+@pytest.mark.parametrize("text", ["", "k", "-5", "1.5k", "4M", "32 kb", "9" * 5000])
 def test_what_is_no_count(text: str) -> None:
     with pytest.raises(UsageError, match="not a number of tokens"):
         parse_count(text)

@@ -87,6 +87,13 @@ def test_a_number_of_layers_that_was_asked_for_stays() -> None:
     assert placed.tensor_split == (10.0, 10.0) or sum(placed.tensor_split) == 20
 
 
+def test_no_layers_need_no_proportions() -> None:
+    tensors = choose_types(text_tensors(shapes.G12B), Recipe("q4_0"))
+    options = replace(Options(8192), n_gpu_layers=0, fixed_layout=True)
+    placement = place_layers(shapes.G12B, tensors, options, machines(32, 16))
+    assert placement.chat_option == "--gpu-layers 0"
+
+
 def test_proportions_that_were_asked_for_stay() -> None:
     tensors = choose_types(text_tensors(shapes.G31B), Recipe("q8_0"))
     options = Options(8192, tensor_split=(3.0, 1.0))

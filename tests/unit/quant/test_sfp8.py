@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
+from g4cli.core.sfp8 import RESERVED
 from g4cli.quant import sfp8
 from tests.support.paths import GOLDEN
 
@@ -43,7 +44,7 @@ def nearest(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def test_the_table_has_255_values() -> None:
     assert len(WORDS) == 255
-    assert sfp8.RESERVED not in WORDS
+    assert RESERVED not in WORDS
 
 
 def test_decode_equals_the_table() -> None:
