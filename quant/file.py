@@ -20,6 +20,7 @@ from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
 from g4cli.core.gguf_values import Value, string_value
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_command
 from g4cli.core.split_name import parse_split_name
 from g4cli.core.units import count_text
 from g4cli.quant.encode import Counts, Job, one_block, open_encoder
@@ -183,7 +184,7 @@ def _explain_errors(source: Path, target: Path) -> Iterator[None]:
     except BadGGUF:
         raise  # it names its file itself
     except BadFile as err:
-        hint = f"g4 doctor {source}" if err.hint == DIAGNOSE else err.hint
+        hint = shell_command("g4", "doctor", source) if err.hint == DIAGNOSE else err.hint
         raise BadFile(f"{source}: {err}", hint=hint) from err
     except KeyboardInterrupt:
         kept = f"{target} was not changed" if target.is_file() else "nothing was kept"

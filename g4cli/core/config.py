@@ -104,7 +104,7 @@ def _parse_toml(path: Path) -> dict[str, Any]:
     try:
         parsed: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
         return parsed
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as err:
+    except (ValueError, RecursionError) as err:  # not TOML, not UTF-8, a number of 5,000 digits
         raise BadFile(f"{path} is not valid TOML: {err}", hint=_HINT) from err
 
 

@@ -9,8 +9,7 @@ from typing import Final
 
 _PATH_MAX: Final = 4096  # <linux/limits.h>
 
-# Name, meaning, default. docs/reference/environment.md is generated from this
-# table.
+# Name, meaning, default. docs/reference/environment.md is generated from this table.
 ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
     ("G4_HOME", "One folder for models, cache and state; overrides the three XDG folders.", ""),
     ("XDG_DATA_HOME", "Models and their manifests.", "~/.local/share/g4"),
@@ -97,10 +96,10 @@ def lm_studio_dirs() -> tuple[Path, ...]:
     A file in the user's home names LM Studio's folder; older versions use the cache folder.
     """
     homes = [Path.home() / ".lmstudio"]
-    with suppress(OSError, UnicodeDecodeError, ValueError):
-        homes.insert(
-            0, Path((Path.home() / ".lmstudio-home-pointer").read_text()[:_PATH_MAX].strip())
-        )
+    with suppress(OSError, ValueError):
+        pointer = (Path.home() / ".lmstudio-home-pointer").read_text()[:_PATH_MAX].strip()
+        if os.path.isabs(pointer):
+            homes.insert(0, Path(pointer))
     homes.append(_user_cache() / "lm-studio")
     return tuple(dict.fromkeys(home / "models" for home in homes))
 

@@ -1,7 +1,7 @@
 """Compute the memory of the KV cache.
 
-Full-attention layers keep a cell for every token of the context; sliding-window layers
-keep only those of their window and of one ubatch. Layers that share another's cache have none.
+Full-attention layers keep a cell for every token of the context; sliding-window layers keep only
+those of their window and of one ubatch. Layers that share another's cache have none.
 
 Source: src/llama-kv-cache-iswa.cpp and llama-kv-cache.cpp (constructors), llama-context.cpp
 (padding), llama.cpp@0c1e57098. Tests compare the figures with llama.cpp's own to the byte

@@ -43,8 +43,8 @@ one token, and drafting gains nothing.
 class Draft:
     """A draft model; the defaults are those of `g4 chat --draft`.
 
-    `n_ubatch` is the ubatch of the draft model's own context, `n_outputs` the rows of
-    logits that it computes.
+    `n_ubatch` is the ubatch of the draft model's own context, `n_outputs` the rows of logits that
+    it computes.
     """
 
     shape: DraftShape

@@ -17,9 +17,8 @@ RESERVE_BYTES: Final = GIB
 class Memory:
     """The memory of a device ("host" or a GPU's name): bytes in all, and free now.
 
-    A `unified` GPU takes its memory from the host's. With `is_assumed` the user
-    described it (--memory), and nothing was measured. `place` is the address of the worker that has
-    the device.
+    A `unified` GPU takes its memory from the host's. With `is_assumed` the user described it
+    (--memory), and nothing was measured. `place` is the address of the worker that has the device.
     """
 
     name: str

@@ -172,10 +172,12 @@ def test_bad_weights_are_named_with_their_place(
     words = np.frombuffer(made[index][3], np.uint16).copy()  # type: ignore[arg-type]
     words[64 * 5 + 7] = bf16(np.array([value], np.float32))[0]
     made[index] = (*made[index][:3], words.tobytes())
-    source = write_gguf(tmp_path / "in.gguf", gemma4_keys(2, 64), made)
-    with pytest.raises(BadFile, match=rf"blk\.1\.attn_k\.weight is {word} at row 5, column 7"):
+    source = write_gguf(tmp_path / "an in.gguf", gemma4_keys(2, 64), made)
+    where = rf"blk\.1\.attn_k\.weight is {word} at row 5, column 7"
+    with pytest.raises(BadFile, match=where) as caught:
         quantize_file(source, tmp_path / "out.gguf", recipe=Recipe(name, container="bf16"))
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["in.gguf"]
+    assert caught.value.hint == f"g4 doctor '{source}'"
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["an in.gguf"]
 
 
 def test_weights_that_are_only_copied_are_checked_too(tmp_path: Path) -> None:

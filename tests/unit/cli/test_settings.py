@@ -98,6 +98,7 @@ def test_without_a_file_nothing_changes() -> None:
     [
         ("[chat", "is not valid TOML", 5),
         ("\xff".encode("latin-1"), "is not valid TOML", 5),
+        ("[chat]\nctx = 1" + "0" * 5000, "is not valid TOML", 5),
         ("[chta]", "unknown section [chta]; did you mean chat?", 5),
         ("chat = 1", "[chat] is not a section", 5),
         ("[chat]\ntmep = 1", "[chat] has no setting 'tmep'; did you mean temp?", 5),

@@ -83,6 +83,15 @@ def test_lm_studio_with_its_home_elsewhere(home: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_an_empty_pointer_is_not_the_current_folder(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_file(tmp_path / "models" / "pub" / "repo" / "m.gguf", MODEL)
+    put_file(home / ".lmstudio-home-pointer", b"\n")
+    monkeypatch.chdir(tmp_path)
+    assert list_shown() == []
+
+
 def test_llama_cpps_own_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_file(home / ".cache" / "llama.cpp" / "m.gguf", MODEL)
     assert list_shown() == [("llama.cpp", "m.gguf", "q4_0", True)]
