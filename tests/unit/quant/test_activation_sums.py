@@ -132,8 +132,10 @@ def test_files_that_hold_no_sums(
 def test_other_files(tmp_path: Path) -> None:
     path = tmp_path / "i.dat"
     path.write_bytes(struct.pack("<i", 1) + bytes(40))
-    with pytest.raises(BadFile, match="only importance matrices in GGUF form can be added up"):
+    message = "only importance matrices in GGUF form can be added up"
+    with pytest.raises(BadFile, match=message) as caught:
         read_sums(path)
+    assert caught.value.hint == f"llama-imatrix --in-file {path} -o OUT.gguf"
     path.write_bytes(b"GGUF\3\0\0\0")
     with pytest.raises(BadGGUF):
         read_sums(path)
