@@ -49,14 +49,14 @@ def _find_last(text: str) -> FoundDrawing | None:
     whole: list[tuple[int, int]] = []  # start and end of complete drawings
     for tag in _TAG.finditer(text):
         closing, rest = tag.groups()
-        if not closing and rest.endswith("/") and text[tag.end() :][:1] == ">":
+        if not closing and rest.endswith("/") and text.startswith(">", tag.end()):
             if not opened:
                 whole.append((tag.start(), tag.end() + 1))
         elif not closing:
             opened.append((tag.start(), bool(rest.strip())))
         elif opened:
             start, _ = opened.pop()
-            end = tag.end() + (text[tag.end() : tag.end() + 1] == ">")
+            end = tag.end() + text.startswith(">", tag.end())
             while whole and whole[-1][0] > start:
                 whole.pop()
             whole.append((start, end))

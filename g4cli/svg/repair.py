@@ -168,7 +168,7 @@ def _locate_faults(answer: str, faults: list[tuple[int, Fault, bool]]) -> tuple[
     for offset, fault, repaired in sorted(faults, key=lambda item: item[0]):
         offset = min(offset, len(answer))
         line += answer.count("\n", previous, offset)
-        line_start = answer.rfind("\n", 0, offset) + 1 if offset > previous else line_start
+        line_start = max(line_start, answer.rfind("\n", previous, offset) + 1)
         previous = offset
         column = offset - line_start + 1
         findings.append(Finding(fault.rule, line, column, fault.detail, repaired))

@@ -56,9 +56,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Entry], header: Any = No
 def copy_tiny(
     folder: Path, *, config: Mapping[str, Any] | None = None, text: Mapping[str, Any] | None = None
 ) -> Path:
-    """Return a copy of the bundled checkpoint in `folder`, with some config keys changed (None
-    removes).
-    """
+    """Return a copy of the bundled checkpoint in `folder`, changed as `edit_json` does it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (
         "config.json",

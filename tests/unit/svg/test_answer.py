@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from g4cli.svg.answer import find_drawing
+from tests.support.growth import assert_linear
 
 SVG = '<svg viewBox="0 0 1 1"><g/></svg>'
 OTHER = '<svg viewBox="0 0 2 2"><g/></svg>'
@@ -47,3 +48,7 @@ def test_drawings_are_counted() -> None:
     found = find_drawing(f"{SVG} {SVG} {OTHER}")
     assert found is not None
     assert found.count == 3
+
+
+def test_time_is_linear_in_the_number_of_drawings() -> None:
+    assert_linear(lambda n: find_drawing("<svg/>" * n), 20_000)
