@@ -159,7 +159,7 @@ EMBEDDER_ROWS: Final = (
 
 
 def audio_keys(config: Config) -> dict[str, Value]:
-    """Return the audio keys, except those that come last (`closing_keys`)."""
+    """Return the audio keys, but those that llama.cpp's converter writes last (`closing_keys`)."""
     if config.embedder is not None:
         hidden, n_ff, n_layer, n_head = config.embedder.n_samples, 0, 0, 0
     else:

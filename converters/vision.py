@@ -215,7 +215,7 @@ def normalize_name(name: str) -> str:
 
 
 def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> dict[str, Value]:
-    """Return the vision keys, except those that come last (`closing_keys`)."""
+    """Return the vision keys, but those that llama.cpp's converter writes last (`closing_keys`)."""
     if config.embedder is not None:  # the 12B has no encoder: its sizes are 0
         sizes = (config.embedder.patch_key, config.embedder.embed, 0, 0, 0)
     else:

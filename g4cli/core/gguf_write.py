@@ -187,7 +187,7 @@ def create_gguf(
     """Yield a writer for a new file, which becomes `path` if the block ends without error.
 
     Raises NoSpace before the first byte. After an exception no file is left. The caller ends with
-    `written = writer.finish()`. Without `hashed` that has no hash, and keys may change until then.
+    `written = writer.finish()`; without `hashed` its `sha256` is "", and keys may change before.
     `progress` is told after `report_bytes`, and the disk flushed after `flush_bytes`.
     """
     alignment = _alignment_of(keys)

@@ -168,6 +168,7 @@ def apply_edits(text: str, edits: Sequence[Edit]) -> tuple[str, list[Edit]]:
     pieces: list[str] = []
     made: list[Edit] = []
     done = 0
+    # At one offset insertions come first, then the edit that replaces the most.
     for edit in sorted(edits, key=lambda edit: (edit.start, edit.start != edit.end, -edit.end)):
         if edit.start >= done:
             pieces += (text[done : edit.start], edit.text)
@@ -197,6 +198,6 @@ class PositionMap:
             index = bisect_right(starts, offset) - 1
             if index >= 0:
                 edit, inside = made[index], offset - starts[index]
-                is_new = inside < len(edit.text)
-                offset = edit.start if is_new else edit.end + inside - len(edit.text)
+                is_inserted = inside < len(edit.text)
+                offset = edit.start if is_inserted else edit.end + inside - len(edit.text)
         return offset

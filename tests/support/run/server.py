@@ -41,7 +41,7 @@ class RunningServer:
 def run_server(options: ServeOptions, guard: GuardOptions | None = None) -> Iterator[RunningServer]:
     """Yield a running server with the models of `options`; it has ended after the block."""
     reporter = RecordingReporter()
-    service = make_service(options, reporter, lambda _model, _reply: None)
+    service = make_service(options, reporter)
     with run_service(service, guard, reporter) as running:
         yield running
 
