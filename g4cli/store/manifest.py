@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from g4cli.core.errors import BadFile
-from g4cli.core.file_kind import MMPROJ, text_key
+from g4cli.core.file_kind import MMPROJ, file_type_text, text_key
 from g4cli.core.files import atomic_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
@@ -166,20 +166,10 @@ def role_of(header: Header) -> Role:
 
 
 def type_of(header: Header) -> str:
-    """Return the type of the file: general.file_type, else the type of most of its bytes."""
-    from g4cli.quant.mixtures import FILE_TYPES
-
+    """Return the type of the file as `g4 quantize --type` names it, "vocab" without tensors."""
     if text_key(header, "g4.format").lower().startswith("sfp8"):
         return "sfp8"
-    value = header.keys.get("general.file_type")
-    number = value.data if value else None
-    held: dict[str, int] = {}
-    for tensor in header.tensors.values():
-        held[tensor.type.name.lower()] = held.get(tensor.type.name.lower(), 0) + tensor.nbytes
-    if not held:
-        return "vocab"
-    named = next((f.name for f in FILE_TYPES if f.ftype == number and f.name != "sfp8"), None)
-    return named or max(held, key=lambda name: held[name])
+    return file_type_text(header).lower().removesuffix("_moe") if header.tensors else "vocab"
 
 
 def describe_damage(entry: Entry) -> str | None:

@@ -139,6 +139,8 @@ def test_a_changed_file_is_detected_by_its_manifest() -> None:
         (2, [Q4_0], {}, "q4_0"),
         (15, [Q4_0], {}, "q4_k_m"),
         (32, [BF16], {}, "bf16"),
+        (29, [Q4_0], {}, "iq2_m"),
+        (38, [Q4_0], {}, "mxfp4"),
         (32, [BF16], {"g4.format": ("str", "SFP8")}, "sfp8"),
         (1000, [F32, Q4_0, Q4_0, Q4_0, Q4_0, Q4_0, Q4_0, Q4_0, Q4_0], {}, "q4_0"),
         (0, [], {}, "vocab"),
