@@ -22,7 +22,7 @@ from g4cli.prompt.reply import CALL_CLOSE, CALL_OPEN
 MAX_CHARACTERS: Final = 1 << 20  # of a grammar or regular expression: a choice
 
 # llguidance would allow a single token where a text is certain; here the model chooses in which
-# tokens to write it.
+# tokens to write it. The first grammar's option holds for those that it refers to as well.
 _OPTIONS: Final = '%llguidance {"no_forcing": true}'
 
 
@@ -44,8 +44,9 @@ def make_grammar(
 ) -> str:
     """Return the grammar of answers of `form`, or that consist of calls of `tools`, or either.
 
-    `several`: whether there may be more than one call. Raises UsageError if the form cannot be
-    enforced, or BadField if the parameters of the tools are too large.
+    `several`: whether there may be more than one call. Raises UsageError if a schema or GBNF
+    grammar cannot be enforced (faults of Lark and of regular expressions are found when llguidance
+    compiles them), or BadField if the parameters of the tools are too large.
     """
     if form is None and not tools:
         raise ValueError("neither a form nor tools")

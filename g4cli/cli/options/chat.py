@@ -1,7 +1,8 @@
 """The options of `g4 chat`; other commands that run a model share them.
 
 An option whose value is not one of a list, such as --ctx or --draft, arrives as text: what it means
-depends on the model, so it is parsed where the model is prepared (`operations/chat/plan.py`).
+depends on the model, so it is parsed where the model is prepared (`operations/chat/plan.py`, and
+`drafting.py` beside it, which makes a path of --draft).
 """
 
 from __future__ import annotations

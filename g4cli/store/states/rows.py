@@ -1,14 +1,15 @@
 """Cut a state into blocks of tokens, and put it together again.
 
-A state holds tables with a row for each token: the keys of a layer, its values, and so on. A longer
-state of the same conversation has the same rows and more behind them, in each table. Cut by tokens,
-the blocks of the shorter one are blocks of the longer one too, and need not be written again.
+A state holds tables with a row for each token: the keys of a full-attention layer, its values. A
+longer state of the same conversation has the same rows and more behind them, in each table. Cut by
+tokens, the blocks of the shorter one are blocks of the longer one too, and need not be written
+again. What is not such a table, like the window of a sliding layer, is inline.
 
     state   inline · rows of table 1 · inline · rows of table 2 · ... · inline
     block   the rows of a fixed number of tokens, of all tables one after the other
     rest    everything else in order: what is inline, and the rows behind the last whole block
 
-Whatever `Tables` says of a state, what was cut is put together to the same bytes.
+Whatever possible `Tables` say of a state, what was cut is put together to the same bytes.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Tables:
         return self.n_bytes - self.n_blocks * self.block_bytes
 
     def is_possible(self) -> bool:
-        """Return whether the tables fit into the state."""
+        """Return whether the tables fit into the state: whoever reads them from a file asks."""
         sizes = (self.n_bytes, self.n_blocks)
         rows = [n for table in self.tables for n in (table.inline_bytes, table.row_bytes)]
         if min((*sizes, *rows), default=0) < 0:
