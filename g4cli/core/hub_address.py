@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from g4cli.core.errors import UsageError
 from g4cli.core.files import is_there
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
+from g4cli.core.paths import expand_home
 
 _NAME: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,95}"  # the hub allows 96 characters
 _ADDRESS: Final = re.compile(
@@ -48,7 +48,7 @@ def as_address(text: str) -> str:
                 hint="download it, then name the file; or write hf:OWNER/REPO[/FILE][:TYPE]",
             )
         return _canonical_address(f"{HUB_PREFIX}https://{rest}")
-    if _exists_here(text):
+    if is_there(expand_home(text)):
         return text
     if text.lower().startswith(_SITES):
         return _canonical_address(f"{HUB_PREFIX}https://{text}")
@@ -61,13 +61,6 @@ def _canonical_address(web: str) -> str:
     parts = parse_address(web)
     at = f"@{parts.revision}" if parts.revision not in (None, "main") else ""
     return f"{HUB_PREFIX}{parts.repo}{'/' * bool(parts.path)}{parts.path}{at}"
-
-
-def _exists_here(text: str) -> bool:
-    try:
-        return is_there(Path(text).expanduser())
-    except RuntimeError:  # ~NAME of an unknown user
-        return False
 
 
 def parse_address(text: str) -> HubAddress:

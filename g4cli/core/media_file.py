@@ -10,6 +10,7 @@ from typing import Final
 from g4cli.core.errors import BadMedia
 from g4cli.core.files import open_file, require_file
 from g4cli.core.image_header import ImageHeader, check_png_rows, read_image_header
+from g4cli.core.paths import expand_home
 from g4cli.core.sound_header import SoundHeader, read_sound_header
 from g4cli.core.units import size_text
 
@@ -53,7 +54,7 @@ def read_media(
     tell: needed before decoding, but as slow as decoding. Raises FileMissing, or BadMedia: another
     kind, a format that g4 does not read, damaged, too large or too long.
     """
-    path = require_file(path.expanduser())
+    path = require_file(expand_home(path))
     hint = f"{kind} formats: {FORMATS[kind]}"
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size

@@ -65,7 +65,7 @@ def config_path() -> Path:
     """Return the path of the config file; it may not exist."""
     override = os.environ.get("G4_HOME")
     if override:
-        return Path(override).expanduser() / "config.toml"
+        return expand_home(override) / "config.toml"
     import platformdirs
 
     return Path(platformdirs.user_config_dir("g4", appauthor=False)) / "config.toml"
@@ -118,13 +118,23 @@ def llama_cpp_dir() -> Path:
     return _expand_path(own) if own else _user_cache() / "llama.cpp"
 
 
+def expand_home(path: Path | str) -> Path:
+    """Return `path` with a home folder in the place of ~ or ~NAME, as it is if there is none.
+
+    `Path.expanduser` raises RuntimeError for the name of no user, such as "~5 minutes".
+    """
+    with suppress(ValueError):  # a null byte, or what the encoding of names lacks
+        return Path(os.path.expanduser(path))
+    return Path(path)
+
+
 def wants_tracebacks() -> bool:
     """Return whether G4_DEBUG asks for tracebacks."""
     return os.environ.get("G4_DEBUG", "") not in ("", "0")
 
 
 def _expand_path(text: str) -> Path:
-    return Path(os.path.expandvars(text)).expanduser()
+    return expand_home(os.path.expandvars(text))
 
 
 def _user_cache() -> Path:
@@ -134,7 +144,7 @@ def _user_cache() -> Path:
 def _home_folder(kind: str) -> Path:
     override = os.environ.get("G4_HOME")
     if override:
-        return Path(override).expanduser() / kind
+        return expand_home(override) / kind
     # platformdirs costs a millisecond and knows macOS; imported here so that `--help` does not pay.
     import platformdirs
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.core.files import atomic_file, is_there, read_input
+from g4cli.core.paths import expand_home
 from g4cli.core.png import decode_png
 from g4cli.runtime.render.render import Rendering, RenderJob, refuse_rendering, render_jobs
 from g4cli.svg.grade import Proof, Stage, grade_drawing, is_blank, measure_frame
@@ -92,7 +93,7 @@ def read_answer(path: Path) -> str:
     The encoding is given by its byte order mark, else by its XML declaration, else it is UTF-8.
     Raises FileMissing, UsageError, or BadFile if the file is too large.
     """
-    return decode_answer(read_input(path.expanduser(), 4 * TEXT_LIMIT))
+    return decode_answer(read_input(expand_home(path), 4 * TEXT_LIMIT))
 
 
 def decode_answer(data: bytes) -> str:
@@ -162,7 +163,7 @@ def require_drawing_target(path: Path) -> None:
     """Raise UsageError unless `path` ends with .svg or .png and no file is there."""
     if path.suffix.lower() not in (".svg", ".png"):
         raise UsageError(f"the name {path} must end with .svg or .png")
-    if is_there(path.expanduser()):
+    if is_there(expand_home(path)):
         raise UsageError(f"{path} already exists", hint="choose another file name")
 
 
@@ -174,7 +175,7 @@ def save_drawing(drawing: Drawing, path: Path) -> None:
     require_drawing_target(path)
     is_png = path.suffix.lower() == ".png"
     content = render_drawing(drawing) if is_png else (drawing.text or "").encode()
-    write_result(path.expanduser(), content)
+    write_result(expand_home(path), content)
 
 
 def write_result(path: Path, content: bytes, *, replace_file: bool = False) -> None:

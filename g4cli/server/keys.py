@@ -9,6 +9,7 @@ from typing import Final
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.loopback import is_loopback
+from g4cli.core.paths import expand_home
 
 _MAX_FILE_BYTES: Final = 1 << 20  # a choice: thousands of keys
 
@@ -17,7 +18,7 @@ def read_keys(given: Sequence[str], path: Path | None) -> tuple[str, ...]:
     """Return the given keys and those of a file, one per line. Raises FileMissing, UsageError."""
     lines = list(given)
     if path is not None:
-        file = require_file(path.expanduser())
+        file = require_file(expand_home(path))
         if file.stat().st_size > _MAX_FILE_BYTES:
             raise UsageError(f"{path} is too large for a file of keys", hint="one key per line")
         lines += file.read_text(encoding="utf-8", errors="replace").splitlines()

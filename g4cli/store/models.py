@@ -14,7 +14,7 @@ from g4cli.core.files import is_there, require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.hub_address import as_address, normalize_type, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
-from g4cli.core.paths import models_dir
+from g4cli.core.paths import expand_home, models_dir
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
 from g4cli.store.manifest import Entry, Role, load_entry, manifest_path
@@ -130,12 +130,12 @@ def find_model_file(text: str | Path) -> FoundModel:
     names).
     """
     if isinstance(text, Path):
-        return FoundModel(_require_existing(text.expanduser()), "a path")
+        return FoundModel(_require_existing(expand_home(text)), "a path")
     word = as_address(text)
     if is_on_hub(word):
         return _find_pulled_address(word)
     if not looks_like_name(word):
-        return FoundModel(_require_existing(Path(word).expanduser()), "a path")
+        return FoundModel(_require_existing(expand_home(word)), "a path")
     name, _, type_name = _split_name(word)
     here = [e for e in list_entries(name) if e.role == "model"]
     if here:

@@ -394,6 +394,20 @@ def test_dropped_files_with_backslashes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "~5 minutes: how many seconds?",
+        "~nobody-here/a.png what is it?",
+        "~\0/a.png",
+        f"{'long ' * 99}a.png",
+        f"/{'x' * 300}.png what is it?",
+    ],
+)
+def test_questions_that_name_no_file(line: str) -> None:
+    assert split_dropped_files(line) == ([], line)
+
+
+@pytest.mark.parametrize(
     ("line", "is_one"),
     [
         ("/help", True),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from g4cli.cli.views.chat import draw_turns, make_view
@@ -17,6 +16,7 @@ from g4cli.cli.views.reply import (
 )
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
+from g4cli.core.paths import expand_home
 from g4cli.prompt.messages import Media, Message
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ChatController:
         if not name:
             raise UsageError(f"/{kind} needs a file name", hint=f"/{kind} FILE")
         # An absolute path, since the conversation may be continued from another folder.
-        medium = Media(kind, Path(strip_quotes(name)).expanduser().absolute())
+        medium = Media(kind, expand_home(strip_quotes(name)).absolute())
         require_file(medium.path)
         self.session.require_encoder()
         with make_view(self.out, self.display.thoughts) as view:

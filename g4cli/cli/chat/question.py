@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import FileMissing, UsageError
 from g4cli.core.files import open_file, require_file
+from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_word
 from g4cli.core.units import size_text
 
@@ -77,7 +77,7 @@ def read_at_file(text: str) -> str:
         return text
     if text.startswith(_AT * 2):
         return text[1:]
-    path = Path(text[1:]).expanduser()
+    path = expand_home(text[1:])
     try:
         require_file(path)
     except FileMissing as err:

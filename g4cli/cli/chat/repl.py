@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from g4cli.cli.chat.controller import ChatController, strip_quotes
 from g4cli.cli.chat.line_editor import LineEditor
 from g4cli.cli.chat.slash_commands import COMMANDS, run_command
-from g4cli.core.paths import state_dir
+from g4cli.core.paths import expand_home, state_dir
 from g4cli.core.units import size_text
 from g4cli.operations.chat.inputs import list_requested_media
 
@@ -159,8 +159,8 @@ def split_dropped_files(line: str) -> tuple[list[DroppedFile], str]:
 
 def _find_media_file(text: str, *, is_beside_text: bool = False) -> DroppedFile | None:
     """Return the image or audio file whose path `text` is, or None."""
-    path = Path(strip_quotes(text)).expanduser()
+    path = expand_home(strip_quotes(text))
     kind = _SUFFIXES.get(path.suffix.lower())
-    if kind is None or (is_beside_text and not path.is_absolute()) or not path.is_file():
+    if kind is None or (is_beside_text and not path.is_absolute()) or not os.path.isfile(path):
         return None
     return kind, str(path)

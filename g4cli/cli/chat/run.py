@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from g4cli.cli.chat.question import read_at_file, read_piped_schema, read_question
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
+from g4cli.core.paths import expand_home
 from g4cli.operations.chat.saved import LIST
 from g4cli.store import find_model_path, find_newest_model
 
@@ -148,7 +149,7 @@ def _read_batch(prompts: Path, prompt: str | None, display: ChatDisplay) -> tupl
         raise UsageError("--prompts needs --output", hint="--output answers.jsonl")
     if display.only_code or display.stream_json or display.drawing is not None:
         raise UsageError("--prompts cannot be used with --extract, --stream-json or --svg")
-    require_file(prompts.expanduser())
+    require_file(expand_home(prompts))
     return read_prompts(str(prompts))
 
 
@@ -189,6 +190,6 @@ def _make_recorder(
     from g4cli.operations.chat.recording import ChatRecorder
 
     # A relative path would name another file in another folder.
-    path = Path(request.model).expanduser()
+    path = expand_home(request.model)
     model = str(path.absolute()) if path.exists() else request.model
     return ChatRecorder(out, model, session.describe_settings, private=private)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Final
 
 from g4cli.chat import Conversation
@@ -14,6 +13,7 @@ from g4cli.cli.chat.resume import resume_chat
 from g4cli.cli.completion import complete_conversation, complete_pulled
 from g4cli.cli.views.saved_chats import draw_newest_chats, shorten_line
 from g4cli.core.errors import NotFound, UsageError
+from g4cli.core.paths import expand_home
 from g4cli.core.units import size_text
 from g4cli.operations.chat.saved import LIST, may_replace, save_chat
 from g4cli.operations.chat.session import THOUGHT_TOKENS
@@ -86,7 +86,7 @@ def _run_audio(chat: ChatController, rest: str) -> None:
 def _run_save(chat: ChatController, rest: str) -> None:
     if not rest:
         raise UsageError("/save needs a file name", hint="/save chat.json")
-    path = Path(strip_quotes(rest)).expanduser()
+    path = expand_home(strip_quotes(rest))
     if not may_replace(path) and not chat.out.confirm(
         f"{path} is not a chat saved by g4. Replace it?"
     ):
@@ -116,7 +116,7 @@ def _run_svg(chat: ChatController, rest: str) -> None:
     from g4cli.cli.views.svg import save_if_it_works, summarize_check
 
     if rest:
-        save_if_it_works(chat.out, checked, Path(strip_quotes(rest)).expanduser())
+        save_if_it_works(chat.out, checked, expand_home(strip_quotes(rest)))
         return
     show_picture(chat.out, checked.drawing)
     chat.out.say(summarize_check(checked, repairs_made=True))

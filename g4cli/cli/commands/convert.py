@@ -10,6 +10,7 @@ import typer
 from g4cli.cli.completion import complete_type
 from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt, check_threads
 from g4cli.cli.output import Output, make_output
+from g4cli.core.paths import expand_home
 
 if TYPE_CHECKING:
     from g4cli.converters import Converted
@@ -94,7 +95,7 @@ def _find_folder(source: str, out: Output) -> Path:
 
     source = as_address(source)
     if not is_on_hub(source):
-        return Path(source).expanduser()
+        return expand_home(source)
     from g4cli.operations.pull.run import fetch_checkpoint
 
     return fetch_checkpoint(source, out)

@@ -6,11 +6,11 @@ Opening a chat or a served model asks this; runtime/engine/speculation.py carrie
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from g4cli.core.errors import NotFound, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
+from g4cli.core.paths import expand_home
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
 from g4cli.core.worker_address import WorkerOptions
@@ -58,7 +58,7 @@ def choose_draft(
     is_pulled = option in ("auto", "network")
     path = None
     if not is_pulled:
-        path = require_file(Path(option).expanduser())
+        path = require_file(expand_home(option))
     elif not (is_auto and is_shared):
         path = find_sidecar(model.path, "draft")
     if path is None and option == "network":

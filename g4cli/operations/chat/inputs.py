@@ -12,6 +12,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.json_schema import expand_short_schema
 from g4cli.core.media_file import read_media
+from g4cli.core.paths import expand_home
 from g4cli.core.units import size_text
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
@@ -47,7 +48,7 @@ def read_inputs(request: ChatRequest) -> ChatInputs:
     """
     form = read_form(request)
     if request.mmproj:
-        require_file(request.mmproj.expanduser())
+        require_file(expand_home(request.mmproj))
     for path in request.image:
         read_media(path, "image")
     for path in request.audio:
@@ -95,13 +96,13 @@ def find_conversation(request: ChatRequest) -> Conversation:
 def list_requested_media(request: ChatRequest) -> tuple[Media, ...]:
     """Return the images and audio files of the request, with absolute paths."""
     return (
-        *(Media("image", path.expanduser().absolute()) for path in request.image),
-        *(Media("audio", path.expanduser().absolute()) for path in request.audio),
+        *(Media("image", expand_home(path).absolute()) for path in request.image),
+        *(Media("audio", expand_home(path).absolute()) for path in request.audio),
     )
 
 
 def _read_text(path: Path) -> str:
-    path = require_file(path.expanduser())
+    path = require_file(expand_home(path))
     if path.stat().st_size > _MAX_TEXT_BYTES:
         raise UsageError(f"{path} is too large ({size_text(path.stat().st_size)})")
     return path.read_text(encoding="utf-8", errors="replace")

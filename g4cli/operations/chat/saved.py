@@ -10,6 +10,7 @@ from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile, FileMissing, G4Error, NotFound, UsageError
 from g4cli.core.files import atomic_file, open_file, require_file
 from g4cli.core.hashing import sha256_of
+from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import size_text
 from g4cli.store.conversations import ConversationStore, StoredConversation
@@ -81,11 +82,11 @@ def find_changed_media(stored: StoredConversation) -> tuple[Path, ...]:
 def load_chat_file(file: Path) -> Conversation:
     """Return the conversation in `file`. Raises FileMissing, UsageError or BadFile."""
     try:
-        conversation = Conversation.from_text(_read_chat_text(file.expanduser()))
+        conversation = Conversation.from_text(_read_chat_text(expand_home(file)))
     except FileMissing as err:
         raise FileMissing(file, hint="g4 chats") from err
     # g4 writes absolute paths; a chat that is passed on with its files names them from where it is.
-    folder = file.expanduser().absolute().parent
+    folder = expand_home(file).absolute().parent
     conversation.turns = [
         replace(turn, media=tuple(replace(item, path=folder / item.path) for item in turn.media))
         for turn in conversation.turns
@@ -122,7 +123,7 @@ def find_outside_media(conversation: Conversation, file: Path) -> tuple[Path, ..
 
     Links are followed.
     """
-    folder = file.expanduser().resolve().parent
+    folder = expand_home(file).resolve().parent
     paths = dict.fromkeys(item.path for turn in conversation.turns for item in turn.media)
     return tuple(path for path in paths if not _is_inside(path, folder))
 

@@ -21,6 +21,7 @@ from g4cli.chat import (
 )
 from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.files import require_file
+from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_word
 from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.operations.chat.inputs import ChatInputs
@@ -148,7 +149,7 @@ class ChatSession:
         encoded = []
         with self.engine.ctrl_c.listening():
             for medium in media:
-                require_file(medium.path.expanduser())
+                require_file(expand_home(medium.path))
                 view.show_encoding(medium.path.name)
                 try:
                     encoded.append(self.engine.encode(medium))

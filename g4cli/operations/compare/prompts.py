@@ -14,6 +14,7 @@ from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.files import open_file, require_file
 from g4cli.core.json_schema import parse_schema
 from g4cli.core.media_file import read_media
+from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import size_text
 from g4cli.prompt.messages import Media
@@ -87,7 +88,7 @@ def read_prompts(source: str, *, limit: int = 0) -> tuple[Prompt, ...]:
     if source in SETS:
         path = Path(__file__).resolve().parents[2] / "data" / "prompts" / f"{source}.jsonl"
     else:
-        path = Path(source).expanduser()
+        path = expand_home(source)
         if not path.exists():
             raise UsageError(
                 f"{source} is neither a file nor a set of prompts",

@@ -8,6 +8,7 @@ from typing import Final
 
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
+from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import looks_like_name
 from g4cli.operations.compare.prompts import Prompt, make_single_prompt, read_prompts
@@ -61,7 +62,7 @@ def make_request(
         raise UsageError("name a model to ask", hint="-m e2b -m e4b")
     specs = parse_models(models, settings)
     if text is not None:
-        require_file(text.expanduser())
+        require_file(expand_home(text))
         if all(spec.url for spec in specs):
             raise UsageError("--text needs a local model", hint="-m e2b")
     judges: tuple[ModelSpec, ...] = parse_models([judge], _JUDGE_SETTINGS) if judge else ()
@@ -72,7 +73,7 @@ def make_request(
         models=specs,
         samples=samples,
         judge=judges[0] if judges else None,
-        text=text.expanduser() if text else None,
+        text=expand_home(text) if text else None,
         text_limit=limit,
         command=command,
     )

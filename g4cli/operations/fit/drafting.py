@@ -9,6 +9,7 @@ from g4cli.core.draft import draft_shape_of, draft_tensors
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
+from g4cli.core.paths import expand_home
 from g4cli.core.registry import find_model
 from g4cli.estimate import MIN_DRAFTING_BYTES, N_DRAFT, Draft, Options
 from g4cli.operations.fit.subject import Subject
@@ -25,7 +26,7 @@ def find_draft_file(subject: Subject, draft: str) -> Path | None:
         return None
     if draft in ("auto", "network"):
         return find_sidecar(subject.path, "draft") if subject.path else None
-    return require_file(Path(draft).expanduser())
+    return require_file(expand_home(draft))
 
 
 def add_drafting(options: Options, subject: Subject, draft: str) -> Options:

@@ -14,6 +14,7 @@ from g4cli.core.gguf_header import Header
 from g4cli.core.hub_address import as_address, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.inventory import text_tensors, unused_kv
+from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Published, looks_like_name, parse_name
 from g4cli.core.shape import Shape, shape_of
@@ -65,7 +66,7 @@ def find_subject(text: str) -> Subject:
     if is_on_hub(text):
         return read_hub_subject(text)
     if not looks_like_name(text) or Path(text).is_file():
-        return read_file_subject(Path(text).expanduser())
+        return read_file_subject(expand_home(text))
     subject = describe_model(text)
     name, _, type_name = subject.name.partition(":")
     for entry in list_entries(name):

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 from g4cli.core.errors import NetworkError, NotFound, UnknownModel, UsageError
 from g4cli.core.hub_address import as_address, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
-from g4cli.core.paths import cache_dir
+from g4cli.core.paths import cache_dir, expand_home
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Model, ModelRef, looks_like_name, parse_name
 from g4cli.hub import RemoteFile, Repository
@@ -98,7 +98,7 @@ def plan_pull(text: str, options: PullOptions, facts: PullFacts) -> PullPlan:
     if is_on_hub(address):
         return planner.plan_address(*parse_address(address))
     if not looks_like_name(text) or text in (".", "..") or _is_folder(text):
-        path = Path(text).expanduser()
+        path = expand_home(text)
         return PullPlan("local", options.name or "", path=path, restart=options.restart)
     if options.name:
         raise UsageError(

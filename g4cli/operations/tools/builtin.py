@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import FileMissing, UsageError
+from g4cli.core.paths import expand_home
 from g4cli.operations.tools.tool import RESULT_CHARACTERS, Tool, ToolFailed, declare_function
 
 _MAX_NAMES: Final = 500  # a choice: of a folder, some thousand tokens
@@ -27,7 +28,7 @@ def make_builtin_tools(names: str) -> list[Tool]:
         if name == "time" and not folder:
             tools.append(_TIME)
         elif name == "files" and folder:
-            tools += make_file_tools(Path(folder).expanduser())
+            tools += make_file_tools(expand_home(folder))
         else:
             raise UsageError(
                 f"--builtin {item.strip()!r} is not a tool of g4",

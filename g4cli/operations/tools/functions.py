@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 from g4cli.core.child import Child, exit_text, start_child
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
+from g4cli.core.paths import expand_home
 from g4cli.operations.tools.function_child import MAX_RESULT_BYTES
 from g4cli.operations.tools.tool import Tool, ToolFailed
 
@@ -41,7 +42,7 @@ class FunctionProcess:
         What they print goes to the file `log`. Raises UsageError or FileMissing.
         """
         if path is not None:
-            path = require_file(path.expanduser()).absolute()
+            path = require_file(expand_home(path)).absolute()
         self._start = {
             "environment": dict(os.environ),
             "references": list(references),

@@ -22,6 +22,7 @@ from typing import Any, Final, TextIO
 from g4cli import __version__
 from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.core.files import require_file
+from g4cli.core.paths import expand_home
 from g4cli.core.visible import one_line
 from g4cli.operations.tools.tool import Tool, ToolFailed, declare_function
 
@@ -51,7 +52,7 @@ def read_servers(path: Path) -> dict[str, Mapping[str, Any]]:
 
     Raises FileMissing or UsageError.
     """
-    path = require_file(path.expanduser())
+    path = require_file(expand_home(path))
     try:
         data = json.loads(path.read_text(encoding="utf-8", errors="replace"))
         servers = data["mcpServers"]

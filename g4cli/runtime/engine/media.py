@@ -34,6 +34,7 @@ from typing import Any, Final
 from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
+from g4cli.core.paths import expand_home
 from g4cli.core.units import MIB
 from g4cli.estimate.media import read_image_grid
 from g4cli.prompt.messages import Media
@@ -249,7 +250,7 @@ class MediaEncoder:
 
     def _split_medium(self, media: Media) -> Medium:
         """Return the file with its numbers, known or not."""
-        path = require_file(media.path.expanduser())
+        path = require_file(expand_home(media.path))
         self._require_modality(media.kind, path)
         key = _file_key(path)
         with self._splitting:

@@ -27,3 +27,12 @@ def test_a_request_that_makes_no_sense(
     assert (code, out) == (2, "")
     assert f"error: {message}" in err
     assert hint in err.partition("\nhint: ")[2]
+
+
+@pytest.mark.parametrize(
+    "words", ["fit ~nobody-here/a.gguf", "show ~nobody-here/a.gguf", "pull ~nobody-here/a"]
+)
+def test_the_home_of_nobody(capsys: pytest.CaptureFixture[str], words: str) -> None:
+    code, out, err = g4(capsys, *words.split())
+    assert (code, out) == (3, "")
+    assert "~nobody-here/a" in err

@@ -54,3 +54,8 @@ def test_the_bundled_checkpoint_is_in_the_package() -> None:
 def test_debug(monkeypatch: pytest.MonkeyPatch, value: str, expected: bool) -> None:
     monkeypatch.setenv("G4_DEBUG", value)
     assert paths.wants_tracebacks() is expected
+
+
+@pytest.mark.parametrize("text", ["~nobody-here/a", "~5 minutes", "~\0/a", "a~b"])
+def test_what_names_no_home_stays_as_it_is(text: str) -> None:
+    assert paths.expand_home(text) == paths.expand_home(Path(text)) == Path(text)
