@@ -134,7 +134,7 @@ def test_many_prompts_with_one_load(chat: Any, tmp_path: Path) -> None:
     output.write_text(lines[0] + "\n" + lines[1][:20])
     prompts.write_text(prompts.read_text() + json.dumps({"id": "c", "prompt": "Hello"}) + "\n")
     code, _, err = chat("--prompts", prompts, "--output", output)
-    assert (code, "1 of 3 prompts are answered already" in err) == (0, True)
+    assert (code, "1 of 3 prompts is answered already" in err) == (0, True)
     found = output.read_text().splitlines()
     assert [json.loads(line)["id"] for line in found] == ["a", "b", "c"]
     assert json.loads(found[1])["text"] == answers["b"]["text"]
