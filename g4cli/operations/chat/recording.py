@@ -70,6 +70,8 @@ class ChatRecorder:
             return
         try:
             store = self._open()
+            if len(conversation.turns) > len(conversation.stored):  # a call of a tool came before
+                self._save_turns(store, conversation, None)
             if self._partial is None:
                 self._partial = store.append(
                     conversation.stored_id,
@@ -135,8 +137,9 @@ class ChatRecorder:
         partial, self._partial = self._partial, None
         if is_answer and partial is not None:
             # The session adds an empty answer if it was stopped from outside.
-            message = turn if turn.content or turn.thought else self._partial_message
-            finish_reason = finish_reason or "interrupted"
+            is_empty = not (turn.content or turn.thought or turn.tool_calls)
+            message = self._partial_message if is_empty else turn
+            finish_reason = finish_reason or ("" if turn.tool_calls else "interrupted")
             store.update_answer(partial, message, finish_reason=finish_reason, figures=figures)
             return partial
         return store.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from g4cli.operations.chat.saved import (
     may_replace,
     save_chat,
 )
-from g4cli.prompt.messages import Media, Message
+from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.prompt.reply import AnswerText, ThoughtText
 from g4cli.store.conversations import ConversationStore, conversations_path
 
@@ -121,6 +122,25 @@ def test_a_partial_answer_is_saved_and_becomes_the_whole_one(
         _, said = store.load_turns(conversation.stored_id or 0)
     assert (said.message.content, said.message.thought) == ("Hello", "hm")
     assert said.finish_reason == "interrupted"
+
+
+def test_the_answer_after_a_call_does_not_replace_the_call(recorder: ChatRecorder) -> None:
+    conversation = asked("one")
+    recorder.save(conversation)
+    recorder.watch(NoView(), conversation).show(ThoughtText("hm"))
+    call = Message("assistant", "", tool_calls=(ToolCall("add", {"a": 1}),))
+    conversation.answer(call)
+    result = Message("tool", "2", name="add")
+    conversation.answer(result)
+    recorder.watch(NoView(), conversation).show(AnswerText("It"))
+    assert stored_texts(conversation) == ["one", "", "2", "It"]
+    answer = Message("assistant", "It is 2.")
+    conversation.answer(answer)
+    recorder.save(conversation, replace(Reply.interrupted(), finish_reason="stop"))
+    with ConversationStore.open() as store:
+        turns = store.load_turns(conversation.stored_id or 0)
+    assert [turn.message for turn in turns[1:]] == [call, result, answer]
+    assert [turn.finish_reason for turn in turns] == ["", "", "", "stop"]
 
 
 def test_an_answer_that_a_signal_ends_is_not_emptied(
