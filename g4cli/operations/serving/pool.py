@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
@@ -36,6 +37,7 @@ class ModelPool:
         self.models: dict[str, LoadedModel] = {}
         # By the names of models:
         self._opening: dict[str, asyncio.Task[None]] = {}
+        self._n_waiting: Counter[str] = Counter()  # requests that wait for a model to be opened
         self._keep_alive: dict[str, float] = {}  # seconds, as the last request asked
         self._timers: dict[str, asyncio.TimerHandle] = {}  # which close what nobody uses
         self._lock = asyncio.Lock()  # of opening
@@ -58,7 +60,11 @@ class ModelPool:
                 task.add_done_callback(lambda task: task.cancelled() or task.exception())
             # All who wait share the start; whoever goes away does not end it for the others.
             opening = self._opening[name]
-            await asyncio.wait((opening,))
+            self._n_waiting[name] += 1
+            try:
+                await asyncio.wait((opening,))
+            finally:
+                self._n_waiting[name] -= 1
             if opening.cancelled():  # by `close`
                 raise Interrupted("the server is being stopped")
             opening.result()
@@ -140,7 +146,9 @@ class ModelPool:
     async def _open_beside_others(self, name: str) -> LoadedModel:
         while True:
             if self._closing:
-                await asyncio.gather(*self._closing, return_exceptions=True)
+                await asyncio.wait(
+                    self._closing
+                )  # unlike gather, it does not cancel them with this
             if self._max_models and len(self.models) >= self._max_models:
                 self._close_longest_unused()
                 continue
@@ -152,7 +160,8 @@ class ModelPool:
             self._close_longest_unused()
 
     def _close_longest_unused(self) -> None:
-        idle = [model for model in self.models.values() if not model.n_users]
+        # Those that waited for a model get it before it goes: two would else close each other's.
+        idle = [m for m in self.models.values() if not m.n_users and not self._n_waiting[m.name]]
         if not idle:
             names = ", ".join(self.models)
             raise QueueFull(f"there is no room for another model while {names} answers")

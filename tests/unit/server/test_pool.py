@@ -119,6 +119,39 @@ def test_a_model_that_answers_is_never_closed_for_another() -> None:
     asyncio.run(main())
 
 
+def test_a_model_that_was_waited_for_is_not_closed_before_it_is_used() -> None:
+    async def ask_for_two_at_once() -> tuple[list[Any], list[str]]:
+        machine = Machine(room=1)
+        pool = ModelPool(machine.open_model, max_models=1)
+        asked = asyncio.gather(pool.acquire("a"), pool.acquire("b"), return_exceptions=True)
+        answers = await asyncio.wait_for(asked, 10)
+        return answers, machine.tried
+
+    (model, refusal), tried = asyncio.run(ask_for_two_at_once())
+    assert model.name == "a"
+    assert isinstance(refusal, QueueFull)
+    assert tried == ["a"]
+
+
+def test_a_pool_that_is_closed_lets_models_end_that_were_closed_for_another() -> None:
+    async def close_while_another_waits() -> FakeEngine:
+        machine = Machine(room=1)
+        pool = ModelPool(machine.open_model, max_models=1)
+        engine = engine_of(await use(pool, "a"))
+        engine.may_end.clear()
+        waiting = asyncio.create_task(use(pool, "b"))
+        await asyncio.sleep(0.01)
+        closing = asyncio.create_task(pool.close())
+        await asyncio.sleep(0.01)
+        engine.may_end.set()
+        await closing
+        with pytest.raises(Interrupted):
+            await waiting
+        return engine
+
+    assert asyncio.run(close_while_another_waits()).is_closed
+
+
 def test_a_model_that_fits_nowhere_is_refused() -> None:
     async def main() -> None:
         pool = ModelPool(Machine(room=0).open_model)
