@@ -119,9 +119,9 @@ class Catalog:
 
 def _choose_offer(offers: Sequence[Offer], name: str) -> Offer | None:
     """Return the offer that clients mean by `name`, with or without Ollama's tag, or None."""
-    wanted = name.removesuffix(_LATEST)
+    wanted = {name, name.removesuffix(_LATEST)}
     for offer in offers:
-        if (not name or wanted in (offer.name, *offer.aliases)) and offer.path.is_file():
+        if (not name or wanted & {offer.name, *offer.aliases}) and offer.path.is_file():
             return offer
     return None
 

@@ -46,3 +46,10 @@ def test_facts_follow_the_file(tmp_path: Path) -> None:
     model.unlink()
     with pytest.raises(FileMissing):
         catalog.read_facts(offer)
+
+
+def test_an_alias_may_have_the_tag_of_ollama(tmp_path: Path) -> None:
+    model = write(tmp_path / "tiny.gguf", build_tiny())
+    catalog = Catalog([str(model)], aliases=["llama3:latest", "gpt"])
+    for name in ("llama3:latest", "gpt", "gpt:latest", "tiny", "tiny:latest"):
+        assert catalog.find(name).path == model
