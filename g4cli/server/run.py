@@ -45,8 +45,8 @@ def open_port(host: str, port: int) -> socket.socket:
 def make_url(listener: socket.socket) -> str:
     """Return the address of a server for its clients on this machine."""
     host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
-        host = "127.0.0.1"
+    # A socket at :: takes no IPv4 (socket.create_server).
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
