@@ -40,7 +40,7 @@ async def report_metrics(service: ServiceParam) -> PlainTextResponse:
         ("llamacpp:predicted_tokens_seconds", "gauge", "Tokens generated per second, on average.",
          counters.predicted_tokens / predicted_s if predicted_s else 0.0),
         ("llamacpp:requests_processing", "gauge", "Requests that are computed.",
-         sum(len(model.engine.active_turns) for model in models) - waiting),
+         sum(min(len(model.engine.active_turns), model.n_slots) for model in models)),
         ("llamacpp:requests_deferred", "gauge", "Requests that wait for a slot.", waiting),
         ("g4:answers_total", "counter", "Answers finished.", counters.answers),
         ("llamacpp:prompt_tokens_cached_total", "counter", "Prompt tokens found in the KV cache.",
