@@ -67,6 +67,8 @@ class MediaFiles:
                 self._folder = tempfile.TemporaryDirectory(prefix="g4-serve-")
             media = Media(kind, Path(self._folder.name) / name)
             if media.path not in self._uses:
+                # systemd-tmpfiles deletes folders that nobody used for ten days.
+                media.path.parent.mkdir(mode=0o700, exist_ok=True)
                 _write_file(media.path, data)
             self._uses[media.path] = self._uses.get(media.path, 0) + 1
             if stored is not None:

@@ -93,3 +93,14 @@ def test_requests_of_the_same_image_do_not_take_it_from_each_other() -> None:
         assert [future.result() for future in found] == [100] * 8
     assert files.paths == ()
     files.close()
+
+
+def test_a_folder_that_was_deleted_is_made_again() -> None:
+    files = MediaFiles()
+    with files.hold_request():
+        folder = files.store("image", PNG).path.parent
+    folder.rmdir()
+    with files.hold_request():
+        assert files.store("image", PNG).path.read_bytes() == PNG
+        assert folder.stat().st_mode & 0o777 == 0o700
+    files.close()
