@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from g4cli.chat import Reply
-from g4cli.core.errors import QueueFull, UsageError
+from g4cli.core.errors import FileMissing, QueueFull, UsageError
 from g4cli.operations.serving.catalog import Catalog, Offer
 from g4cli.operations.serving.counters import Counters
 from g4cli.operations.serving.loaded import LoadedModel, Turn, require_readable
@@ -83,7 +83,11 @@ class Service:
 
     def list_models(self) -> tuple[ServedModel, ...]:
         """Return the models on offer, the default first. Raises BadGGUF."""
-        return tuple(self._describe_offer(offer) for offer in self._catalog.list_offers())
+        models = []
+        for offer in self._catalog.list_offers():
+            with suppress(FileMissing):  # deleted since: the others are still on offer
+                models.append(self._describe_offer(offer))
+        return tuple(models)
 
     def find_model(self, name: str) -> ServedModel:
         """Return the model called `name`; "" is the default. Raises UnknownModel or BadGGUF."""

@@ -10,6 +10,8 @@ import pytest
 
 from g4cli.core.errors import FileMissing
 from g4cli.operations.serving.catalog import Catalog
+from g4cli.operations.serving.pool import ModelPool
+from g4cli.operations.serving.service import Service
 from tests.support.builders.media_files import write
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import TESTS
@@ -53,3 +55,11 @@ def test_an_alias_may_have_the_tag_of_ollama(tmp_path: Path) -> None:
     catalog = Catalog([str(model)], aliases=["llama3:latest", "gpt"])
     for name in ("llama3:latest", "gpt", "gpt:latest", "tiny", "tiny:latest"):
         assert catalog.find(name).path == model
+
+
+def test_a_file_that_was_deleted_leaves_the_others_on_offer(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{name}.gguf", build_tiny()) for name in ("one", "two")]
+    pool = ModelPool(open_model=lambda *_: pytest.fail("nothing is opened"))
+    service = Service(Catalog([str(path) for path in paths]), pool)
+    paths[0].unlink()
+    assert [model.name for model in service.list_models()] == ["two"]
