@@ -68,6 +68,7 @@ class ModelOpener:
         self._options, self._catalog, self._reporter = options, catalog, reporter
         self._contexts = contexts
         self._hello: Hello | None = None
+        self._weight_bytes: dict[str, int] = {}  # of the models that were loaded, by name
 
     async def open_model(self, name: str, others: Sequence[str]) -> LoadedModel:
         """Return the model `name` of the catalog, loaded; those called `others` are loaded already.
@@ -86,6 +87,7 @@ class ModelOpener:
             sampling, self._options.max_tokens, self._options.stop_on_loop, self._options.on_loop
         )
         n_slots = request.context.n_parallel
+        self._weight_bytes[name] = engine.loaded.size_bytes
         return LoadedModel(name, engine, renderer, defaults, n_slots=n_slots)
 
     def _plan_loading(
@@ -134,7 +136,7 @@ class ModelOpener:
         """
         if not self._options.mmap:
             return host
-        mapped = sum(self._catalog.find(name).path.stat().st_size for name in others)
+        mapped = sum(self._weight_bytes.get(name, 0) for name in others)
         return replace(host, available_bytes=max(0, host.available_bytes - mapped))
 
     def _make_request(self, name: str, model: LoadableModel) -> ChatRequest:

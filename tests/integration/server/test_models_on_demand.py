@@ -164,6 +164,13 @@ def test_the_least_used_model_makes_room(files: list[Path]) -> None:
             assert "no room" in busy.json()["error"]["message"]
 
 
+def test_a_model_is_loaded_beside_one_whose_file_was_deleted(files: list[Path]) -> None:
+    with run_server(tiny_options(files[0], models=[str(file) for file in files])) as server:
+        assert ask(server, model="one").status_code == 200
+        files[0].unlink()
+        assert ask(server, model="two").status_code == 200
+
+
 @pytest.mark.slow
 def test_many_first_requests_start_one_worker(server: RunningServer) -> None:
     answers: list[int] = []
