@@ -60,7 +60,8 @@ def read_text_file(path: Path) -> str:
     Raises FileMissing, or BadFile if it is too large or not UTF-8.
     """
     try:
-        return read_input(path, _MAX_BYTES).decode("utf-8")
+        # Editors of Windows put a byte order mark before the text.
+        return read_input(path, _MAX_BYTES).decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as err:
         raise BadFile(f"{path} is not UTF-8 text (byte {err.start})") from err
 

@@ -35,7 +35,8 @@ def test_every_answer_of_a_chat_is_scored_once(tmp_path: Path) -> None:
 def test_a_line_of_jsonl_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b\u2028\x85c"}]
     path = tmp_path / "t.jsonl"
-    path.write_text(json.dumps({"messages": chat}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    text = json.dumps({"messages": chat}, ensure_ascii=False) + "\r\n"
+    path.write_text(text, encoding="utf-8-sig")  # with a byte order mark, as on Windows
     ((_, answer),) = read_conversations(path)
     assert answer.content == "b\u2028\x85c"
 
