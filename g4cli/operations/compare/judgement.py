@@ -104,8 +104,10 @@ def _judge_code(prompt: Prompt, answer: str) -> Judgement:
         problem = f"it cannot be parsed: {err}"
         return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
     wanted = prompt.expected if isinstance(prompt.expected, list) else [prompt.expected]
-    correct = None if prompt.expected is None else all(str(text) in code for text in wanted)
-    problem = "" if correct is not False else f"it lacks {wanted[0]}"
+    if prompt.expected is None:
+        return Judgement(valid=True)
+    lacking = next((text for text in map(str, wanted) if text not in code), None)
+    correct, problem = lacking is None, "" if lacking is None else f"it lacks {lacking}"
     return Judgement(correct=correct, valid=True, problem=problem)
 
 
