@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ from g4cli.runtime.measure.messages import RunBench, RunEvaluation
 from g4cli.runtime.measure.reports import BenchOptions
 
 _BENCH: Final = BenchOptions(n_prompt=128, n_gen=32, repetitions=3)  # a choice: a short one
+# Settings that the figures depend on; the others are those of answers.
+_LOADING: Final = frozenset(
+    ("threads", "gpu-layers", "device", "mmap", "lazy-ple", "cpu-moe", "expand")
+)
 
 
 def measure_model(
@@ -32,14 +37,15 @@ def measure_model(
     """
     identity = identify_model(spec, reporter)
     text_sha256 = sha256_of(text)
-    key = make_key(identity, text_sha256, limit)
+    settings = {k: v for k, v in sorted(spec.settings.items()) if k in _LOADING}
+    key = make_key(identity, text_sha256, limit, *([settings] if settings else []))
     known = results.find("quality", key)
     if known is not None:
         return {**known, "label": spec.label}
     conversations = read_conversations(text)
     conversations = conversations[: limit or len(conversations)]
-    model = prepare_model(spec.name, reporter)
     request = spec.make_request()
+    model = prepare_model(spec.name, reporter, expand=request.expand)
     plan = plan_chat(request, model, read_host(), reporter, require_fit=True)
     options = choose_model_options(request, model, plan)
     with reporter.progress(f"evaluate {spec.label}", unit="steps") as progress:
@@ -53,7 +59,8 @@ def measure_model(
             ),
             progress,
         )
-        speed = measure_speed(RunBench(model.path, options, _BENCH), progress)
+        bench = replace(_BENCH, n_threads=request.threads)
+        speed = measure_speed(RunBench(model.path, options, bench), progress)
     rates = {test.name[:2]: round(test.mean, 2) for test in speed.tests}  # by "pp" and "tg"
     return results.add(
         "quality",

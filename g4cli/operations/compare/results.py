@@ -7,7 +7,7 @@ of several lines with the same, the last counts. A line that a crash cut off is 
     model       model, settings                       file, sha256, memory, speed, versions
     answer      model, settings, prompt, sample       the answer, its figures, and its judgement
     opinion     judge and the two answers             which one the judge prefers
-    quality     file, text                            perplexity and speed (`--text`)
+    quality     file, text, settings of loading       perplexity and speed (`--text`)
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ from g4cli.operations.compare.request import make_request
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import parse_models
 from g4cli.operations.compare.summary import Share, count_faults
-from g4cli.runtime.measure.messages import RunEvaluation
+from g4cli.runtime.measure.messages import RunBench, RunEvaluation
+from g4cli.runtime.measure.reports import BenchReport, SpeedResult
+from tests.support.builders.media_files import write
 from tests.support.fakes.reporter import RecordingReporter
 
 SEED = {"seed": "1"}
@@ -245,6 +247,8 @@ def test_code_is_parsed_but_never_run(tmp_path: Path) -> None:
     assert not touched.exists()
     assert judge_answer(prompt, "```\ndef f(:\n```").problem == "line 1: invalid syntax"
     assert judge_answer(prompt, "x = 1").problem == "it lacks def f("
+    both = Prompt("p", "Write it.", "code", expected=["x", "def f("])
+    assert judge_answer(both, "x = 1").problem == "it lacks def f("
     assert judge_answer(prompt, "(" * 100_000).valid is False
     assert judge_answer(prompt, "a\0b").valid is False
 
@@ -376,7 +380,7 @@ def test_a_text_is_evaluated_with_the_model_loaded_as_it_was_planned(
 
     model = SimpleNamespace(path=tmp_path / "m.gguf", use_extra_bufts=False)
     monkeypatch.setattr(quality, "identify_model", lambda *_: "id")
-    monkeypatch.setattr(quality, "prepare_model", lambda *_: model)
+    monkeypatch.setattr(quality, "prepare_model", lambda *_, **__: model)
     monkeypatch.setattr(quality, "plan_chat", lambda *_, **__: ChatPlan(512, "0", False))
     monkeypatch.setattr(quality, "measure_quality", measure)
     (tmp_path / "text.txt").write_text("A text that is long enough to be evaluated.\n")
@@ -385,6 +389,37 @@ def test_a_text_is_evaluated_with_the_model_loaded_as_it_was_planned(
     with pytest.raises(RuntimeFailed, match="seen enough"):
         measure_model(spec, tmp_path / "text.txt", 0, results, RecordingReporter())
     assert (asked[0].model.n_gpu_layers, asked[0].model.use_extra_bufts) == (0, False)
+
+
+def test_a_model_is_measured_with_each_of_its_settings_of_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benches: list[RunBench] = []
+
+    def bench(request: RunBench, _progress: Any) -> BenchReport:
+        benches.append(request)
+        tests = tuple(SpeedResult(name, 1, (1.0,)) for name in ("pp128", "tg32"))
+        return BenchReport("", 1, 1, 1, 1.0, tests, 1)
+
+    def prepare(_name: str, _reporter: Any, *, expand: str) -> SimpleNamespace:
+        expanded.append(expand)
+        return SimpleNamespace(path=write(tmp_path / "m.gguf", b"x"), use_extra_bufts=False)
+
+    expanded: list[str] = []
+    score = SimpleNamespace(n=1, perplexity=2.0, perplexity_error=0.1)
+    evaluation = SimpleNamespace(n_documents=1, score=score)
+    monkeypatch.setattr(quality, "identify_model", lambda *_: "id")
+    monkeypatch.setattr(quality, "prepare_model", prepare)
+    monkeypatch.setattr(quality, "plan_chat", lambda *_, **__: ChatPlan(512, "0", False))
+    monkeypatch.setattr(quality, "measure_quality", lambda *_: evaluation)
+    monkeypatch.setattr(quality, "measure_speed", bench)
+    text = write(tmp_path / "text.txt", b"A text that is long enough to be evaluated.")
+    results = ResultsFile(tmp_path / "r.jsonl")
+    words = ["tiny", "tiny@temp=1", "tiny@threads=1", "tiny@threads=2", "tiny@expand=q8_0"]
+    for spec in parse_models(words, SEED):
+        measure_model(spec, text, 0, results, RecordingReporter())
+    assert [request.options.n_threads for request in benches] == [0, 1, 2, 0]
+    assert expanded == ["bf16", "bf16", "bf16", "q8_0"]
 
 
 def test_a_file_of_something_else_is_not_written_to(tmp_path: Path) -> None:
