@@ -168,9 +168,14 @@ def answer_requests(requests: Iterator[bytes], replies: BinaryIO) -> None:
     declared = [[function.declaration, function.source] for function in functions]
     replies.write(_encode({"functions": declared}))
     replies.flush()
+    by_name = {function.declaration["function"]["name"]: function for function in functions}
     for line in requests:
         request = json.loads(line)
-        replies.write(run_call(functions[request["function"]], request["arguments"]))
+        name = request["function"]
+        if name in by_name:
+            replies.write(run_call(by_name[name], request["arguments"]))
+        else:  # its file has changed since another process loaded it
+            replies.write(_encode({"failed": f"there is no function {name} any more"}))
         replies.flush()
 
 

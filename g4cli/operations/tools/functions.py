@@ -74,11 +74,11 @@ class FunctionProcess:
         if "error" in reply:
             raise UsageError(reply["error"], hint=reply["hint"])
         return [
-            Tool(declaration, source, partial(self._call, number))
-            for number, (declaration, source) in enumerate(reply["functions"])
+            Tool(declaration, source, partial(self._call, declaration["function"]["name"]))
+            for declaration, source in reply["functions"]
         ]
 
-    def _call(self, number: int, arguments: Mapping[str, Any]) -> Any:
+    def _call(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """Return what a function returns. Raises ToolFailed."""
         if self._child is None or self._child.poll() is not None:
             self._end_child()
@@ -86,7 +86,7 @@ class FunctionProcess:
                 self._load()
             except UsageError as err:
                 raise ToolFailed(err.message) from err
-        reply = self._ask({"function": number, "arguments": dict(arguments)}, CALL_S)
+        reply = self._ask({"function": name, "arguments": dict(arguments)}, CALL_S)
         if "failed" in reply:
             raise ToolFailed(reply["failed"])
         return reply["result"]

@@ -93,6 +93,9 @@ def test_results_and_failures(toolbox: Toolbox, home: Path) -> None:
     assert run(toolbox, "calls") == "2"  # the same process all the time
     assert run(toolbox, "crash") == "error: its process ended: exit code 3"
     assert run(toolbox, "calls") == "0"
+    (home / "mine.py").write_text(f"def first() -> str:\n    return 'new'\n{FILE}")
+    run(toolbox, "crash")
+    assert run(toolbox, "add", a=2) == "3"  # not what has its place now
 
 
 @pytest.mark.slow

@@ -78,13 +78,14 @@ def test_a_file_of_functions(tmp_path: Path) -> None:
         "def _twice(x):\n    return 2 * x\n"
     )
     start = {"environment": {}, "references": ["platform:node"], "path": str(path)}
-    requests = [start, {"function": 1, "arguments": {"x": 2.5}}]
+    requests = [start, *({"function": f, "arguments": {"x": 2.5}} for f in ("double", "gone"))]
     replies = io.BytesIO()
     answer_requests(iter([json.dumps(request).encode() for request in requests]), replies)
-    declared, called = map(json.loads, replies.getvalue().splitlines())
+    declared, called, missing = map(json.loads, replies.getvalue().splitlines())
     names = [(item["function"]["name"], source) for item, source in declared["functions"]]
     assert names == [("node", "platform:node"), ("double", "mine.py")]
     assert called == {"result": 5.0}
+    assert missing == {"failed": "there is no function gone any more"}
 
 
 @pytest.mark.parametrize(
