@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import has_focus
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -136,8 +138,9 @@ def is_open_block(text: str) -> bool:
 def _bind_keys() -> KeyBindings:
     """Return what Enter, Alt-Enter and Ctrl-C do; the rest is as in a shell (Emacs keys)."""
     keys = KeyBindings()
+    in_question = has_focus(DEFAULT_BUFFER)  # while Ctrl-R searches, its own keys count
 
-    @keys.add("enter")
+    @keys.add("enter", filter=in_question)
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if buffer.complete_state:
@@ -147,11 +150,11 @@ def _bind_keys() -> KeyBindings:
         else:
             buffer.validate_and_handle()
 
-    @keys.add("escape", "enter")
+    @keys.add("escape", "enter", filter=in_question)
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
-    @keys.add("c-c")
+    @keys.add("c-c", filter=in_question)
     @keys.add("<sigint>")
     def _(event: KeyPressEvent) -> None:
         if event.current_buffer.text:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
 
-from g4cli.cli.chat.line_editor import CommandCompleter, take_end_of_input
+from g4cli.cli.chat.line_editor import CommandCompleter, LineEditor, take_end_of_input
 from g4cli.cli.chat.slash_commands import COMMANDS
 from g4cli.cli.completion import complete_conversation, complete_pulled
 
@@ -66,3 +70,33 @@ def test_ctrl_d_before_the_editor_reads(
         if not is_end:
             assert os.read(terminal, 100) == b"yes\n"
         os.close(keyboard)
+
+
+@pytest.fixture
+def keyboard() -> Iterator[PipeInput]:
+    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
+        yield pipe
+
+
+@pytest.mark.parametrize(
+    ("keys", "read"),
+    [
+        ("hi\r", "hi"),
+        ("\x12hel\r\r", "hello world"),
+        ("\x12hel\r!\r", "!hello world"),
+        ("mine\x12hel\x03\r", "mine"),
+        ("mine\x03yours\r", "yours"),
+    ],
+    ids=["send", "search", "search-edit", "search-ctrl-c", "ctrl-c"],
+)
+def test_enter_and_ctrl_c_end_the_search_of_ctrl_r_first(
+    keys: str, read: str, keyboard: PipeInput, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("g4cli.cli.chat.line_editor.take_end_of_input", lambda: False)
+    (tmp_path / "history").write_text("\n# 2026-11-28 12:00:00\n+hello world\n")
+    notices: list[str] = []
+    editor = LineEditor(COMMANDS, tmp_path / "history", notices.append)
+    keyboard.send_text(keys)
+    keyboard.close()  # if the keys do not send a question, this ends the editor
+    assert (editor.read_question(), notices) == (read, [])
