@@ -15,6 +15,7 @@ from g4cli.svg.names import (
     local_name,
 )
 from g4cli.svg.rules import Edit, Fault
+from g4cli.svg.tokens import Attribute
 from g4cli.svg.tree import Element
 
 _URL: Final = re.compile(r"""url\(\s*["']?\s*#([^"')\s]*)\s*["']?\s*\)""", re.IGNORECASE)
@@ -121,15 +122,14 @@ def check_references(elements: list[Element]) -> list[Fault]:
             ids.add(name)
     for element in elements:
         for attribute in element.start.attributes:
-            value = element.attributes[attribute.name]
-            faults += _check_value(element, attribute.name, value, attribute.value_start, ids)
+            faults += _check_value(element, attribute, ids)
     return faults
 
 
-def _check_value(
-    element: Element, name: str, value: str, offset: int, ids: set[str]
-) -> Iterator[Fault]:
-    """Yield the references of an attribute, whose value begins at `offset`, that lead nowhere."""
+def _check_value(element: Element, attribute: Attribute, ids: set[str]) -> Iterator[Fault]:
+    """Yield the references of an attribute that lead nowhere."""
+    name, offset = attribute.name, attribute.value_start
+    value = element.attributes[name]
     if name in PRESENTATION or name == "style":
         for found in _URL.finditer(value):
             # In fill="url(#a) red" the color is a fallback.
@@ -145,5 +145,6 @@ def _check_value(
         and value[1:] in ids
         and not _HEX_COLOR.fullmatch(value)
     ):
-        edits = (Edit(offset, offset, "url("), Edit(offset + len(value), offset + len(value), ")"))
+        end = offset + len(attribute.value)  # `value` is shorter where it has references
+        edits = (Edit(offset, offset, "url("), Edit(end, end, ")"))
         yield Fault("reference-without-url", offset, f'{name}="{value}"', edits)

@@ -100,6 +100,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType({rule.name: rule for rule in
     Rule("bad-path", "picture", "path data are wrong at {}: the rest is not drawn", ""),
     Rule("bad-points", "picture", "{} is not a list of an even count of numbers", ""),
     Rule("bad-transform", "picture", "{} is not a transform: it is ignored", ""),
+    Rule("transform-units", "picture", "{} has units: it is ignored", "removed them"),
     Rule("bad-color", "picture", "{} is not a color", ""),
     Rule("missing-attribute", "picture", "nothing is drawn: {}", ""),
     Rule("unknown-element", "picture", "SVG has no element <{}>: it is not drawn", ""),

@@ -10,6 +10,7 @@ from typing import Final
 from g4cli.svg.geometry import is_length, parse_numbers, parse_path, parse_transform
 from g4cli.svg.names import COLORS, ELEMENTS, SHAPES, local_name
 from g4cli.svg.rules import Edit, Fault, shorten_detail
+from g4cli.svg.tokens import Attribute
 from g4cli.svg.tree import Element
 
 _LENGTHS: Final = frozenset(
@@ -19,7 +20,7 @@ _LENGTHS: Final = frozenset(
     ]
 )  # fmt: skip
 # Attributes whose values are lists in text: one length per letter.
-_LISTS: Final = frozenset(("x", "y", "dx", "dy"))
+_LISTS: Final = frozenset(("x", "y"))
 _SIZES: Final = frozenset(("r", "rx", "ry", "width", "height", "stroke-width"))
 # Values of a length that are no number (CSS keywords).
 _LENGTH_WORDS: Final = frozenset(
@@ -31,6 +32,8 @@ _LENGTH_WORDS: Final = frozenset(
 _UNIT_SPACE: Final = re.compile(r"\s*[+-]?[0-9.]+(\s+)(?:px|pt|pc|mm|cm|in|em|ex|rem|%)\s*", re.I)
 _FUNCTION: Final = re.compile(r"\s*(?:calc|var|min|max|clamp|env)\(", re.I)
 _TRANSFORMS: Final = frozenset(("transform", "gradientTransform", "patternTransform"))
+# Units of CSS that leave the number as it is. Renderers ignore an attribute with any unit.
+_TRANSFORM_UNITS: Final = re.compile(r"(?<=[0-9.])\s*(?:deg|px)", re.I)
 _PAINTS: Final = frozenset(
     ("fill", "stroke", "stop-color", "flood-color", "lighting-color", "color")
 )
@@ -63,9 +66,7 @@ def check_values(elements: list[Element]) -> list[Fault]:
             continue
         faults += _check_element(element, has_styles, id(element) in metadata)
         for attribute in element.start.attributes:
-            value = element.attributes[attribute.name]
-            if "{" not in value or attribute.name != "style":
-                faults += _check_attribute(element, attribute.name, value, attribute.value_start)
+            faults += _check_attribute(element, attribute)
     return faults
 
 
@@ -81,15 +82,18 @@ def _check_element(element: Element, has_styles: bool, in_metadata: bool) -> Ite
         yield Fault("missing-attribute", offset, f"<{name}> has no {' and no '.join(missing)}")
 
 
-def _check_attribute(element: Element, name: str, value: str, offset: int) -> Iterator[Fault]:
-    """Yield the faults of an attribute's value, which begins at `offset`."""
-    element_name = local_name(element.name)
+def _check_attribute(element: Element, attribute: Attribute) -> Iterator[Fault]:
+    name, element_name = attribute.name, local_name(element.name)
+    value, offset = element.attributes[name], attribute.value_start
     if name in _LENGTHS and not (name in _LISTS and element_name in ("text", "tspan", "altGlyph")):
-        yield from _check_length(element, name, value, offset)
+        yield from _check_length(element, attribute)
     elif name in _TRANSFORMS:
-        # The property of CSS allows more: units, rotate3d(), an origin.
-        if parse_transform(value) is None and not re.search(r"deg|px|%|3d|var\(|[XYZ]\(", value):
-            yield Fault("bad-transform", offset, shorten_detail(value, _VALUE_SHOWN))
+        if parse_transform(value) is None:
+            shown, plain = shorten_detail(value, _VALUE_SHOWN), _TRANSFORM_UNITS.sub("", value)
+            if parse_transform(plain) is None:
+                yield Fault("bad-transform", offset, shown)
+            else:
+                yield Fault("transform-units", offset, shown, (_replace_value(attribute, plain),))
     elif name in _PAINTS:
         plain = value.strip()
         if plain.lower() not in COLORS and not _COLOR.fullmatch(plain):
@@ -97,21 +101,28 @@ def _check_attribute(element: Element, name: str, value: str, offset: int) -> It
     elif name == "d" and element_name == "path":
         _, error = parse_path(value) if value.strip() not in ("", "none") else ([], None)
         if error is not None:
-            yield Fault("bad-path", offset + min(error, len(value)), f"character {error + 1}")
+            at = min(error, len(attribute.value))
+            yield Fault("bad-path", offset + at, f"character {error + 1}")
     elif name == "points" and element_name in ("polygon", "polyline"):
         numbers = parse_numbers(value)
         if numbers is None or len(numbers) % 2:
             yield Fault("bad-points", offset, f'points="{shorten_detail(value, _VALUE_SHOWN)}"')
 
 
-def _check_length(element: Element, name: str, value: str, offset: int) -> Iterator[Fault]:
-    """Yield the faults of a length; `offset` is where its value begins."""
+def _check_length(element: Element, attribute: Attribute) -> Iterator[Fault]:
+    name, offset = attribute.name, attribute.value_start
+    value = element.attributes[name]
     shown = f'{name}="{shorten_detail(value, _VALUE_SHOWN)}"'
     spaced = _UNIT_SPACE.fullmatch(value)
-    if spaced and "&" not in value:
-        edit = Edit(offset + spaced.start(1), offset + spaced.end(1))
-        yield Fault("unit-space", offset, shown, (edit,))
+    if spaced:
+        plain = value[: spaced.start(1)] + value[spaced.end(1) :]
+        yield Fault("unit-space", offset, shown, (_replace_value(attribute, plain),))
     elif not is_length(value) and value.strip() not in _LENGTH_WORDS and not _FUNCTION.match(value):
         yield Fault("bad-number", offset, f"{shown} of <{element.name}>")
     elif name in _SIZES and value.strip().startswith("-") and re.search("[1-9]", value):
         yield Fault("negative-size", offset, f"{shown} of <{element.name}>")
+
+
+def _replace_value(attribute: Attribute, value: str) -> Edit:
+    """Return the edit for the whole value: offsets in it count references as one character."""
+    return Edit(attribute.value_start, attribute.value_start + len(attribute.value), value)

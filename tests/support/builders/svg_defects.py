@@ -111,6 +111,8 @@ DEFECTS: Final[tuple[Defect, ...]] = (
            if (found := re.search(r'\sid="[^"]*"', text)) else None, "duplicate-id",
            restores=False),
     Defect("space before the unit", _sub(r'(stroke-width="[0-9.]+)"', r'\1 px"'), "unit-space"),
+    Defect("units of a transform", _sub(r'(\stransform="[^"]*rotate\([-0-9.]+)', r"\1deg"),
+           "transform-units"),
     Defect("neither viewBox nor size", _without_frame, "no-frame", restores=False),
     Defect("script", _before_end("<script>alert(1)</script>"), "active-element"),
     Defect("event handler", _sub("<svg", '<svg onload="alert(1)"'), "event-handler"),

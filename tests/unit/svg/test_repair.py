@@ -203,6 +203,10 @@ def test_an_entity_cannot_hide_a_link() -> None:
         ("<circle/>", "missing-attribute"),
         ('<rect width="2"/>', "missing-attribute"),
         ('<g transform="rotate(1,2)"/>', "bad-transform"),
+        ('<g transform="skewX(abc)"/>', "bad-transform"),
+        ('<g transform="rotateX(45)"/>', "bad-transform"),
+        ('<g transform="rotate(0.5turn)"/>', "bad-transform"),
+        ('<g transform="translate(10%, 5px)"/>', "bad-transform"),
         ('<g fill="bluish"/>', "bad-color"),
         ('<g fill="#12345"/>', "bad-color"),
         ('<g fill="url(#none)"/>', "unresolved-reference"),
@@ -348,3 +352,37 @@ def test_a_script_in_the_prefix_of_declarations_is_removed_whole() -> None:
     assert drawing.text is not None
     assert "alert" not in drawing.text
     assert find_parse_error(drawing.text) is None
+
+
+@pytest.mark.parametrize(
+    ("inside", "meant", "rule"),
+    [
+        (
+            '<rect width="5" height="2" transform="translate(3PX, 2 px) rotate(45deg)"/>',
+            '<rect width="5" height="2" transform="translate(3, 2) rotate(45)"/>',
+            "transform-units",
+        ),
+        (
+            '<rect width="5" height="2" transform="rotate(45&#100;eg)"/>',
+            '<rect width="5" height="2" transform="rotate(45)"/>',
+            "transform-units",
+        ),
+        (
+            '<rect width="5&#32;px" height="2"/>',
+            '<rect width="5px" height="2"/>',
+            "unit-space",
+        ),
+        (
+            '<pattern id="a"/><rect width="5" height="2" fill="&#35;a"/>',
+            '<pattern id="a"/><rect width="5" height="2" fill="url(&#35;a)"/>',
+            "reference-without-url",
+        ),
+    ],
+)
+def test_values_are_repaired_also_where_they_have_references(
+    inside: str, meant: str, rule: str
+) -> None:
+    drawing = repair_drawing(f"{HEAD}{inside}</svg>")
+    assert rules_of(drawing) == [rule]
+    assert repaired(inside) == meant
+    assert picture(f"{HEAD}{inside}</svg>") != picture(f"{HEAD}{meant}</svg>")
