@@ -52,7 +52,10 @@ def _describe_state(finding: Finding, *, repairs_made: bool) -> str:
 
 
 def save_if_it_works(out: Output, checked: CheckedDrawing, path: Path) -> None:
-    """Write the drawing to `path` if it works after repair, and say so. Raises UsageError."""
+    """Write the drawing to `path` if it works after repair, and say so.
+
+    Raises what save_drawing raises: a small picture may have worked where the full size does not.
+    """
     summary = summarize_check(checked, repairs_made=True)
     if not checked.works:
         out.warn(f"{path} was not written: {summary}")

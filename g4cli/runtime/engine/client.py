@@ -153,7 +153,7 @@ class EngineClient:
     def tokens_of(self, parts: Sequence[Part], *, bos: bool = True) -> tuple[int, ...]:
         """Return the tokens of a rendered prompt, with `bos` exactly one BOS at its start.
 
-        Raises what `encode` raises for new media in it.
+        New media in it are split, not encoded: NotFound, BadMedia or UsageError if they cannot be.
         """
         tokens: Tokens = self._worker.ask(Tokenize(tuple(parts), bos))
         return tokens.ids
@@ -183,9 +183,10 @@ class EngineClient:
                 yield event
 
     def finish_states(self, timeout_s: float) -> bool:
-        """Wait until the states of prompts are written, at most that long; return whether they are.
+        """Wait at most that long for states of prompts being written; return whether none is left.
 
-        Ctrl-C ends it. Raises what the end of the worker raises.
+        A worker that ended before writes none. Ctrl-C ends the wait. Raises what the end of the
+        worker raises if it ends meanwhile.
         """
         if self._opened is None or self._opened.states is None or self.has_ended:
             return True
