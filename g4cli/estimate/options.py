@@ -60,8 +60,8 @@ class Options:
     - `n_outputs` is llama.cpp's n_outputs_max: the most rows of logits of one ubatch (0: as many as
       the batch).
     - `n_gpu_layers` is the number of layers to offload, counted from the last; the output matrix is
-      one more; -1 means all. `n_cpu_moe` keeps the experts of the first layers in host memory. With
-      `fixed_layout` the planner changes neither.
+      one more; -1 means all. `n_cpu_moe` keeps the experts of the first layers in host memory; the
+      planner changes 0 only. With `fixed_layout` it changes neither.
     - `repack` names the types that llama.cpp repacks for this CPU (weights.repacked_types).
     - `media` is the memory of the encoder of images and audio (media.media_bytes).
     - `n_draft` tokens are drafted in a round of speculative decoding (0: none); the model computes

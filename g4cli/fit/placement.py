@@ -32,9 +32,15 @@ def place_layers(
         return Placement(options, "the GPU has no free memory: everything in host memory")
     # As llama.cpp does by default: layers in proportion to the free memory of the GPUs.
     options = replace(options, tensor_split=options.tensor_split or tuple(usable))
+    moe, cpu_moe = "", ""
+    if options.n_cpu_moe and shape.n_expert:
+        which = f"the first {options.n_cpu_moe} of {shape.n_layer}"
+        if options.n_cpu_moe >= shape.n_layer:
+            which, cpu_moe = "all layers", " --cpu-moe"
+        moe = f", the experts of {which} in host memory"
     if options.fixed_layout:
-        layers = "all" if options.n_gpu_layers < 0 else str(options.n_gpu_layers)
-        moe = f", experts of {options.n_cpu_moe} layers in host memory" if options.n_cpu_moe else ""
+        is_all = not 0 <= options.n_gpu_layers <= shape.n_layer
+        layers = "all" if is_all else str(options.n_gpu_layers)
         return Placement(options, f"{layers} layers on the GPU{moe}: as requested")
     names = tuple(m.name for m in gpus)
 
@@ -44,13 +50,14 @@ def place_layers(
     on = " and ".join(f"{m.label} ({size_text(m.available_bytes)} free)" for m in gpus)
     everything = replace(options, n_gpu_layers=-1)
     if fits(everything):
-        return Placement(everything, f"all {shape.n_layer} layers on {on}", "--gpu-layers auto")
-    if shape.n_expert and fits(replace(everything, n_cpu_moe=shape.n_layer)):
+        reason = f"all {shape.n_layer} layers on {on}{moe}"
+        return Placement(everything, reason, f"--gpu-layers auto{cpu_moe}")
+    if shape.n_expert and not moe and fits(replace(everything, n_cpu_moe=shape.n_layer)):
         n = _find_least(shape.n_layer, lambda n: fits(replace(everything, n_cpu_moe=n)))
         reason = (
             f"all layers on {on}, the experts of the first {n} of {shape.n_layer} in host memory"
         )
-        return Placement(replace(everything, n_cpu_moe=n), reason, "--cpu-moe")
+        return Placement(replace(everything, n_cpu_moe=n), reason, "--gpu-layers auto")
     # llama.cpp counts the output matrix as one more layer.
     n_all = shape.n_layer + 1
     n_left = _find_least(n_all, lambda n: fits(replace(options, n_gpu_layers=n_all - n)))
@@ -58,8 +65,8 @@ def place_layers(
     if not n:
         reason = f"not one layer fits {on}: everything in host memory"
         return Placement(options, reason, "--gpu-layers 0")
-    reason = f"the last {n} of {n_all} layers on {on}, the rest in host memory"
-    return Placement(replace(options, n_gpu_layers=n), reason, f"--gpu-layers {n}")
+    reason = f"the last {n} of {n_all} layers on {on}{moe}, the rest in host memory"
+    return Placement(replace(options, n_gpu_layers=n), reason, f"--gpu-layers {n}{cpu_moe}")
 
 
 def _find_least(high: int, fits: Callable[[int], bool]) -> int:

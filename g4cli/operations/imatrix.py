@@ -11,6 +11,7 @@ from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import Interrupted, UsageError
 from g4cli.core.paths import cache_dir, calibration_path
 from g4cli.core.reporter import Reporter
+from g4cli.core.units import MORE_LAYERS
 from g4cli.operations.models import LoadableModel, make_model_options, prepare_model
 from g4cli.quant.activation_sums import merge_files, write_sums
 from g4cli.quant.file import check_target
@@ -151,7 +152,7 @@ def _make_run(
         device=request.device,
         mmap=True,
         lazy_ple="auto",
-        cpu_moe=request.cpu_moe,
+        n_cpu_moe=MORE_LAYERS if request.cpu_moe else 0,
         use_extra_bufts=loadable.use_extra_bufts,
     )
     run = RunImatrix(

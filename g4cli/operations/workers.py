@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import UsageError
-from g4cli.core.units import MORE_LAYERS, count_text, parse_gpu_layers
+from g4cli.core.units import count_text
 from g4cli.core.worker_address import WorkerAddress, WorkerOptions
 from g4cli.estimate import Options, keeps_layers_together
 from g4cli.estimate.placement import layer_devices
 from g4cli.fit import Memory, try_options
 from g4cli.host import read_host
-from g4cli.operations.fit.options import list_memories, make_run_options
+from g4cli.operations.fit.options import fix_layout, list_memories, make_run_options
 from g4cli.operations.fit.subject import Subject, make_subject
 from g4cli.runtime.rpc.tunnel import open_tunnels
 from g4cli.runtime.rpc.workers import find_worker_devices
@@ -50,6 +50,8 @@ def place_layers_on_workers(
     workers: WorkerOptions,
     *,
     gpu_layers: str,
+    n_cpu_moe: int = 0,
+    device: str | None = None,
     n_ctx: int,
     kv_type: str = "f16",
     reporter: Reporter,
@@ -70,9 +72,10 @@ def place_layers_on_workers(
         kv_type=kv_type,
         use_extra_bufts=model.use_extra_bufts,
     )
-    memories = list_memories(host, workers=ask_worker_memories(workers.addresses))
+    memories = list_memories(host, workers=ask_worker_memories(workers.addresses), device=device)
     check_split(workers.tensor_split, memories)
-    options = fix_layout(options, workers, gpu_layers)
+    options = replace(options, tensor_split=workers.tensor_split)
+    options = fix_layout(options, gpu_layers, n_cpu_moe)
     trial = try_options(subject.shape, subject.tensors, options, memories)
     warn_of_divided_layers(subject, trial.options, memories, reporter)
     reporter.say(trial.placement)
@@ -84,25 +87,6 @@ def place_layers_on_workers(
 def name_gpu_layers(n_gpu_layers: int) -> str:
     """Return the value of --gpu-layers that means so many layers; below 0: all of them."""
     return "auto" if n_gpu_layers < 0 else str(n_gpu_layers)
-
-
-def fix_layout(
-    options: Options, workers: WorkerOptions, gpu_layers: str, *, cpu_moe: bool = False
-) -> Options:
-    """Return `options` with the layers where --gpu-layers, --tensor-split and --cpu-moe say.
-
-    Raises UsageError for `gpu_layers`.
-    """
-    options = replace(options, tensor_split=workers.tensor_split)
-    n_layers = parse_gpu_layers(gpu_layers)
-    if n_layers == "auto" and not cpu_moe:
-        return options
-    return replace(
-        options,
-        n_gpu_layers=-1 if n_layers == "auto" else int(n_layers),
-        n_cpu_moe=MORE_LAYERS if cpu_moe else 0,
-        fixed_layout=True,
-    )
 
 
 def warn_of_divided_layers(

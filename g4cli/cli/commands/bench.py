@@ -78,6 +78,7 @@ def bench(
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.bench import bench_to_json, draw_bench
     from g4cli.core.errors import UsageError
+    from g4cli.core.units import MORE_LAYERS
     from g4cli.operations.fit.speed import has_gpus, remember_bench
     from g4cli.operations.models import make_model_options, prepare_model
     from g4cli.operations.workers import place_layers_on_workers
@@ -89,10 +90,13 @@ def bench(
         raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
     loadable = prepare_model(model, out)
     workers, depths = make_worker_options(rpc, tensor_split), parse_depths(depth)
+    n_cpu_moe = MORE_LAYERS if cpu_moe else 0
     n_layers, split = place_layers_on_workers(
         loadable,
         workers,
         gpu_layers=gpu_layers,
+        n_cpu_moe=n_cpu_moe,
+        device=device,
         n_ctx=max(n_prompt, n_gen) + max(depths),
         kv_type=kv_type,
         reporter=out,
@@ -102,7 +106,7 @@ def bench(
         device=device,
         mmap=mmap,
         lazy_ple=lazy_ple,
-        cpu_moe=cpu_moe,
+        n_cpu_moe=n_cpu_moe,
         use_extra_bufts=loadable.use_extra_bufts,
         workers=workers.texts,
         tensor_split=split,

@@ -86,7 +86,7 @@ def eval_(
         device=None,
         mmap=True,
         lazy_ple="auto",
-        cpu_moe=False,
+        n_cpu_moe=0,
         use_extra_bufts=loadable.use_extra_bufts,
         workers=workers.texts,
         tensor_split=split,

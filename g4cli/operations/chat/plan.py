@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from g4cli.core.errors import DoesNotFit, G4Error, UsageError
 from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import MAX_CONTEXT, capped_context
-from g4cli.core.units import GIB, parse_count
+from g4cli.core.units import GIB, MORE_LAYERS, parse_count
 from g4cli.estimate import HOST, IMAGE_TOKENS, Options, estimate_memory
 from g4cli.fit import (
     CONTEXTS,
     Memory,
+    Trial,
     count_spare_bytes,
     largest_context,
     plan_context,
     plan_parallel,
+    share_context,
     try_options,
 )
 from g4cli.host import Gpu, GpuList, HostFacts, engine_version, is_unified
@@ -28,6 +30,7 @@ from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.options import (
     add_encoder,
     find_encoder,
+    fix_layout,
     list_memories,
     make_run_options,
 )
@@ -36,7 +39,6 @@ from g4cli.operations.models import LoadableModel, make_model_options
 from g4cli.operations.states import make_state_options
 from g4cli.operations.workers import (
     check_split,
-    fix_layout,
     name_gpu_layers,
     warn_of_divided_layers,
 )
@@ -53,22 +55,22 @@ _DATA_SLACK: Final = 2 * GIB
 class ChatPlan:
     """The context size, and how to load the model. `gpu_layers` is a number or "auto" (all).
 
-    `data_bytes` is the most private memory that the model's process may have; 0 means no limit.
-    `fits` says whether the plan fits into memory by the estimate.
-    `n_parallel` conversations run at once, each with `n_ctx` tokens. `resident_bytes` is the
-    estimate of the peak of resident memory on the host; 0: not estimated. `spare_bytes` of host
-    memory stay free beside the reserve. `tensor_split`: the layers of each worker and GPU; empty:
-    llama.cpp divides them by free memory.
+    `n_cpu_moe` layers, the first ones, keep their experts in host memory. `data_bytes` is the most
+    private memory that the model's process may have; 0 means no limit. `fits` says whether the plan
+    fits into memory by the estimate. `n_parallel` conversations run at once, each with `n_ctx`
+    tokens. `resident_bytes` is the estimate of the peak of resident memory on the host.
+    `spare_bytes` of host memory stay free beside the reserve. `tensor_split`: the layers of each
+    worker and GPU; empty: llama.cpp divides them by free memory.
     """
 
     n_ctx: int
     gpu_layers: str
-    cpu_moe: bool
+    n_cpu_moe: int
     data_bytes: int = 0
     fits: bool = True
     n_parallel: int = 1
-    resident_bytes: int = field(default=0, compare=False)
-    spare_bytes: int = field(default=0, compare=False)
+    resident_bytes: int = 0
+    spare_bytes: int = 0
     tensor_split: tuple[float, ...] = ()
 
 
@@ -90,7 +92,8 @@ def plan_chat(
     request prescribes is not changed; a warning says if it may not fit, or if its context is longer
     than the model's. Raises UsageError, or with `require_fit` DoesNotFit instead of the warning.
     """
-    subject, memories = make_subject(model.path, model.header), list_memories(host, workers=workers)
+    subject = make_subject(model.path, model.header)
+    memories = list_memories(host, workers=workers, device=request.device)
     check_split(request.workers.tensor_split, memories)
     options = add_drafting(_make_options(request, model, subject, host), subject, draft)
     if claimed := capped_context(model.header):
@@ -98,12 +101,18 @@ def plan_chat(
             f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}"
         )
     if n_parallel == 1:
-        return _plan_one(
-            request, model, subject, options, memories, reporter, require_fit=require_fit
+        plan = _plan_one(request, subject, options, memories, reporter, require_fit=require_fit)
+    else:
+        plan = _plan_parallel(
+            request, subject, options, memories, reporter, n_parallel, require_fit=require_fit
         )
-    return _plan_parallel(
-        request, model, subject, options, memories, reporter, n_parallel, require_fit=require_fit
-    )
+    # Drivers of GPUs map private memory of their own, which no estimate knows: they are loaded also
+    # if --device names the CPU. Nothing is estimated beyond the context of the training.
+    has_host_only = len(list_memories(host, workers=workers)) == 1
+    if has_host_only and plan.n_ctx <= subject.shape.n_ctx_train:
+        loaded = share_context(options, plan.n_parallel, plan.n_ctx)
+        return replace(plan, data_bytes=_limit_private_bytes(subject, loaded, request, model))
+    return plan
 
 
 def _make_options(
@@ -121,8 +130,8 @@ def _make_options(
         lazy_ple=request.lazy_ple,
         use_extra_bufts=model.use_extra_bufts,
     )
-    if request.workers:
-        options = fix_layout(options, request.workers, request.gpu_layers, cpu_moe=request.cpu_moe)
+    options = replace(options, tensor_split=request.workers.tensor_split)
+    options = fix_layout(options, request.gpu_layers, MORE_LAYERS if request.cpu_moe else 0)
     mmproj = request.mmproj or (
         find_encoder(model.path) if request.image or request.audio else None
     )
@@ -133,7 +142,6 @@ def _make_options(
 
 def _plan_one(
     request: ChatRequest,
-    model: LoadableModel,
     subject: Subject,
     options: Options,
     memories: tuple[Memory, ...],
@@ -151,31 +159,34 @@ def _plan_one(
         raise _make_size_error(request, verdict.reason)
     if not verdict.fits:
         _warn_of_size(verdict.reason, request, reporter)
-    plan = ChatPlan(
-        n_ctx,
-        request.gpu_layers,
-        request.cpu_moe,
-        fits=verdict.fits,
-        resident_bytes=trial.estimate.resident_bytes,
-        spare_bytes=count_spare_bytes(trial.estimate, memories),
-    )
     if request.workers:
         warn_of_divided_layers(subject, placed, memories, reporter)
+    if request.workers or (len(memories) > 1 and not options.fixed_layout):
         reporter.say(trial.placement)
-        return replace(
-            plan,
-            gpu_layers=name_gpu_layers(placed.n_gpu_layers),
-            tensor_split=placed.tensor_split,
-        )
-    if len(memories) == 1:
-        if n_ctx > subject.shape.n_ctx_train:
-            return plan
-        return replace(plan, data_bytes=_limit_private_bytes(subject, options, request, model))
-    if request.gpu_layers != "auto" or request.device is not None or request.cpu_moe:
-        return plan
-    reporter.say(trial.placement)
-    return replace(
-        plan, gpu_layers=name_gpu_layers(placed.n_gpu_layers), cpu_moe=placed.n_cpu_moe > 0
+    return _make_plan(request, trial, memories, n_ctx)
+
+
+def _make_plan(
+    request: ChatRequest,
+    trial: Trial,
+    memories: tuple[Memory, ...],
+    n_ctx: int,
+    n_parallel: int = 1,
+) -> ChatPlan:
+    """Return the plan with the layers of `trial`, without a limit of private memory."""
+    placed, gpu_layers = trial.options, request.gpu_layers
+    if len(memories) > 1:
+        gpu_layers = name_gpu_layers(placed.n_gpu_layers)
+    return ChatPlan(
+        n_ctx,
+        gpu_layers,
+        placed.n_cpu_moe,
+        fits=trial.verdict.fits,
+        n_parallel=n_parallel,
+        resident_bytes=trial.estimate.resident_bytes,
+        spare_bytes=count_spare_bytes(trial.estimate, memories),
+        # Without workers llama.cpp divides the layers as the planner does: by free memory.
+        tensor_split=placed.tensor_split if request.workers else request.workers.tensor_split,
     )
 
 
@@ -188,7 +199,6 @@ def _make_size_error(request: ChatRequest, reason: str) -> DoesNotFit:
 
 def _plan_parallel(
     request: ChatRequest,
-    model: LoadableModel,
     subject: Subject,
     options: Options,
     memories: tuple[Memory, ...],
@@ -215,32 +225,10 @@ def _plan_parallel(
     else:
         _warn_of_size(plan.reason, request, reporter)
     _warn_beyond_training(asked, most, reporter)
-    n_ctx = max(asked, plan.n_ctx)
-    data_bytes = 0
-    if len(memories) == 1 and n_ctx <= most:
-        data_bytes = _limit_private_bytes(subject, plan.options, request, model)
-    gpu_layers, cpu_moe = request.gpu_layers, request.cpu_moe
-    split: tuple[float, ...] = ()
+    trial = try_options(subject.shape, subject.tensors, plan.options, memories)
     if request.workers:
-        trial = try_options(subject.shape, subject.tensors, plan.options, memories)
-        gpu_layers = name_gpu_layers(trial.options.n_gpu_layers)
-        split = trial.options.tensor_split
         reporter.say(trial.placement)
-    elif gpu_layers == "auto" and request.device is None and not cpu_moe and len(memories) > 1:
-        gpu_layers = name_gpu_layers(plan.options.n_gpu_layers)
-        cpu_moe = plan.options.n_cpu_moe > 0
-    estimate = estimate_memory(subject.shape, subject.tensors, plan.options)
-    spare = count_spare_bytes(estimate, memories)
-    return ChatPlan(
-        n_ctx,
-        gpu_layers,
-        cpu_moe,
-        data_bytes,
-        plan.fits,
-        plan.n_parallel,
-        spare_bytes=spare,
-        tensor_split=split,
-    )
+    return _make_plan(request, trial, memories, max(asked, plan.n_ctx), plan.n_parallel)
 
 
 def _choose_context(
@@ -305,7 +293,7 @@ def choose_model_options(
         device=request.device,
         mmap=request.mmap,
         lazy_ple=request.lazy_ple,
-        cpu_moe=plan.cpu_moe,
+        n_cpu_moe=plan.n_cpu_moe,
         use_extra_bufts=model.use_extra_bufts,
         workers=request.workers.texts,
         tensor_split=plan.tensor_split,
@@ -346,7 +334,11 @@ def make_open_request(
 
 
 def replace_gpus(host: HostFacts, devices: Sequence[DeviceFacts]) -> HostFacts:
-    """Return `host` with the GPUs among `devices`, those that llama.cpp sees now."""
+    """Return `host` with the GPUs among `devices`, those that llama.cpp sees now.
+
+    Devices of workers, which ggml calls GPUs too, are not among them: a process lists its devices
+    before it connects to a worker.
+    """
     gpus = tuple(
         Gpu(d.name, d.description, d.total_bytes, d.free_bytes, unified=is_unified(d.kind))
         for d in devices

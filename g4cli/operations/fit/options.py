@@ -11,7 +11,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD
 from g4cli.core.shape import Shape
-from g4cli.core.units import GIB
+from g4cli.core.units import GIB, parse_gpu_layers
 from g4cli.estimate import HOST, Options, media_bytes, repacked_types
 from g4cli.estimate import kv_type as find_kv_type
 from g4cli.fit import Memory
@@ -26,13 +26,20 @@ _LAZY_PLE_BYTES: Final = 4 * GIB  # see make_run_options
 
 
 def list_memories(
-    host: HostFacts, *, with_gpus: bool = True, workers: Sequence[Memory] = ()
+    host: HostFacts,
+    *,
+    with_gpus: bool = True,
+    workers: Sequence[Memory] = (),
+    device: str | None = None,
 ) -> tuple[Memory, ...]:
     """Return the memory of `host`, of the devices of `workers`, and of the GPUs seen last.
 
-    This is llama.cpp's order too: it gives the first of the offloaded layers to workers.
+    This is llama.cpp's order too: it gives the first of the offloaded layers to workers. With
+    `device` no other GPU is listed; as in llama.cpp, case does not matter in its name.
     """
     gpus = host.gpus.gpus if host.gpus and with_gpus else ()
+    if device is not None:
+        gpus = tuple(gpu for gpu in gpus if gpu.name.lower() == device.lower())
     return (
         Memory(HOST, host.total_bytes, host.available_bytes),
         *workers,
@@ -86,16 +93,22 @@ def make_fit_options(request: FitRequest, host: HostFacts, subject: Subject) -> 
         swa_full=request.swa_full,
         tensor_split=request.tensor_split,
     )
-    if request.n_gpu_layers != "auto" or request.n_cpu_moe:
-        options = replace(
-            options,
-            n_gpu_layers=-1 if request.n_gpu_layers == "auto" else request.n_gpu_layers,
-            n_cpu_moe=request.n_cpu_moe,
-            fixed_layout=True,
-        )
+    options = fix_layout(options, str(request.n_gpu_layers), request.n_cpu_moe)
     if request.mmproj:
         options = add_encoder(options, subject.shape, request.mmproj, request.image_tokens)
     return add_drafting(options, subject, _choose_draft(request, subject))
+
+
+def fix_layout(options: Options, gpu_layers: str, n_cpu_moe: int) -> Options:
+    """Return `options` with the layers that --gpu-layers offloads, and the experts left behind.
+
+    "auto" leaves the number of layers to the planner. Raises UsageError for `gpu_layers`.
+    """
+    options = replace(options, n_cpu_moe=n_cpu_moe)
+    n_layers = parse_gpu_layers(gpu_layers)
+    if n_layers == "auto":
+        return options
+    return replace(options, n_gpu_layers=int(n_layers), fixed_layout=True)
 
 
 def _choose_draft(request: FitRequest, subject: Subject) -> str:

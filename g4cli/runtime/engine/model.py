@@ -14,12 +14,10 @@ from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ModelOptions
-from g4cli.runtime.llama.devices import can_offload, keep_on_cpu, list_devices, load_ggml
+from g4cli.runtime.llama.devices import can_offload, keep_experts_on_cpu, list_devices, load_ggml
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 from g4cli.runtime.llama.rpc import register_workers, watch_workers
 
-# The expert matrices of the 26B network (common/common.h LLM_FFN_EXPS_REGEX, llama.cpp@0c1e57098).
-_EXPERTS: Final = rb"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 _LAZY: Final = {
     "off": 0,
     "auto": 1,
@@ -221,8 +219,8 @@ def _model_params(c: Any, options: ModelOptions) -> tuple[Any, Sequence[Any]]:
         split = (ctypes.c_float * c.llama_max_devices())(*options.tensor_split)
         params.tensor_split = split
         referenced.append(split)
-    if options.cpu_moe:
-        referenced.append(keep_on_cpu(params, [_EXPERTS]))
+    if options.n_cpu_moe:
+        referenced.append(keep_experts_on_cpu(params, options.n_cpu_moe))
     return params, referenced
 
 

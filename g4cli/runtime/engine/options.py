@@ -30,18 +30,18 @@ AUDIO_CHUNK_S: Final = 30
 class ModelOptions:
     """How to load a model.
 
-    `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk; `cpu_moe` keeps
-    experts in host memory; `use_extra_bufts` allows repacking. `workers` are addresses as --rpc
-    takes them (core.worker_address): their devices come before those of this machine.
-    `tensor_split`: the proportions in which the offloaded layers go to the devices; empty: by their
-    free memory.
+    `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk; `n_cpu_moe`
+    layers, the first ones, keep their experts in host memory; `use_extra_bufts` allows repacking.
+    `workers` are addresses as --rpc takes them (core.worker_address): their devices come before
+    those of this machine. `tensor_split`: the proportions in which the offloaded layers go to the
+    devices; empty: by their free memory.
     """
 
     n_gpu_layers: int = ALL_LAYERS
     device: str | None = None
     mmap: bool = True
     lazy_ple: Literal["auto", "on", "off"] = "auto"
-    cpu_moe: bool = False
+    n_cpu_moe: int = 0
     use_extra_bufts: bool = True
     vocab_only: bool = False
     workers: tuple[str, ...] = ()

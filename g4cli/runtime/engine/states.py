@@ -121,7 +121,7 @@ class StateCache:
         self.environment = (build, settings)  # what changes the numbers that llama.cpp computes
         self.namespace = make_namespace(
             [_VERSION, options.model_id, kv_type, *self.environment, model.n_swa,
-             loading.n_gpu_layers, loading.device, loading.cpu_moe, loading.use_extra_bufts]
+             loading.n_gpu_layers, loading.device, loading.n_cpu_moe, loading.use_extra_bufts]
         )  # fmt: skip
         self.tokens_per_s = 0.0
         self._kept: OrderedDict[StateName, _Kept] = OrderedDict()

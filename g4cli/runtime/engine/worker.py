@@ -143,7 +143,7 @@ class EngineWorker:
         elif (path := draft.path) is not None:
             yield Opening(path)
             # It has neither experts nor a table of per-layer embeddings.
-            options = replace(request.model, lazy_ple="off", cpu_moe=False)
+            options = replace(request.model, lazy_ple="off", n_cpu_moe=0)
 
             def make_drafter(context: Context) -> Drafter:
                 return ModelDrafter(path, context, options)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from g4cli.core.units import MORE_LAYERS
 from g4cli.runtime.llama.library import build_info, load_llama
 
 # enum ggml_backend_dev_type, ggml/include/ggml-backend.h, llama.cpp@0c1e57098.
@@ -66,19 +67,29 @@ class _BufferOverride(ctypes.Structure):
     _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
 
 
-def keep_on_cpu(params: Any, patterns: Sequence[bytes]) -> Any:
+def keep_experts_on_cpu(params: Any, n_layers: int) -> Any:
     """Return an object that must live until the model is loaded with `params`.
 
-    `params` (llama_model_params) is changed so that tensors whose names match one of `patterns`
-    (regular expressions) stay on the CPU.
+    `params` (llama_model_params) is changed so that the experts of the first `n_layers` stay on the
+    CPU.
     """
     cpu = load_ggml().ggml_backend_cpu_buffer_type()
     # The entry after the last stays zero: it ends the list.
-    overrides = (_BufferOverride * (len(patterns) + 1))(
-        *[_BufferOverride(p, cpu) for p in patterns]
-    )
+    overrides = (_BufferOverride * 2)(_BufferOverride(make_expert_pattern(n_layers).encode(), cpu))
     params.tensor_buft_overrides = ctypes.addressof(overrides)
     return overrides
+
+
+def make_expert_pattern(n_layers: int) -> str:
+    """Return a regular expression for the names of the experts' matrices of the first `n_layers`.
+
+    It is one for all layers: llama.cpp compiles it again for each tensor. Source:
+    LLM_FFN_EXPS_REGEX, common/common.h, llama.cpp@0c1e57098.
+    """
+    experts = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+    if n_layers >= MORE_LAYERS:
+        return experts
+    return rf"blk\.({'|'.join(map(str, range(n_layers)))}){experts}"
 
 
 def load_ggml() -> Any:

@@ -26,7 +26,7 @@ from typing import Any, Final, TypeAlias
 from g4cli.core.errors import G4Error
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.context import MTP
-from g4cli.runtime.llama.devices import keep_on_cpu
+from g4cli.runtime.llama.devices import keep_experts_on_cpu
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 from g4cli.runtime.llama.rpc import register_workers
 
@@ -147,11 +147,7 @@ def _model_params(c: Any, run: Mapping[str, Any]) -> tuple[Any, list[Any]]:
         params.tensor_split = split
         referenced.append(split)
     if run["n_cpu_moe"]:
-        # llm_ffn_exps_block_regex, common/common.h, llama.cpp@0c1e57098
-        patterns = [
-            rb"blk\.%d\.ffn_(up|down|gate|gate_up)_(ch|)exps" % i for i in range(run["n_cpu_moe"])
-        ]
-        referenced.append(keep_on_cpu(params, patterns))
+        referenced.append(keep_experts_on_cpu(params, run["n_cpu_moe"]))
     return params, referenced
 
 

@@ -63,7 +63,7 @@ def test_layers_to_offload(text: str, n_layers: int) -> None:
         device=None,
         mmap=True,
         lazy_ple="auto",
-        cpu_moe=False,
+        n_cpu_moe=0,
         use_extra_bufts=True,
     )
     assert options.n_gpu_layers == n_layers
@@ -77,6 +77,6 @@ def test_layers_that_are_no_number(text: str) -> None:
             device=None,
             mmap=True,
             lazy_ple="auto",
-            cpu_moe=False,
+            n_cpu_moe=0,
             use_extra_bufts=True,
         )

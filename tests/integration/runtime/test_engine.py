@@ -338,7 +338,7 @@ class TestLoading:
 
     def test_options_reach_llama_cpp(self, tiny_file: Path) -> None:
         options = ModelOptions(
-            mmap=False, lazy_ple="off", cpu_moe=True, device="CPU", use_extra_bufts=False
+            mmap=False, lazy_ple="off", n_cpu_moe=1, device="CPU", use_extra_bufts=False
         )
         with open_engine(
             tiny_file, model_options=options, context_options=lambda _: ContextOptions(n_ctx=256)

@@ -8,7 +8,7 @@ import pytest
 
 from g4cli.core.ggml import F16, GGMLType
 from g4cli.core.inventory import text_tensors
-from g4cli.core.units import GIB, MIB
+from g4cli.core.units import GIB, MIB, MORE_LAYERS
 from g4cli.estimate import HOST, Options, estimate_memory
 from g4cli.estimate.placement import device_of, layer_devices
 from g4cli.fit import Memory, judge_estimate, largest_context, place_layers, try_options
@@ -96,9 +96,24 @@ def test_experts_are_the_first_to_stay_behind() -> None:
     assert found.options.n_gpu_layers == -1
     n = found.options.n_cpu_moe
     assert 0 < n < 30
+    assert found.chat_option == "--gpu-layers auto"  # --cpu-moe would leave all experts behind
     assert f"the experts of the first {n} of 30 in host memory" in found.placement
     fewer = replace(found.options, n_cpu_moe=n - 1)
     assert not judge_estimate(estimate_memory(shapes.A4B, A4B, fewer, ("CUDA0",)), [small]).fits
+
+
+@pytest.mark.parametrize("free", [40 * GIB, 3 * GIB, 2 * GIB])
+def test_experts_that_must_stay_behind_do(free: int) -> None:
+    card = Memory("CUDA0", free, free)
+    options = Options(8192, n_cpu_moe=MORE_LAYERS)
+    found = place_layers(shapes.A4B, A4B, options, [HOST_64, card])
+    n = found.options.n_gpu_layers
+    assert found.options.n_cpu_moe == MORE_LAYERS
+    assert ", the experts of all layers in host memory" in found.reason
+    assert found.chat_option == f"--gpu-layers {'auto' if n < 0 else n} --cpu-moe"
+    some = replace(options, n_cpu_moe=12)
+    reason = place_layers(shapes.A4B, A4B, some, [HOST_64, card]).reason
+    assert "the experts of the first 12 of 30 in host memory" in reason
 
 
 def test_as_many_layers_as_fit() -> None:

@@ -5,14 +5,15 @@ alone.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from g4cli.core.gguf import read_header
-from g4cli.core.units import GIB
+from g4cli.core.units import GIB, MORE_LAYERS
+from g4cli.core.worker_address import WorkerOptions, parse_worker_addresses
+from g4cli.fit import Memory
 from g4cli.host import Gpu, GpuList, HostFacts
 from g4cli.operations.chat.plan import ChatPlan, plan_chat, replace_gpus
 from g4cli.operations.chat.request import ChatRequest
@@ -45,16 +46,20 @@ def plan(
     reporter: RecordingReporter | None = None,
     *,
     draft: str = "off",
+    n_parallel: int = 1,
     **changes: Any,
 ) -> ChatPlan:
     request = ChatRequest(model="it", **changes)
-    return plan_chat(request, model, host, reporter or RecordingReporter(), draft=draft)
+    return plan_chat(
+        request, model, host, reporter or RecordingReporter(), draft=draft, n_parallel=n_parallel
+    )
 
 
 def test_on_a_cpu_only_the_context_is_planned(files: dict[str, LoadableModel]) -> None:
     reporter = RecordingReporter()
     found = plan(files["e2b"], machine(32 * GIB), reporter)
-    assert replace(found, data_bytes=0) == ChatPlan(131072, "auto", False)
+    assert (found.n_ctx, found.gpu_layers, found.n_cpu_moe) == (131072, "auto", 0)
+    assert (found.fits, found.n_parallel, found.tensor_split) == (True, 1, ())
     # Private memory: the file's pages do not count, the KV cache and repacked weights do.
     assert 3 * GIB < found.data_bytes < 12 * GIB
     assert reporter.messages == []
@@ -68,8 +73,78 @@ def test_what_was_asked_for_is_left_alone(files: dict[str, LoadableModel]) -> No
     for changes in ({"gpu_layers": "7"}, {"device": "CPU"}, {"cpu_moe": True}):
         found = plan(files["e2b"], machine(32 * GIB, gpu), ctx="8k", **changes)
         assert found.n_ctx == 8192
-        assert found.gpu_layers == changes.get("gpu_layers", "auto")
-        assert found.cpu_moe == changes.get("cpu_moe", False)
+        assert found.n_cpu_moe == (MORE_LAYERS if "cpu_moe" in changes else 0)
+        if "gpu_layers" in changes:
+            assert found.gpu_layers == "7"
+
+
+def test_layers_that_are_asked_for_are_planned(files: dict[str, LoadableModel]) -> None:
+    small, host = Gpu("CUDA0", "a card", GIB, GIB), machine(32 * GIB)
+    reporter = RecordingReporter()
+    found = plan(files["e2b"], machine(32 * GIB, small), reporter, ctx="8k", gpu_layers="all")
+    assert not found.fits
+    assert reporter.warnings[0].startswith("the model may not fit into memory: ")
+    # Without an offloaded layer a card changes nothing.
+    big, low = Gpu("CUDA0", "a card", 80 * GIB, 79 * GIB), machine(5 * GIB)
+    alone = plan(files["e2b"], low)
+    beside = plan(files["e2b"], machine(5 * GIB, big), gpu_layers="0")
+    assert (beside.n_ctx, beside.gpu_layers) == (alone.n_ctx, "0")
+    assert beside.spare_bytes == alone.spare_bytes
+    assert plan(files["e2b"], machine(5 * GIB, big)).n_ctx > alone.n_ctx
+    assert plan(files["e2b"], host, gpu_layers="all").fits
+
+
+def test_only_the_device_that_is_asked_for_counts(files: dict[str, LoadableModel]) -> None:
+    first, second = (Gpu(name, "a card", GIB, GIB) for name in ("CUDA0", "CUDA1"))
+    alone = plan(files["e2b"], machine(32 * GIB, first), ctx="8k")
+    assert 0 < int(alone.gpu_layers) < 36
+    both = machine(32 * GIB, first, second)
+    assert plan(files["e2b"], both, ctx="8k", device="cuda0") == alone
+    assert plan(files["e2b"], both, ctx="8k") != alone
+    split = plan(files["e2b"], both, ctx="8k", workers=WorkerOptions(tensor_split=(3, 1)))
+    assert split.tensor_split == (3, 1)
+    # llama.cpp's own CPU device needs no plan; the driver of the card is loaded all the same.
+    assert plan(files["e2b"], both, ctx="8k", device="CPU").data_bytes == 0
+
+
+def test_as_many_layers_without_their_experts_as_fit(files: dict[str, LoadableModel]) -> None:
+    reporter, card = RecordingReporter(), Gpu("CUDA0", "a card", 2 * GIB, 2 * GIB)
+    found = plan(files["26b"], machine(32 * GIB, card), reporter, ctx="8k", cpu_moe=True)
+    assert found.fits
+    assert (0 < int(found.gpu_layers) < 31, found.n_cpu_moe) == (True, MORE_LAYERS)
+    assert "the experts of all layers in host memory" in reporter.messages[-1]
+
+
+@pytest.mark.parametrize("n_parallel", [1, 2])
+def test_experts_stay_here_and_layers_go_to_a_worker(
+    files: dict[str, LoadableModel], n_parallel: int
+) -> None:
+    worker = Memory("RPC0", 4 * GIB, 4 * GIB, place="laptop:50052")
+    request = ChatRequest(
+        model="it", ctx="8k", cpu_moe=True, workers=WorkerOptions(parse_worker_addresses("laptop"))
+    )
+    found = plan_chat(
+        request,
+        files["26b"],
+        machine(32 * GIB),
+        RecordingReporter(),
+        n_parallel=n_parallel,
+        workers=(worker,),
+    )
+    assert found.fits
+    assert (found.gpu_layers, found.n_cpu_moe) == ("auto", MORE_LAYERS)
+    assert (found.tensor_split, found.data_bytes) == ((31,), 0)
+
+
+def test_several_conversations_leave_the_host_what_a_card_takes(
+    files: dict[str, LoadableModel],
+) -> None:
+    card = Gpu("CUDA0", "a card", 80 * GIB, 79 * GIB)
+    options = {"ctx": "8k", "mmap": False}
+    one = plan(files["e2b"], machine(8 * GIB, card), **options)
+    two = plan(files["e2b"], machine(8 * GIB, card), n_parallel=2, **options)
+    assert 0 < one.spare_bytes - two.spare_bytes < GIB
+    assert 0 < two.resident_bytes - one.resident_bytes < GIB
 
 
 def test_a_context_beyond_the_model_is_warned_of_not_lowered(
@@ -125,7 +200,8 @@ def test_drafting_counts(files: dict[str, LoadableModel], tmp_path: Path) -> Non
 def test_experts_stay_behind_first(files: dict[str, LoadableModel]) -> None:
     card = Gpu("CUDA0", "a card", 12 * GIB, 12 * GIB)
     found = plan(files["26b"], machine(32 * GIB, card), ctx="8k")
-    assert (found.gpu_layers, found.cpu_moe) == ("auto", True)
+    assert (found.gpu_layers, found.fits) == ("auto", True)
+    assert 0 < found.n_cpu_moe < 30  # as the planner counted: not the experts of all layers
 
 
 def test_what_does_not_fit_is_opened_with_a_warning(files: dict[str, LoadableModel]) -> None:
