@@ -16,6 +16,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +29,7 @@ from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType
 from g4cli.core.other_files import HEAD_BYTES, not_a_gguf
 from g4cli.core.quoting import shell_command
+from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.core.units import count_text
 
 
@@ -44,6 +46,23 @@ def read_header(path: Path | str, *, check_data: bool = True) -> Header:
             raise not_a_gguf(b"", path)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
             return parse_header(buffer, path=str(path), file_size=size, check_data=check_data)
+
+
+def read_model_header(path: Path) -> Header:
+    """Return the header of the model at `path`; that of a split one has the tensors of all parts.
+
+    `path` is that of the first part, from which llama.cpp loads the others. A tensor's offset
+    counts in its own part. Raises what read_header raises, for each part.
+    """
+    header = read_header(path)
+    split = parse_split_name(path.name) if path.suffix == ".gguf" else None
+    if split is None or split.number != 1 or "split.count" not in header.keys:
+        return header
+    tensors = dict(header.tensors)
+    for number in range(2, split.total + 1):
+        part = path.with_name(name_part(split.stem, number, split.total))
+        tensors |= read_header(part).tensors
+    return replace(header, tensors=MappingProxyType(tensors))
 
 
 def parse_header(

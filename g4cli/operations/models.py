@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.gguf import read_header
+from g4cli.core.gguf import read_header, read_model_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.paths import cache_dir
 from g4cli.core.reporter import Reporter
@@ -44,7 +44,7 @@ def prepare_model(
     if no kernel works on this machine.
     """
     path = find_model_path(name)
-    header = read_header(path)
+    header = read_model_header(path)
     if header.architecture.endswith(ARCHIVE_SUFFIX):
         path = _expand_archive(path, expand, reporter)
         header = read_header(path)

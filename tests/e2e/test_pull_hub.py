@@ -243,6 +243,21 @@ def test_a_checkpoint_by_address_is_converted(
     assert out.startswith("hf:someone/tuned:q4_0  ")
 
 
+def test_all_parts_of_a_split_file_are_planned_for(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub
+) -> None:
+    tensors = [[], [("blk.0.w", BF16, (64, 2), None)], [("blk.1.w", BF16, (64, 4), None)]]
+    parts = {}
+    for number, held in enumerate(tensors):
+        keys = gemma4_keys(replace={"split.no": ("u16", number), "split.count": ("u16", 3)})
+        parts[f"m-BF16-{number + 1:05d}-of-00003.gguf"] = build_gguf(keys, held)
+    hub.repos["a/split-GGUF"] = FakeRepo(lfs=parts)
+    seen = [ok(capsys, "fit", "hf:a/split-GGUF:bf16")]
+    path = ok(capsys, "pull", "hf:a/split-GGUF:bf16")["path"]
+    seen.append(ok(capsys, "fit", path))
+    assert [answer["weights_bytes"] for answer in seen] == [768, 768]
+
+
 @pytest.mark.slow
 def test_a_split_file(capsys: pytest.CaptureFixture[str], hub: FakeHub) -> None:
     parts = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from g4cli.core.ggml import ggml_type
-from g4cli.core.gguf import read_header
+from g4cli.core.gguf import read_model_header
 from g4cli.core.shape import Shape, shape_of
 from g4cli.core.units import MIB
 from g4cli.estimate import HOST, Options, Tensor
@@ -128,7 +128,7 @@ def remember_bench(word: str, path: Path, tokens_per_s: float | None) -> None:
 
     `path` is its file. Small models are left out: they are not read from memory for each token.
     """
-    header = read_header(path)
+    header = read_model_header(path)
     tensors = tuple(header.tensors.values())
     if not tokens_per_s or sum(t.nbytes for t in tensors) < _MIN_BYTES:
         return

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import BadGGUF, NotFound
-from g4cli.core.gguf import read_header
+from g4cli.core.gguf import read_model_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.hub_address import as_address, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
@@ -78,7 +78,7 @@ def find_subject(text: str) -> Subject:
 
 def read_file_subject(path: Path) -> Subject:
     """Return the network in the GGUF at `path`. Raises FileMissing or BadGGUF."""
-    return make_subject(path, read_header(path))
+    return make_subject(path, read_model_header(path))
 
 
 def make_subject(path: Path, header: Header) -> Subject:
@@ -121,10 +121,11 @@ def read_hub_subject(address: str) -> Subject:
     else:
         parts = pick_model(repo, files, type_name or preferred_type(files))
     headers = [remote_header(hub, repository, part) for part in parts]
-    first = make_subject(Path(parts[0].path), headers[0])
-    tensors = tuple(tensor for header in headers for tensor in header.tensors.values())
+    # The first part of a split file may hold no tensors at all.
+    tensors = {name: tensor for header in headers for name, tensor in header.tensors.items()}
+    subject = make_subject(Path(parts[0].path), replace(headers[0], tensors=tensors))
     name = f"{HUB_PREFIX}{repo}/{parts[0].path}"
-    return replace(first, name=name, tensors=tensors, path=None, source="the header on the hub")
+    return replace(subject, name=name, path=None, source="the header on the hub")
 
 
 def describe_model(name: str) -> Subject:

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from g4cli.core.errors import G4Error, UnknownModel
 from g4cli.core.file_kind import file_type_text, is_runnable
 from g4cli.core.files import require_file
-from g4cli.core.gguf import read_header
+from g4cli.core.gguf import read_header, read_model_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.shape import shape_of
 from g4cli.core.template_child import TEMPLATE_KEY
@@ -144,7 +144,7 @@ def _read_once(read: Callable[[Path, int, int], T], path: Path) -> T:
 # Sizes are choices: few people have as many models.
 @lru_cache(maxsize=64)
 def _read_facts(path: Path, nbytes: int, modified_ns: int) -> OfferFacts:
-    header = read_header(path)
+    header = read_model_header(path)
     n_params = sum(prod(t.shape) for t in header.tensors.values())
     return OfferFacts(
         type=file_type_text(header),
@@ -176,7 +176,7 @@ def _can_run(entry: Entry) -> bool:
 @lru_cache(maxsize=256)
 def _is_runnable_file(path: Path, _nbytes: int, _date: str) -> bool:
     with suppress(G4Error):
-        return is_runnable(read_header(path))
+        return is_runnable(read_model_header(path))
     return False
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g4cli.core.errors import BadGGUF, FileMissing, UsageError
-from g4cli.core.gguf import parse_header, read_header
+from g4cli.core.gguf import parse_header, read_header, read_model_header
 from g4cli.core.gguf_cursor import HeaderIncomplete, Limits
 from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header
@@ -624,3 +624,19 @@ def test_names_with_nul_are_refused(tmp_path: Path, part: str) -> None:
     tensors = [("t\0u", 0, (32,), None)] if part == "tensor" else []
     with pytest.raises(BadGGUF, match="holds a NUL byte"):
         read_header(write_gguf(tmp_path / "x.gguf", keys, tensors))
+
+
+def test_a_split_model_has_the_tensors_of_all_its_parts(tmp_path: Path) -> None:
+    paths = [tmp_path / f"m-{number:05d}-of-00003.gguf" for number in (1, 2, 3)]
+    tensors: list[Any] = [[], [("a", F32, (4,), None)], [("b", F32, (8,), None)]]
+    for number, (path, held) in enumerate(zip(paths, tensors, strict=True)):
+        keys = [ARCH, ("split.no", "u16", number), ("split.count", "u16", 3)]
+        path.write_bytes(build_gguf(keys, held))
+    assert sorted(read_model_header(paths[0]).tensors) == ["a", "b"]
+    assert sorted(read_model_header(paths[1]).tensors) == ["a"]
+    alone = paths[0].rename(tmp_path / "m.gguf")
+    assert not read_model_header(alone).tensors
+    alone.rename(paths[0])
+    paths[2].unlink()
+    with pytest.raises(FileMissing, match="00003-of-00003"):
+        read_model_header(paths[0])
