@@ -16,6 +16,7 @@ from g4cli.chat import Finished, PromptRead, Reply, TurnEvent
 from g4cli.operations.serving.service import ServedModel
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
+from g4cli.server.openai_answer import MIN_LOGPROB
 from g4cli.server.streaming import require_whole
 
 API_VERSION: Final = "0.13.0"
@@ -174,4 +175,5 @@ def _logprob_object(token: SampledToken) -> dict[str, Any]:
 
 def _token_object(token: SampledToken | TokenProbability) -> dict[str, Any]:
     text = token.piece.decode("utf-8", "replace")
-    return {"token": text, "logprob": token.logprob, "bytes": list(token.piece)}
+    value = max(token.logprob, MIN_LOGPROB)  # JSON has no infinity
+    return {"token": text, "logprob": value, "bytes": list(token.piece)}

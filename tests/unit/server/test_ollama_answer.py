@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -73,13 +74,17 @@ def test_a_completion() -> None:
 
 def test_probabilities() -> None:
     # b"\xc3" is half a character: only its bytes can show it.
-    top = (TokenProbability(5, b"Yes", -0.5), TokenProbability(6, b"\xc3", -1.5))
+    top = (
+        TokenProbability(5, b"Yes", -0.5),
+        TokenProbability(6, b"\xc3", -1.5),
+        TokenProbability(7, b"<pad>", -math.inf),
+    )
     token = SampledToken(5, b"Yes", -0.5, top)
     stream = OllamaStream("chat", "tiny", started=ANY_START)
     told = _convert(stream, AnswerText("Yes", (token,)), AnswerText("!", (token,)))
     (first,) = ollama.ChatResponse.model_validate(told[0]).logprobs
     assert (first.token, first.logprob) == ("Yes", -0.5)
-    assert [other.logprob for other in first.top_logprobs] == [-0.5, -1.5]
+    assert [other.logprob for other in first.top_logprobs] == [-0.5, -1.5, -9999]
     assert told[0]["logprobs"][0]["top_logprobs"][1]["bytes"] == [0xC3]
     assert len(stream.make_whole_answer(REPLY)["logprobs"]) == 2
 
