@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import combinations
 from math import prod
 from pathlib import Path
 from typing import Final, TypeVar
 
-from g4cli.core.errors import G4Error, UnknownModel
+from g4cli.core.errors import G4Error, UnknownModel, UsageError
 from g4cli.core.file_kind import file_type_text, is_runnable
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header, read_model_header
 from g4cli.core.gguf_header import Header
+from g4cli.core.quoting import shell_command
 from g4cli.core.shape import shape_of
 from g4cli.core.template_child import TEMPLATE_KEY
 from g4cli.operations.fit.options import find_encoder
@@ -65,11 +67,18 @@ class Catalog:
 
         `mmproj`: the encoder that all models are loaded with; None: the one that belongs to each.
 
-        Raises what find_model_file raises, and BadGGUF for a file that is not Gemma 4's.
+        Raises what find_model_file raises, BadGGUF for a file that is not Gemma 4's, and UsageError
+        for two files of one name.
         """
         self._fixed = tuple(
             _offer_file(word, aliases if index == 0 else ()) for index, word in enumerate(words)
         )
+        for first, second in combinations(self._fixed, 2):
+            if first.name == second.name and first.path != second.path:
+                raise UsageError(
+                    f"{first.path} and {second.path} would both be called {first.name}",
+                    hint=shell_command("mv", second.path, second.path.with_stem("OTHER-NAME")),
+                )
         self._aliases, self._mmproj = tuple(aliases), mmproj
         self._seen: tuple[Offer, ...] = ()
 

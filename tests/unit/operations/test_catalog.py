@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.core.errors import FileMissing
+from g4cli.core.errors import FileMissing, UsageError
 from g4cli.operations.serving.catalog import Catalog
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
@@ -63,3 +63,13 @@ def test_a_file_that_was_deleted_leaves_the_others_on_offer(tmp_path: Path) -> N
     service = Service(Catalog([str(path) for path in paths]), pool)
     paths[0].unlink()
     assert [model.name for model in service.list_models()] == ["two"]
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "tiny.gguf" for folder in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir()
+        write(path, build_tiny())
+    Catalog([str(paths[0]), str(paths[0])])  # named twice
+    with pytest.raises(UsageError, match="would both be called tiny"):
+        Catalog([str(path) for path in paths])
