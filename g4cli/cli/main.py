@@ -76,6 +76,7 @@ GROUPS: Final[Mapping[str, str]] = MappingProxyType(
 )
 # The command of a group that runs without a second word: `g4 chats` is `g4 chats list`.
 DEFAULTS: Final[Mapping[str, str]] = MappingProxyType({"chats": "list", "config": "show"})
+_JSON_OPTIONS: Final = frozenset(("--json", "--stream-json"))  # with them, errors are JSON
 
 app = typer.Typer(
     name="g4",
@@ -153,7 +154,7 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """Run `g4 ARGS` and return its exit code. Exceptions from bugs in g4 are raised."""
-    out = Output("json" if "--json" in args else "human")
+    out = Output("human" if _JSON_OPTIONS.isdisjoint(args) else "json")
     try:
         register_commands()
         code = app(args=args, prog_name="g4", standalone_mode=False)
