@@ -12,6 +12,7 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.store.conversations import ConversationStore
 from tests.support.builders.tiny_file import build_tiny
+from tests.support.schemas import validate_output
 
 QUESTION = "What is Q4_0?"
 
@@ -118,6 +119,8 @@ def test_a_dialogue(chat: Any, home: Path) -> None:
     assert roles == ["user", "assistant"] * 2
     assert stored.turns[1].figures["completion_tokens"] == first["usage"]["completion_tokens"]
     assert "conversation" not in json.loads(chat("-p", "Hi", "--private", "--json")[1])
+    code, _, err = chat("-c", "--prompts", "p.jsonl", "-o", "a.jsonl")
+    assert (code, "cannot be used with --continue" in err) == (2, True)
 
 
 @pytest.mark.slow
@@ -174,12 +177,21 @@ def test_prompts_that_are_answered_at_once(chat: Any, tmp_path: Path) -> None:
         (["-p", "x", "--stream-json", "-x"], "--stream-json cannot be used with"),
         (["--prompts", "p.jsonl"], "--prompts needs --output"),
         (["--prompts", "p.jsonl", "-p", "x"], "--prompts and --prompt cannot be used together"),
+        (["--prompts", "p.jsonl", "-o", "a", "--image", "a.png"], "cannot be used with --image"),
         (["-c", "--resume", "1", "-p", "x"], "--continue and --resume cannot be used together"),
     ],
 )
 def test_options_that_contradict(chat: Any, args: list[str], message: str) -> None:
     code, out, err = chat(*args)
     assert (code, out, message in err) == (2, "", True), err
+
+
+@pytest.mark.parametrize("option", ["--json", "--stream-json"])
+def test_with_json_an_error_is_json(chat: Any, option: str) -> None:
+    code, out, err = chat("-p", "x", option, "--max-tokens", "few")
+    document = json.loads(err)
+    validate_output(document, "error")
+    assert (code, out, document["error"]["exit_code"]) == (2, "", 2)
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def run_chat(
 
         require_drawing_target(display.drawing)
     find_model_path(request.model)  # an unknown name is reported before standard input is read
-    batch = None if prompts is None else _read_batch(prompts, prompt, display)
+    batch = None if prompts is None else _read_batch(prompts, prompt, display, request)
     if str(request.json_schema) == "-":
         request = replace(request, json_schema=None, json_schema_text=read_piped_schema(prompt))
         question = None if prompt is None else read_at_file(prompt)
@@ -139,7 +139,9 @@ def _choose_conversation(out: Output, request: ChatRequest, resume: str | None) 
     return request
 
 
-def _read_batch(prompts: Path, prompt: str | None, display: ChatDisplay) -> tuple[Prompt, ...]:
+def _read_batch(
+    prompts: Path, prompt: str | None, display: ChatDisplay, request: ChatRequest
+) -> tuple[Prompt, ...]:
     """Return the prompts of the file. Raises UsageError if other options contradict it."""
     from g4cli.operations.compare.prompts import read_prompts
 
@@ -149,6 +151,13 @@ def _read_batch(prompts: Path, prompt: str | None, display: ChatDisplay) -> tupl
         raise UsageError("--prompts needs --output", hint="--output answers.jsonl")
     if display.only_code or display.stream_json or display.drawing is not None:
         raise UsageError("--prompts cannot be used with --extract, --stream-json or --svg")
+    if request.conversation is not None:
+        raise UsageError("--prompts cannot be used with --continue or --resume")
+    if request.image or request.audio:
+        raise UsageError(
+            "--prompts cannot be used with --image or --audio",
+            hint='a line of the file: {"id": "a", "prompt": "...", "image": "photo.jpg"}',
+        )
     require_file(expand_home(prompts))
     return read_prompts(str(prompts))
 
