@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
     from g4cli.operations.tools.toolbox import Toolbox
+    from g4cli.prompt.messages import Media
 
 
 # A longer line is a question, and is not searched for paths (Linux's PATH_MAX).
@@ -49,9 +50,10 @@ def run_conversation(
     display: ChatDisplay,
     recorder: ChatRecorder,
     toolbox: Toolbox | None = None,
-) -> str | None:
+) -> tuple[str | None, list[Media]]:
     """Hold a conversation until its end; return the model that /model asked for then, or None.
 
+    With it, the images and sounds come back that no question was asked about yet.
     Each turn is saved. `toolbox`: the tools that are run when the model calls them. Raises
     SystemExit when the terminal is closed (SIGHUP) or the process is told to end (SIGTERM).
     """
@@ -61,7 +63,7 @@ def run_conversation(
             _read_lines(controller)
         finally:
             controller.save()
-    return controller.next_model
+    return controller.next_model, controller.media
 
 
 @contextmanager

@@ -116,12 +116,17 @@ def _run_sessions(
 
             # In a conversation --quiet hides the banner only.
             shown = out if out.is_human else Output("human")
-            next_model = run_conversation(shown, session, display, recorder, toolbox)
+            next_model, media = run_conversation(shown, session, display, recorder, toolbox)
         if next_model is None:
             return 0
         # A draft model works only with the model that it was trained for.
         draft = request.draft if request.draft in ("off", "lookup") else "auto"
-        previous = replace(request, conversation=session.conversation)
+        previous = replace(
+            request,
+            conversation=session.conversation,
+            image=tuple(item.path for item in media if item.kind == "image"),
+            audio=tuple(item.path for item in media if item.kind == "audio"),
+        )
         request = replace(previous, model=next_model, draft=draft)
 
 
