@@ -14,14 +14,14 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from g4cli.core.child import Child, exit_text, start_child
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import expand_home
 from g4cli.operations.tools.function_child import MAX_RESULT_BYTES
-from g4cli.operations.tools.tool import Tool, ToolFailed
+from g4cli.operations.tools.tool import Tool, ToolFailed, open_log
 
 MODULE: Final = "g4cli.operations.tools.function_child"
 START_S: Final = 60.0
@@ -48,8 +48,7 @@ class FunctionProcess:
             "references": list(references),
             "path": None if path is None else str(path),
         }
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self._log: IO[bytes] = log.open("ab")
+        self._log = open_log(log)
         self._child: Child | None = None
         try:
             self.tools = self._load()

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -24,7 +25,7 @@ from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import expand_home
 from g4cli.core.visible import one_line
-from g4cli.operations.tools.tool import Tool, ToolFailed, declare_function
+from g4cli.operations.tools.tool import Tool, ToolFailed, declare_function, open_log
 
 # Choices.
 START_S: Final = 60.0
@@ -81,8 +82,7 @@ class McpServers:
             raise UsageError(
                 "MCP servers need the Python package mcp", hint="pip install 'g4cli[mcp]'"
             ) from err
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self._log: TextIO = log.open("a", encoding="utf-8", errors="replace")
+        self._log: TextIO = TextIOWrapper(open_log(log), encoding="utf-8", errors="replace")
         self.log_path = log
         self.tools: list[Tool] = []
         self._servers = servers

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import IO, Any, Final
 
 from g4cli.prompt.tools import QUOTE
 
@@ -48,3 +50,12 @@ def format_result(value: Any) -> str:
         left_out = len(text) - RESULT_CHARACTERS
         text = f"{text[:RESULT_CHARACTERS]}\n[{left_out:,} more characters were left out]"
     return text
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """Return the file for what tools print, or the null device where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+    except OSError:
+        return open(os.devnull, "ab")

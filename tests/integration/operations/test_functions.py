@@ -154,3 +154,12 @@ def test_the_process_ends_with_the_chat(home: Path) -> None:
         pid = int(run(toolbox, "number"))
         assert pid != os.getpid()
     assert wait_until_gone(pid)
+
+
+@pytest.mark.slow
+def test_without_a_log_that_can_be_written(home: Path) -> None:
+    (home / "mine.py").write_text(FILE)
+    (home / "home").mkdir(exist_ok=True)
+    (home / "home" / "state").write_text("a file in the place of the folder")
+    with open_toolbox(ToolOptions(tools=home / "mine.py")) as toolbox:
+        assert run(toolbox, "talk") == "read ''"
