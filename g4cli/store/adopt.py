@@ -85,7 +85,7 @@ def make_local_name(path: Path) -> str:
 
     "-local" is appended if g4 knows a model of that name.
     """
-    stem = path.name.removesuffix(".gguf") if path.suffix == ".gguf" else path.resolve().name
+    stem = path.stem if path.suffix.lower() == ".gguf" else path.resolve().name
     name = _UNSAFE.sub("-", stem.lower()).strip("-.") or "model"
     taken = {alias.removesuffix("-it") for alias in known_names()}
     return f"{name}-local" if name.removeprefix("gemma-4-").removesuffix("-it") in taken else name

@@ -250,7 +250,10 @@ def remove_entry(entry: Entry | Unfinished) -> None:
 
 
 def _read_entries(folder: Path) -> Iterator[Entry]:
-    for path in sorted(folder.glob("*.gguf")):
+    # A local file may have any name, such as those of Ollama's files, and has a manifest then.
+    for path in sorted(folder.glob("*")):
+        if path.suffix.lower() != ".gguf" and not manifest_path(path).is_file():
+            continue
         try:
             yield load_entry(path, folder_model_name(folder))
         except (BadFile, FileMissing, UsageError):

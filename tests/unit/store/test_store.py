@@ -368,6 +368,19 @@ def test_a_local_file_is_linked_and_hashed(tmp_path: Path) -> None:
     assert not models_dir().joinpath("own").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "name"), [("sha256-ab12", "sha256-ab12"), ("Own.GGUF", "own"), ("own.bin", "own.bin")]
+)
+def test_a_local_file_of_another_ending_is_found_again(
+    tmp_path: Path, file: str, name: str
+) -> None:
+    source = write_gguf(tmp_path / file, gemma4_keys(), [("t", BF16, (64, 2), None)])
+    entry = pull_path(source).entry
+    assert [e.name for e in list_models()] == [name]
+    assert select_entries(name) == (entry,)
+    assert not pull_path(source).is_new
+
+
 def test_a_local_file_on_another_disk_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
