@@ -120,7 +120,7 @@ def make_from_file(
     from g4cli.quant.recipes import Recipe
 
     recipe = Recipe(type_name, container="bf16") if type_name == "sfp8" else Recipe(type_name)
-    quantized = quantize_file(source, target, recipe=recipe, progress=progress)
+    quantized = quantize_file(source, target, recipe=recipe, force=True, progress=progress)
     return Made(quantized.path, type_name, quantized.nbytes, quantized.sha256)
 
 

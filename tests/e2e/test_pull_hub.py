@@ -190,6 +190,11 @@ def test_a_type_that_nobody_publishes_is_made(
     requests = len(hub.requests)
     assert ok(capsys, "pull", "e2b:sfp8")["new"] is False
     assert len(hub.requests) == requests
+    damaged = bytearray(by_type["sfp8"].path.read_bytes())
+    damaged[-1] ^= 1
+    by_type["sfp8"].path.write_bytes(damaged)
+    assert ok(capsys, "pull", "e2b:sfp8", "--restart", "--no-mmproj")["new"] is True
+    ok(capsys, "verify", "e2b:sfp8")
 
 
 def checkpoint_repo() -> FakeRepo:
