@@ -132,8 +132,11 @@ def clean_answer(reply: Reply, target: str) -> str:
     if reply.finish_reason == "interrupted":
         raise Interrupted("the answer was stopped")
     text = reply.text
-    if reply.loop is not None and reply.loop.unit in text:
-        text = text[: text.index(reply.loop.unit) + len(reply.loop.unit)]
+    if reply.loop is not None:
+        unit = reply.loop.unit
+        # The repetition is the last one: a short unit occurs in the words before it as well.
+        runs = list(re.finditer(f"(?:{re.escape(unit)}){{2,}}", text))
+        text = text[: runs[-1].start() + len(unit)] if runs else text
     if target:
         text = text.rpartition(f"{target}:")[2]
     return " ".join(text.split())

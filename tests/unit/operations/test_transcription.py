@@ -60,6 +60,8 @@ def test_repetitions_and_newlines_do_not_reach_the_text() -> None:
     loop = FoundLoop("and so ", 2, 1, 99, "exact")
     reply = make_reply("It is \nand so and so and so and so", loop=loop)
     assert clean_answer(reply, "") == "It is and so"
+    reply = make_reply("It was a day, a long one. a a a a", loop=FoundLoop(" a", 1, 9, 4, "exact"))
+    assert clean_answer(reply, "") == "It was a day, a long one. a"
     with pytest.raises(Interrupted):
         clean_answer(Reply.interrupted(), "")
 
