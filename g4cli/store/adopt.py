@@ -10,12 +10,13 @@ from typing import Final
 
 from g4cli.core.errors import UsageError
 from g4cli.core.file_kind import is_runnable, not_a_text_model
-from g4cli.core.files import link_or_copy
+from g4cli.core.files import link_or_copy, require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.hashing import sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.core.registry import known_names
+from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.store.manifest import (
     Entry,
     Role,
@@ -113,12 +114,23 @@ def check_name(name: str, *, before: str = "--name") -> str:
 def add_local_file(source: Path, *, name: str, progress: Progress = no_progress) -> Entry:
     """Return the entry of a local GGUF in the store: a hard link, or a copy from another disk.
 
-    If the same file is in the store under this name already, its entry is returned. Raises
-    FileMissing, UsageError, BadGGUF (also for a file that is not a Gemma 4 text model) or NoSpace.
+    The other parts of a split file come with the first. If the same file is in the store under this
+    name already, its entry is returned. Raises FileMissing, UsageError, BadGGUF (also for a file
+    that is not a Gemma 4 text model) or NoSpace.
     """
     header = read_header(source)
     if not is_runnable(header):
         raise not_a_text_model(header)
+    parts = [source]
+    split = parse_split_name(source.name)
+    if split and split.number == 1 and header.get("split.count", int, 1) > 1:
+        names = [name_part(split.stem, i, split.total) for i in range(2, split.total + 1)]
+        parts += [require_file(source.with_name(part)) for part in names]
+    entries = [_add_part(part, name, type_of(header), progress) for part in parts]
+    return entries[0]
+
+
+def _add_part(source: Path, name: str, type_name: str, progress: Progress) -> Entry:
     target = store_path(name, source.name)
     for entry in list_entries(name):
         # A hard link from an earlier call: the same file under both names.
@@ -134,7 +146,8 @@ def add_local_file(source: Path, *, name: str, progress: Progress = no_progress)
     except FileExistsError as err:
         raise UsageError(f"{target} exists already", hint="g4 list") from err
     digest = sha256_of(target, progress=progress)
-    return record_file(target, name=name, source=f"file:{source.resolve()}", sha256=digest)
+    where = f"file:{source.resolve()}"
+    return record_file(target, name=name, source=where, sha256=digest, type_name=type_name)
 
 
 def copy_entries(

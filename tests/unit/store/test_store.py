@@ -381,6 +381,26 @@ def test_a_local_file_of_another_ending_is_found_again(
     assert not pull_path(source).is_new
 
 
+def test_a_local_split_file_comes_with_its_parts(tmp_path: Path) -> None:
+    paths = [tmp_path / f"own-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for number, path in enumerate(paths):
+        keys = [("split.no", "u16", number), ("split.count", "u16", 2)]
+        write_gguf(path, gemma4_keys() + keys, [(f"t{number}", BF16, (64, 2), None)])
+    second = paths[1].read_bytes()
+    paths[1].unlink()
+    with pytest.raises(FileMissing, match=r"00002-of-00002"):
+        pull_path(paths[0], name="own")
+    assert not list_models()
+    paths[1].write_bytes(second)
+    entry = pull_path(paths[0], name="own").entry
+    assert [(e.path.name, e.role) for e in list_models()] == [
+        (paths[0].name, "model"),
+        (paths[1].name, "part"),
+    ]
+    assert entry.path.name == paths[0].name
+    assert not pull_path(paths[0], name="own").is_new
+
+
 def test_a_local_file_on_another_disk_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
