@@ -21,7 +21,7 @@ IDENTITY: Final[Matrix] = (1, 0, 0, 1, 0, 0)
 _NUMBER: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 NUMBER: Final = re.compile(_NUMBER)
 _LENGTH: Final = re.compile(
-    rf"\s*({_NUMBER})(px|pt|pc|mm|cm|in|q|em|ex|rem|ch|vw|vh|vmin|vmax|%)?\s*", re.I
+    rf"\s*({_NUMBER})(px|pt|pc|mm|cm|in|q|em|ex|rem|ch|vw|vh|vmin|vmax|%)?\s*", re.I | re.A
 )
 # Pixels per unit (CSS Values 3, section 6.2); relative units for a font size of 16 pixels.
 _PIXELS: Final[Mapping[str, float]] = MappingProxyType(
@@ -30,14 +30,15 @@ _PIXELS: Final[Mapping[str, float]] = MappingProxyType(
         "q": 96 / 101.6, "em": 16, "ex": 8, "rem": 16, "ch": 8,
     }
 )  # fmt: skip
-_SEPARATOR: Final = re.compile(r"[\s,]*")
+# Renderers know the white space of ASCII alone: path data end at a no-break space.
+_SEPARATOR: Final = re.compile(r"[\s,]*", re.A)
 _FLAG: Final = re.compile(r"[01]")
 # Numbers that a command of path data takes, and a transform may take.
 _N_ARGUMENTS: Final[Mapping[str, int]] = MappingProxyType(
     {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7, "Z": 0}
 )
 _TRANSFORM: Final = re.compile(
-    r"\s*,?\s*(matrix|translate|scale|rotate|skewX|skewY)\s*\(([^()]*)\)\s*"
+    r"\s*,?\s*(matrix|translate|scale|rotate|skewX|skewY)\s*\(([^()]*)\)\s*", re.A
 )
 _N_TRANSFORM_ARGUMENTS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     {
@@ -76,12 +77,13 @@ def box_around(points: Iterable[Point]) -> Box | None:
 
 
 def parse_length(text: str) -> float | None:
-    """Return a length in pixels; None if it is invalid or relative to something else (%, vw)."""
+    """Return a length in pixels; None if it is invalid, infinite or relative (%, vw)."""
     found = _LENGTH.fullmatch(text)
     if not found:
         return None
     pixels = _PIXELS.get((found[2] or "").lower())
-    return None if pixels is None else float(found[1]) * pixels
+    length = float(found[1]) * pixels if pixels is not None else math.inf
+    return length if math.isfinite(length) else None
 
 
 def is_length(text: str) -> bool:

@@ -196,6 +196,7 @@ def test_an_entity_cannot_hide_a_link() -> None:
     [
         ('<path d="M0 0 L5"/>', "bad-path"),
         ('<path d="L5 5"/>', "bad-path"),
+        ('<path d="M0\u00a00 L5 5"/>', "bad-path"),
         ('<polygon points="1 2 3"/>', "bad-points"),
         ('<circle r="-2"/>', "negative-size"),
         ('<circle r="NaN"/>', "bad-number"),
