@@ -5,6 +5,7 @@ It follows from viewBox, width and height; without them it is estimated from the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,9 +84,14 @@ def _check_view_box(root: Element) -> Iterator[Fault]:
 
 
 def is_view_box(text: str) -> bool:
-    """Return whether `text` is four numbers, of which the last two are above zero."""
+    """Return whether `text` is four finite numbers, of which the last two are above zero."""
     numbers = parse_numbers(text)
-    return numbers is not None and len(numbers) == 4 and numbers[2] > 0 and numbers[3] > 0
+    return (
+        numbers is not None
+        and len(numbers) == 4
+        and all(map(math.isfinite, numbers))
+        and min(numbers[2:]) > 0
+    )
 
 
 def read_frame(elements: list[Element]) -> Frame:
@@ -100,6 +106,8 @@ def read_frame(elements: list[Element]) -> Frame:
             width, height = box_width, box_height
         width = width or height * box_width / box_height
         height = height or width * box_height / box_width
+        # The quotient of extreme numbers may be too large for a float.
+        width, height = (size if math.isfinite(size) else 0.0 for size in (width, height))
         return Frame((left, top, box_width, box_height), width, height)
     width, height = width or 300.0, height or 150.0
     return Frame((0.0, 0.0, width, height), width, height)

@@ -14,6 +14,8 @@ from g4cli.core.units import GIB
 from g4cli.svg.repair import DEPTH_LIMIT, Drawing
 
 MAX_SIDE: Final = 8192  # a choice, in pixels: 256 MiB for a square, a quarter of the limit below
+# Choices: pixels of a side that a drawing may declare.
+_SMALLEST, _LARGEST = 1e-6, 1e9
 # resvg draws 100,000 elements in 3 s; more come only from nested <use> elements.
 MAX_DRAWN: Final = 200_000
 # Choices for all jobs of a call: drawings of answers take milliseconds and a few MiB.
@@ -43,6 +45,9 @@ def refuse_rendering(drawing: Drawing) -> str:
     """Return why a drawing must not be rendered, or '' if it may be."""
     if drawing.text is None or drawing.frame is None:
         return "it could not be repaired"
+    frame = drawing.frame
+    if not all(_SMALLEST <= size <= _LARGEST for size in (frame.width, frame.height)):
+        return f"its size is {frame.width:g} x {frame.height:g} pixels"
     if drawing.depth > DEPTH_LIMIT:
         return f"its elements are nested {drawing.depth:,} deep, more than {DEPTH_LIMIT}"
     if drawing.n_drawn > MAX_DRAWN:

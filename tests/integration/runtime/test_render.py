@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import resvg_py
 
+from g4cli.core.errors import RuntimeFailed
 from g4cli.core.png import decode_png
+from g4cli.operations.svg import check_drawing, render_drawing
 from g4cli.runtime.render.render import RenderJob, refuse_rendering, render_jobs
 from g4cli.svg.repair import repair_drawing
 from tests.support.builders.svg_defects import good_drawings
@@ -47,6 +51,29 @@ def test_what_would_end_the_child_is_not_given_to_it() -> None:
     assert "elements" in refuse_rendering(repair_drawing(f'{HEAD}<g id="g0"/>{rows}</svg>'))
     assert refuse_rendering(repair_drawing("nothing"))
     assert not refuse_rendering(repair_drawing(RED))
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        'width="1" viewBox="0 0 1e300 1e-320"',
+        'width="1e999" height="1e999"',
+        'width="1e300" viewBox="0 0 1 1e300"',
+        'viewBox="0 0 1e999 1e999"',
+        'width="-5" height="5"',
+        'height="1" viewBox="0 0 1e-320 1e300"',
+    ],
+)
+def test_a_size_that_no_picture_has_is_an_error_not_a_crash(size: str) -> None:
+    text = RED.replace('viewBox="0 0 10 10"', size)
+    checked = check_drawing(text, "x")
+    json.dumps(checked.as_json(), allow_nan=False)
+    refusal = refuse_rendering(checked.drawing)
+    if refusal:
+        with pytest.raises(RuntimeFailed, match="its size is"):
+            render_drawing(checked.drawing, width=64)
+    else:
+        assert render_drawing(checked.drawing, width=64)
 
 
 def test_the_surroundings_show_what_lies_outside_of_the_frame() -> None:
