@@ -404,6 +404,28 @@ def test_no_space(
     assert [p for p in models_dir().rglob("*") if p.is_file()] == []
 
 
+def test_space_is_needed_for_what_is_downloaded_alone(
+    capsys: pytest.CaptureFixture[str], hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of another type much has arrived, which makes no room for this one.
+    part = models_dir() / "e2b" / ".other-Q8_0.gguf.0123456789ab.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 100_000)
+    part.with_suffix(".journal").write_text("{}")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1900})())
+    sizes = [len(data) for data in hub.repos[GOOGLE].lfs.values()]
+    assert max(sizes) < 1900 < sum(sizes)
+    assert " needed, " in refused(capsys, 4, "pull", "e2b")
+    assert hub.sent_bytes == 0
+    # What the Hugging Face cache has is linked.
+    for data in hub.repos[GOOGLE].lfs.values():
+        blob = hub_cache_dir() / f"models--{GOOGLE.replace('/', '--')}" / "blobs"
+        blob.mkdir(parents=True, exist_ok=True)
+        (blob / hashlib.sha256(data).hexdigest()).write_bytes(data)
+    assert g4(capsys, "pull", "e2b")[0] == 0
+    assert hub.sent_bytes == 0
+
+
 def test_a_store_that_may_only_be_read(
     capsys: pytest.CaptureFixture[str],
     hub: FakeHub,

@@ -13,6 +13,7 @@ from g4cli.core.progress import Progress
 from g4cli.core.quoting import shell_command
 from g4cli.core.reporter import Reporter
 from g4cli.hub import Hub, HubOptions, fetch_file
+from g4cli.hub.cache import cached_file
 from g4cli.hub.together import run_together
 from g4cli.operations.pull.facts import HubAndStore
 from g4cli.operations.pull.plan import PlannedFile, PullPlan, plan_checkpoint, plan_pull
@@ -140,8 +141,15 @@ class _Run:
         """Download the plan's files at the same time and return the model in the first of them."""
         wanted = [*plan.files, *plan.sidecars]
         arrived = {part.file: part.have_bytes for part in select_unfinished(plan.name)}
-        absent = sum(planned.file.nbytes for planned in wanted if not planned.target.is_file())
-        require_space(wanted[0].target.parent, absent - sum(arrived.values()))
+        cache = self.hub.options.cache
+        # What is in the Hugging Face cache is linked, and of a restarted file nothing is kept.
+        needed = sum(
+            planned.file.nbytes - (0 if plan.restart else arrived.get(planned.file.name, 0))
+            for planned in wanted
+            if not planned.target.is_file()
+            and not cached_file(cache, planned.repository.repo, planned.file)
+        )
+        require_space(wanted[0].target.parent, needed)
         for planned in wanted:  # progress bars in this order, the model first
             if planned.known is None:
                 name = planned.file.name
