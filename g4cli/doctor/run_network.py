@@ -10,7 +10,12 @@ from typing import Final, TypeAlias
 from g4cli.core.progress import Progress
 from g4cli.core.units import GIB, size_text
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.probe.child import N_ANSWER_TOKENS, ProbeResult, greedy_probe
+from g4cli.doctor.probe.child import (
+    N_ANSWER_TOKENS,
+    ProbeResult,
+    count_model_bytes,
+    greedy_probe,
+)
 from g4cli.doctor.probe.compare import (
     ALTERNATIVE_CONFIGS,
     N_ANSWER_TOKENS_SHORT,
@@ -58,11 +63,12 @@ def run_network(
     `free_bytes` is the memory that llama.cpp may use, 0 if unknown. A file of more than
     `large_bytes` runs at depth "deep" only. `progress` counts runs.
     """
-    reason = _reason_not_to_run(facts, free_bytes, large_bytes)
+    size = count_model_bytes(path)  # llama.cpp loads all parts of a split model
+    reason = _reason_not_to_run(facts, size, free_bytes, large_bytes)
     if reason:
         return replace(facts, probe_skipped=reason)
     questions = interview.questions
-    n_tokens = N_ANSWER_TOKENS if facts.size <= large_bytes else N_ANSWER_TOKENS_SHORT
+    n_tokens = N_ANSWER_TOKENS if size <= large_bytes else N_ANSWER_TOKENS_SHORT
     progress(0, 0, f"load it and ask {len(questions)} questions")
     prompts = [(q.name, q.text) for q in questions]
     first = greedy_probe(path, prompts, n_tokens=n_tokens, text=interview.text)
@@ -98,12 +104,12 @@ def _configs_to_compare(
     return tuple(config for config in ALTERNATIVE_CONFIGS if config.needs_gpu)
 
 
-def _reason_not_to_run(facts: FileFacts, free_bytes: int, large_bytes: int) -> str:
-    """Return why the network is not run, or ''."""
-    if free_bytes and facts.size > _MAX_FILE_SHARE * free_bytes:
-        return f"{size_text(facts.size)} do not fit into {size_text(free_bytes)} of memory"
-    if facts.size > large_bytes and facts.depth != "deep":
-        return f"{size_text(facts.size)} take minutes: only with --deep"
+def _reason_not_to_run(facts: FileFacts, size: int, free_bytes: int, large_bytes: int) -> str:
+    """Return why the network of `size` bytes is not run, or ''."""
+    if free_bytes and size > _MAX_FILE_SHARE * free_bytes:
+        return f"{size_text(size)} do not fit into {size_text(free_bytes)} of memory"
+    if size > large_bytes and facts.depth != "deep":
+        return f"{size_text(size)} take minutes: only with --deep"
     if facts.stats and all(s.all_zero for s in facts.stats):
         return "all weights are zero"
     return ""

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from g4cli.core.child import run_child, signal_name
 from g4cli.core.child_memory import DATA_SLACK
+from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.core.units import GIB, size_text
 
 # Tokens of an answer at most: a choice, four times the longest period of an early loop.
@@ -197,7 +198,7 @@ def greedy_probe(
         "options": {"n_ctx": N_CTX, **dict(options or {})},
         "text": text,
     }
-    seconds = TIMEOUT_S + path.stat().st_size / GIB * _TIMEOUT_S_PER_GIB
+    seconds = TIMEOUT_S + count_model_bytes(path) / GIB * _TIMEOUT_S_PER_GIB
     answer = ask_child(request, seconds, limit_bytes=limit_bytes)
     lines = [line for line in answer.lines if line.get("event") == "run"]
     runs = tuple(_parse_run(line, name) for line, (name, _) in zip(lines, prompts, strict=False))
@@ -214,6 +215,18 @@ def greedy_probe(
         answer.peak_bytes,
         (answer.find_event("read") or {}).get("surprise"),
     )
+
+
+def count_model_bytes(path: Path) -> int:
+    """Return the bytes of the file at `path`, with those of all parts if it is the part of one."""
+    split = parse_split_name(path.name)
+    if split is None:
+        return path.stat().st_size
+    parts = (
+        path.with_name(name_part(split.stem, number, split.total))
+        for number in range(1, split.total + 1)
+    )
+    return sum(part.stat().st_size for part in parts if part.is_file())
 
 
 def _parse_run(line: dict[str, Any], name: str) -> GreedyRun:

@@ -23,6 +23,7 @@ from g4cli.doctor.probe.child import (
     N_ANSWER_TOKENS,
     GreedyRun,
     ProbeResult,
+    count_model_bytes,
     greedy_probe,
 )
 from g4cli.doctor.probe.prompts import Question
@@ -146,7 +147,7 @@ def compare_configs(
         return ()
     index = next((i for i, run in enumerate(first.runs) if is_broken(run)), 0)
     base, question = first.runs[index] if first.runs else _NO_ANSWER, questions[index]
-    size = path.stat().st_size
+    size = count_model_bytes(path)
     comparisons = []
     for number, config in enumerate(configs):
         progress(number, len(configs), config.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from g4cli.cli.main import run
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import FileKind, kind_of
 from g4cli.core.gguf import read_header
+from g4cli.core.progress import no_progress
 from g4cli.core.shape import shape_of
+from g4cli.core.units import GIB
 from g4cli.doctor.diagnose import diagnose_file
+from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.run_network import LARGE_BYTES, Interview, run_network
 from tests.support.builders.damage import GGUF, KINDS
 from tests.support.builders.gguf import F32, Key, Tensor, build_gguf, write_gguf
 from tests.support.builders.other_kinds import MATRIX, PROJECTION, foreign_keys, mmproj_keys
@@ -219,3 +224,25 @@ def test_a_gguf_with_a_damaged_magic_is_a_damaged_gguf(tmp_path: Path) -> None:
     report = diagnose_file(path)
     assert (report.verdict, report.exit_code) == ("file-damaged", 8)
     assert "58 58 58 58" in report.evidence[0]
+
+
+def test_all_parts_of_a_split_model_count_for_what_running_it_needs(tmp_path: Path) -> None:
+    paths = [tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for path, n_bytes in zip(paths, (100, 9 * GIB), strict=True):
+        path.touch()
+        os.truncate(path, n_bytes)
+    facts = FileFacts(str(paths[0]), 100, b"")
+    asked = Interview((), lambda _: False, tuple)
+
+    def reason(free_bytes: int) -> str:
+        return run_network(
+            facts,
+            paths[0],
+            asked,
+            free_bytes=free_bytes,
+            large_bytes=LARGE_BYTES,
+            progress=no_progress,
+        ).probe_skipped
+
+    assert "9.00 GiB take minutes" in reason(0)
+    assert "9.00 GiB do not fit into 8.00 GiB" in reason(8 * GIB)
