@@ -12,10 +12,13 @@ from g4cli.core.errors import Interrupted, UsageError
 from g4cli.core.paths import cache_dir, calibration_path
 from g4cli.core.reporter import Reporter
 from g4cli.core.units import MORE_LAYERS
+from g4cli.core.worker_address import NO_WORKERS
 from g4cli.operations.models import LoadableModel, make_model_options, prepare_model
+from g4cli.operations.workers import place_layers_of_run
 from g4cli.quant.activation_sums import merge_files, write_sums
 from g4cli.quant.file import check_target
 from g4cli.quant.imatrix import ImportanceMatrix, read_imatrix
+from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.calibration_text import CalibrationText, read_calibration_text
 from g4cli.runtime.measure.client import measure_importance
 from g4cli.runtime.measure.messages import RunImatrix
@@ -85,6 +88,18 @@ def make_importance_matrix(request: ImatrixRequest, reporter: Reporter) -> Imatr
     text = read_calibration_text(request.text or calibration_path(), raw=request.raw, name=name)
     loadable = prepare_model(request.model, reporter)
     run = _make_run(request, loadable, text, out)
+    places = place_layers_of_run(
+        loadable,
+        NO_WORKERS,
+        gpu_layers=request.gpu_layers,
+        n_cpu_moe=run.model.n_cpu_moe,
+        device=request.device,
+        n_ctx=request.n_ctx,
+        reporter=reporter,
+    )
+    # The job is named before: a run that was interrupted goes on beside another use of the GPU.
+    options = _make_options(request, loadable, places.gpu_layers, places.n_cpu_moe)
+    run = replace(run, model=options)
     if run.partial_file.is_file():
         reporter.say(f"continuing {run.partial_file.name}, if it is of this model and text")
     try:
@@ -146,18 +161,11 @@ def _find_or_make(model: str, reporter: Reporter, n_threads: int) -> Path:
 def _make_run(
     request: ImatrixRequest, loadable: LoadableModel, text: CalibrationText, out: Path
 ) -> RunImatrix:
-    """Return the message for the worker."""
-    options = make_model_options(
-        gpu_layers=request.gpu_layers,
-        device=request.device,
-        mmap=True,
-        lazy_ple="auto",
-        n_cpu_moe=MORE_LAYERS if request.cpu_moe else 0,
-        use_extra_bufts=loadable.use_extra_bufts,
-    )
+    """Return the message for the worker, with the layers where they were asked for."""
+    n_cpu_moe = MORE_LAYERS if request.cpu_moe else 0
     run = RunImatrix(
         path=loadable.path,
-        model=options,
+        model=_make_options(request, loadable, request.gpu_layers, n_cpu_moe),
         text=text,
         out=out,
         partial_file=out.with_name(f".{out.name}.partial"),
@@ -169,6 +177,19 @@ def _make_run(
         save_every_s=request.save_every_s,
     )
     return replace(run, job=_identify_job(run))
+
+
+def _make_options(
+    request: ImatrixRequest, loadable: LoadableModel, gpu_layers: str, n_cpu_moe: int
+) -> ModelOptions:
+    return make_model_options(
+        gpu_layers=gpu_layers,
+        device=request.device,
+        mmap=True,
+        lazy_ple="auto",
+        n_cpu_moe=n_cpu_moe,
+        use_extra_bufts=loadable.use_extra_bufts,
+    )
 
 
 def _identify_job(run: RunImatrix) -> str:

@@ -1,13 +1,13 @@
-"""Workers on other machines: their memory, and the layers that they get."""
+"""Workers on other machines: their memory, and where the layers of a measured model go."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from g4cli.core.errors import UsageError
-from g4cli.core.units import count_text
+from g4cli.core.units import count_text, parse_gpu_layers
 from g4cli.core.worker_address import WorkerAddress, WorkerOptions
 from g4cli.estimate import Options, keeps_layers_together
 from g4cli.estimate.placement import layer_devices
@@ -45,7 +45,17 @@ def describe_worker_memories(sizes: Sequence[int]) -> tuple[Memory, ...]:
     )
 
 
-def place_layers_on_workers(
+class LayerPlaces(NamedTuple):
+    """Where layers go: values of --gpu-layers and --tensor-split, and the first layers whose
+    experts stay on the host.
+    """
+
+    gpu_layers: str
+    n_cpu_moe: int
+    tensor_split: tuple[float, ...]
+
+
+def place_layers_of_run(
     model: LoadableModel,
     workers: WorkerOptions,
     *,
@@ -55,15 +65,19 @@ def place_layers_on_workers(
     n_ctx: int,
     kv_type: str = "f16",
     reporter: Reporter,
-) -> tuple[str, tuple[float, ...]]:
-    """Return the value of --gpu-layers and the split of the layers for a run on workers.
+) -> LayerPlaces:
+    """Return where the layers go in a run without a conversation, such as a bench.
 
-    They are planned as a chat with a context of `n_ctx` tokens would be. Raises what asking the
-    workers raises.
+    On workers, and on GPUs if `gpu_layers` is "auto", they are planned as a chat with a context of
+    `n_ctx` tokens would be. Raises what asking the workers raises.
     """
-    if not workers:
-        return gpu_layers, workers.tensor_split
+    asked = LayerPlaces(gpu_layers, n_cpu_moe, workers.tensor_split)
+    if not workers and parse_gpu_layers(gpu_layers) != "auto":
+        return asked
     host = read_host()
+    memories = list_memories(host, workers=ask_worker_memories(workers.addresses), device=device)
+    if len(memories) == 1:  # the host alone
+        return asked
     subject = make_subject(model.path, model.header)
     options = make_run_options(
         host,
@@ -72,7 +86,6 @@ def place_layers_on_workers(
         kv_type=kv_type,
         use_extra_bufts=model.use_extra_bufts,
     )
-    memories = list_memories(host, workers=ask_worker_memories(workers.addresses), device=device)
     check_split(workers.tensor_split, memories)
     options = replace(options, tensor_split=workers.tensor_split)
     options = fix_layout(options, gpu_layers, n_cpu_moe)
@@ -81,7 +94,8 @@ def place_layers_on_workers(
     reporter.say(trial.placement)
     if not trial.verdict.fits:
         reporter.warn(f"the model may not fit into memory: {trial.verdict.reason}")
-    return name_gpu_layers(trial.options.n_gpu_layers), trial.options.tensor_split
+    found = trial.options
+    return LayerPlaces(name_gpu_layers(found.n_gpu_layers), found.n_cpu_moe, found.tensor_split)
 
 
 def name_gpu_layers(n_gpu_layers: int) -> str:

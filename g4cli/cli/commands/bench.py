@@ -81,7 +81,7 @@ def bench(
     from g4cli.core.units import MORE_LAYERS
     from g4cli.operations.fit.speed import has_gpus, remember_bench
     from g4cli.operations.models import make_model_options, prepare_model
-    from g4cli.operations.workers import place_layers_on_workers
+    from g4cli.operations.workers import place_layers_of_run
     from g4cli.runtime.measure.client import measure_speed
     from g4cli.runtime.measure.messages import RunBench
     from g4cli.runtime.measure.reports import BenchOptions, parse_depths
@@ -90,26 +90,25 @@ def bench(
         raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
     loadable = prepare_model(model, out)
     workers, depths = make_worker_options(rpc, tensor_split), parse_depths(depth)
-    n_cpu_moe = MORE_LAYERS if cpu_moe else 0
-    n_layers, split = place_layers_on_workers(
+    places = place_layers_of_run(
         loadable,
         workers,
         gpu_layers=gpu_layers,
-        n_cpu_moe=n_cpu_moe,
+        n_cpu_moe=MORE_LAYERS if cpu_moe else 0,
         device=device,
         n_ctx=max(n_prompt, n_gen) + max(depths),
         kv_type=kv_type,
         reporter=out,
     )
     options = make_model_options(
-        gpu_layers=n_layers,
+        gpu_layers=places.gpu_layers,
         device=device,
         mmap=mmap,
         lazy_ple=lazy_ple,
-        n_cpu_moe=n_cpu_moe,
+        n_cpu_moe=places.n_cpu_moe,
         use_extra_bufts=loadable.use_extra_bufts,
         workers=workers.texts,
-        tensor_split=split,
+        tensor_split=places.tensor_split,
     )
     with out.progress(f"bench {loadable.path.name}", unit="steps") as progress:
         settings = BenchOptions(

@@ -68,7 +68,7 @@ def eval_(
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.eval import draw_evaluation, evaluation_to_json
     from g4cli.operations.models import make_model_options, prepare_model
-    from g4cli.operations.workers import place_layers_on_workers
+    from g4cli.operations.workers import place_layers_of_run
     from g4cli.runtime.measure.client import measure_quality
     from g4cli.runtime.measure.eval_text import MAX_CTX, read_conversations
     from g4cli.runtime.measure.messages import RunEvaluation
@@ -78,18 +78,16 @@ def eval_(
     loadable = prepare_model(model, out)
     reference = prepare_model(against, out) if against else None
     workers = make_worker_options(rpc, tensor_split)
-    n_layers, split = place_layers_on_workers(
-        loadable, workers, gpu_layers="auto", n_ctx=MAX_CTX, reporter=out
-    )
+    places = place_layers_of_run(loadable, workers, gpu_layers="auto", n_ctx=MAX_CTX, reporter=out)
     options = make_model_options(
-        gpu_layers=n_layers,
+        gpu_layers=places.gpu_layers,
         device=None,
         mmap=True,
         lazy_ple="auto",
-        n_cpu_moe=0,
+        n_cpu_moe=places.n_cpu_moe,
         use_extra_bufts=loadable.use_extra_bufts,
         workers=workers.texts,
-        tensor_split=split,
+        tensor_split=places.tensor_split,
     )
     with out.progress(f"evaluate {loadable.path.name}", unit="steps") as progress:
         request = RunEvaluation(
