@@ -219,7 +219,7 @@ def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed) -> list[Chang
         and len(merges.data)
     ):
         keys[TOKENIZER + "model"] = string_value("gemma4")
-        keys.pop(TOKENIZER + "pre", None)
+        keys.pop(TOKENIZER + "pre", None)  # files of Gemma 4 have none: "gemma4" implies it
         changes.append(Change("tokenizer.model", "tokenizer set to gemma4"))
     if "tokenizer.ids" in failed:
         for name, number in SPECIAL_IDS:
@@ -327,7 +327,7 @@ def _shape_keys(s: Shape, keys: Keys) -> Keys:
     return shape_keys
 
 
-# In this order: the shape of the network decides what is expected of the rest.
+# In this order their changes are listed; none reads what another has changed.
 _REPAIRS: Final[tuple[Callable[[Header, Keys, Failed], list[Change]], ...]] = (
     _repair_shape, _repair_values, _repair_tokenizer, _repair_token_types, _repair_template,
 )  # fmt: skip

@@ -35,7 +35,8 @@ def open_port(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as err:
+    # UnicodeError: a host with an empty or too long label.
+    except (OSError, OverflowError, UnicodeError) as err:
         raise UsageError(
             f"the server cannot listen at {host}, port {port}: {err.args[-1]}",
             hint="g4 serve --port 0",

@@ -2,7 +2,8 @@
 
 Source: ggml/src/ggml-common.h and the encoders in ggml-quants.c, ggml-org/llama.cpp@0c1e57098. An
 encoder that divides by the largest magnitude writes a scale >= 0; one that keeps the sign of the
-largest weight (Q4_0, Q3_K, Q6_K, IQ4_NL) may write a negative one.
+largest weight (Q4_0, Q3_K, Q6_K, IQ4_NL) may write a negative one. Of the IQ and TQ types any sign
+is let pass.
 
 A weight is the scale times a stored level, in types whose blocks have parts times the scale of its
 part too. `max_factor` is the largest product of these: an upper bound, which is enough, since only
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 class BlockLayout:
     """Where a block has F16 scales: at the bytes `offsets`; `max_factor`: |weight / scale| at most.
 
-    `signed`: encoders write negative scales.
+    `signed`: encoders write negative scales, or may.
     """
 
     offsets: tuple[int, ...]

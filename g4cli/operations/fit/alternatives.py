@@ -29,11 +29,12 @@ def find_alternative(
     Tried in this order: a shorter context, the per-layer embeddings on the disk, a KV cache of
     8 bits, another type, a smaller model.
     """
-    if plan.largest_ctx >= min(_MIN_CTX, subject.shape.n_ctx_train):
+    least = min(_MIN_CTX, subject.shape.n_ctx_train)
+    if plan.largest_ctx >= least:
         return f"{plan.largest_ctx:,} tokens of context fit: --ctx {plan.largest_ctx}"
     for description, option, changed in _list_savings(subject, options):
         n_ctx = largest_context(subject.shape, subject.tensors, changed, machine.memories)
-        if n_ctx >= _MIN_CTX:
+        if n_ctx >= least:
             return f"{n_ctx:,} tokens fit with {description}: {option} --ctx max"
     if ranking and ranking.best:
         name = f"{subject.model}:{ranking.best}"

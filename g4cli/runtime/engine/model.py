@@ -98,7 +98,7 @@ class Model:
 
     @property
     def has_experts(self) -> bool:
-        """Return whether the network is a mixture of experts."""
+        """Return whether the network is one of Gemma 4's mixtures of experts."""
         return self.read_key("gemma4.expert_count") not in (None, "0")
 
     @property
@@ -183,8 +183,12 @@ class Model:
 
     def read_key(self, key: str) -> str | None:
         """Return the value of a scalar key of the file as text, or None if it has no such key."""
-        buffer = ctypes.create_string_buffer(256)
-        size = self._c.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        size = 255
+        for _ in range(2):  # the second time with room for the whole value
+            buffer = ctypes.create_string_buffer(size + 1)
+            size = self._c.llama_model_meta_val_str(self.handle, key.encode(), buffer, size + 1)
+            if size < len(buffer):
+                break
         return buffer.value.decode("utf-8", "replace") if size >= 0 else None
 
     @property
@@ -194,7 +198,7 @@ class Model:
         return text.decode("utf-8", "replace") if text else None
 
     def close(self) -> None:
-        """Free the model."""
+        """Free the model. Nothing is asked of it afterwards, its vocabulary included."""
         if self._handle:
             self._c.llama_model_free(self._handle)
             self._handle = None

@@ -44,12 +44,14 @@ class DeviceMemory:
 
 
 class Connection:
-    """A connection with a deadline: connecting and all that follows take at most `timeout_s`."""
+    """A connection with a deadline: once the host's address is known, connecting and all that
+    follows take at most `timeout_s`.
+    """
 
     def __init__(self, host: str, port: int, timeout_s: float = TIMEOUT_S) -> None:
         """Connect by IPv4, as llama.cpp does. Raises OSError (TimeoutError among them)."""
-        self._deadline = time.monotonic() + timeout_s
         *_, sockaddr = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
+        self._deadline = time.monotonic() + timeout_s
         self.socket = socket.create_connection((str(sockaddr[0]), port), timeout=timeout_s)
 
     def send(self, data: bytes) -> None:

@@ -362,6 +362,7 @@ class TestLoading:
         assert "gemma4" in model.description
         assert model.read_key("general.name") == "Tiny"
         assert model.read_key("no.such.key") is None
+        assert model.read_key("tokenizer.chat_template") == model.chat_template
         assert read_recommended_sampling(read_header(tiny_file)) == Sampling()
         assert count_physical_cores() >= 1
 

@@ -49,6 +49,14 @@ def test_an_ipv6_address_is_refused_with_the_reason() -> None:
         parse_worker_address("fe80::1")
 
 
+def test_names_are_such_that_a_resolver_takes_them() -> None:
+    longest = ".".join(["x" * 63] * 3 + ["y" * 61])
+    assert parse_worker_addresses(longest)[0].host == longest
+    for host in ("a..b", "a.", "x" * 64, f"{longest}y", "a.-b"):
+        with pytest.raises(UsageError):
+            parse_worker_addresses(host)
+
+
 def test_lists_have_limits() -> None:
     assert parse_worker_addresses("") == ()
     assert len(parse_worker_addresses("a:1, b:2")) == 2

@@ -112,3 +112,16 @@ def test_a_tensor_may_have_the_name_of_a_layer_alone() -> None:
     stats = TensorStats("blk.0", "F32", 4, 4, 4), TensorStats("blk.1", "F32", 4, 4)
     outcome = check_zero(FileFacts("m.gguf", 1, b"", stats=stats))
     assert "1 of 2 tensors contains only zeros: blk.0;" in outcome.found
+
+
+def test_heads_of_every_layer_and_the_wrong_number_are_looked_at(tmp_path: Path) -> None:
+    keys = foreign_keys(
+        "llama",
+        ("llama.attention.head_count", "u32", 8),
+        ("llama.attention.head_count_kv", "[u32]", [8, 3]),
+        ("llama.embedding_length", "[u32]", [2048, 0]),
+    )
+    report = judge_facts(gather(tmp_path, keys, MATRIX), ("keys.shape",))
+    assert report.findings[0].found == (
+        "llama.embedding_length is 0; 8 heads cannot share 3 KV heads"
+    )

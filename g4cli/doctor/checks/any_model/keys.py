@@ -42,12 +42,17 @@ def check_shape(facts: FileFacts) -> Outcome:
     bad = []
     for name in ("block_count", "embedding_length", "context_length"):
         numbers = _numbers_under(header, f"{prefix}.{name}")
-        if numbers is not None and not all(0 < n < 1 << 32 for n in numbers):
-            bad.append(f"{prefix}.{name} is {numbers[0]}")
+        wrong = [n for n in numbers or () if not 0 < n < 1 << 32]
+        if wrong:
+            bad.append(f"{prefix}.{name} is {wrong[0]}")
     heads = _numbers_under(header, f"{prefix}.attention.head_count")
     kv_heads = _numbers_under(header, f"{prefix}.attention.head_count_kv")
     # Each KV head serves the same number of query heads (grouped-query attention).
-    for n_heads, n_kv in zip(heads or (), kv_heads or (), strict=False):
+    # One number stands for all layers.
+    heads, kv_heads = heads or [], kv_heads or []
+    n_layers = max(len(heads), len(kv_heads))
+    heads, kv_heads = (n * n_layers if len(n) == 1 else n for n in (heads, kv_heads))
+    for n_heads, n_kv in zip(heads, kv_heads, strict=False):
         if n_kv > 0 and n_heads % n_kv:
             bad.append(f"{n_heads} heads cannot share {n_kv} KV heads")
             break
