@@ -144,8 +144,8 @@ def _escape_cell(text: str) -> str:
 # --- Exit codes and environment ---
 
 _ERRORS: Final = """An error is one line on standard error, `error: ...`, followed by `hint: ...`
-if a command can help. With `--json` it is a JSON object with `error`, `reference`, `hint` and
-`exit_code`. `reference` is a stable name for scripts:"""
+if a command can help. With `--json` or `--stream-json` it is a JSON object with `error`,
+`reference`, `hint` and `exit_code`. `reference` is a stable name for scripts:"""
 
 
 def make_exit_code_page() -> str:
