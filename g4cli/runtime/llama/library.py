@@ -75,17 +75,18 @@ class Log:
         """Return the last lines, at most 4000, without blank ones."""
         return tuple(self._lines)
 
+    def list_buffers(self, kind: str) -> list[tuple[str, float]]:
+        """Return name and MiB of each buffer of `kind`: "model", "KV", "compute" or "output"."""
+        found = (_BUFFER.search(line.text) for line in self._lines)
+        return [(m["name"], float(m["mib"])) for m in found if m and m["kind"] == kind]
+
     def sum_buffers(self, kind: str, *, on_gpu: bool = False) -> int:
-        """Return the bytes of the buffers of `kind` that the lines name: "model", "KV", "compute".
+        """Return the bytes of all buffers of `kind`.
 
         `on_gpu`: of those in the memory of this machine's GPUs alone.
         """
-        total = 0.0
-        for line in self._lines:
-            match = _BUFFER.search(line.text)
-            if match and match["kind"] == kind:
-                total += 0 if on_gpu and _NOT_GPU.match(match["name"]) else float(match["mib"])
-        return int(total * MIB)
+        buffers = self.list_buffers(kind)
+        return int(sum(n for name, n in buffers if not (on_gpu and _NOT_GPU.match(name))) * MIB)
 
     def find_error_text(self) -> str:
         """Return the last two error lines, or warnings if there are none, joined by "; "; or "".

@@ -57,10 +57,8 @@ RUN_DEFAULTS: Final = MappingProxyType(
     }
 )
 _LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split", "workers")
-# Lines of llama.cpp's log (src/llama-kv-cache.cpp, src/llama-context.cpp).
+# A line of llama.cpp's log (src/llama-kv-cache.cpp).
 _CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layers")
-_OUTPUT: Final = re.compile(r"(\S+) +output buffer size = +([0-9.]+) MiB")
-_COMPUTE: Final = re.compile(r"(\S+) +compute buffer size = +([0-9.]+) MiB")
 _MIB: Final = 1024**2
 
 Inspect: TypeAlias = Callable[[Any], Mapping[str, Any]]
@@ -125,8 +123,8 @@ def _plan_contexts(
         plan = {
             "weights": int(c.llama_model_size(model)),
             "kv": _logged_caches(),
-            "compute": _logged_buffers(_COMPUTE),
-            "output": _logged_buffers(_OUTPUT),
+            "compute": _logged_buffers("compute"),
+            "output": _logged_buffers("output"),
             **inspect(context),
         }
         plans = {**plans, "draft": plan} if plans else plan
@@ -167,9 +165,8 @@ def _context_params(c: Any, run: Mapping[str, Any], others: Sequence[Any]) -> An
     return params
 
 
-def _logged_buffers(pattern: re.Pattern[str]) -> dict[str, int]:
-    matches = (pattern.search(line.text) for line in LOG.lines)
-    return {m[1]: _bytes_of_mib(m[2]) for m in matches if m}
+def _logged_buffers(kind: str) -> dict[str, int]:
+    return {name: round(mib * _MIB) for name, mib in LOG.list_buffers(kind)}
 
 
 def _logged_caches() -> list[dict[str, int]]:
