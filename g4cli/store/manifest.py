@@ -59,6 +59,13 @@ class Entry:
             return f"{self.label} part"
         return self.label if self.role == "model" else f"{self.name}:{self.role}"
 
+    def is_of_revision(self, revision: str) -> bool:
+        """Return whether it was pulled from the commit that `revision` names; "" is any commit.
+
+        What a branch or a tag names, only the hub knows: False for these.
+        """
+        return self.source.rpartition("@")[2].startswith(revision)
+
     @property
     def origin(self) -> str:
         """The source in words: without hashes, the commit shortened."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, UsageError
 from g4cli.core.file_kind import is_runnable
@@ -19,6 +20,7 @@ from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
 from g4cli.store.manifest import Entry, Role, load_entry, manifest_path
 
+_COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
 _REGISTRY_ORDER = {model.name: index for index, model in enumerate(MODELS)}
 
 
@@ -298,11 +300,13 @@ def _choose_entry(name: str, type_name: str, here: list[Entry]) -> FoundModel:
 
 def _find_pulled_address(address: str) -> FoundModel:
     """Return the file that was pulled from `address`: its file, its type, or the usual one."""
-    repo, path, type_name, _ = parse_address(address)
+    repo, path, type_name, revision = parse_address(address)
     name = f"{HUB_PREFIX}{repo}"
     here = [e for e in list_entries(name) if e.role == "model"]
     if path:
         here = [e for e in here if e.path.name == path.rsplit("/", 1)[-1]]
+    if revision and _COMMIT.fullmatch(revision):
+        here = [e for e in here if e.is_of_revision(revision)]
     if not here:
         raise NotFound(
             f"{address} is not on this disk yet", hint=shell_command("g4", "pull", address)

@@ -157,7 +157,7 @@ class _Planner:
     def plan_address(self, repo: str, path: str, type_name: str, revision: str | None) -> PullPlan:
         """Return the plan for a file, a type or the checkpoint of a repository."""
         name = f"{HUB_PREFIX}{repo}"
-        here = self._find_intact(name, type_name, path.rsplit("/", 1)[-1])
+        here = self._find_intact(name, type_name, path.rsplit("/", 1)[-1], revision or "")
         if here and self._may_keep:
             return _plan_nothing(here)
         repository = self.facts.list_repository(repo, revision)
@@ -295,12 +295,16 @@ class _Planner:
         """Whether a file on this disk is used without asking the hub for a newer one."""
         return (self.options.no_update or self.options.offline) and not self.options.restart
 
-    def _find_intact(self, name: str, type_name: str, file: str = "") -> Entry | None:
+    def _find_intact(
+        self, name: str, type_name: str, file: str = "", revision: str = ""
+    ) -> Entry | None:
+        """Return the model on this disk that is asked for; "" stands for any."""
         for entry in self.facts.list_entries(name):
             is_asked_for = (
                 entry.role == "model"
                 and type_name in ("", entry.type)
                 and file in ("", entry.path.name)
+                and entry.is_of_revision(revision)
             )
             if is_asked_for and self.facts.is_intact(entry):
                 return entry

@@ -94,6 +94,20 @@ def test_what_is_here_is_kept_without_asking_the_hub() -> None:
     assert plan("e2b", facts, no_update=True, restart=True).kind == "fetch"
 
 
+def test_another_revision_than_the_one_here_is_not_taken_for_it() -> None:
+    address = f"hf:{GOOGLE}/{MODEL.path}"
+    name = f"hf:{GOOGLE}"
+    here = pulled(name=name, source=f"{address}@{COMMIT}")
+    facts = Facts(hub(), [here])
+    assert plan(f"{address}@{COMMIT[:8]}", facts, offline=True).entry == here
+    assert plan(address, facts, offline=True).entry == here
+    assert facts.asked == []
+    for other in ("d" * 40, "a-branch"):
+        made = plan(f"{address}@{other}", facts, offline=True)
+        assert made.kind == "fetch"
+        assert facts.asked.pop() == (GOOGLE, other)
+
+
 def test_the_same_file_is_not_fetched_again() -> None:
     same = plan("e2b", Facts(hub(), [pulled()]))
     assert same.files[0].known == pulled()

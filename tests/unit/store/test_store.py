@@ -55,7 +55,11 @@ from tests.support.builders.gguf import BF16, F32, Q4_0, build_gguf, gemma4_keys
 
 
 def put_model(
-    name: str, file: str = "m.gguf", kind: int = F32, architecture: str = "gemma4"
+    name: str,
+    file: str = "m.gguf",
+    kind: int = F32,
+    architecture: str = "gemma4",
+    source: str = "test",
 ) -> Path:
     """Put a small model into the store as `g4 pull` does."""
     path = model_folder(name) / file
@@ -64,7 +68,7 @@ def put_model(
         replace={"general.architecture": ("str", architecture), "general.file_type": ("u32", 1000)}
     )
     write_gguf(path, keys, [("token_embd.weight", kind, (64, 16), None)])
-    record_file(path, name=name, source="test", sha256=sha256(path.read_bytes()).hexdigest())
+    record_file(path, name=name, source=source, sha256=sha256(path.read_bytes()).hexdigest())
     return path
 
 
@@ -247,6 +251,15 @@ def test_an_address_names_another_type_or_file_of_the_repository() -> None:
     assert caught.value.hint == "g4 pull hf:someone/gemma-x:q4_0"
     with pytest.raises(NotFound, match="not on this disk"):
         find_model_file("hf:someone/gemma-x/other.gguf")
+
+
+def test_an_address_with_a_commit_names_the_file_of_that_commit_alone() -> None:
+    commit = "c0ffee" + "0" * 34
+    theirs = put_model("hf:someone/gemma-x", source=f"hf:someone/gemma-x/m.gguf@{commit}")
+    for revision in (commit, commit[:8], "main", "a-branch"):
+        assert find_model_path(f"hf:someone/gemma-x@{revision}") == theirs
+    with pytest.raises(NotFound, match="not on this disk"):
+        find_model_path("hf:someone/gemma-x@c0ffee1")
 
 
 def test_a_path_that_exists_is_preferred_to_a_repository(
