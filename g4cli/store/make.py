@@ -50,43 +50,42 @@ def pull_bundled(
     """
     target = store_path(name, f"{name}-{type_name.upper()}.gguf")
     source = f"bundled@{_fingerprint_checkpoint(tiny_dir())}"
-    # Without the file there is no entry, so that it is converted again.
-    if restart:
-        target.unlink(missing_ok=True)
-    return _convert_once(tiny_dir(), target, name, type_name, source, progress)
+    return _convert_once(tiny_dir(), target, name, type_name, source, restart, progress)
 
 
-def pull_path(path: Path, *, name: str | None = None, progress: Progress = no_progress) -> Pulled:
+def pull_path(
+    path: Path,
+    *,
+    name: str | None = None,
+    restart: bool = False,
+    progress: Progress = no_progress,
+) -> Pulled:
     """Return the model at a local path: a checkpoint folder is converted, a GGUF is linked.
 
-    `name` None: the name of the folder or file. Raises FileMissing, UsageError, BadCheckpoint or
-    BadGGUF.
+    `name` None: the name of the folder or file. `restart` converts a folder again in any case.
+    Raises FileMissing, UsageError, BadCheckpoint, BadGGUF or NoSpace.
     """
     name = check_name(name) if name else make_local_name(path)
     if not path.is_dir():
         known = {entry.path for entry in list_entries(name)}
         entry = add_local_file(require_file(path), name=name, progress=progress)
         return Pulled(entry, entry.path not in known)
-    return pull_folder(path, name=name, progress=progress)
-
-
-def pull_folder(
-    folder: Path, *, name: str, type_name: str = "bf16", progress: Progress = no_progress
-) -> Pulled:
-    """Return the model `name`, converted from the checkpoint in `folder`.
-
-    Raises UsageError, BadCheckpoint or NoSpace.
-    """
-    require_checkpoint(folder)
-    target = store_path(name, f"{name}-{type_name.upper()}.gguf")
-    source = f"file:{folder.resolve()}@{_fingerprint_checkpoint(folder)}"
-    return _convert_once(folder, target, name, type_name, source, progress)
+    require_checkpoint(path)
+    target = store_path(name, f"{name}-BF16.gguf")
+    source = f"file:{path.resolve()}@{_fingerprint_checkpoint(path)}"
+    return _convert_once(path, target, name, "bf16", source, restart, progress)
 
 
 def _convert_once(
-    folder: Path, target: Path, name: str, type_name: str, source: str, progress: Progress
+    folder: Path,
+    target: Path,
+    name: str,
+    type_name: str,
+    source: str,
+    restart: bool,
+    progress: Progress,
 ) -> Pulled:
-    for entry in list_entries(name):
+    for entry in () if restart else list_entries(name):
         # With another fingerprint the checkpoint has changed, and its file would differ.
         if entry.path == target and entry.source == source and is_intact(entry):
             return Pulled(entry, False)

@@ -111,8 +111,12 @@ class _Run:
 
     def _take_local(self, plan: PullPlan) -> Pulled:
         assert plan.path is not None
-        progress = self._label_progress(plan.label)
-        return pull_path(plan.path, name=plan.name or None, progress=progress)
+        return pull_path(
+            plan.path,
+            name=plan.name or None,
+            restart=plan.restart,
+            progress=self._label_progress(plan.label),
+        )
 
     def _convert_checkpoint(self, plan: PullPlan) -> Pulled:
         assert plan.target is not None

@@ -494,6 +494,7 @@ def test_a_checkpoint_folder_becomes_a_model(tmp_path: Path) -> None:
     pulled = pull_path(folder)
     assert (pulled.entry.label, pulled.is_new) == ("my-finetune:bf16", True)
     assert not pull_path(folder).is_new
+    assert pull_path(folder, restart=True).is_new
     assert find_model_path("my-finetune") == pulled.entry.path
 
 
