@@ -87,8 +87,11 @@ def _judge_json(prompt: Prompt, answer: str) -> Judgement:
         place = "/".join(map(str, error.absolute_path)) or "the top"
         problem = f"at {place}: {error.message}"[:_MAX_PROBLEM]
         return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
-    correct = None if prompt.expected is None else value == prompt.expected
-    return Judgement(correct=correct, valid=True)
+    if prompt.expected is None:
+        return Judgement(valid=True)
+    # Python takes true for equal to 1; JSON Schema does not.
+    same = jsonschema.Draft202012Validator({"const": prompt.expected}).is_valid(value)
+    return Judgement(correct=same, valid=True)
 
 
 def _judge_code(prompt: Prompt, answer: str) -> Judgement:

@@ -262,6 +262,9 @@ def test_json_is_compared_with_its_schema_and_the_expected_value() -> None:
     ]  # fmt: skip
     assert seen[2].problem.startswith("at n:")
     assert judge_answer(prompt, "[" * 100_000).valid is False
+    one = Prompt("p", "n?", "schema", expected=[{"n": 1}])
+    seen = [judge_answer(one, text) for text in ('[{"n": 1.0}]', '[{"n": true}]')]
+    assert [(j.valid, j.correct) for j in seen] == [(True, True), (True, False)]
 
 
 def test_a_reference_to_another_place_in_a_schema_is_not_followed() -> None:
