@@ -106,9 +106,14 @@ def _read_file(root: Path, name: str) -> str:
     # The last part must not have become a link, a pipe or a device since it was looked at.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
             raise ToolFailed(f"{name!r} is no file")
         data = file.read(4 * RESULT_CHARACTERS)
     if b"\0" in data:
         raise ToolFailed(f"{name!r} is no text file")
-    return data.decode("utf-8", "replace")
+    text = data.decode("utf-8", "replace")
+    if facts.st_size > len(data):
+        note = f"\n[this is the beginning of a file of {facts.st_size:,} bytes]"
+        text = text[: RESULT_CHARACTERS - len(note)] + note
+    return text

@@ -19,7 +19,7 @@ from g4cli.operations.tools.function_child import (
     load_functions,
     run_call,
 )
-from g4cli.operations.tools.tool import ToolFailed
+from g4cli.operations.tools.tool import RESULT_CHARACTERS, ToolFailed, format_result
 
 
 def find(
@@ -140,3 +140,11 @@ def test_files_stay_below_their_folder(tmp_path: Path) -> None:
             reading.run({"path": name})
     with pytest.raises(FileMissing):
         make_builtin_tools(f"files:{tmp_path / 'none'}")
+
+
+def test_a_long_file_is_cut_with_its_size(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("a" * 1_000_000)
+    reading = make_builtin_tools(f"files:{tmp_path}")[1]
+    text = format_result(reading.run({"path": "log.txt"}))
+    assert len(text) == RESULT_CHARACTERS
+    assert text.endswith("a\n[this is the beginning of a file of 1,000,000 bytes]")
