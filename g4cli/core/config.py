@@ -73,8 +73,13 @@ def read_config() -> Config:
 
 
 def expand_alias(word: str) -> str:
-    """Return the model that `word` is an alias of, or `word`. Raises as read_config."""
-    return read_config().aliases.get(word, word)
+    """Return the model that `word` is an alias of, or `word`. Raises as read_config.
+
+    In `g4 compare`, options of the model may follow the alias: work@temp=0.
+    """
+    aliases = read_config().aliases
+    name, mark, options = word.partition(PRESET_MARK)
+    return aliases.get(word) or f"{aliases.get(name, name)}{mark}{options}"
 
 
 def find_preset(config: Config, name: str) -> Settings:

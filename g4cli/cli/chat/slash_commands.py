@@ -12,6 +12,7 @@ from g4cli.cli.chat.controller import ChatController, strip_quotes
 from g4cli.cli.chat.resume import resume_chat
 from g4cli.cli.completion import complete_conversation, complete_pulled
 from g4cli.cli.views.saved_chats import draw_newest_chats, shorten_line
+from g4cli.core.config import expand_alias
 from g4cli.core.errors import NotFound, UsageError
 from g4cli.core.paths import expand_home
 from g4cli.core.units import size_text
@@ -140,9 +141,10 @@ def _run_fit(chat: ChatController, _rest: str) -> None:
 
 def _run_model(chat: ChatController, rest: str) -> None:
     if rest:
+        name = expand_alias(strip_quotes(rest))
         # Check what can be checked without loading it, before the current model is closed.
-        prepare_model(rest, chat.out, expand=chat.session.request.expand)
-        chat.next_model = rest
+        prepare_model(name, chat.out, expand=chat.session.request.expand)
+        chat.next_model = name
         return
     path, loaded = chat.session.engine.path, chat.session.engine.loaded
     size = size_text(chat.session.header.file_size)

@@ -10,6 +10,7 @@ import g4cli.cli.options.compare as o
 from g4cli.cli.options.chat import SystemOpt, TempOpt, ThinkOpt
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import make_output
+from g4cli.core.config import expand_alias
 from g4cli.core.errors import Interrupted, UsageError
 
 
@@ -79,7 +80,7 @@ def compare(
         "-o": out_file,
     }
     request = make_request(
-        prompt,
+        expand_alias(prompt) if types else prompt,
         model or [],
         types=types,
         prompts=prompts,

@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, check_threads
+from g4cli.cli.options.common import (
+    JsonOpt,
+    ModelArg,
+    QuietOpt,
+    check_threads,
+    expand_model,
+)
 from g4cli.cli.options.rpc import RpcOpt, TensorSplitOpt, make_worker_options
 from g4cli.cli.output import make_output
 
@@ -31,6 +37,7 @@ def eval_(
             metavar="MODEL",
             help="Model to compare with, preferably BF16.",
             autocompletion=complete_pulled,
+            callback=expand_model,
         ),
     ] = None,
     limit: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, expand_model
 from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def show(
             help="With --diff: the model to compare with.",
             show_default=False,
             autocompletion=complete_pulled,
+            callback=expand_model,
         ),
     ] = None,
     *,

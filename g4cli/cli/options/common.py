@@ -9,6 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_model_or_preset
+from g4cli.core.config import expand_alias
 from g4cli.core.errors import UsageError
 
 JsonOpt: TypeAlias = Annotated[
@@ -39,6 +40,11 @@ ModelArg: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+
+
+def expand_model(word: str | None) -> str | None:
+    """Return the value of an option that names a model, with an alias replaced."""
+    return expand_alias(word) if word else word
 
 
 def check_threads(n_threads: int | None) -> int | None:

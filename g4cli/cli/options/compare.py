@@ -8,6 +8,8 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_pulled
+from g4cli.cli.options.common import expand_model
+from g4cli.core.config import expand_alias
 from g4cli.core.quoting import shell_command
 
 # The panels of `g4 compare --help`.
@@ -31,6 +33,7 @@ ModelsOpt: TypeAlias = Annotated[
         metavar="MODEL[@OPTION=VALUE,...]",
         autocompletion=complete_pulled,
         help="Model, path, or openai:URL#NAME for a model of a server. Repeatable.",
+        callback=lambda words: [expand_alias(word) for word in words or ()],
         rich_help_panel=_MODELS,
     ),
 ]
@@ -111,6 +114,7 @@ JudgeOpt: TypeAlias = Annotated[
         metavar="MODEL",
         autocompletion=complete_pulled,
         help="Let this model say which of two answers is better: an opinion.",
+        callback=expand_model,
         rich_help_panel=_MEASURE,
     ),
 ]

@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_check, complete_pulled
+from g4cli.cli.options.common import expand_model
 
 FileArg: TypeAlias = Annotated[
     str | None,
@@ -17,6 +18,7 @@ FileArg: TypeAlias = Annotated[
         metavar="FILE",
         show_default=False,
         autocompletion=complete_pulled,
+        callback=expand_model,
     ),
 ]
 PromptArg: TypeAlias = Annotated[

@@ -8,12 +8,13 @@ from typing import Annotated, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_pulled, complete_type
-from g4cli.cli.options.common import check_threads
+from g4cli.cli.options.common import check_threads, expand_model
 
 # fmt: off
 SourceArg: TypeAlias = Annotated[
     str, typer.Argument(help="GGUF file or pulled model to quantize, preferably BF16.",
-                        metavar="FILE", autocompletion=complete_pulled)]
+                        metavar="FILE", autocompletion=complete_pulled,
+                        callback=expand_model)]
 TargetArg: TypeAlias = Annotated[
     Path | None, typer.Argument(help="GGUF file to write. Default: next to FILE.",
                                 metavar="OUT", show_default=False)]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_pulled
+from g4cli.cli.options.common import expand_model
 
 RecordingsArg: TypeAlias = Annotated[
     list[Path],
@@ -24,6 +25,7 @@ ModelOpt: TypeAlias = Annotated[
         "-m",
         metavar="MODEL",
         autocompletion=complete_pulled,
+        callback=expand_model,
         help="Model with an audio encoder (e2b, e4b, 12b) or a GGUF file. "
         "Default: the first of g4 list that has one.",
         show_default=False,

@@ -1,4 +1,4 @@
-"""What `g4 chat` takes over when /model changes the model."""
+"""What /model takes, and what `g4 chat` hands on to the next model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from g4cli.chat import Conversation
-from g4cli.cli.chat import repl, run
+from g4cli.cli.chat import repl, run, slash_commands
 from g4cli.cli.chat.display import ChatDisplay
 from g4cli.cli.output import Output
+from g4cli.core.paths import config_path
 from g4cli.operations.chat import opening
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.prompt.messages import Media
@@ -37,3 +38,19 @@ def test_the_next_model_gets_the_media_that_were_not_asked_about(
     assert [item.model for item in opened] == ["one", "other", "third"]
     assert [[*map(str, item.image)] for item in opened] == [["a.png"], ["/b.png"], []]
     assert [[*map(str, item.audio)] for item in opened] == [[], ["/c.wav"], []]
+
+
+@pytest.mark.parametrize("word", ["work", "'/a b.gguf'"])
+def test_the_model_may_be_an_alias_or_a_quoted_path(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config_path().parent.mkdir(parents=True, exist_ok=True)
+    config_path().write_text('[aliases]\nwork = "/a b.gguf"')
+    prepared: list[str] = []
+    monkeypatch.setattr(
+        slash_commands, "prepare_model", lambda name, *_, **__: prepared.append(name)
+    )
+    session = SimpleNamespace(request=ChatRequest(model="one"))
+    chat: Any = SimpleNamespace(session=session, out=Output(), next_model=None)
+    slash_commands.run_command(chat, f"/model {word}")
+    assert [chat.next_model] == prepared == ["/a b.gguf"]

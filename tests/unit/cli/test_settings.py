@@ -77,7 +77,30 @@ def test_other_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse("bench", "@reviewer")[0]["model"] == "tiny:q4_0"
     monkeypatch.setenv("G4_MODEL", "mine")
     assert parse("fit")[0]["model"] == "tiny:q4_0"
+    assert parse("show", "mine", "mine")[0]["other"] == "tiny:q4_0"
     assert parse("show", "mine")[0]["model"] == "tiny:q4_0"
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        (("doctor", "mine"), "file"),
+        (("quantize", "mine"), "source"),
+        (("eval", "tiny", "--text", "a.txt", "--against", "mine"), "against"),
+        (("transcribe", "a.wav", "--model", "mine"), "model"),
+        (("compare", "Hi", "--judge", "mine"), "judge"),
+    ],
+)
+def test_every_command_takes_an_alias(args: tuple[str, ...], name: str) -> None:
+    write(CONFIG)
+    assert parse(*args)[0][name] == "tiny:q4_0"
+
+
+def test_models_of_a_comparison_may_be_aliases_with_options() -> None:
+    write(CONFIG)
+    models = parse("compare", "Hi", "-m", "mine@temp=0", "-m", "mine", "-m", "e2b@seed=1")[0]
+    assert models["model"] == ["tiny:q4_0@temp=0", "tiny:q4_0", "e2b@seed=1"]
+    assert parse("compare", "Hi")[0]["model"] == []
 
 
 def test_a_prompt_that_begins_with_the_mark_is_no_preset() -> None:
