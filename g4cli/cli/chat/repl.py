@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.session import ChatSession
     from g4cli.operations.tools.toolbox import Toolbox
-    from g4cli.prompt.messages import Media
 
 
 # A longer line is a question, and is not searched for paths (Linux's PATH_MAX).
@@ -50,10 +49,9 @@ def run_conversation(
     display: ChatDisplay,
     recorder: ChatRecorder,
     toolbox: Toolbox | None = None,
-) -> tuple[str | None, list[Media]]:
-    """Hold a conversation until its end; return the model that /model asked for then, or None.
+) -> ChatController:
+    """Hold a conversation until its end; return its controller, whose `next_model` /model named.
 
-    With it, the images and sounds come back that no question was asked about yet.
     Each turn is saved. `toolbox`: the tools that are run when the model calls them. Raises
     SystemExit when the terminal is closed (SIGHUP) or the process is told to end (SIGTERM).
     """
@@ -63,7 +61,7 @@ def run_conversation(
             _read_lines(controller)
         finally:
             controller.save()
-    return controller.next_model, controller.media
+    return controller
 
 
 @contextmanager

@@ -116,18 +116,20 @@ def _run_sessions(
 
             # In a conversation --quiet hides the banner only.
             shown = out if out.is_human else Output("human")
-            next_model, media = run_conversation(shown, session, display, recorder, toolbox)
-        if next_model is None:
+            held = run_conversation(shown, session, display, recorder, toolbox)
+        if held.next_model is None:
             return 0
+        display = held.display
         # A draft model works only with the model that it was trained for.
         draft = request.draft if request.draft in ("off", "lookup") else "auto"
         previous = replace(
             request,
             conversation=session.conversation,
-            image=tuple(item.path for item in media if item.kind == "image"),
-            audio=tuple(item.path for item in media if item.kind == "audio"),
+            think=session.think,
+            image=tuple(item.path for item in held.media if item.kind == "image"),
+            audio=tuple(item.path for item in held.media if item.kind == "audio"),
         )
-        request = replace(previous, model=next_model, draft=draft)
+        request = replace(previous, model=held.next_model, draft=draft)
 
 
 def _choose_conversation(out: Output, request: ChatRequest, resume: str | None) -> ChatRequest:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from g4cli.chat import Conversation, OnLoop, OverflowPolicy
 
 ExpandedType: TypeAlias = Literal["bf16", "q8_0"]
-Think: TypeAlias = Literal["off", "on", "low", "medium", "high"]
 LazyPle: TypeAlias = Literal["auto", "on", "off"]
 
 
@@ -25,11 +24,12 @@ class ChatRequest:
     Sampling parameters that are None come from the model file, or else are Gemma 4's own. `ctx` is
     a number ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` is a
     number or "auto"; `draft` is auto, off, lookup or the path of a draft model. `max_tokens` 0
-    means no limit, `threads` 0 all cores. `state_cache` is a size, auto or off. `conversation` is
-    the one to continue; `json_schema_text` is a JSON schema that was read already, `declarations`
-    are tools that can be run. `workers` are other machines that get layers. `n_probs`: each token
-    of the answer comes with its probability and those of so many of the most probable ones; None:
-    without. Any other field is the option of that name.
+    means no limit, `threads` 0 all cores, `think` is a key of session.THOUGHT_TOKENS. `state_cache`
+    is a size, auto or off. `conversation` is the one to continue; `json_schema_text` is a JSON
+    schema that was read already, `declarations` are tools that can be run. `workers` are other
+    machines that get layers. `n_probs`: each token of the answer comes with its probability and
+    those of so many of the most probable ones; None: without. Any other field is the option of that
+    name.
     """
 
     model: str
@@ -38,7 +38,7 @@ class ChatRequest:
     mmproj: Path | None = None
     image_tokens: int | None = None
     system: str = ""
-    think: Think = "off"
+    think: str = "off"
     tools: Path | None = None
     json_schema: Path | None = None
     json_schema_text: str = ""

@@ -89,7 +89,7 @@ class ChatSession:
         self.request, self.engine, self.conversation = request, engine, conversation
         self.load_s, self.resident_bytes = load_s, 0
         self.header = model.header
-        self.think: str = request.think
+        self.think = request.think
         self.sampling: Sampling = replace(
             read_recommended_sampling(model.header), **request.sampling
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from g4cli.operations.chat.request import ChatRequest
 from g4cli.prompt.messages import Media
 
 
-def test_the_next_model_gets_the_media_that_were_not_asked_about(
+def test_the_next_model_gets_settings_and_media_that_were_not_asked_about(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     opened: list[ChatRequest] = []
@@ -27,17 +28,29 @@ def test_the_next_model_gets_the_media_that_were_not_asked_about(
     @contextmanager
     def open_session(request: ChatRequest, _out: Any) -> Any:
         opened.append(request)
-        yield SimpleNamespace(conversation=Conversation(), describe_settings=dict)
+        yield SimpleNamespace(conversation=Conversation(), describe_settings=dict, think="off")
 
     waiting = [Media("image", Path("/b.png")), Media("audio", Path("/c.wav"))]
     ends: list[Any] = [("other", waiting), ("third", []), (None, [])]
+
+    def run_conversation(_out: Any, session: Any, display: ChatDisplay, *_: Any) -> Any:
+        shown.append(display.thoughts)
+        next_model, media = ends.pop(0)
+        session.think = "low"
+        return SimpleNamespace(
+            next_model=next_model, media=media, display=replace(display, thoughts="fold")
+        )
+
+    shown: list[str] = []
     monkeypatch.setattr(opening, "open_session", open_session)
-    monkeypatch.setattr(repl, "run_conversation", lambda *_: ends.pop(0))
+    monkeypatch.setattr(repl, "run_conversation", run_conversation)
     request = ChatRequest(model="one", image=(Path("a.png"),))
     assert run._run_sessions(Output(), request, None, ChatDisplay(private=True), None) == 0
     assert [item.model for item in opened] == ["one", "other", "third"]
     assert [[*map(str, item.image)] for item in opened] == [["a.png"], ["/b.png"], []]
     assert [[*map(str, item.audio)] for item in opened] == [[], ["/c.wav"], []]
+    assert [item.think for item in opened] == ["off", "low", "low"]
+    assert shown == ["show", "fold", "fold"]
 
 
 @pytest.mark.parametrize("word", ["work", "'/a b.gguf'"])
