@@ -13,6 +13,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from g4cli.cli.settings import apply_settings, resolve_model_word
 from g4cli.core.config import COMMAND_SECTIONS
+from g4cli.core.paths import expand_home
 
 # Names of other programs for commands; the first one that a group has is meant.
 OTHER_NAMES: Final = {
@@ -55,6 +56,13 @@ def _name_values(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
+def _expand_homes(value: Any) -> Any:
+    """Return the value of a parameter, "~" in paths replaced: shells leave that of --out=~/a."""
+    if isinstance(value, (list, tuple)):
+        return [_expand_homes(item) for item in value]
+    return expand_home(value) if isinstance(value, Path) else value
+
+
 class Command(TyperCommand):
     """A command whose help page does not show Python's types."""
 
@@ -66,7 +74,9 @@ class Command(TyperCommand):
         """Parse `args`; what they leave out comes from the user's settings."""
         if self.name in COMMAND_SECTIONS and not ctx.resilient_parsing:
             apply_settings(self, ctx, args)
-        return super().parse_args(ctx, args)
+        left = super().parse_args(ctx, args)
+        ctx.params = {name: _expand_homes(value) for name, value in ctx.params.items()}
+        return left
 
 
 class Group(TyperGroup):

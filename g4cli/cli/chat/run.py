@@ -165,7 +165,7 @@ def _read_batch(
             "--prompts cannot be used with --image or --audio",
             hint='a line of the file: {"id": "a", "prompt": "...", "image": "photo.jpg"}',
         )
-    require_file(expand_home(prompts))
+    require_file(prompts)
     return read_prompts(str(prompts))
 
 

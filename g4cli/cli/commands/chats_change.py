@@ -8,7 +8,6 @@ from g4cli.cli.options.chats import ChatArg, ChatsArg, ExportArg, FormatOpt, Tit
 from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt, YesOpt
 from g4cli.cli.output import make_output
 from g4cli.core.errors import Interrupted, UsageError
-from g4cli.core.paths import expand_home
 
 
 def export(
@@ -42,7 +41,6 @@ def export(
     if file is None:
         out.write_text(text)
         return
-    file = expand_home(file)
     if file.exists() and not force:
         raise UsageError(f"{file} exists already", hint="--force overwrites it")
     with atomic_file(file, mode=0o600) as writer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +95,20 @@ def test_other_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_command_takes_an_alias(args: tuple[str, ...], name: str) -> None:
     write(CONFIG)
     assert parse(*args)[0][name] == "tiny:q4_0"
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        (("chat", "--output=~/a.txt"), "output"),
+        (("convert", "a", "--out=~/a.txt"), "target"),
+        (("doctor", "a", "--report=~/a.txt"), "report"),
+        (("serve", "--api-key-file=~/a.txt"), "api_key_file"),
+    ],
+)
+def test_a_path_may_begin_with_the_home_folder(args: tuple[str, ...], name: str) -> None:
+    assert parse(*args)[0][name] == Path.home() / "a.txt"
+    assert parse("imatrix", "--in-file=~/a")[0]["in_file"] == [Path.home() / "a"]
 
 
 def test_models_of_a_comparison_may_be_aliases_with_options() -> None:
