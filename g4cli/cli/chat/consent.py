@@ -38,18 +38,20 @@ def answer_with_consent(
     what `operations.tools.toolbox.answer_with_tools` raises.
     """
 
-    def show_call(call: ToolCall) -> None:
+    def describe_call(call: ToolCall) -> str:
         arguments = one_line(json.dumps(dict(call.arguments), ensure_ascii=False))
         if len(arguments) > _SHOWN_ARGUMENTS:
             arguments = f"{arguments[:_SHOWN_ARGUMENTS]} ... ({len(arguments):,} characters)"
         tool = toolbox.tools.get(call.name)
-        source = "there is no such tool" if tool is None else tool.source
-        out.say(f"{one_line(call.name)} {arguments}  ({source})")
+        source = "there is no such tool" if tool is None else one_line(tool.source)
+        return f"{one_line(call.name)} {arguments}  ({source})"
 
     def ask(call: ToolCall, _tool: Tool) -> Consent:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             out.warn(f"{call.name} was not run: nobody is there to allow it (--yes {call.name})")
             return "no"
+        if not out.is_human:  # then the call was not shown
+            sys.stderr.write(f"{describe_call(call)}\n")
         return _read_consent(one_line(call.name))
 
     def show_result(call: ToolCall, result: str) -> None:
@@ -58,7 +60,12 @@ def answer_with_consent(
         out.say(f"{one_line(call.name)}: {line[:_SHOWN_RESULT]}{more}")
 
     return answer_with_tools(
-        answer, add_message, toolbox, ask=ask, show_call=show_call, show_result=show_result
+        answer,
+        add_message,
+        toolbox,
+        ask=ask,
+        show_call=lambda call: out.say(describe_call(call)),
+        show_result=show_result,
     )
 
 
