@@ -170,6 +170,14 @@ def _continuation_prompt(width: int, _line: int, n_wrapped: int) -> FormattedTex
     return FormattedText([("class:prompt", (" " if n_wrapped else "... ").rjust(width))])
 
 
+class _QuestionHistory(FileHistory):
+    """The history in a file; a question that cannot be written is remembered in memory alone."""
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)
+
+
 def open_history(path: Path | None) -> History:
     """Return the history of questions in the file `path`, or in memory if there can be no file."""
     if path is None:
@@ -179,7 +187,7 @@ def open_history(path: Path | None) -> History:
         make_folder(path.parent, private=True)
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
         path.chmod(0o600)
-        return FileHistory(str(path))
+        return _QuestionHistory(str(path))
     return InMemoryHistory()
 
 

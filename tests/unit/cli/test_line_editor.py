@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -16,7 +17,12 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from g4cli.cli.chat.line_editor import CommandCompleter, LineEditor, take_end_of_input
+from g4cli.cli.chat.line_editor import (
+    CommandCompleter,
+    LineEditor,
+    open_history,
+    take_end_of_input,
+)
 from g4cli.cli.chat.slash_commands import COMMANDS
 from g4cli.cli.completion import complete_conversation, complete_pulled
 
@@ -100,3 +106,12 @@ def test_enter_and_ctrl_c_end_the_search_of_ctrl_r_first(
     keyboard.send_text(keys)
     keyboard.close()  # if the keys do not send a question, this ends the editor
     assert (editor.read_question(), notices) == (read, [])
+
+
+def test_a_chat_goes_on_if_a_line_cannot_be_remembered(tmp_path: Path) -> None:
+    history = open_history(tmp_path / "state" / "history")
+    history.append_string("caf\udce9")  # Latin-1 that was pasted into a terminal with UTF-8
+    assert (tmp_path / "state" / "history").read_text().endswith("+caf?\n")
+    shutil.rmtree(tmp_path / "state")
+    history.append_string("and now?")
+    assert history.get_strings() == ["caf\udce9", "and now?"]
