@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from g4cli.cli.views.chat import draw_turns, make_view
@@ -60,9 +61,8 @@ class ChatController:
         """Ask `text` about the added media; if `edited` is given, in place of that question."""
         media, self.media = self.media, []
         if edited is not None:
-            self.session.conversation.undo()
             media = [*edited.media, *media]
-        self.ask(text, media)
+        self.ask(text, media, replaces_last=edited is not None)
 
     def add_media(self, kind: Literal["image", "audio"], name: str, *, asks: bool = False) -> None:
         """Encode the file `name` and add it to the next question.
@@ -85,12 +85,18 @@ class ChatController:
         self.out.say(f"{medium.path.name}: {encoded[0].n_tokens} tokens{note}")
         self.media.append(medium)
 
-    def ask(self, text: str, media: Sequence[Media] = ()) -> None:
-        """Ask `text` about `media`, show the answer and save both, even after an interruption."""
+    def ask(self, text: str, media: Sequence[Media] = (), *, replaces_last: bool = False) -> None:
+        """Ask `text` about `media`, show the answer and save both, even after an interruption.
+
+        With `replaces_last` it is asked in place of the last question.
+        """
         session = self.session
+        before = replace(session.conversation, turns=session.conversation.turns[:])
+        if replaces_last:
+            session.conversation.undo()
         session.conversation.ask(text, media)
         self.save()
-        with _undo_on_error(session):
+        with _undo_on_error(session, before):
             if self.toolbox is None:
                 reply = self._answer()
             else:
@@ -164,18 +170,19 @@ class ChatController:
 
 
 @contextmanager
-def _undo_on_error(session: ChatSession) -> Iterator[None]:
+def _undo_on_error(session: ChatSession, before: Conversation) -> Iterator[None]:
     """Leave no question without an answer in the conversation, however the block ends.
 
-    An expected error removes the question, unless the worker process has ended: then the session
-    has added what there was of an answer. If anything else ends the block, such as a closed
-    terminal, the question is kept with an empty answer.
+    After an expected error the turns are those of `before`, unless the worker process has ended:
+    then the session has added what there was of an answer. If anything else ends the block, such as
+    a closed terminal, the question is kept with an empty answer.
     """
     try:
         yield
     except G4Error:
         if not session.engine.has_ended:
-            session.conversation.undo()
+            session.conversation.turns = before.turns
+            session.conversation.n_dropped = before.n_dropped
         raise
     except BaseException:
         session.conversation.answer(Message("assistant", ""))

@@ -19,6 +19,7 @@ from g4cli.core.units import size_text
 from g4cli.operations.chat.saved import LIST, may_replace, save_chat
 from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.models import prepare_model
+from g4cli.prompt.messages import Message
 
 
 def _run_help(chat: ChatController, _rest: str) -> None:
@@ -42,19 +43,21 @@ def _run_undo(chat: ChatController, _rest: str) -> None:
 
 
 def _run_retry(chat: ChatController, _rest: str) -> None:
-    question = chat.session.conversation.undo()
-    if question is None:
-        raise UsageError("there is no question to answer again")
-    chat.ask(question.content, question.media)
+    question = _find_question(chat, "there is no question to answer again")
+    chat.ask(question.content, question.media, replaces_last=True)
 
 
 def _run_edit(chat: ChatController, _rest: str) -> None:
-    turns = chat.session.conversation.turns
-    question = next((turn for turn in reversed(turns) if turn.role == "user"), None)
-    if question is None:
-        raise UsageError("there is no question to edit")
-    chat.prefill = question.content
-    chat.edited = question
+    chat.edited = _find_question(chat, "there is no question to edit")
+    chat.prefill = chat.edited.content
+
+
+def _find_question(chat: ChatController, refusal: str) -> Message:
+    """Return the last question. Raises UsageError with the message `refusal` if there is none."""
+    for turn in reversed(chat.session.conversation.turns):
+        if turn.role == "user":
+            return turn
+    raise UsageError(refusal)
 
 
 def _run_system(chat: ChatController, rest: str) -> None:

@@ -6,18 +6,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from g4cli.chat import Conversation
+from g4cli.chat import Conversation, Reply
 from g4cli.cli.chat import repl, run, slash_commands
+from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.display import ChatDisplay
 from g4cli.cli.output import Output
+from g4cli.core.errors import ContextFull
 from g4cli.core.paths import config_path
 from g4cli.operations.chat import opening
 from g4cli.operations.chat.request import ChatRequest
-from g4cli.prompt.messages import Media
+from g4cli.prompt.messages import Media, Message
 
 
 def test_the_next_model_gets_settings_and_media_that_were_not_asked_about(
@@ -51,6 +53,33 @@ def test_the_next_model_gets_settings_and_media_that_were_not_asked_about(
     assert [[*map(str, item.audio)] for item in opened] == [[], ["/c.wav"], []]
     assert [item.think for item in opened] == ["off", "low", "low"]
     assert shown == ["show", "fold", "fold"]
+
+
+def test_a_question_that_fails_leaves_the_one_that_it_was_to_replace() -> None:
+    def run_turn(_view: Any) -> Reply:
+        raise ContextFull("too long")
+
+    conversation = Conversation()
+    conversation.ask("Hi")
+    conversation.answer(Message("assistant", "Hello"))
+    before = conversation.turns[:]
+    session = SimpleNamespace(
+        conversation=conversation, run_turn=run_turn, engine=SimpleNamespace(has_ended=False)
+    )
+    recorder = SimpleNamespace(save=lambda *_: None, watch=lambda view, _: view)
+    chat = ChatController(
+        Output("quiet"), cast("Any", session), ChatDisplay(), cast("Any", recorder)
+    )
+    with pytest.raises(ContextFull):
+        slash_commands.run_command(chat, "/retry")
+    assert conversation.turns == before
+    slash_commands.run_command(chat, "/edit")
+    with pytest.raises(ContextFull):
+        chat.ask_with_media("a longer question", edited=chat.edited)
+    assert conversation.turns == before
+    with pytest.raises(ContextFull):
+        chat.ask_with_media("another one")
+    assert conversation.turns == before
 
 
 @pytest.mark.parametrize("word", ["work", "'/a b.gguf'"])
