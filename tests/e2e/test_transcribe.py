@@ -111,6 +111,26 @@ def test_a_transcription_that_was_killed_goes_on(tmp_path: Path, folder: Path) -
     assert not read_saved()
 
 
+def test_what_was_done_of_one_file_outlives_a_failure_at_the_next(
+    tmp_path: Path, folder: Path
+) -> None:
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    files = ["b.wav", str(tmp_path / "bad.wav")]
+    status, printed, said = run(tmp_path, folder, *files, "--json")
+    assert (status, printed) == (5, ""), said
+    status, _, said = run(tmp_path, folder, "b.wav")
+    assert status == 0, said
+    assert "3 of 3 s were transcribed before and are kept" in said
+    assert not list(tmp_path.rglob("transcripts/*"))
+
+
+def test_a_home_that_cannot_be_written_costs_a_warning(tmp_path: Path, folder: Path) -> None:
+    (tmp_path / "home").write_bytes(b"")
+    status, printed, said = run(tmp_path / "home", folder, "b.wav")
+    assert (status, "it cannot be saved" in said) == (0, True), said
+    assert printed
+
+
 @pytest.mark.parametrize(
     ("args", "status", "said"),
     [

@@ -10,7 +10,6 @@ import g4cli.cli.options.compare as o
 from g4cli.cli.options.chat import SystemOpt, TempOpt, ThinkOpt
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import make_output
-from g4cli.core.config import expand_alias
 from g4cli.core.errors import Interrupted, UsageError
 
 
@@ -56,6 +55,7 @@ def compare(
         raise UsageError("--md cannot be used with --json or --quiet")
     from g4cli.cli.views.compare import draw_comparison, require_report_target, write_report
     from g4cli.cli.views.compare_markdown import make_markdown
+    from g4cli.core.config import expand_alias
     from g4cli.operations.compare.document import make_document
     from g4cli.operations.compare.request import make_request
     from g4cli.operations.compare.results import ResultsFile

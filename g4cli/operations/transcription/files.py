@@ -93,7 +93,7 @@ def run_transcription(
     """Call `finish` with the transcript of each of `files`, in order; then `service` is closed.
 
     Raises FileMissing, BadMedia, what opening the model and answering raise, and Interrupted at
-    Ctrl-C. What was done until then is found by the next call with the same files and options.
+    Ctrl-C. The next call with the same options finds what was done of all files until then.
     """
     for path in files:
         require_file(path)
@@ -110,12 +110,15 @@ async def _transcribe_files(
     reporter: Reporter,
     finish: Callable[[Transcript], None],
 ) -> None:
+    done = []
     try:
         for path in files:
             with decode_recording(path) as recording:
                 made = await _transcribe_recording(service, path, recording, request, reporter)
             finish(made)
-            made.saved.delete()
+            done.append(made.saved)
+        for saved in done:
+            saved.delete()
     finally:
         await service.close()
 
@@ -130,7 +133,10 @@ async def _transcribe_recording(
     windows = recording.find_windows(WINDOW_S)
     saved = SavedSegments(state_dir() / _FOLDER, _make_key(service, path, request))
     segments = _match_windows(saved.load(), windows)
-    saved.write(segments)
+    if not saved.write(segments):
+        reporter.warn(
+            f"{path.name}: what is done is lost if g4 is stopped, since it cannot be saved"
+        )
     total = round(recording.seconds)
     label = f"transcribe {path.name}"
     if segments:

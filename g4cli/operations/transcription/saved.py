@@ -28,6 +28,7 @@ class SavedSegments:
         """`folder` holds such files only. `key`: what the text depends on; its hash is the name."""
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         self.path = folder / f"{name}.jsonl"
+        self._works = True
         _remove_old(folder)
 
     def load(self) -> list[Segment]:
@@ -41,25 +42,37 @@ class SavedSegments:
                 )
         return segments
 
-    def write(self, segments: Sequence[Segment]) -> None:
-        """Replace what is saved by `segments`: no line may follow one that was cut off."""
-        make_folder(self.path.parent, private=True)
-        self.path.unlink(missing_ok=True)
-        for segment in segments:
-            self.add(segment)
+    def write(self, segments: Sequence[Segment]) -> bool:
+        """Replace what is saved by `segments`, since no line may follow one that was cut off.
+
+        Return whether that worked; if not, `add` saves nothing either.
+        """
+        try:
+            make_folder(self.path.parent, private=True)
+            self._append(segments, os.O_TRUNC)
+        except OSError:
+            self._works = False
+        return self._works
 
     def add(self, segment: Segment) -> None:
-        """Save one segment more; it is on the disk afterwards."""
-        line = {"start": segment.start_s, "end": segment.end_s, "text": segment.text}
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        """Save one segment more; it is on the disk afterwards, if there is room."""
+        if self._works:
+            with suppress(OSError):
+                self._append([segment])
+
+    def _append(self, segments: Sequence[Segment], flag: int = 0) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | flag, 0o600)
         with open(descriptor, "ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
+            for segment in segments:
+                line = {"start": segment.start_s, "end": segment.end_s, "text": segment.text}
+                file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     def delete(self) -> None:
         """Forget the segments, since the transcript is written."""
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.unlink()
 
 
 def _remove_old(folder: Path) -> None:
