@@ -79,14 +79,17 @@ def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
 def write_call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return rules of Lark; `call` is a call of one of `tools` (OpenAI's form) without its marks.
 
-    Raises BadField if the rules would be too large.
+    Raises BadField if the rules would be too large, or references lead too far.
     """
     writer = _Writer()
     names = []
     for index, tool in enumerate(tools):
         function = tool.get("function", tool)
         parameters = function.get("parameters") or {}
-        body = writer.write_object(parameters, f"tool_{index}", parameters)
+        try:
+            body = writer.write_object(parameters, f"tool_{index}", parameters)
+        except RecursionError:
+            raise BadField("tools", "their parameters are nested too deeply by $ref") from None
         names.append(writer.add_rule(f"call_{index}", f"{_literal(function['name'])} {body}"))
     return [f'call: "call:" ({" | ".join(names)})', *writer.rules, *_ANY]
 
@@ -143,7 +146,7 @@ class _Writer:
         properties = schema.get("properties")
         if not isinstance(properties, Mapping) or not properties:
             return "any_object"
-        required = set(schema.get("required") or ())
+        required = schema.get("required") or ()
         members = [
             (
                 f"{_literal(f'{key}:')} {self.write_value(value, f'{name}_{index}', root)}",

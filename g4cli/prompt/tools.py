@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from types import MappingProxyType, NoneType
 from typing import Any, Final, Literal
 
@@ -130,18 +131,18 @@ def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
     def check_value(value: Any, depth: int, role: Literal["schema", "names", "data"]) -> None:
         if depth > _MAX_DEPTH:
             raise UsageError(f"the tool {tool} is nested too deeply")
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)):  # data, or the schemas of anyOf
             for item in value:
-                check_value(item, depth + 1, "data")
+                check_value(item, depth + 1, role)
         for key, item in value.items() if isinstance(value, Mapping) else ():
             types, description = _KEY_TYPES.get(key, ((object,), ""))
             if role == "schema" and not isinstance(item, types):
                 raise UsageError(
                     f"the tool {tool}: {key} must be {description}, not {str(item)[:40]!r}"
                 )
-            if role == "data" or key in _DATA_KEYS:
+            if role == "data" or (role == "schema" and key in _DATA_KEYS):
                 check_value(item, depth + 1, "data")
-            else:  # the keys of "properties" are names: one of them may be called "type"
+            else:  # the keys of "properties" are names: one may be called "type" or "default"
                 is_names = role == "schema" and key == "properties"
                 check_value(item, depth + 1, "names" if is_names else "schema")
 
@@ -313,7 +314,7 @@ class _Reader:
             return (
                 {"None": None, "True": True, "False": False}[word]
                 if word[:1] in "NTF"
-                else json.loads(word, parse_constant=_refuse_constant)
+                else json.loads(word, parse_constant=_refuse_constant, parse_float=_parse_float)
             )
         except (KeyError, ValueError):
             return word
@@ -333,3 +334,8 @@ class _Reader:
 def _refuse_constant(word: str) -> Any:
     """Refuse Infinity, -Infinity and NaN, which Python reads and JSON does not have."""
     raise ValueError(word)
+
+
+def _parse_float(word: str) -> float:
+    """Return a number; 1e999 is refused, which Python reads as infinity."""
+    return number if isfinite(number := float(word)) else _refuse_constant(word)

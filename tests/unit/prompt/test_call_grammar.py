@@ -94,3 +94,14 @@ def test_alternatives_that_multiply_are_refused() -> None:
 def test_a_type_that_is_listed_many_times_is_written_once() -> None:
     types = ["string", "STRING", "x", "y"] * 50
     assert rules({"properties": {"x": {"type": types}}})["tool_0_0"] == "tool_0_0_o0 | any"
+
+
+def test_a_required_name_that_is_none_is_ignored() -> None:
+    schema = {"properties": {"x": {"type": "null"}}, "required": [{}, "x"]}
+    assert rules(schema)["tool_0_m0"] == '"x:" tool_0_0 ""'
+
+
+def test_a_long_chain_of_references_is_refused() -> None:
+    defs: Any = {str(n): {"$ref": f"#/$defs/{n + 1}"} for n in range(1000)}
+    with pytest.raises(BadField, match="nested too deeply"):
+        rules({"$defs": defs, "properties": {"x": {"$ref": "#/$defs/0"}}})

@@ -236,8 +236,8 @@ class TestTools:
              {"a": "x, y: {z}", "b": -1500.0, "c": None, "d": [], "e": {}}),
             ('call:f{"a": "b\\n", <|"|>c<|"|>: word}', {"a": "b\n", "c": "word"}),
             ("call:f{a:True,b:None}", {"a": True, "b": None}),
-            ("call:f{a:Infinity,b:-Infinity,c:NaN}",
-             {"a": "Infinity", "b": "-Infinity", "c": "NaN"}),
+            ("call:f{a:Infinity,b:-Infinity,c:NaN,d:1e999}",
+             {"a": "Infinity", "b": "-Infinity", "c": "NaN", "d": "1e999"}),
         ],
     )  # fmt: skip
     def test_notation(self, text: str, arguments: dict[str, Any]) -> None:
@@ -263,6 +263,10 @@ class TestTools:
             ({"parameters": {"required": 3}}, "required must be a list of names, not '3'"),
             ({"parameters": {"properties": {"a": {"type": 3}}}}, "type must be the name of a type"),
             ({"parameters": {"properties": {"a": {"type": "object", "required": 3}}}}, "required"),
+            ({"parameters": {"properties": {"default": {"type": "object", "required": 3}}}},
+             "required must be a list"),
+            ({"parameters": {"properties": {"a": {"anyOf": [{"required": 3}]}}}},
+             "required must be a list"),
             (
                 {"parameters": {"properties": {"a": {"type": "array", "items": {"type": 3}}}}},
                 "type must be the name of a type, not '3'",
