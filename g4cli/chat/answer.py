@@ -195,7 +195,7 @@ class Answer:
         """Return the events of a token's text, without what may be part of a stop string."""
         data = self._vocabulary.piece(token)
         events: list[ReplyEvent] = []
-        if data in MARKS:
+        if data in MARKS and not self._options.raw:
             # A mark must reach the parser alone, whatever unfinished character came before it.
             events += self._read_text(self._decoder.flush())
             self._sampled.clear()
@@ -245,7 +245,8 @@ class Answer:
             self.finish, self._context_full = "length", True
         elif self._parser.in_thought:
             self._n_thought += 1
-            if self._n_thought == self._options.thought_tokens:
+            # A thought that is opened again gets no new budget.
+            if 0 < self._options.thought_tokens <= self._n_thought and not self._forced:
                 self._forced = list(self._close_thought)
 
     def _describe_loop(self, loop: Loop) -> FoundLoop:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from g4cli.core.errors import BadFile, ContextFull
 from g4cli.prompt.messages import Media, Message, Role, ToolCall
+from g4cli.prompt.tools import MAX_DEPTH
 
 OverflowPolicy: TypeAlias = Literal["drop", "error"]
 FORMAT: Final = "g4-chat"
@@ -107,9 +108,8 @@ class Conversation:
                 f"this version of g4 reads {VERSION}"
             )
         try:
-            return cls(
-                str(data.get("system", "")), [parse_message(item) for item in data["messages"]]
-            )
+            turns = [parse_message(item) for item in data["messages"]]
+            return cls(str(data.get("system") or ""), turns)
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise BadFile(f"the saved chat is damaged: {err}") from err
 
@@ -205,9 +205,25 @@ def parse_message(data: Mapping[str, Any]) -> Message:
         _ROLES[data["role"]],
         data["content"],
         thought=str(data.get("thought", "")),
-        tool_calls=tuple(
-            ToolCall(str(c["name"]), dict(c["arguments"])) for c in data.get("tool_calls", ())
-        ),
+        tool_calls=tuple(map(_parse_call, data.get("tool_calls", ()))),
         name=str(data.get("name", "")),
         media=tuple(Media(_KINDS[m["kind"]], Path(m["path"])) for m in data.get("media", ())),
     )
+
+
+def _parse_call(data: Mapping[str, Any]) -> ToolCall:
+    """Return a tool call. Raises as parse_message."""
+    arguments = data["arguments"]
+    if not isinstance(arguments, dict):
+        raise TypeError("the arguments of a tool call are not an object")
+    level: list[Any] = [arguments]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for value in level
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, dict | list)
+        ]
+    if level:
+        raise ValueError("the arguments of a tool call are nested too deeply")
+    return ToolCall(str(data["name"]), arguments)

@@ -20,7 +20,7 @@ from g4cli.prompt.messages import ToolCall
 QUOTE: Final = '<|"|>'
 # Properties of these names are not declared, as in the template.
 _SCHEMA_KEYS: Final = frozenset(("description", "type", "properties", "required", "nullable"))
-_MAX_DEPTH: Final = 64  # of nested values, a choice: Python allows 1,000 calls
+MAX_DEPTH: Final = 64  # of nested values, a choice: Python allows 1,000 calls
 
 
 def quote_text(text: object) -> str:
@@ -129,7 +129,7 @@ def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
     """Raise UsageError unless the parameters and the response of a tool look like a JSON schema."""
 
     def check_value(value: Any, depth: int, role: Literal["schema", "names", "data"]) -> None:
-        if depth > _MAX_DEPTH:
+        if depth > MAX_DEPTH:
             raise UsageError(f"the tool {tool} is nested too deeply")
         if isinstance(value, (list, tuple)):  # data, or the schemas of anyOf
             for item in value:
@@ -150,7 +150,7 @@ def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
 
 
 def _format_properties(properties: Mapping[str, Any], depth: int = 0) -> str:
-    if depth > _MAX_DEPTH:
+    if depth > MAX_DEPTH:
         raise UsageError("the tool's parameters are nested too deeply")
     return ",".join(
         f"{key}:{{{_format_property(value, depth)}}}"
@@ -252,7 +252,7 @@ class _Reader:
         char = self._text[self._at : self._at + 1]
         if char in ("{", "["):
             self._depth += 1
-            if self._depth > _MAX_DEPTH:
+            if self._depth > MAX_DEPTH:
                 raise ValueError("nested too deeply")
             container = self._read_object() if char == "{" else self._read_array()
             self._depth -= 1

@@ -306,6 +306,20 @@ class TestTurn:
         assert 5 in engine.advanced
         assert (reply.thought, reply.text) == ("hm", "mmm")
 
+    def test_a_thought_that_is_opened_again_gets_no_new_budget(self) -> None:
+        pieces = ("<|channel>", "thought", "\n", "h", "m", "a", "<|channel>", "x", "y", "b")
+        engine = ScriptedEngine(*pieces)
+        reply = reply_of(engine, TurnOptions(thought_tokens=5))
+        assert engine.advanced.count(5) == 2
+        assert (reply.thought, reply.text) == ("hm", "axyb")
+
+    def test_a_raw_answer_tells_the_marks_with_their_probabilities(self) -> None:
+        engine = ScriptedEngine("a", "<|channel>", "b")
+        events = events_of(engine, TurnOptions(raw=True, n_probs=0))
+        told = [token.id for event in events if isinstance(event, AnswerText)
+                for token in event.tokens]  # fmt: skip
+        assert told == [10, 11, 12]
+
     def test_only_a_plain_answer_keeps_its_tokens(self) -> None:
         assert reply_of(ScriptedEngine("a")).message().tokens == (10,)
         assert reply_of(ScriptedEngine("a", " ")).message().tokens == ()
@@ -341,6 +355,19 @@ class TestConversation:
     def test_no_saved_chat(self, text: str) -> None:
         with pytest.raises(BadFile):
             Conversation.from_text(text)
+
+    @pytest.mark.parametrize("arguments", ["[[1, 2]]", '{"x":' * 500 + "1" + "}" * 500])
+    def test_calls_that_no_prompt_can_hold_are_refused(self, arguments: str) -> None:
+        call = f'{{"name": "f", "arguments": {arguments}}}'
+        message = f'{{"role": "assistant", "content": "", "tool_calls": [{call}]}}'
+        with pytest.raises(BadFile, match="arguments of a tool call"):
+            Conversation.from_text(
+                f'{{"format": "g4-chat", "version": 1, "messages": [{message}]}}'
+            )
+
+    def test_no_system_prompt_may_be_null(self) -> None:
+        text = '{"format": "g4-chat", "version": 1, "system": null, "messages": []}'
+        assert Conversation.from_text(text) == Conversation()
 
     def test_undo_takes_question_and_answers(self) -> None:
         conversation = self.full()
