@@ -249,7 +249,7 @@ class MarkdownView:
     def _show_thought(self, text: str) -> None:
         if not self._n_thought_events:
             self._thought_began_at = self._clock()
-            self._region.clear()
+            self._finish_text()  # what the answer says before
             if self._thoughts == "show":
                 self._out.write_thought(THOUGHT_BEGINS)
         self._n_thought_events += 1

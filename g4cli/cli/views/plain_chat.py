@@ -51,16 +51,22 @@ class PlainView:
                 self._out.write_thought(THOUGHT_BEGINS)
             self._thought += event.text
             self._out.write_thought(event.text)
-        elif isinstance(event, ThoughtEnded) and self._show_thoughts:
-            newline = "" if self._thought.endswith("\n") and self._mark_thoughts else "\n"
-            self._out.write_thought(newline + (THOUGHT_ENDS if self._mark_thoughts else ""))
-            self._thought = ""
+        elif isinstance(event, ThoughtEnded):
+            self._end_thought()
 
     def __enter__(self) -> PlainView:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self._end_thought()
         self.end_line()
+
+    def _end_thought(self) -> None:
+        if not self._thought:
+            return
+        newline = "" if self._thought.endswith("\n") and self._mark_thoughts else "\n"
+        self._out.write_thought(newline + (THOUGHT_ENDS if self._mark_thoughts else ""))
+        self._thought = ""
 
     def show_waiting(self) -> None:
         """Ignored: standard output carries only the answer."""

@@ -298,6 +298,15 @@ def test_thoughts(mode: str, shown: bool) -> None:
     assert [line.startswith("thought for ") for line in said] == ([True] if mode == "fold" else [])
 
 
+def test_a_thought_in_the_middle_of_an_answer_stands_there() -> None:
+    screen = Screen()
+    with screen.view("show") as view:
+        for event in (AnswerText("one"), ThoughtText("hm"), ThoughtEnded(), AnswerText("two")):
+            view.show(event)
+    shown = [line for line in screen.lines if line]
+    assert shown == ["one", "thinking:", "hm", "... done thinking.", "two"]
+
+
 def test_control_characters_of_a_model_are_shown_not_obeyed() -> None:
     screen = Screen()
     with screen.view() as view:
@@ -465,7 +474,9 @@ def test_code_of_no_known_language_is_plain() -> None:
 def test_a_plain_view_marks_thoughts_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    view = PlainView(screen.out, "show")
-    for event in (ThoughtText("hm"), ThoughtText("!"), ThoughtEnded()):
-        view.show(event)
-    assert "".join(screen.sent) == "thinking:\nhm!\n... done thinking.\n\n"
+    with PlainView(screen.out, "show") as view:
+        for event in (ThoughtEnded(), ThoughtText("hm"), ThoughtText("!"), ThoughtEnded()):
+            view.show(event)  # the first one ends a thought without text
+        view.show(ThoughtText("cut off"))
+    hm, cut = (f"thinking:\n{text}\n... done thinking.\n\n" for text in ("hm!", "cut off"))
+    assert "".join(screen.sent) == hm + cut
