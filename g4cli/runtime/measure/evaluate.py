@@ -13,6 +13,7 @@ Nothing comes from the disk: a measurement must not depend on what was asked bef
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile, Interrupted
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.quoting import shell_command
 from g4cli.core.template_child import render_template
 from g4cli.prompt import Message, choose_renderer
 from g4cli.quant.scores import Score, score_predictions
@@ -70,7 +72,7 @@ def evaluate_model(
 
     With `against`, a second model is loaded too, and both evaluate the same tokens. Conversations
     are truncated to 8192 tokens. `opening` is told which file is loaded. Raises BadFile if the
-    vocabularies differ, and what loading raises.
+    vocabularies differ or a model is damaged, and what loading raises.
     """
     with ExitStack() as stack:
 
@@ -189,6 +191,12 @@ def _score_document(readers: Sequence[_Reader], document: Document, reading: Rea
             total += score_predictions(
                 logits[row:stop], targets, None if base is None else base[row:stop]
             )
+    for reader, nll in zip(readers, (total.nll, total.base_nll), strict=False):
+        if not math.isfinite(nll):
+            raise BadFile(
+                f"{reader.path} gives NaN or infinite scores: the model is damaged",
+                hint=shell_command("g4", "doctor", reader.path),
+            )
     return total
 
 
@@ -197,6 +205,7 @@ class _Reader:
 
     def __init__(self, engine: LlamaEngine, counter: _TokenCounter) -> None:
         self._engine, self._counter = engine, counter
+        self.path = engine.model.path
         self._batch = Batch(_BATCH, 1)
         self._windows: dict[int, bytes] = {}  # checkpoints at branches, by the tokens before them
 

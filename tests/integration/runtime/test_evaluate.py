@@ -13,6 +13,7 @@ import pytest
 
 from g4cli.cli.main import run
 from g4cli.core.errors import BadFile
+from g4cli.core.gguf import read_header
 from g4cli.prompt import Message
 from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
@@ -124,6 +125,19 @@ def test_other_vocabularies_are_refused(tiny: Path, tmp_path: Path) -> None:
     changed.write_bytes(build_tiny().replace(b"<bos>", b"<boz>", 1))
     with pytest.raises(BadFile, match="different vocabularies"):
         evaluate_model(tiny, CONVERSATIONS[:1], against=changed, model_options=PLAIN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("against", [False, True])
+def test_a_model_with_nan_is_refused(tiny: Path, tmp_path: Path, against: bool) -> None:
+    damaged, header = tmp_path / "nan.gguf", read_header(tiny)
+    norm = header.tensors["output_norm.weight"]
+    data = bytearray(tiny.read_bytes())
+    data[(start := header.file_offset(norm)) : start + norm.nbytes] = b"\xff" * norm.nbytes
+    damaged.write_bytes(data)
+    path, other = (tiny, damaged) if against else (damaged, None)
+    with pytest.raises(BadFile, match=r"nan\.gguf gives NaN"):
+        evaluate_model(path, CONVERSATIONS[:1], against=other, model_options=PLAIN)
 
 
 @pytest.mark.slow
