@@ -10,11 +10,16 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
+from g4cli.core.errors import Interrupted, RuntimeFailed
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ModelOptions
-from g4cli.runtime.llama.devices import can_offload, keep_experts_on_cpu, list_devices, load_ggml
+from g4cli.runtime.llama.devices import (
+    can_offload,
+    keep_experts_on_cpu,
+    load_ggml,
+    make_device_error,
+)
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 from g4cli.runtime.llama.rpc import register_workers, watch_workers
 
@@ -235,6 +240,5 @@ def _format_count(n_params: int) -> str:
 def _find_device(name: str) -> int:
     handle = load_ggml().ggml_backend_dev_by_name(name.encode())
     if not handle:
-        known = ", ".join(f"{d.name} ({d.description})" for d in list_devices())
-        raise UsageError(f"no device {name!r}; this build sees {known}", hint="omit --device")
+        raise make_device_error(name)
     return int(handle)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from g4cli.core.errors import UsageError
 from g4cli.core.units import MORE_LAYERS
 from g4cli.runtime.llama.library import build_info, load_llama
 
@@ -49,6 +50,12 @@ def list_devices() -> tuple[Device, ...]:
             )
         )
     return tuple(devices)
+
+
+def make_device_error(name: str | None) -> UsageError:
+    """Return the error that no device has this name, with the names of all."""
+    known = ", ".join(f"{d.name} ({d.description})" for d in list_devices())
+    return UsageError(f"no device {name!r}; this build sees {known}", hint="omit --device")
 
 
 def can_offload() -> bool:

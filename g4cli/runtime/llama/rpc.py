@@ -11,9 +11,14 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Final
 
-from g4cli.core.errors import EngineMissing, NetworkError, UsageError
+from g4cli.core.errors import EngineMissing, NetworkError
 from g4cli.core.worker_address import WorkerAddress, parse_worker_address
-from g4cli.runtime.llama.devices import declare_functions, list_devices, load_ggml
+from g4cli.runtime.llama.devices import (
+    declare_functions,
+    list_devices,
+    load_ggml,
+    make_device_error,
+)
 from g4cli.runtime.llama.installation import rebuild_command
 from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.rpc.keepalive import watch_connections_to
@@ -105,13 +110,13 @@ def choose_worker_devices(name: str | None) -> tuple[tuple[str, str], ...]:
     Raises UsageError or EngineMissing.
     """
     devices = list_devices()
-    chosen = [d for d in devices if d.name == name]
     if name is None:
         chosen = [d for d in devices if d.kind in ("gpu", "igpu")]
         chosen = chosen or [d for d in devices if d.kind == "cpu"][:1]
+    else:  # as ggml_backend_dev_by_name compares
+        chosen = [d for d in devices if d.name.lower() == name.lower()]
     if not chosen:
-        known = ", ".join(f"{d.name} ({d.description})" for d in devices)
-        raise UsageError(f"no device {name!r}; this build sees {known}", hint="omit --device")
+        raise make_device_error(name)
     return tuple((device.name, device.kind) for device in chosen)
 
 
