@@ -49,6 +49,14 @@ def test_json_holds_the_promised_keys_first(capsys: pytest.CaptureFixture[str]) 
     assert data["total_bytes"] == sum(t["nbytes"] for t in data["terms"] if t["group"] != "disk")
 
 
+def test_the_network_is_counted_for_as_many_tokens_as_are_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    machines = ["--memory", "8GB", "--worker-memory", "8GB"]
+    assert run(["fit", "tiny", "--ctx", "1k", "--ubatch", "64", *machines]) == 0
+    assert "for 64 tokens of a prompt" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_human_screen(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

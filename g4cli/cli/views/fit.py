@@ -108,7 +108,7 @@ def draw_fit(out: Output, answer: FitAnswer) -> None:
     for memory in machine.memories:
         _draw_device(out, memory, answer)
     if answer.network:
-        draw_network(out, answer.network)
+        draw_network(out, answer.network, plan.options.ubatch)
     _draw_contexts(out, answer)
     if answer.ranking:
         _draw_types(out, answer.ranking)

@@ -57,14 +57,17 @@ def network_to_json(network: NetworkCost) -> dict[str, Any]:
     }
 
 
-def draw_network(out: Output, network: NetworkCost) -> None:
-    """Draw bytes, round trips and times, and say whether gigabit Ethernet is enough."""
+def draw_network(out: Output, network: NetworkCost, n_ubatch: int) -> None:
+    """Draw bytes, round trips and times, and say whether gigabit Ethernet is enough.
+
+    `n_ubatch`: the tokens of a prompt that are computed at once.
+    """
     trips = count_text(network.n_round_trips, "round trip")
     out.line()
     out.line(
         f"Network: {size_text(network.token_bytes)} and {trips} for each "
-        f"token of an answer, {size_text(network.prompt_bytes)} for 512 tokens of a prompt (both "
-        f"with a full context); {size_text(network.load_bytes)} to load the model."
+        f"token of an answer, {size_text(network.prompt_bytes)} for {n_ubatch:,} tokens of a "
+        f"prompt (both with a full context); {size_text(network.load_bytes)} to load the model."
     )
     rows = [
         (
