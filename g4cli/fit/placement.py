@@ -27,11 +27,12 @@ def place_layers(
         return Placement(options, "no GPU: everything in host memory")
     if any(is_remote(m.name) for m in gpus):
         return place_on_workers(shape, tensors, options, memories)
-    usable = [float(m.usable_bytes) for m in gpus]
-    if not any(usable):
+    usable = tuple(float(m.usable_bytes) for m in gpus)
+    if any(usable):
+        # As llama.cpp does by default: layers in proportion to the free memory of the GPUs.
+        options = replace(options, tensor_split=options.tensor_split or usable)
+    elif not options.fixed_layout:
         return Placement(options, "the GPU has no free memory: everything in host memory")
-    # As llama.cpp does by default: layers in proportion to the free memory of the GPUs.
-    options = replace(options, tensor_split=options.tensor_split or tuple(usable))
     moe, cpu_moe = "", ""
     if options.n_cpu_moe and shape.n_expert:
         which = f"the first {options.n_cpu_moe} of {shape.n_layer}"

@@ -42,6 +42,17 @@ def test_layers_follow_llama_cpp(
     assert "".join("h" if d == HOST else d for d in found) == expected
 
 
+def test_layers_that_were_asked_for_stay_on_a_full_gpu() -> None:
+    full = (HOST_64, Memory("CUDA0", 8 * GIB, 0))
+    options = Options(4096, n_gpu_layers=10, fixed_layout=True)
+    trial = try_options(shapes.E2B, E2B, options, full)
+    assert trial.placement == "10 layers on the GPU: as requested"
+    assert not trial.verdict.fits
+    auto = try_options(shapes.E2B, E2B, Options(4096), full)
+    assert auto.placement == "the GPU has no free memory: everything in host memory"
+    assert auto.verdict.fits
+
+
 def test_tensors_follow_their_layer() -> None:
     devices = (HOST, "a", "b")
     options = Options(512)
