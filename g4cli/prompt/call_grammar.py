@@ -114,6 +114,9 @@ class _Writer:
         """Return the name of a rule for the values of `schema`, whose references are to `root`."""
         if not isinstance(schema, Mapping) or not schema:
             return "any"
+        if schema.get("nullable"):
+            plain = {key: value for key, value in schema.items() if key != "nullable"}
+            return self._write_options([plain, {"type": "null"}], name, root)
         if isinstance(reference := schema.get("$ref"), str):
             return self._write_reference(reference, name, root)
         if "const" in schema:
@@ -129,9 +132,6 @@ class _Writer:
             known = dict.fromkeys(kind if kind in _KINDS else "any" for kind in known)
             return self._write_options([{**schema, "type": kind} for kind in known], name, root)
         kind = str(kinds).lower()
-        if schema.get("nullable"):
-            plain = {key: value for key, value in schema.items() if key != "nullable"}
-            return self._write_options([plain, {"type": "null"}], name, root)
         if kind in _VALUES:
             return self.add_rule(name, self._write_scalar(kind, schema, name))
         if kind == "array":

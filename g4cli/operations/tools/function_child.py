@@ -98,9 +98,11 @@ def describe_function(function: Callable[..., Any], source: str) -> Function:
     name = getattr(function, "__name__", "")
     try:
         signature = inspect.signature(function)
-        hints = get_type_hints(function)
-    except (TypeError, ValueError, NameError) as err:
+        hints = get_type_hints(function)  # evaluates hints that are written as text
+    except Exception as err:
         raise UsageError(f"{source}: {name or function!r} cannot be a tool: {err}") from err
+    if inspect.iscoroutinefunction(function):
+        raise UsageError(f"{source}: {name} cannot be a tool: it is async", hint=f"def {name}")
     properties: dict[str, Any] = {}
     required = []
     for key, parameter in signature.parameters.items():
@@ -122,8 +124,8 @@ def _make_schema(hint: Any, where: str) -> dict[str, Any]:
     origin, args = get_origin(hint), get_args(hint)
     if hint in _TYPES:
         return {"type": _TYPES[hint]}
-    if origin is list:
-        return {"type": "array", "items": _make_schema(args[0], where)}
+    if origin is list:  # typing.List has none of items
+        return {"type": "array", **({"items": _make_schema(args[0], where)} if args else {})}
     if origin is dict:
         return {"type": "object"}
     if origin is Literal:

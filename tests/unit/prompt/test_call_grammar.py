@@ -71,6 +71,13 @@ def test_constants_are_written_in_gemmas_notation() -> None:
     )
 
 
+@pytest.mark.parametrize("values", [{"enum": ["a"]}, {"const": "a"}])
+def test_one_of_some_values_may_be_null_too(values: Any) -> None:
+    found = rules({"properties": {"x": {"type": "string", **values, "nullable": True}}})
+    assert found["tool_0_0"] == "tool_0_0_o0 | tool_0_0_o1"
+    assert (found["tool_0_0_o0"], found["tool_0_0_o1"]) == ('<|"|> "a" <|"|>', '"null"')
+
+
 def test_an_answer_may_be_calls_or_text_of_another_grammar() -> None:
     form = AnswerForm("regex", "a/b")
     both = make_grammar(form, [tool({})])

@@ -47,6 +47,14 @@ def test_type_hints_become_a_schema() -> None:
     }
 
 
+def test_a_list_may_hold_anything(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from typing import List\ndef f(x: List): pass")
+    (function,) = load_functions([], str(path))
+    parameters = function.declaration["function"]["parameters"]
+    assert parameters["properties"] == {"x": {"type": "array"}}
+
+
 def test_what_a_call_returns_or_raises_is_its_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     def call(function: Any, **arguments: Any) -> Any:
         return json.loads(run_call(describe_function(function, "test"), arguments))
@@ -94,6 +102,8 @@ def test_a_file_of_functions(tmp_path: Path) -> None:
         ("x = 1", "defines no public function"),
         ("def f(x): pass", "the parameter x has no type"),
         ("def f(x: bytes): pass", "has a type that g4 does not know"),
+        ("def f(x: '1+'): pass", "cannot be a tool: Forward reference"),
+        ("async def f(): pass", "cannot be a tool: it is async"),
         ("def f(*x: int): pass", "has no name to call it by"),
         ("1/0", "ZeroDivisionError"),
         ("raise SystemExit", "SystemExit"),
