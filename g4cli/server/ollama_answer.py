@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
+from hashlib import sha256
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -111,7 +112,7 @@ def describe_offer(model: ServedModel) -> dict[str, Any]:
         "model": model.name,
         "modified_at": format_time(model.created),
         "size": model.nbytes,
-        "digest": model.sha256,
+        "digest": _find_digest(model),
         "details": describe_details(model),
         "capabilities": list_capabilities(model),
     }
@@ -124,12 +125,21 @@ def describe_loaded(model: ServedModel) -> dict[str, Any]:
         "name": model.name,
         "model": model.name,
         "size": model.memory_bytes,
-        "digest": model.sha256,
+        "digest": _find_digest(model),
         "details": describe_details(model),
         "expires_at": expires,
         "size_vram": model.gpu_bytes,
         "context_length": model.n_ctx,
     }
+
+
+def _find_digest(model: ServedModel) -> str:
+    """Return the sha256 of a model's file, or of what tells it from others if nobody computed it.
+
+    Ollama's own program shows the first twelve characters, and crashes where there are none.
+    """
+    known = f"{model.path} {model.nbytes} {model.created}"
+    return model.sha256 or sha256(known.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def describe_details(model: ServedModel) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -55,11 +55,17 @@ router = APIRouter(tags=["ollama"], route_class=ThreadedBodyRoute)
 
 
 class ShowRequest(RequestBody):
-    """The body of POST /api/show; `name` is the older name of `model`."""
+    """The body of POST /api/show; `name` is the older name of `model`.
+
+    Ollama's own program sends all of the fields, empty where it asks for nothing.
+    """
 
     model: str = ""
     name: str = ""
     verbose: Literal[False] | None = None
+    system: Literal[""] | None = None
+    template: Literal[""] | None = None
+    options: Annotated[dict[str, Any], Field(max_length=0)] | None = None
 
     @model_validator(mode="after")
     def require_model(self) -> ShowRequest:

@@ -44,8 +44,9 @@ _SAMPLING: Final = {
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
 }
-# What a request without a prompt may have: it loads or unloads a model.
-_LOAD_FIELDS: Final = ("model", "messages", "prompt", "stream", "keep_alive", "options")
+# What a request without a prompt may have: it loads or unloads a model. `think` is among it because
+# `ollama run` sends it, to learn whether the model can: each of Gemma 4's can.
+_LOAD_FIELDS: Final = ("model", "messages", "prompt", "stream", "keep_alive", "options", "think")
 _REFUSED_IN_RAW: Final = {
     "system": "a raw prompt is the whole prompt",
     "images": "a raw prompt is the whole prompt",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -116,6 +117,24 @@ def test_a_model_is_loaded_and_unloaded(client: ollama.Client) -> None:
     wait_until(lambda: not client.ps().models)
     assert client.chat("tiny", [], keep_alive="10m").done_reason == "load"
     assert client.ps().models
+
+
+def test_what_ollamas_own_program_sends_and_reads(server: RunningServer) -> None:
+    # api/types.go ShowRequest has no omitempty, and cmd.go asks for a thought where it only loads.
+    empty: Any = {"system": "", "template": "", "verbose": False, "options": None}
+    post = partial(httpx.post, timeout=60)
+    shown = post(f"{server.url}/api/show", json={"model": "tiny", "name": "", **empty})
+    assert "thinking" in shown.json()["capabilities"]
+    ask = {"prompt": "", "suffix": "", "system": "", "template": "", "options": None}
+    loaded = post(
+        f"{server.url}/api/generate",
+        json={"model": "tiny", **ask, "think": True, "stream": False, "keep_alive": "5m0s"},
+    )
+    assert loaded.json()["done_reason"] == "load"
+    for path, name in (("tags", "modified_at"), ("ps", "expires_at")):
+        (model,) = httpx.get(f"{server.url}/api/{path}", timeout=60).json()["models"]
+        assert model[name]
+        assert model["digest"][11]  # cmd.go shows the first twelve characters
 
 
 @pytest.mark.slow

@@ -109,6 +109,10 @@ def test_lists_of_models() -> None:
     assert (tag.model, tag.size, tag.digest) == ("e2b:q4_0", 3_000_000_000, "ab" * 32)
     assert (tag.details.parameter_size, tag.details.quantization_level) == ("4.6B", "Q4_0")
     assert describe_offer(MODEL)["capabilities"] == ["completion", "tools", "thinking", "vision"]
+    # A file that nobody hashed.
+    others = [replace(MODEL, sha256="", nbytes=nbytes) for nbytes in (1, 2)]
+    digests = {describe_offer(other)["digest"] for other in others}
+    assert [len(digest) for digest in digests] == [64, 64]
     # Ollama's "for ever".
     never = datetime(2318, 1, 1, tzinfo=timezone.utc).timestamp()
     for unload_at, expires in ((0, never), (1_750_000_300, 1_750_000_300)):
