@@ -131,10 +131,8 @@ class MessageStream:
 
 
 def _stop_reason(reply: Reply) -> str:
+    if reply.finish_reason == "length":
+        return "model_context_window_exceeded" if reply.context_full else "max_tokens"
     if reply.tool_calls:
         return "tool_use"
-    if reply.stop_string:
-        return "stop_sequence"
-    if reply.context_full:
-        return "model_context_window_exceeded"
-    return "max_tokens" if reply.finish_reason == "length" else "end_turn"
+    return "stop_sequence" if reply.stop_string else "end_turn"

@@ -73,6 +73,7 @@ def test_thoughts_can_be_omitted() -> None:
         ({}, "end_turn"),
         ({"finish_reason": "length"}, "max_tokens"),
         ({"finish_reason": "length", "context_full": True}, "model_context_window_exceeded"),
+        ({"finish_reason": "length", "tool_calls": (CALL,)}, "max_tokens"),
         ({"stop_string": "END"}, "stop_sequence"),
         ({"finish_reason": "loop"}, "end_turn"),
     ],
