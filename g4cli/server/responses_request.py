@@ -280,8 +280,12 @@ def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
         messages.append(Message("user", body.input))
     names: dict[str, str] = {}
     thought = ""
+    images: tuple[Media, ...] = ()  # of results, in which Gemma's format has none: they follow
     for index, item in enumerate(body.input if isinstance(body.input, list) else ()):
         field = f"input.{index}"
+        if images and not isinstance(item, ResultItem):
+            messages.append(Message("user", "", media=images))
+            images = ()
         if isinstance(item, ReasoningItem):
             thought += "".join(part.text for part in item.content or item.summary)
         elif isinstance(item, CallItem):
@@ -299,17 +303,22 @@ def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
                 raise BadField(f"{field}.call_id", what)
             text, media = _read_content(item.output, files, f"{field}.output")
             messages.append(Message("tool", text, name=names[item.call_id]))
-            if media:  # Gemma's format has no images in the results of tools
-                messages.append(Message("user", "", media=media))
+            images += media
         else:
             text, media = _read_content(item.content, files, f"{field}.content")
             if media and item.role != "user":
                 raise BadField(f"{field}.content", "images belong to messages of the user")
             role = "system" if item.role == "developer" else item.role
-            messages.append(
-                Message(role, text, thought if role == "assistant" else "", media=media)
-            )
+            if role == "assistant" and messages and messages[-1].tool_calls and not thought:
+                last = messages.pop()  # its results come next, as after calls alone
+                messages.append(replace(last, content=last.content + text))
+            else:
+                messages.append(
+                    Message(role, text, thought if role == "assistant" else "", media=media)
+                )
             thought = ""
+    if images:
+        messages.append(Message("user", "", media=images))
     if sum(len(message.media) for message in messages) > MAX_MEDIA:
         raise BadField("input", f"a request has at most {MAX_MEDIA} images")
     if not messages:

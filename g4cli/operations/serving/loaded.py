@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 from g4cli.chat import Finished, OnLoop, Reply, TurnEvent, TurnOptions
@@ -21,6 +22,7 @@ from g4cli.operations.chat.session import CLOSE_THOUGHT, THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
+from g4cli.prompt.messages import Message
 from g4cli.prompt.render import render_thought
 from g4cli.prompt.template import TEXT_LIMIT
 from g4cli.runtime.engine.async_client import ActiveTurn, Places
@@ -126,6 +128,7 @@ class LoadedModel:
         if isinstance(request.prompt, str):
             return [Part(request.prompt, control=True)]
         messages = list(request.messages)
+        _require_calls(messages)
         last = messages.pop() if request.continue_last else None
         style = PromptStyle(
             think=request.thinking != "off",
@@ -192,6 +195,14 @@ def _make_grammar(request: TurnRequest) -> tuple[str | None, GrammarScope]:
         raise
     except UsageError as err:
         raise BadField(request.form_field, err.message) from None
+
+
+def _require_calls(messages: Sequence[Message]) -> None:
+    """Raise BadField for a tool's result without a call before it: the template leaves it out."""
+    for before, message in pairwise((Message("user", ""), *messages)):
+        if message.role == "tool" and before.role != "tool" and not before.tool_calls:
+            what = "the result of a tool does not follow the message that calls it"
+            raise BadField("messages", what)
 
 
 def require_readable(n_characters: int) -> None:

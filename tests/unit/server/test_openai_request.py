@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from g4cli.core.errors import BadField
+from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.requests import TurnRequest
+from g4cli.prompt import Renderer
 from g4cli.prompt.messages import Message, ToolCall
+from g4cli.prompt.render import render
+from g4cli.runtime.engine.options import Sampling
 from g4cli.server.openai_messages import make_turn_request as read_chat
 from g4cli.server.openai_request import ChatBody
 from g4cli.server.responses_request import ResponsesBody
 from g4cli.server.responses_request import make_turn_request as read_responses
+from tests.support.builders.media_files import picture, png
+from tests.support.fakes.scripted_engine import ScriptedEngine
 
 LOOP = (
     Message("user", "Where?"),
@@ -81,3 +89,34 @@ def test_an_answer_whose_calls_have_no_results_is_not_continued(files: MediaFile
     with pytest.raises(BadField) as raised:
         _responses(files, *ITEMS[:-1])
     assert raised.value.field == "input"
+
+
+def test_results_of_tools_stand_together(files: MediaFiles) -> None:
+    calls = [
+        {"type": "function_call", "call_id": name, "name": name, "arguments": "{}"}
+        for name in ("see", "hear")
+    ]
+    data = base64.b64encode(png(picture(2, 2))).decode()
+    image = [{"type": "input_image", "image_url": f"data:image/png;base64,{data}"}]
+    results = [
+        {"type": "function_call_output", "call_id": name, "output": output}
+        for name, output in (("see", image), ("hear", "a bell"))
+    ]
+    text = {"role": "assistant", "content": "Wait."}
+    request = _responses(files, CHAT[0], *calls, text, *results)
+    assert [(m.role, m.name, m.content) for m in request.messages] == [
+        ("user", "", "Where?"), ("assistant", "", "Wait."),
+        ("tool", "see", ""), ("tool", "hear", "a bell"), ("user", "", ""),
+    ]  # fmt: skip
+    assert len(request.messages[1].tool_calls) == 2
+    assert [medium.kind for medium in request.messages[-1].media] == ["image"]
+
+
+def test_a_result_away_from_its_call_is_refused(files: MediaFiles) -> None:
+    engine: Any = ScriptedEngine(lambda _: [])
+    model = LoadedModel("tiny", engine, Renderer(render, False), ModelDefaults(Sampling()))
+    before = {"role": "user", "content": "Well?"}
+    request = _chat(files, *CHAT[:2], before, CHAT[2])
+    with pytest.raises(BadField, match="the result of a tool does not follow the message"):
+        asyncio.run(model.render_parts(request))
+    assert asyncio.run(model.render_parts(_chat(files, *CHAT, CHAT[2], before)))
