@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
@@ -82,11 +81,12 @@ class PageAnswer:
 
     async def stop(self) -> None:
         """End the answer; what is written stays. Returns when it is saved."""
-        if self._task is not None and not self._task.done():
+        if self._task is None:
+            return
+        if not self.stopped and self.state != "done":  # else it is being saved already
             self.stopped = True
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        await asyncio.wait((self._task,))
 
     async def wait_for_change(self, version: int) -> None:
         """Return when there is more than the `version` that the caller has seen."""

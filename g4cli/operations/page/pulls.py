@@ -75,7 +75,8 @@ class Pulls:
             raise BadField("name", "not the name of a model")
         name = str(parse_name(name))
         job = self.jobs.get(name)
-        if job is None or job.state not in ("waiting", "running"):
+        # One that was told to stop may take a moment to end.
+        if job is None or job.is_stopped.is_set() or job.state not in ("waiting", "running"):
             job = self.jobs[name] = PullJob(name)
             task = asyncio.get_running_loop().create_task(self._run(job))
             self._tasks.add(task)

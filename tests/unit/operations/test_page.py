@@ -1,0 +1,69 @@
+"""What the page of the server does without HTTP: answers that end, pulls that are begun again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from g4cli.core.errors import QueueFull
+from g4cli.operations.page import pulls
+from g4cli.operations.page.answers import PageAnswer
+from g4cli.operations.serving.requests import TurnRequest
+
+
+def test_to_stop_an_answer_that_is_being_saved_waits_until_it_is() -> None:
+    async def main() -> None:
+        @asynccontextmanager
+        async def refuse(_: TurnRequest) -> AsyncIterator[None]:
+            raise QueueFull("busy")
+            yield
+
+        async def save(answer: PageAnswer) -> None:
+            saving.set()
+            await may_end.wait()
+            saved.append(answer.finish_reason)
+
+        saving, may_end, saved = asyncio.Event(), asyncio.Event(), list[str]()
+        service: Any = SimpleNamespace(start_turn=refuse)
+        answer = PageAnswer(1, 2, TurnRequest(), "tiny")
+        answer.start(service, save)
+        await saving.wait()
+        stopping = asyncio.create_task(answer.stop())
+        await asyncio.sleep(0.01)
+        may_end.set()
+        await stopping
+        assert saved == ["error"]
+
+    asyncio.run(main())
+
+
+def test_a_pull_can_be_begun_again_while_it_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        begun, may_end = threading.Event(), threading.Event()
+
+        def pull(_name: str, _options: Any, job: pulls.PullJob) -> None:
+            if begun.is_set():
+                return
+            begun.set()
+            may_end.wait(60)
+            with job.progress("pull") as progress:
+                progress(1, 2, "model.gguf")
+
+        monkeypatch.setattr(pulls, "pull_model", pull)
+        jobs = pulls.Pulls()
+        first = jobs.start("e2b")
+        assert await asyncio.to_thread(begun.wait, 60)
+        jobs.stop(first.name)
+        second = jobs.start("e2b")
+        may_end.set()
+        await asyncio.wait(list(jobs._tasks))
+        assert (first.state, second.state) == ("stopped", "done")
+        assert jobs.jobs == {first.name: second}
+
+    asyncio.run(main())
