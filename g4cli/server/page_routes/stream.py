@@ -203,11 +203,12 @@ class MarkdownStream:
             if _DRAWING_END.search(line):
                 self._close_code_piece(is_last=True)
             return
-        mark = line.strip()
-        if mark.startswith(self._fence) and not mark.strip(self._fence[0]):
+        blank = len(line) - len(line.lstrip(" "))
+        mark = line[blank:].rstrip()
+        # A fence that is indented further is code (CommonMark 0.31, 4.5).
+        if blank < 4 and mark.startswith(self._fence) and not mark.strip(self._fence[0]):
             self._close_code_piece(is_last=True)
             return
-        blank = len(line) - len(line.lstrip(" "))
         self._add_code_line(line[min(self._indent, blank) :])
 
     def _add_code_line(self, line: str) -> None:

@@ -186,6 +186,11 @@ def test_invisible_characters_are_shown() -> None:
     assert "\\u202e" in render_markdown("evil\u202etxt")
 
 
+def test_a_fence_within_code_does_not_end_it() -> None:
+    (block,) = render_blocks("```markdown\n- a\n    ```sh\n    ls\n    ```\n\n\t```\n- b\n   ```\n")
+    assert "- b" in block["html"]
+
+
 @pytest.mark.parametrize("text", ["```\na", "```\na\n", "```\na\n```", "```\na\n```\n"])
 def test_code_that_is_not_closed_ends_with_its_last_line(text: str) -> None:
     (block,) = render_blocks(text)
