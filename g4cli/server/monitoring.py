@@ -15,6 +15,7 @@ from starlette.responses import PlainTextResponse
 from g4cli import LLAMA_CPP_PYTHON, __version__
 from g4cli.operations.serving.catalog import read_template
 from g4cli.operations.serving.loaded import LoadedModel
+from g4cli.server.errors import HttpError, Problem
 from g4cli.server.streaming import wait_for_result
 from g4cli.server.wire_model import ServiceParam
 
@@ -58,9 +59,16 @@ async def report_metrics(service: ServiceParam) -> PlainTextResponse:
 
 
 @router.get("/slots")
-async def list_slots(service: ServiceParam) -> list[dict[str, Any]]:
-    """Return the slots of all loaded models; no word of a prompt or an answer is among it."""
-    return [slot for model in service.pool.models.values() for slot in _describe_slots(model)]
+async def list_slots(service: ServiceParam, fail_on_no_slot: str = "") -> list[dict[str, Any]]:
+    """Return the slots of all loaded models; no word of a prompt or an answer is among it.
+
+    With `fail_on_no_slot` the status is 503 while all of them are busy.
+    """
+    models = service.pool.models.values()
+    slots = [slot for model in models for slot in _describe_slots(model)]
+    if fail_on_no_slot and slots and all(slot["is_processing"] for slot in slots):
+        raise HttpError(Problem(503, "no slot is free", code="queue-full"))
+    return slots
 
 
 def _describe_slots(model: LoadedModel) -> list[dict[str, Any]]:
