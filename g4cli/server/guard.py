@@ -31,7 +31,7 @@ from g4cli.server.errors import Problem, explain_error
 from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, MIN_BODY_RATE
 
 _LOG: Final = logging.getLogger("g4.serve")
-# Paths that need no key; / is a redirection to the page.
+# Paths that need no key; / is the page.
 _PUBLIC: Final = frozenset(("/", "/health", "/v1/health"))
 _PAGE: Final = "/page/"
 _PAGE_API: Final = "/page/api/"

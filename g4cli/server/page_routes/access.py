@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from typing import Annotated, Final
-from urllib.parse import urlsplit
+from typing import Annotated, Final, TypeAlias
 
 from fastapi import Depends
+from pydantic import Field
 from starlette.requests import Request
 
 from g4cli.operations.page.conversations import PageConversations
@@ -45,7 +45,7 @@ def check_access(request: Request) -> None:
     """Raise HttpError unless the request comes from this server's own page, or from no page."""
     headers = request.headers
     origin = headers.get("origin", "")
-    if origin and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin and origin.partition("://")[2].lower() != headers.get("host", "").lower():
         raise HttpError(Problem(403, "other pages may not use this route", code="origin"))
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise HttpError(Problem(403, "other pages may not use this route", code="origin"))
@@ -62,5 +62,7 @@ def find_page(request: Request) -> Page:
     return page
 
 
+RowId: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""An id in the database, whose integers have 64 bits."""
 PageParam = Annotated[Page, Depends(find_page)]
 """What the routes of the page share, as a parameter of a route."""

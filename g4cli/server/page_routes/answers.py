@@ -26,7 +26,7 @@ from g4cli.operations.page.conversations import AnswerSettings
 from g4cli.operations.serving.requests import Thinking
 from g4cli.prompt.messages import Message
 from g4cli.server.limits import MAX_MEDIA, MAX_TOKENS
-from g4cli.server.page_routes.access import PageParam, check_access
+from g4cli.server.page_routes.access import PageParam, RowId, check_access
 from g4cli.server.page_routes.stream import MarkdownStream
 from g4cli.server.page_routes.turns import describe_end
 from g4cli.server.streaming import encode_json, stream_events
@@ -82,13 +82,13 @@ class MediaBody(WireModel):
 class QuestionBody(AnswerBody):
     """A question, after the turn `parent`; null: the first one."""
 
-    parent: int | None
+    parent: RowId | None
     text: str
     media: Annotated[list[MediaBody], Field(max_length=MAX_MEDIA)] = Field(default_factory=list)
 
 
 @router.post("/conversations/{conversation}/questions")
-async def ask_question(conversation: int, body: QuestionBody, page: PageParam) -> dict[str, Any]:
+async def ask_question(conversation: RowId, body: QuestionBody, page: PageParam) -> dict[str, Any]:
     """Append a question and begin its answer; return the id of the answer's turn."""
     find = page.conversations.find_kept_media
     media = tuple(find(item.kind, item.name) for item in body.media)
@@ -101,7 +101,7 @@ async def ask_question(conversation: int, body: QuestionBody, page: PageParam) -
 
 @router.post("/conversations/{conversation}/questions/{question}/answers")
 async def answer_again(
-    conversation: int, question: int, body: AnswerBody, page: PageParam
+    conversation: RowId, question: RowId, body: AnswerBody, page: PageParam
 ) -> dict[str, Any]:
     """Begin one more answer to a question; return the id of its turn."""
     answer = await page.conversations.answer_again(conversation, question, body.make_settings())
@@ -109,7 +109,7 @@ async def answer_again(
 
 
 @router.post("/answers/{turn}/stop")
-async def stop_answer(turn: int, page: PageParam) -> dict[str, Any]:
+async def stop_answer(turn: RowId, page: PageParam) -> dict[str, Any]:
     """Stop an answer; what is written stays."""
     answer = page.conversations.answers.get(turn)
     if answer is not None:
@@ -118,7 +118,7 @@ async def stop_answer(turn: int, page: PageParam) -> dict[str, Any]:
 
 
 @router.get("/answers/{turn}")
-async def watch_answer(turn: int, page: PageParam, after: str = "0.0") -> Response:
+async def watch_answer(turn: RowId, page: PageParam, after: str = "0.0") -> Response:
     """Return the events of an answer that follow the event whose id is `after`.
 
     Raises NotFound for one that is not being written: it is in its conversation.

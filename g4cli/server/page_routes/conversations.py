@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, Response
 
 from g4cli import __version__
 from g4cli.core.errors import NotFound
-from g4cli.server.page_routes.access import PageParam, check_access
+from g4cli.server.page_routes.access import PageParam, RowId, check_access
 from g4cli.server.page_routes.turns import describe_conversation, describe_hit
 from g4cli.server.wire_model import RequestBody
 
@@ -35,7 +35,7 @@ class ConversationBody(RequestBody):
 
     system: Annotated[str, Field(max_length=1 << 20)] | None = None
     title: Annotated[str, Field(max_length=1000)] | None = None
-    branch: int | None = None
+    branch: RowId | None = None
 
 
 @router.get("/start")
@@ -63,7 +63,7 @@ async def create_conversation(body: ConversationBody, page: PageParam) -> dict[s
 
 
 @router.get("/conversations/{conversation}")
-async def open_conversation(conversation: int, page: PageParam) -> dict[str, Any]:
+async def open_conversation(conversation: RowId, page: PageParam) -> dict[str, Any]:
     """Return a conversation with the branch that is shown."""
     running = [
         answer
@@ -76,7 +76,7 @@ async def open_conversation(conversation: int, page: PageParam) -> dict[str, Any
 
 @router.post("/conversations/{conversation}")
 async def change_conversation(
-    conversation: int, body: ConversationBody, page: PageParam
+    conversation: RowId, body: ConversationBody, page: PageParam
 ) -> dict[str, Any]:
     """Change the system prompt, the title, or the branch that is shown."""
     if body.system is not None:
@@ -89,14 +89,14 @@ async def change_conversation(
 
 
 @router.delete("/conversations/{conversation}")
-async def delete_conversation(conversation: int, page: PageParam) -> dict[str, Any]:
+async def delete_conversation(conversation: RowId, page: PageParam) -> dict[str, Any]:
     """Delete a conversation with all of its branches."""
     await page.conversations.delete(conversation)
     return {}
 
 
 @router.delete("/conversations/{conversation}/turns/{turn}")
-async def delete_turn(conversation: int, turn: int, page: PageParam) -> dict[str, Any]:
+async def delete_turn(conversation: RowId, turn: RowId, page: PageParam) -> dict[str, Any]:
     """Delete a turn with all that follow it; `left`: whether the conversation has any other."""
     return {"left": await page.conversations.delete_turn(conversation, turn)}
 
@@ -109,7 +109,7 @@ async def keep_media(request: Request, page: PageParam) -> dict[str, Any]:
 
 
 @router.get("/conversations/{conversation}/turns/{turn}/media/{number}")
-async def send_media(conversation: int, turn: int, number: int, page: PageParam) -> Response:
+async def send_media(conversation: RowId, turn: RowId, number: int, page: PageParam) -> Response:
     """Return an image or a sound of a turn."""
     media = await page.conversations.find_media(conversation, turn, number)
     if not media.path.is_file():

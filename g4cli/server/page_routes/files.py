@@ -57,7 +57,7 @@ def make_headers() -> dict[str, str]:
     """Return the headers of every file of the page, the content security policy among them.
 
     No script, style, frame or request but this server's own, and no HTML becomes part of the page
-    but by the one policy in html.js. A style sheet inside of the page is allowed by its hash
+    but by the one policy in dom.js. A style sheet inside of the page is allowed by its hash
     (https://www.w3.org/TR/CSP3/, https://www.w3.org/TR/trusted-types/).
     """
     styles = _STYLE.findall(read_files()["index.html"][0])

@@ -134,7 +134,7 @@ def test_no_other_page_reads_conversations(tiny_path: Path, origins: tuple[str, 
     service = make_scripted_service(tiny_path, lambda _: ["x"])
     with run_service(service, GuardOptions(origins=origins)) as running:
         for path in ("start", "conversations", "models"):
-            headers = {"Origin": "https://friend.example"}
+            headers = {"Origin": "http://[x" if path == "start" else "https://friend.example"}
             answer = httpx.get(f"{running.url}/page/api/{path}", headers=headers, timeout=60)
             assert answer.status_code == 403
         cross = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
@@ -211,6 +211,9 @@ def test_unknown_things_are_not_found(client: httpx.Client) -> None:
     assert client.post(path, json=body | {"parent": 77}).status_code == 404
     assert client.post(path, json=body | {"model": "nobody"}).status_code == 404
     assert client.post(path, json=body | {"wrong": 1}).status_code == 400
+    for wrong in (f"conversations/{1 << 63}", "conversations/-1"):
+        assert client.get(f"/page/api/{wrong}").status_code == 400
+    assert client.post(path, json=body | {"parent": 1 << 63}).status_code == 400
     media = [{"kind": "image", "name": "../../etc/passwd"}]
     assert client.post(path, json=body | {"media": media}).status_code == 404
 
