@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.gguf_header import Header
+from g4cli.core.hub_name import is_on_hub
 from g4cli.core.inventory import OUTPUT, text_tensors, unused_kv
+from g4cli.core.quoting import shell_word
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
@@ -105,13 +107,15 @@ def check_parts(facts: FileFacts) -> Outcome:
     count, number = read_split_number(header, "count"), read_split_number(header, "no")
     if count <= 1:
         return ok("the only part")
+    if is_on_hub(facts.path):
+        return skipped("only this part's header was read, and no other file on the hub")
     path = Path(facts.path)
     part = parse_split_name(path.name) if path.suffix == ".gguf" else None
     if part is None or part.total != count:
         return fail(
             f"part {number + 1} of {count}, but its name does not say so: llama.cpp does not "
             "find the others",
-            f"mv {path.name} {name_part('MODEL', number + 1, count)}",
+            f"mv FILE {shell_word(path.with_name(name_part('MODEL', number + 1, count)))}",
             cause="file-damaged",
         )
     names = [name_part(part.stem, i + 1, count) for i in range(count)]

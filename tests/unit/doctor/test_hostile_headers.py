@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
@@ -64,6 +65,23 @@ def test_a_part_is_one_of_as_many_as_its_name_says(tmp_path: Path) -> None:
     )
     assert report.findings[0].status == "fail"
     assert "its name does not say so" in report.findings[0].found
+
+
+def test_the_command_that_renames_a_part_can_be_typed(tmp_path: Path) -> None:
+    keys = foreign_keys("llama", ("split.count", "u16", 3))
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    facts = gather(folder, keys, MATRIX, name="a b.gguf")
+    fix = judge_facts(facts, ("tensors.parts",)).findings[0].fix
+    new = folder / "MODEL-00001-of-00003.gguf"
+    assert shlex.split(fix) == ["mv", str(folder / "a b.gguf"), str(new)]
+
+
+def test_parts_on_the_hub_are_not_looked_for_on_this_disk(tmp_path: Path) -> None:
+    keys = foreign_keys("llama", ("split.count", "u16", 2))
+    facts = replace(gather(tmp_path, keys, MATRIX), path="hf:o/r/m-00001-of-00002.gguf")
+    report = judge_facts(facts, ("tensors.parts",))
+    assert (report.findings[0].status, report.exit_code) == ("skipped", 0)
 
 
 def test_layers_are_not_counted_one_by_one(tmp_path: Path) -> None:
