@@ -189,6 +189,19 @@ def run_child(
         return output, child.returncode
 
 
+def parse_json_lines(text: str) -> list[dict[str, Any]]:
+    """Return the JSON objects among the lines that a child printed; libraries may print others."""
+    objects = []
+    for line in text.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue  # also half a line: the child died while writing it
+        if isinstance(value, dict):
+            objects.append(value)
+    return objects
+
+
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of `environment` that a child needs, without any secrets."""
     kept = {

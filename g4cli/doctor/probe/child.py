@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.child import run_child, signal_name
+from g4cli.core.child import parse_json_lines, run_child, signal_name
 from g4cli.core.child_memory import DATA_SLACK
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.core.units import GIB, size_text
@@ -161,7 +161,7 @@ def ask_child(
         memory_bytes=limit_bytes,
     )
     answer = ChildAnswer(
-        tuple(_parse_json_lines(result.stdout)),
+        tuple(parse_json_lines(result.stdout)),
         status,
         result.timed_out,
         result.stderr[-4000:],  # its last line tells, and llama.cpp may write megabytes
@@ -233,15 +233,3 @@ def _parse_run(line: dict[str, Any], name: str) -> GreedyRun:
     known = {f.name for f in fields(GreedyRun)}
     values: Any = {n: tuple(v) if isinstance(v, list) else v for n, v in line.items() if n in known}
     return GreedyRun(**{**values, "prompt": name})
-
-
-def _parse_json_lines(text: str) -> list[dict[str, Any]]:
-    objects = []
-    for line in text.splitlines():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue  # half a line: the child died while writing it
-        if isinstance(value, dict):
-            objects.append(value)
-    return objects

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
-from g4cli.core.child import exit_text, run_child
+from g4cli.core.child import exit_text, parse_json_lines, run_child
 from g4cli.core.child_memory import ChildOutput
 from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
@@ -120,8 +120,7 @@ def _try_all(layout: Layout, run: RunChild) -> list[Product]:
     while left:
         printed, ended = _run_products(layout, left, run)
         started: str | None = None
-        for line in printed.splitlines():
-            step = json.loads(line)
+        for step in parse_json_lines(printed):
             if "start" in step:
                 started = step["start"]
             else:

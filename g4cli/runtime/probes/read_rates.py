@@ -9,7 +9,6 @@ what was measured while the machine was busy is measured again as soon as it is 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from g4cli.core.child import run_child
+from g4cli.core.child import parse_json_lines, run_child
 from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
 from g4cli.core.units import GIB, MIB
@@ -74,7 +73,8 @@ def find_read_rates(
     for name in chosen[measure]:
         busy = is_busy()  # asked before: the measurement itself uses all processors
         before, now = rates.get(name, {}), _measure_device(name, run)
-        rates[name] = {kind: max(rate, before.get(kind, 0.0)) for kind, rate in now.items()}
+        # A child that died or took too long has measured some types, or none.
+        rates[name] = before | {k: max(rate, before.get(k, 0.0)) for k, rate in now.items()}
         if now and (not busy or name not in record["measured"]):
             moment = datetime.now().astimezone().isoformat(timespec="minutes")
             record["measured"][name] = asdict(Measured(moment, busy))
@@ -134,8 +134,7 @@ def _measure_device(name: str, run: RunChild) -> dict[str, float]:
         n_bytes = min(n_bytes, max(_MIN_MATRIX_BYTES, read_host().available_bytes // 4))
     args = [name, str(n_bytes), layout, *MEASURED_TYPES]
     seen, _ = run("g4cli.runtime.probes.read_rate_child", args, timeout_s=_TIMEOUT_S)
-    rows = [json.loads(line) for line in seen.stdout.splitlines() if line.startswith("{")]
-    return {row["type"]: float(row["bytes_per_s"]) for row in rows}
+    return {row["type"]: float(row["bytes_per_s"]) for row in parse_json_lines(seen.stdout)}
 
 
 def _record_path() -> Path:

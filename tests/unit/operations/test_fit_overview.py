@@ -193,6 +193,16 @@ def test_of_two_measurements_the_faster_is_kept() -> None:
     assert find_read_rates(["CPU"], measure="all", run=fake_run(2e9))["CPU", "Q4_0"] == 7e9
 
 
+def test_a_measurement_that_fails_loses_no_rate() -> None:
+    def die(*_: Any, **__: Any) -> tuple[ChildOutput, int]:
+        text = '{"type": "Q4_0", "bytes_per_s": 7e9}\n{"type": "Q4_K", "byt'
+        return ChildOutput(text, "", timed_out=True, over_limit=False, peak_bytes=0), -9
+
+    find_read_rates(["CPU"], run=fake_run(5e9))
+    rates = find_read_rates(["CPU"], measure="all", run=die)
+    assert (rates["CPU", "Q4_0"], rates["CPU", "Q4_K"]) == (7e9, 5e9)
+
+
 def test_what_was_measured_on_a_busy_machine_is_measured_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

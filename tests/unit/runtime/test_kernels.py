@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ def test_a_child_that_dies_costs_only_its_product() -> None:
     assert len(report.products) == 2 * len(TYPES)
     assert [layout for layout, _ in child.calls] == ["plain", "extra", "extra"]
     assert "Q4_0" not in child.calls[2][1]
+
+
+def test_what_a_library_prints_is_no_outcome() -> None:
+    child = dies_at("", 0)
+
+    def run(*args: Any, **options: Any) -> tuple[ChildOutput, int]:
+        seen, code = child(*args, **options)
+        return replace(seen, stdout=f"a driver says hello\n{seen.stdout}"), code
+
+    assert probe_kernels(run=run).use_extra_bufts
 
 
 def test_wrong_numbers_count_as_broken() -> None:
