@@ -161,6 +161,12 @@ def test_checks_that_do_not_apply_are_counted(
     assert f"{said} (mmproj)" in capsys.readouterr().out
 
 
+def test_a_check_that_was_asked_for_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    findings = (Finding("ok", "tied", id="tensors.tied"), Finding("ok", "no loop", id="probe.loop"))
+    draw_report(Output(), Report("m", "not-checked", "high", "sound", (), "", findings))
+    assert "no loop" in capsys.readouterr().out
+
+
 def test_an_unknown_check_is_a_usage_error(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
