@@ -176,21 +176,28 @@ def atomic_file(
             temporary.unlink()
 
 
+def require_file_target(path: Path) -> None:
+    """Raise UsageError if `path` can surely not be written: a folder, a device, a bad name."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as err:
+        raise _translate_error(err, path) from err
+    if stat.S_ISDIR(mode):
+        raise UsageError(
+            f"{path} is a directory; a file name is needed",
+            hint=f"add a file name: {shell_word(path / 'NAME')}",
+        )
+    # Renaming over /dev/null would replace it for everyone.
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is a pipe or a device; a file is needed", hint="name a new file")
+
+
 def _create_temporary(path: Path, expected_bytes: int, mode: int | None) -> tuple[Path, int]:
     """Return the path and the descriptor of a new, locked file that will become `path`."""
+    require_file_target(path)
     try:
-        with suppress(FileNotFoundError):
-            file_mode = os.stat(path).st_mode
-            if stat.S_ISDIR(file_mode):
-                raise UsageError(
-                    f"{path} is a directory; a file name is needed",
-                    hint=f"add a file name: {shell_word(path / 'NAME')}",
-                )
-            # Renaming over /dev/null would replace it for everyone.
-            if not stat.S_ISREG(file_mode):
-                raise UsageError(
-                    f"{path} is a pipe or a device; a file is needed", hint="name a new file"
-                )
         make_folder(path.parent, private=mode is not None and not mode & 0o077)
         if expected_bytes:
             require_space(path.parent, expected_bytes)

@@ -19,6 +19,7 @@ import numpy as np
 
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.file_kind import kind_of, kind_text
+from g4cli.core.files import is_there, require_file_target
 from g4cli.core.ggml import BY_NAME
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_data import iter_tensor
@@ -139,8 +140,9 @@ def repair_file(
 
 
 def require_new_file(target: Path) -> None:
-    """Raise UsageError if `target` exists: a repaired copy replaces no file."""
-    if target.exists():
+    """Raise UsageError if `target` exists, as a copy replaces no file, or cannot be written."""
+    if is_there(target):
+        require_file_target(target)
         raise UsageError(
             f"{target} exists: the repaired copy needs the name of a new file",
             hint="g4 doctor FILE --fix FIXED.gguf",

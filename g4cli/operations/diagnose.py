@@ -8,7 +8,7 @@ from typing import Any
 
 from g4cli import host
 from g4cli.core.errors import UsageError
-from g4cli.core.files import atomic_file, is_there, open_file
+from g4cli.core.files import atomic_file, is_there, open_file, require_file_target
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
@@ -83,7 +83,7 @@ def run_diagnosis(request: DiagnoseRequest, reporter: Reporter) -> Diagnosis:
     report = _diagnose_subject(request, path, reporter)
     diagnosis = Diagnosis(report)
     if request.repaired is not None and path is not None and report.header_readable:
-        diagnosis = _write_repaired_copy(report, path, request.repaired, request.depth, reporter)
+        diagnosis = _write_repaired_copy(request, report, path, request.repaired, reporter)
     if request.bug_report is not None:
         with atomic_file(request.bug_report) as target:
             target.write(write_bug_report(report).encode("utf-8", "replace"))
@@ -102,6 +102,10 @@ def _check_request(request: DiagnoseRequest) -> None:
         if request.file is None or request.is_remote:
             raise UsageError("--fix needs a local file", hint="g4 doctor FILE --fix OUT")
         require_new_file(request.repaired)
+        if request.bug_report and request.bug_report.absolute() == request.repaired.absolute():
+            raise UsageError(
+                "--fix and --report need two files", hint="g4 doctor FILE --fix OUT --report MD"
+            )
     if request.is_remote and request.depth != "quick":
         raise UsageError(
             "only the header of a file on the hub is examined",
@@ -112,8 +116,9 @@ def _check_request(request: DiagnoseRequest) -> None:
 
 
 def require_report(path: Path) -> None:
-    """Raise UsageError if `path` is a file other than a report of g4, which would be lost."""
-    if path.is_file() and path.stat().st_size:
+    """Raise UsageError if `path` cannot be written, or is a file other than a report of g4."""
+    require_file_target(path)
+    if is_there(path) and path.stat().st_size:
         with open_file(path) as file:
             if file.read(len(HEADING)) != HEADING.encode():
                 raise UsageError(
@@ -150,14 +155,14 @@ def _diagnose_file(path: Path, depth: Depth, only: tuple[str, ...], reporter: Re
 
 
 def _write_repaired_copy(
-    report: Report, source: Path, target: Path, depth: Depth, reporter: Reporter
+    request: DiagnoseRequest, report: Report, source: Path, target: Path, reporter: Reporter
 ) -> Diagnosis:
-    """Write a repaired copy, diagnose it, and delete it if it is not better than its source."""
+    """Write a repaired copy, run the same checks, and delete it if it is not better."""
     with reporter.progress(f"write {target.name}") as progress:
         repair = repair_file(report, source, target, progress=progress)
     if not repair.changes:
         return Diagnosis(report, repair)
-    after = _diagnose_file(target, depth, (), reporter)
+    after = _diagnose_file(target, request.depth, request.only, reporter)
     is_kept = is_better(after, report)
     if not is_kept:
         target.unlink()

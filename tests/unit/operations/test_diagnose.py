@@ -11,7 +11,7 @@ import pytest
 
 from g4cli.core.errors import UsageError
 from g4cli.operations.diagnose import DiagnoseRequest, run_diagnosis
-from tests.support.builders.damage import KINDS
+from tests.support.builders.damage import KINDS, value, with_key
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.reporter import RecordingReporter
 from tests.support.paths import ROOT
@@ -42,6 +42,31 @@ def test_a_request_that_cannot_work_is_refused_first(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         run_diagnosis(request_, RecordingReporter())
+
+
+@pytest.mark.parametrize("name", [".", "x" * 5000])
+@pytest.mark.parametrize("option", ["repaired", "bug_report"])
+def test_a_file_that_cannot_be_written_is_refused_first(option: str, name: str) -> None:
+    request = DiagnoseRequest("absent.gguf", **{option: Path(name)})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"exists|is a directory|cannot be written"):
+        run_diagnosis(request, RecordingReporter())
+
+
+def test_the_copy_is_not_overwritten_by_the_report(broken: Path) -> None:
+    out = broken.with_name("out")
+    request = DiagnoseRequest(str(broken), depth="quick", repaired=out, bug_report=out)
+    with pytest.raises(UsageError, match="need two files"):
+        run_diagnosis(request, RecordingReporter())
+
+
+def test_a_copy_is_judged_by_the_checks_that_were_asked_for(tmp_path: Path) -> None:
+    """Other warnings, which the file has too, do not make the copy worse."""
+    path, copy = tmp_path / "m.gguf", tmp_path / "copy.gguf"
+    omits_bos = with_key("tokenizer.ggml.add_bos_token", value("bool", False))
+    path.write_bytes(with_key("gemma4.context_length", value("u32", 512))(omits_bos(build_tiny())))
+    only = ("tokenizer.ids",)
+    request = DiagnoseRequest(str(path), depth="quick", only=only, repaired=copy)
+    assert run_diagnosis(request, RecordingReporter()).is_kept
 
 
 @pytest.mark.slow
