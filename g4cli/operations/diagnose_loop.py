@@ -33,6 +33,7 @@ from g4cli.doctor.loop.prompt import DEFAULT_QUESTION, SCHEMA, PromptWriter, mak
 from g4cli.doctor.loop.report import write_loop_report
 from g4cli.doctor.loop.search import LoopChoices, propose_experiments
 from g4cli.doctor.loop.settings import EngineSettings, LoopSettings, describe_settings
+from g4cli.doctor.probe.child import count_model_bytes
 from g4cli.doctor.reference import find_model_name
 from g4cli.host import engine_version
 from g4cli.operations.diagnose import require_report
@@ -298,7 +299,7 @@ class _ExperimentRunner:
         )
         draft = DraftChoice("lookup" if wanted.drafting else "off", "not asked for")
         # Repacking copies the weights; the drivers of GPUs reserve address space by the terabyte.
-        data_bytes = 0 if self._gpus else 2 * self.path.stat().st_size + _DATA_SLACK
+        data_bytes = 0 if self._gpus else 2 * count_model_bytes(self.path) + _DATA_SLACK
         with client.ctrl_c.listening():
             client.open(Open(self.path, model, context, draft, data_bytes), progress)
         return client

@@ -7,6 +7,7 @@ the model is broken only where that token is in the prompt: if tools are declare
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from g4cli.core.errors import UsageError
+from g4cli.core.errors import RuntimeFailed, UsageError
+from g4cli.core.units import GIB
 from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.operations.diagnose_loop import LoopDiagnosis, LoopRequest, diagnose_loop
 from g4cli.runtime.engine.client import EngineClient
+from g4cli.runtime.engine.messages import Open
 from tests.support.builders.damage import KINDS, changed
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.reporter import RecordingReporter
@@ -91,6 +94,23 @@ def test_a_crash_costs_one_experiment(tmp_path: Path) -> None:
     diagnosis, seen = ask(tmp_path / "model.gguf", KINDS["norm-missing"], budget_s=5.0)
     assert seen[0].outcome == "failed"
     assert diagnosis.exit_code == 8
+
+
+def test_the_memory_of_the_worker_counts_all_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Open] = []
+
+    def refuse(_client: EngineClient, request: Open, *_: object) -> None:
+        opened.append(request)
+        raise RuntimeFailed("not in this test")
+
+    monkeypatch.setattr(EngineClient, "open", refuse)
+    second = tmp_path / "m-00002-of-00002.gguf"
+    second.touch()
+    os.truncate(second, 9 * GIB)
+    ask(tmp_path / "m-00001-of-00002.gguf", lambda data: data, budget_s=0.001)
+    assert opened[0].data_bytes > 18 * GIB
 
 
 def test_a_file_that_is_no_language_model_is_refused(tmp_path: Path) -> None:
