@@ -126,15 +126,19 @@ def _next_command(facts: FileFacts, header: Header, findings: Sequence[Finding])
         return UPDATE_ENGINE
     if facts.is_other_model and facts.depth != "quick" and not facts.probe_skipped:
         return command_for(header)
-    skipped = (f.fix for f in findings if f.id == _LOADING and f.status == "skipped")
     examine = shell_command("g4", "doctor", Path(facts.path))
-    return next(skipped, examine) if facts.probe_skipped else examine
+    if not facts.probe_skipped and facts.probe is None:
+        return examine
+    # The same command would give no answers again.
+    return next((f.fix for f in findings if f.id == _LOADING and f.status == "skipped"), examine)
 
 
 def _reason_not_asked(facts: FileFacts) -> str:
     """Return why llama.cpp gave no answers of this file, or ''."""
     if facts.probe_skipped:
         return facts.probe_skipped
+    if facts.probe is not None and facts.probe.died:  # too slow, or too large
+        return facts.probe.died
     if facts.has_unknown_architecture:
         return "this llama.cpp does not know the architecture"
     return facts.reason_not_generative if facts.is_other_model else ""

@@ -112,8 +112,7 @@ def check_shape(facts: FileFacts) -> Outcome:
         if not bad and shape.n_ctx_train != known.n_ctx_train:
             return warn(
                 f"the context length is {shape.n_ctx_train:,}, {facts.model_name} has "
-                f"{known.n_ctx_train:,}",
-                REPAIR,
+                f"{known.n_ctx_train:,}"
             )
     if bad:
         return fail("; ".join(bad[:3]), RECONVERT, cause="conversion-defect", detail=tuple(bad))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from g4cli.core.gguf import read_header
 from g4cli.core.progress import no_progress
 from g4cli.core.shape import shape_of
 from g4cli.core.units import GIB
-from g4cli.doctor.diagnose import diagnose_file
+from g4cli.doctor.diagnose import diagnose_file, judge_facts
 from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.facts.gather import gather_facts
+from g4cli.doctor.probe.child import ProbeResult
 from g4cli.doctor.run_network import LARGE_BYTES, Interview, run_network
-from tests.support.builders.damage import GGUF, KINDS
+from tests.support.builders.damage import GGUF, KINDS, value, with_key
 from tests.support.builders.gguf import F32, Key, Tensor, build_gguf, write_gguf
 from tests.support.builders.other_kinds import MATRIX, PROJECTION, foreign_keys, mmproj_keys
 from tests.support.builders.tiny_file import build_tiny
@@ -224,6 +227,24 @@ def test_a_gguf_with_a_damaged_magic_is_a_damaged_gguf(tmp_path: Path) -> None:
     report = diagnose_file(path)
     assert (report.verdict, report.exit_code) == ("file-damaged", 8)
     assert "58 58 58 58" in report.evidence[0]
+
+
+def test_no_command_that_would_be_too_slow_again_is_advised(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(build_tiny())
+    slow = ProbeResult(exit_code=-9, timed_out=True)
+    facts = replace(gather_facts(path, only=("file",)), probe=slow)
+    report = judge_facts(facts, ("probe",))
+    assert (report.verdict, report.exit_code) == ("not-checked", 0)
+    assert report.fix == f"g4 fit {path}"
+    assert "(no answer in time)" in report.summary
+
+
+def test_another_context_length_is_not_called_repairable(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(with_key("gemma4.context_length", value("u32", 512))(build_tiny()))
+    (finding,) = judge_facts(gather_facts(path, "quick"), ("keys.shape",)).findings
+    assert (finding.status, finding.fix) == ("warn", "")
 
 
 def test_all_parts_of_a_split_model_count_for_what_running_it_needs(tmp_path: Path) -> None:
