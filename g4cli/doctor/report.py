@@ -174,13 +174,14 @@ def run_checks(
     for check in checks:
         if not is_requested(only, check.id):
             continue
+        file = "" if check.family == "machine" else "FILE "
         try:
             outcome = check.run(facts)
         except Exception as err:
             outcome = Outcome(
                 "crash",
                 f"this check failed: {type(err).__name__}: {err}",
-                "report this as a bug in g4: g4 doctor FILE --report bug.md",
+                f"report this as a bug in g4: g4 doctor {file}--report bug.md",
                 confidence="low",
             )
         findings.append(Finding(**asdict(outcome), id=check.id))

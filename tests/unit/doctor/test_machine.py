@@ -80,4 +80,5 @@ def test_a_check_that_throws_is_a_finding() -> None:
     report = judge_machine(replace(GOOD, engine=with_kernels({"products": None})))
     crashed = [f for f in report.findings if f.status == "crash"]
     assert [f.id for f in crashed] == ["machine.kernels"]
+    assert "FILE" not in crashed[0].fix
     assert (report.verdict, report.exit_code) == ("unknown", 8)
