@@ -57,8 +57,10 @@ def write_loop_report(
     """
 
     def quote_text(text: str) -> str:
-        # In a code span no text of the file is Markdown; a bar would end the cell of the table.
-        return code_span(remove_private_parts(text, subject)).replace("|", "\\|")
+        return code_span(remove_private_parts(text, subject))  # where no text is Markdown
+
+    def quote_cell(text: str) -> str:
+        return quote_text(text).replace("|", "\\|")  # a bar would end the cell of the table
 
     lines = [
         f"{HEADING}experiments on a loop",
@@ -71,10 +73,10 @@ def write_loop_report(
         "|---|---|---|--:|",
     ]
     for result in results:
-        text = quote_text((result.unit or result.text)[:_MAX_SHOWN])
+        text = quote_cell((result.unit or result.text)[:_MAX_SHOWN])
         outcome = describe_result(result)
         # The reason of a failure is llama.cpp's message, which may quote the file.
-        shown = quote_text(outcome) if result.outcome == "failed" else outcome
+        shown = quote_cell(outcome) if result.outcome == "failed" else outcome
         settings = describe_settings(result.settings)
         lines.append(f"| {settings} | {shown} | {text} | {result.seconds:.1f} |")
     if conclusion.causes:

@@ -217,9 +217,10 @@ def test_the_report_has_no_folders_and_no_markup_of_the_file() -> None:
     )
     results = [LoopResult(LoopSettings(), "ended", 9, 0.5, "Hi"), bad]
     text = write_loop_report(
-        "/home/somebody/secret/model.gguf", "Why?", results, draw_conclusion(results), "llama.cpp 1"
+        "/home/somebody/secret/model.gguf", "a|b?", results, draw_conclusion(results), "llama.cpp 1"
     )
     assert text.startswith("# g4 doctor: experiments on a loop")
     assert "secret" not in text
     assert "`<img> \\| @someone" in text
     assert "tools declared" in text
+    assert "Prompt: `a|b?`." in text
