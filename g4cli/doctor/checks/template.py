@@ -28,7 +28,7 @@ FOREIGN: Final = (
 ATTACKS: Final = re.compile(
     r"__\w+__|\|\s*attr\s*\(|\bcycler\b|\blipsum\b|\bjoiner\b|\bself\._"
     r"|\bpopen\b|\bsubprocess\b|\bos\.system\b"
-    r"|\{%-?\s*(?:include|import|from|extends)\b"
+    r"|\{%[-+]?\s*(?:include|import|from|extends)\b"
 )
 
 

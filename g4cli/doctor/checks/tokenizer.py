@@ -86,7 +86,7 @@ def check_counts(facts: FileFacts) -> Outcome:
         bad.append(f"{v.n_merges:,} merges, expected {N_MERGES:,}")
     if bad:
         return fail("; ".join(bad), RECONVERT, cause="tokenizer")
-    return ok(f"{v.n_tokens:,} tokens, {v.n_merges:,} merges")
+    return ok(f"{v.n_tokens:,} tokens, {max(v.n_merges, 0):,} merges")
 
 
 def check_control(facts: FileFacts) -> Outcome:

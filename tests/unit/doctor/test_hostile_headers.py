@@ -13,13 +13,15 @@ import pytest
 from g4cli.core.gguf import read_header
 from g4cli.doctor.checks.keys import check_values
 from g4cli.doctor.checks.mmproj import check_pair
-from g4cli.doctor.checks.tokenizer import check_ids
+from g4cli.doctor.checks.template import check_safe
+from g4cli.doctor.checks.tokenizer import check_counts, check_ids
 from g4cli.doctor.checks.weights import check_zero
 from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.facts.tensor_scan import PAGE
 from g4cli.doctor.facts.tensor_stats import TensorStats
+from g4cli.doctor.facts.vocabulary import Vocabulary
 from g4cli.doctor.probe.any_model import token_text
 from tests.support.builders.gguf import F32, Key, Tensor, gemma4_keys, write_gguf
 from tests.support.builders.other_kinds import MATRIX, PROJECTION, foreign_keys, mmproj_keys
@@ -82,6 +84,19 @@ def test_parts_on_the_hub_are_not_looked_for_on_this_disk(tmp_path: Path) -> Non
     facts = replace(gather(tmp_path, keys, MATRIX), path="hf:o/r/m-00001-of-00002.gguf")
     report = judge_facts(facts, ("tensors.parts",))
     assert (report.findings[0].status, report.exit_code) == ("skipped", 0)
+
+
+def test_a_vocabulary_without_merges_has_none(tmp_path: Path) -> None:
+    vocabulary = Vocabulary("llama", "gemma4", 3, 3, 3, -1, (), (), ())
+    facts = replace(gather(tmp_path, gemma4_keys()), vocabulary=vocabulary)
+    assert check_counts(facts).found == "3 tokens, 0 merges"
+
+
+@pytest.mark.parametrize("sign", ["", "-", "+"])
+def test_a_template_includes_no_file(tmp_path: Path, sign: str) -> None:
+    text = f"{{%{sign} include 'x' %}}"
+    facts = gather(tmp_path, gemma4_keys(replace={"tokenizer.chat_template": ("str", text)}))
+    assert check_safe(facts).status == "fail"
 
 
 def test_layers_are_not_counted_one_by_one(tmp_path: Path) -> None:
