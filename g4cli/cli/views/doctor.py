@@ -101,11 +101,11 @@ def _draw_findings(out: Output, findings: list[Finding]) -> None:
 def _draw_families(out: Output, findings: list[Finding]) -> None:
     """Draw one row per family of passed checks, so that all families fit on one screen."""
     families: dict[str, list[str]] = {}
-    shown = {f.id.split(".")[0] for f in findings if f.id not in _MINOR}
+    families_shown = {f.id.split(".")[0] for f in findings if f.id not in _MINOR}
     for finding in findings:
         family = finding.id.split(".")[0]
         # With --only a family may have minor checks alone.
-        if finding.id not in _MINOR or family not in shown:
+        if finding.id not in _MINOR or family not in families_shown:
             families.setdefault(family, []).append(finding.found)
     rows = []
     for name, texts in families.items():
