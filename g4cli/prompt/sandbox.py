@@ -1,17 +1,21 @@
 """Render untrusted Jinja2 templates, in the child process of `g4cli.core.template_child`.
 
 The immutable sandbox denies a template access to Python's internals; the kernel limits the time and
-memory of the child. Filters and globals are those that transformers gives a chat template
-(src/transformers/utils/chat_template_utils.py, _compile_jinja_template), except the clock.
+memory of the child. Filters, globals and tags are those that transformers gives a chat template
+(src/transformers/utils/chat_template_utils.py, _compile_jinja_template).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from jinja2 import TemplateError
+from jinja2.ext import Extension
+from jinja2.nodes import Node
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # Most characters that the outputs of all cases may have together: a choice. A context of 262,144
@@ -39,12 +43,25 @@ def render_cases(source: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
     return texts
 
 
+class _GenerationTag(Extension):
+    """{% generation %}: marks an answer for those who train a model; its content is written."""
+
+    tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
+
+    def parse(self, parser: Parser) -> list[Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def _make_environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.loopcontrols", _GenerationTag],
     )
     environment.filters["tojson"] = _format_json
     environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _format_now
     environment.globals.pop("lipsum", None)
     return environment
 
@@ -89,6 +106,10 @@ def _format_json(
         separators=separators,
         sort_keys=sort_keys,
     )
+
+
+def _format_now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)
 
 
 def _raise_exception(message: object = "") -> None:

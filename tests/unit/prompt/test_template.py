@@ -35,6 +35,18 @@ def in_this_process(template: str, cases: Sequence[Mapping[str, Any]]) -> list[s
     return render_cases(template, json.loads(json.dumps(list(cases))))
 
 
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        ("{{ strftime_now('%%Y') }}", "%Y"),  # gpt-oss, Granite and Mistral write the date
+        ("{% generation %}{{ 1 + 1 }}{% endgeneration %}", "2"),  # LFM2.5
+        ("{% if 1 %}{% generation %}a{% if 0 %}b{% endif %}{% endgeneration %}{% endif %}c", "ac"),
+    ],
+)
+def test_what_published_templates_of_other_models_need(template: str, written: str) -> None:
+    assert render_cases(template, [{}]) == [written]
+
+
 class TestLimits:
     """Each of these ended or froze the process that held the conversation, or left it with a
     traceback.
