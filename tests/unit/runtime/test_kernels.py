@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from g4cli.core.child import exit_text
 from g4cli.core.child_memory import ChildOutput
 from g4cli.core.paths import cache_dir
+from g4cli.runtime.probes.kernel_child import judge_errors
 from g4cli.runtime.probes.kernels import TYPES, probe_kernels
 
 
@@ -65,6 +67,13 @@ def test_what_a_library_prints_is_no_outcome() -> None:
         return replace(seen, stdout=f"a driver says hello\n{seen.stdout}"), code
 
     assert probe_kernels(run=run).use_extra_bufts
+
+
+def test_a_product_that_is_no_number_is_wrong() -> None:
+    assert [judge_errors(e)["status"] for e in ([], [0.01, 0.02], [0.01, 0.2])] == [
+        "absent", "ok", "wrong",
+    ]  # fmt: skip
+    assert judge_errors([0.01, nan]) == {"status": "wrong", "detail": "relative error nan"}
 
 
 def test_wrong_numbers_count_as_broken() -> None:
