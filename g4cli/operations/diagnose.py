@@ -157,13 +157,16 @@ def _diagnose_file(path: Path, depth: Depth, only: tuple[str, ...], reporter: Re
 def _write_repaired_copy(
     request: DiagnoseRequest, report: Report, source: Path, target: Path, reporter: Reporter
 ) -> Diagnosis:
-    """Write a repaired copy, run the same checks, and delete it if it is not better."""
+    """Write a repaired copy, run the same checks, and delete it unless it is better."""
     with reporter.progress(f"write {target.name}") as progress:
         repair = repair_file(report, source, target, progress=progress)
     if not repair.changes:
         return Diagnosis(report, repair)
-    after = _diagnose_file(target, request.depth, request.only, reporter)
-    is_kept = is_better(after, report)
-    if not is_kept:
-        target.unlink()
+    is_kept = False
+    try:
+        after = _diagnose_file(target, request.depth, request.only, reporter)
+        is_kept = is_better(after, report)
+    finally:
+        if not is_kept:
+            target.unlink()
     return Diagnosis(report, repair, after, is_kept)

@@ -69,6 +69,19 @@ def test_a_copy_is_judged_by_the_checks_that_were_asked_for(tmp_path: Path) -> N
     assert run_diagnosis(request, RecordingReporter()).is_kept
 
 
+def test_a_copy_that_was_not_judged_is_not_left(
+    broken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("g4cli.operations.diagnose.is_better", stop)
+    copy = broken.with_name("copy.gguf")
+    with pytest.raises(KeyboardInterrupt):
+        run_diagnosis(DiagnoseRequest(str(broken), "quick", repaired=copy), RecordingReporter())
+    assert list(broken.parent.iterdir()) == [broken]
+
+
 @pytest.mark.slow
 def test_a_repaired_copy_and_a_bug_report_are_written(broken: Path, tmp_path: Path) -> None:
     reporter = RecordingReporter()
