@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from g4cli.core.errors import BadFile, NotFound
-from g4cli.core.files import open_file
+from g4cli.core.files import is_there, open_file
 from g4cli.core.paths import config_path
 from g4cli.core.registry import known_names
 
@@ -47,7 +47,7 @@ class Config:
 def read_config() -> Config:
     """Return the user's config, empty if there is no file. Raises BadFile or UsageError."""
     path = config_path()
-    if not path.exists():
+    if not is_there(path):
         return Config(path)
     data = _parse_toml(path)
     known = (*COMMAND_SECTIONS, "aliases", "presets")

@@ -305,7 +305,8 @@ def _translate_error(err: OSError, path: Path) -> Exception:
 
 def existing_folder(folder: Path) -> Path:
     """Return `folder`, or the nearest folder above it that exists."""
-    while not folder.exists() and folder != folder.parent:
+    # Path.exists raises PermissionError in a folder that may not be searched.
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
 

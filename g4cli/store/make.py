@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.converters.folder_file import open_inside
-from g4cli.core.errors import UsageError
-from g4cli.core.files import require_file
+from g4cli.core.errors import FileMissing, UsageError
+from g4cli.core.files import is_folder, require_file
 from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
@@ -66,7 +66,7 @@ def pull_path(
     Raises FileMissing, UsageError, BadCheckpoint, BadGGUF or NoSpace.
     """
     name = check_name(name) if name else make_local_name(path)
-    if not path.is_dir():
+    if not is_folder(path):
         known = {entry.path for entry in list_entries(name)}
         entry = add_local_file(require_file(path), name=name, progress=progress)
         return Pulled(entry, entry.path not in known)
@@ -144,9 +144,11 @@ def _fingerprint_checkpoint(folder: Path) -> str:
 
 def require_checkpoint(folder: Path) -> Path:
     """Return `folder` if it looks like a Hugging Face checkpoint, else raise UsageError."""
-    if not (folder / "config.json").is_file():
+    try:
+        require_file(folder / "config.json")
+    except FileMissing as err:
         raise UsageError(
             f"{folder} has no config.json: it is not a Hugging Face checkpoint",
             hint=shell_command("ls", folder),
-        )
+        ) from err
     return folder

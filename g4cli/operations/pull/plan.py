@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from g4cli.core.errors import NetworkError, NotFound, UnknownModel, UsageError
+from g4cli.core.files import is_folder
 from g4cli.core.hub_address import as_address, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import cache_dir, expand_home
@@ -329,5 +330,5 @@ def _is_folder(text: str) -> bool:
     try:
         parse_name(text)
     except UnknownModel:
-        return Path(text).is_dir()
+        return is_folder(Path(text))
     return False

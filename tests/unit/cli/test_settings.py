@@ -13,8 +13,9 @@ import typer
 from g4cli.cli.main import app, register_commands, run
 from g4cli.cli.settings import read_origins
 from g4cli.core.config import expand_alias, read_config
-from g4cli.core.errors import BadFile
+from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.paths import config_path
+from tests.support.locked import lock_folder
 
 CONFIG = """
 [chat]
@@ -221,6 +222,12 @@ def test_edit_makes_a_file_and_checks_it(
         assert read_config().presets["reviewer"]["temp"] == 0.2
     write("[chta]")
     assert run(["config", "edit"]) == 5
+
+
+def test_a_config_that_may_not_be_read_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_folder(monkeypatch, config_path().parent)
+    with pytest.raises(UsageError, match="cannot be read: Permission denied"):
+        read_config()
 
 
 def test_a_config_that_is_too_large_is_refused() -> None:

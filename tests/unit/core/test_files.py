@@ -18,6 +18,7 @@ from g4cli.core.files import (
     require_file,
     require_space,
 )
+from tests.support.locked import lock_folder
 
 
 def write_file(path: Path, data: bytes = b"new", **options: int) -> None:
@@ -201,6 +202,13 @@ def test_a_file_without_permission_is_a_usage_error(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UsageError, match="cannot be read: Permission denied"):
         open_file(tmp_path / "x")
+
+
+def test_the_nearest_folder_is_one_that_may_be_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lock_folder(monkeypatch, tmp_path)
+    assert files.existing_folder(tmp_path / "home" / "cache") == tmp_path
 
 
 def test_open_file_reads(tmp_path: Path) -> None:
