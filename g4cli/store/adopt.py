@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,6 @@ from g4cli.core.registry import known_names
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.store.manifest import (
     Entry,
-    Role,
     format_now,
     make_stamp,
     role_of,
@@ -58,12 +58,11 @@ def record_file(
     source: str,
     sha256: str,
     type_name: str = "",
-    role: Role | None = None,
 ) -> Entry:
     """Write the manifest of a finished file of the store and return its entry.
 
-    `source` is as in Entry. Type and role are the header's unless given. Raises BadGGUF if the file
-    is not a GGUF.
+    `source` is as in Entry. The type is the header's unless given. Raises BadGGUF if the file is
+    not a GGUF.
     """
     header = read_header(path)
     return write_manifest(
@@ -75,7 +74,7 @@ def record_file(
             sha256=sha256,
             date=format_now(),
             source=source,
-            role=role or role_of(header),
+            role=role_of(header),
             stamp=make_stamp(path),
         )
     )
@@ -132,22 +131,26 @@ def add_local_file(source: Path, *, name: str, progress: Progress = no_progress)
 
 def _add_part(source: Path, name: str, type_name: str, progress: Progress) -> Entry:
     target = store_path(name, source.name)
-    for entry in list_entries(name):
-        # A hard link from an earlier call: the same file under both names.
-        if entry.path == target and os.path.samefile(entry.path, source):
-            return entry
-        if entry.path == target:
-            raise UsageError(
-                f"{name} already has a different file {target.name}",
-                hint=f"g4 remove {shell_word(entry.label)}, or --name OTHER",
-            )
-    try:
-        link_or_copy(source, target, progress=progress)
-    except FileExistsError as err:
-        raise UsageError(f"{target} exists already", hint="g4 list") from err
+    entry = next((e for e in list_entries(name) if e.path == target), None)
+    if entry and _is_same_file(source, target, progress):
+        return entry
+    if entry:
+        raise UsageError(
+            f"{name} already has a different file {target.name}",
+            hint=f"g4 remove {shell_word(entry.label)}, or --name OTHER",
+        )
+    _place_file(source, target, progress)
     digest = sha256_of(target, progress=progress)
     where = f"file:{source.resolve()}"
     return record_file(target, name=name, source=where, sha256=digest, type_name=type_name)
+
+
+def _is_same_file(source: Path, target: Path, progress: Progress) -> bool:
+    """Return whether an earlier call linked `source` to `target`, or copied it."""
+    return os.path.samefile(target, source) or (
+        target.stat().st_size == source.stat().st_size
+        and sha256_of(target, progress=progress) == sha256_of(source, progress=progress)
+    )
 
 
 def copy_entries(
@@ -166,15 +169,17 @@ def copy_entries(
     copies = []
     for entry in entries:
         target = store_path(name, entry.path.name)
-        link_or_copy(entry.path, target, progress=progress)
-        copies.append(
-            record_file(
-                target,
-                name=name,
-                source=entry.source,
-                sha256=entry.sha256,
-                type_name=entry.type,
-                role=entry.role,
-            )
-        )
+        is_unchanged = entry.stamp == make_stamp(entry.path)
+        _place_file(entry.path, target, progress)
+        # Without a stamp, the hash of what may have changed is compared before it is trusted.
+        stamp = make_stamp(target) if is_unchanged else ""
+        copy = replace(entry, name=name, path=target, date=format_now(), stamp=stamp)
+        copies.append(write_manifest(copy))
     return tuple(copies)
+
+
+def _place_file(source: Path, target: Path, progress: Progress) -> None:
+    try:
+        link_or_copy(source, target, progress=progress)
+    except FileExistsError as err:
+        raise UsageError(f"{target} exists already", hint="g4 list") from err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -76,7 +77,9 @@ def list_unfinished() -> tuple[Unfinished, ...]:
     unfinished = []
     for path in sorted(models_dir().glob("*/.*.part")):
         file, _, key = path.name.removeprefix(".").removesuffix(".part").rpartition(".")
-        if file and len(key) <= 12 and path.with_suffix(".journal").is_file():
+        with suppress(FileNotFoundError):  # the download may end just now
+            if not file or len(key) > 12 or not path.with_suffix(".journal").is_file():
+                continue
             status = path.stat()
             # The file is sparse: its allocated size, in units of 512 bytes (stat(3type)), is about
             # what has arrived.
@@ -100,9 +103,19 @@ def folder_model_name(folder: Path) -> str:
 
 
 def list_models() -> tuple[Entry, ...]:
-    """Return every GGUF of the store, in the order of the registry, then by name."""
+    """Return every GGUF of the store, in the order of the registry, then by name.
+
+    Raises UsageError if the store cannot be read.
+    """
     root = models_dir()
-    folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    try:
+        folders = sorted(p for p in root.iterdir() if p.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        folders = []
+    except OSError as err:
+        raise UsageError(
+            f"{root} cannot be read: {err.strerror}", hint="export G4_HOME=FOLDER"
+        ) from err
     entries = [entry for folder in folders for entry in _read_entries(folder)]
     last = len(_REGISTRY_ORDER)
     entries.sort(key=lambda e: (_REGISTRY_ORDER.get(e.name, last), e.name, e.role != "model"))
@@ -182,6 +195,9 @@ def find_sidecar(path: Path, role: Role) -> Path | None:
 def select_unfinished(text: str) -> tuple[Unfinished, ...]:
     """Return the partial files of the model `text`; none if `text` names a type."""
     name, separator, _ = _split_name(text)
+    if not list_entries(name):
+        with suppress(UnknownModel):  # a name that nothing else has
+            name = parse_name(name).model.name
     return () if separator else tuple(u for u in list_unfinished() if u.name == name)
 
 
@@ -225,7 +241,7 @@ def select_removable(text: str) -> tuple[tuple[Entry, ...], tuple[Unfinished, ..
     """
     text = as_address(text)
     unfinished = select_unfinished(text)
-    if unfinished and not list_entries(text):
+    if unfinished and not list_entries(unfinished[0].name):
         return (), unfinished
     return select_entries(text), unfinished
 

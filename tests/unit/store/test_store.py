@@ -46,12 +46,15 @@ from g4cli.store.models import (
     find_newest_model,
     folder_model_name,
     list_entries,
+    list_unfinished,
     model_folder,
     remove_entry,
     select_entries,
+    select_removable,
 )
-from g4cli.store.verify import describe_repair
+from g4cli.store.verify import describe_repair, is_intact
 from tests.support.builders.gguf import BF16, F32, Q4_0, build_gguf, gemma4_keys, write_gguf
+from tests.support.locked import lock_folder
 
 
 def put_model(
@@ -442,6 +445,36 @@ def test_another_file_of_the_same_name_is_not_replaced(tmp_path: Path) -> None:
     assert pull_path(tmp_path / "b" / "own.gguf", name="other").entry.name == "other"
 
 
+def test_a_file_that_was_copied_from_another_disk_is_known_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_gguf(tmp_path / "own.gguf", gemma4_keys(), [("t", BF16, (64, 2), None)])
+
+    def refuse_link(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse_link)
+    assert pull_path(source).is_new
+    assert not pull_path(source).is_new
+    with source.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x77")
+    with pytest.raises(UsageError, match=r"a different file own\.gguf"):
+        pull_path(source)
+
+
+def test_folders_that_may_not_be_searched_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock_folder(monkeypatch, tmp_path)
+    for path in (tmp_path, tmp_path / "folder", tmp_path / "file.gguf"):
+        with pytest.raises(UsageError, match="cannot be read: Permission denied"):
+            pull_path(path)
+    lock_folder(monkeypatch, models_dir().parent)
+    with pytest.raises(UsageError, match="models cannot be read: Permission denied"):
+        list_models()
+
+
 def test_a_bad_file_leaves_nothing_in_the_store(tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(build_gguf(gemma4_keys(), [("t", BF16, (64, 2), None)])[:-100])
@@ -520,6 +553,16 @@ def test_a_copy_of_a_type_of_unsloth_is_found_by_its_type() -> None:
     assert [entry.label for entry in select_entries("mine:ud-q4_k_xl")] == ["mine:ud-q4_k_xl"]
 
 
+def test_a_copy_of_a_damaged_file_is_no_better_than_the_file() -> None:
+    path = put_model("other")
+    path.write_bytes(b"XXXX" + path.read_bytes()[4:])
+    (copy,) = copy_entries(select_entries("other"), "mine")
+    assert not is_intact(copy)
+    manifest_path(copy.path).unlink()
+    with pytest.raises(UsageError, match=r"m\.gguf exists already"):
+        copy_entries(select_entries("other"), "mine")
+
+
 @pytest.mark.parametrize("name", ["tiny", "e2b", "../x", "Mine", ""])
 def test_a_copy_needs_a_name_of_its_own(name: str) -> None:
     put_model("other")
@@ -541,6 +584,37 @@ def test_one_type_of_a_model_or_all_are_removed() -> None:
     for entry in select_entries("e2b"):
         remove_entry(entry)
     assert not (models_dir() / "e2b").exists()
+
+
+def put_partial(name: str) -> None:
+    """Put what an interrupted download leaves into the store."""
+    folder = model_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending in ("part", "journal"):
+        (folder / f".m-Q8_0.gguf.0123456789ab.{ending}").write_bytes(b"x" * 4096)
+
+
+@pytest.mark.parametrize("text", ["e2b", "E2B", "gemma-4-E2B-it"])
+def test_all_of_a_model_is_removed_by_any_of_its_names(text: str) -> None:
+    put_partial("e2b")
+    entries, unfinished = select_removable(text)
+    assert (len(entries), len(unfinished)) == (0, 1)
+    put_model("e2b")
+    entries, unfinished = select_removable(text)
+    assert (len(entries), len(unfinished)) == (1, 1)
+
+
+def test_a_download_that_ends_while_the_store_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_partial("e2b")
+    real = Path.is_file
+
+    def end_download(path: Path) -> bool:
+        found = real(path)
+        path.with_suffix(".part").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", end_download)
+    assert list_unfinished() == ()
 
 
 @pytest.mark.parametrize(
