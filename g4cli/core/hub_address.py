@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final, NamedTuple
+from urllib.parse import unquote
 
 from g4cli.core.errors import UsageError
 from g4cli.core.files import is_there
@@ -17,7 +18,7 @@ _ADDRESS: Final = re.compile(
 )
 _WEB: Final = re.compile(
     rf"hf:(?://)?https?://[^/]+/(?P<repo>{_NAME}/{_NAME})"
-    r"(?:/(?:blob|resolve|tree)/(?P<revision>[^/]+)(?:/(?P<path>[^?#]+))?)?(?:[?#].*)?"
+    r"(?:/(?:blob|resolve|tree)/(?P<revision>[^/?#]+)(?:/(?P<path>[^?#]+?))?)?/?(?:[?#].*)?"
 )
 _PLAIN: Final = re.compile(rf"{_NAME}/{_NAME}(?::[^/:@]+)?(?:@[^@:]+)?")
 _SITES: Final = ("huggingface.co/", "www.huggingface.co/", "hf.co/")
@@ -47,13 +48,20 @@ def as_address(text: str) -> str:
                 f"not an address on the hub: {text!r}",
                 hint="download it, then name the file; or write hf:OWNER/REPO[/FILE][:TYPE]",
             )
-        return _canonical_address(f"{HUB_PREFIX}https://{rest}")
+        return _parse_page(rest)
     if is_there(expand_home(text)):
         return text
     if text.lower().startswith(_SITES):
-        return _canonical_address(f"{HUB_PREFIX}https://{text}")
+        return _parse_page(text)
     is_file = text.lower().endswith((".gguf", ".safetensors", ".json"))
     return HUB_PREFIX + text if _PLAIN.fullmatch(text) and not is_file else text
+
+
+def _parse_page(page: str) -> str:
+    """Return the address that `page`, a URL without its scheme, names. Raises UsageError."""
+    name = page.partition("/")[2]  # with a type as Ollama takes it: hf.co/OWNER/REPO:TYPE
+    is_name = _PLAIN.fullmatch(name)
+    return HUB_PREFIX + name if is_name else _canonical_address(f"{HUB_PREFIX}https://{page}")
 
 
 def _canonical_address(web: str) -> str:
@@ -68,7 +76,8 @@ def parse_address(text: str) -> HubAddress:
 
     `hf:https://huggingface.co/OWNER/REPO/blob/main/FILE`, as copied from a browser, works too.
     """
-    match = _WEB.fullmatch(text) or _ADDRESS.fullmatch(text)
+    web = _WEB.fullmatch(text)
+    match = web or _ADDRESS.fullmatch(text)
     if not match or ".." in match["repo"] or match["repo"].endswith((".git", "-", ".")):
         raise UsageError(
             f"not an address on the hub: {text!r}",
@@ -76,7 +85,10 @@ def parse_address(text: str) -> HubAddress:
         )
     groups = match.groupdict()
     type_name = normalize_type(groups.get("type") or "")
-    return HubAddress(groups["repo"], groups.get("path") or "", type_name, groups.get("revision"))
+    path, revision = groups.get("path") or "", groups.get("revision")
+    if web:
+        path, revision = unquote(path), revision and unquote(revision)
+    return HubAddress(groups["repo"], path, type_name, revision)
 
 
 def normalize_type(text: str) -> str:
