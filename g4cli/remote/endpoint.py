@@ -83,8 +83,13 @@ class Endpoint:
     ) -> None:
         """`url` is the base, such as https://host/v1; `say` is told of waits.
 
-        Raises UsageError for a URL that is none, or one that would send the key unencrypted.
+        Raises UsageError for a URL that is none, one that would send the key unencrypted, or a key
+        that no header can hold.
         """
+        if not (key.isascii() and key.isprintable()):
+            raise UsageError(
+                f"the key for {url} has a character that no key has", hint="export VARIABLE=KEY"
+            )
         self.url, self.model = check_url(url, has_key=bool(key)), model
         self._key, self._say, self._sleep = key, say, sleep
         context = load_certificates()
@@ -133,13 +138,20 @@ class Endpoint:
 
     def _try_once(self, body: Mapping[str, Any]) -> RemoteAnswer | _Refusal:
         """Return the answer or the refusal. Raises NetworkError."""
-        headers = {"Accept-Encoding": "identity", "User-Agent": "g4"}
+        headers = {
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": "g4",
+        }
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         started = time.monotonic()
         try:
             with self._client.stream(
-                "POST", f"{self.url}/chat/completions", json=dict(body), headers=headers
+                "POST",
+                f"{self.url}/chat/completions",
+                content=json.dumps(body),  # ASCII: a text may hold surrogates, which UTF-8 lacks
+                headers=headers,
             ) as response:
                 if response.status_code != 200:
                     text = _read_start(response)
@@ -249,8 +261,11 @@ def check_url(url: str, *, has_key: bool) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        is_valid = parts.scheme in ("http", "https") and bool(host) and parts.port != 0
-    except ValueError:
+        httpx2.URL(url)
+        # RFC 1035; Python's resolver raises UnicodeError for other labels.
+        is_host = all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+        is_valid = parts.scheme in ("http", "https") and is_host and parts.port != 0
+    except (ValueError, httpx2.InvalidURL):
         is_valid = False
     if not is_valid or not url.isascii() or not url.isprintable():
         raise UsageError(

@@ -167,6 +167,19 @@ def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         end.answer(QUESTION, {})
 
 
+def test_a_question_may_hold_bytes_that_are_no_text() -> None:
+    with connect(lambda _: stream_text("Hello")) as (end, fake, _, _):
+        end.answer([{"role": "user", "content": "\udcff é"}], {})
+    assert fake.bodies[0]["messages"][0]["content"] == "\udcff é"
+
+
+@pytest.mark.parametrize("key", ["abc…", "abc\ndef"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Endpoint("http://127.0.0.1:1/v1", "m", key)
+    assert "abc" not in caught.value.message
+
+
 def test_a_redirect_is_not_followed() -> None:
     with (
         connect(lambda _: (307, {"Location": "http://127.0.0.1:1/"}, b""), "key") as (end, f, _, _),
@@ -191,6 +204,9 @@ def test_a_server_that_is_not_there_is_a_network_error() -> None:
         ("http://", False),
         ("http://host:0/v1", False),
         ("http://host:99999/v1", False),
+        ("http://1.2.3.999/v1", False),
+        ("http://a..b/v1", False),
+        (f"http://{'a' * 64}/v1", False),
         ("https://user:pass@host/v1", False),
         ("https://host/v1?key=abc", False),
         ("https://höst/v1", False),
