@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.errors import BadFile, G4Error, NoSpace, RuntimeFailed, UsageError
+from g4cli.core.errors import BadFile, G4Error, NoSpace, NotFound, RuntimeFailed, UsageError
 from g4cli.core.files import make_folder
 from g4cli.core.paths import state_dir
 from g4cli.core.quoting import shell_command
@@ -157,12 +157,15 @@ def translate_errors(path: Path) -> Iterator[None]:
     """Raise SQLite's errors of the block as G4Errors.
 
     BadFile for a damaged file, NoSpace, UsageError if the file cannot be written, RuntimeFailed if
-    another process keeps it locked or SQLite fails otherwise.
+    another process keeps it locked or SQLite fails otherwise, NotFound for an id of more than 64
+    bits.
     """
     try:
         yield
     except G4Error:
         raise
+    except OverflowError as err:
+        raise NotFound("no conversation and no turn has such an id", hint="g4 chats") from err
     except sqlite3.OperationalError as err:
         text = str(err)
         if "full" in text:

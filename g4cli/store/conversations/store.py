@@ -310,7 +310,7 @@ class ConversationStore:
         with self._read_transaction() as db:
             rows = db.execute(
                 f"{SUMMARY_SQL} ORDER BY updated DESC, id DESC LIMIT ? OFFSET ?",
-                (limit or _NO_LIMIT, offset),
+                (min(limit or _NO_LIMIT, _NO_LIMIT), offset),
             )
             return tuple(read_summary(row) for row in rows)
 

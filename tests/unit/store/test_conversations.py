@@ -113,6 +113,7 @@ def test_the_newest_comes_first_and_the_title_is_the_first_question(
     assert [summary.id for summary in store.list_conversations()] == [two, one]
     store.append(one, question("more"), parent=store.load(one).turns[-1].id)
     assert [summary.id for summary in store.list_conversations(limit=1)] == [one]
+    assert len(store.list_conversations(limit=10**20)) == 2
     assert store.find_latest() == one
     assert store.list_conversations()[0].title == "first question " + "x" * 62 + "..."
     assert store.list_conversations()[0].n_turns == 3
@@ -233,6 +234,8 @@ def test_a_long_conversation_can_be_deleted(store: ConversationStore, whole: boo
     "call",
     [
         lambda store: store.load(99),
+        lambda store: store.load(10**20),
+        lambda store: store.delete_turn(1, -(10**20)),
         lambda store: store.append(99, question("x"), parent=None),
         lambda store: store.append(1, question("x"), parent=99),
         lambda store: store.append(2, question("x"), parent=1),
