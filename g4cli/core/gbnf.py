@@ -32,11 +32,11 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9-]+")
 _BLANK: Final = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _BLANK_LINES: Final = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _CHAR: Final = re.compile(
-    r'\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([trn\\"\[\]-]))|([^\\\0])',
+    r'\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([trn\\"\[\]-]))|([^\\\0\ud800-\udfff])',
     re.DOTALL,
 )
 _ESCAPES: Final = {"t": "\t", "r": "\r", "n": "\n"}
-_TOKEN: Final = re.compile(r"(!?)<(?:\[(\d{1,9})\]|([^>\[\0][^>\0]*))>")
+_TOKEN: Final = re.compile(r"(!?)<(?:\[(\d{1,9})\]|([^>\[\0\ud800-\udfff][^>\0\ud800-\udfff]*))>")
 _REPETITION: Final = re.compile(r"\{[ \t]*(\d{1,18})[ \t]*(?:(,)[ \t]*(?:(\d{1,18})[ \t]*)?)?\}")
 
 

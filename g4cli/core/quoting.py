@@ -28,4 +28,6 @@ def shell_command(*words: str | Path) -> str:
 def _escape_char(char: str) -> str:
     if char.isprintable() and char not in "'\\":
         return char
-    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+    # A surrogate that stands for a byte is that byte; others come from JSON.
+    errors = "surrogateescape" if "\udc80" <= char <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", errors))

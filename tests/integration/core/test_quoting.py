@@ -50,6 +50,10 @@ def test_a_plain_path_stays_as_it_is() -> None:
     assert shell_word("hf:google/gemma-4-E2B-it:q4_0@main") == "hf:google/gemma-4-E2B-it:q4_0@main"
 
 
+def test_a_surrogate_that_stands_for_no_byte_is_escaped() -> None:
+    assert shell_word("a\ud800") == r"$'a\xed\xa0\x80'"
+
+
 def test_a_path_is_never_an_option() -> None:
     assert shell_word(Path("--help.gguf")) == "./--help.gguf"
     assert shell_word("--fit") == "--fit"

@@ -58,6 +58,7 @@ BAD = {
     "an underscore": ("root ::= a_b", "line 1, column 11"),
     "an unknown escape": (r'root ::= "\q"', "column 11: expected a character, or an escape"),
     "half a character": (r'root ::= "\ud800"', r"U\+D800 is no character"),
+    "half a character, as JSON has it": ('root ::= "\ud800"', "column 11: expected a character"),
     "an open string": ('root ::= "a', 'column 10: this has no closing "'),
     "an open class": ("root ::= [a", "column 10: this has no closing ]"),
     "an empty class": ("root ::= []", "column 10: a class without characters"),
