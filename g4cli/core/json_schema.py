@@ -274,7 +274,7 @@ def expand_short_schema(text: str) -> str:
     UsageError.
     """
     text = text.strip()
-    fields = text.splitlines() if "\n" in text else text.split(",")
+    fields = text.split("\n" if "\n" in text else ",")
     properties: dict[str, Any] = {}
     for field in fields:
         head, _, description = field.partition(":")

@@ -86,6 +86,9 @@ def test_the_short_form() -> None:
     assert found["required"] == ["name", "age", "score", "ok", "bio"]
     lines = json.loads(expand_short_schema("name: first, then last\nage int: in years\n"))
     assert lines["properties"]["name"]["description"] == "first, then last"
+    one = json.loads(expand_short_schema("name\r\nbio: in\u2028two lines"))
+    assert one["properties"]["bio"]["description"] == "in\u2028two lines"
+    assert one["required"] == ["name", "bio"]
 
 
 @pytest.mark.parametrize("text", ["", " , ", "a b c", "age integer", "a, a", ": only words"])
