@@ -95,9 +95,9 @@ def lm_studio_dirs() -> tuple[Path, ...]:
 
     A file in the user's home names LM Studio's folder; older versions use the cache folder.
     """
-    homes = [Path.home() / ".lmstudio"]
+    homes = [expand_home("~/.lmstudio")]
     with suppress(OSError, ValueError):
-        pointer = (Path.home() / ".lmstudio-home-pointer").read_text()[:_PATH_MAX].strip()
+        pointer = expand_home("~/.lmstudio-home-pointer").read_text()[:_PATH_MAX].strip()
         if os.path.isabs(pointer):
             homes.insert(0, Path(pointer))
     homes.append(_user_cache() / "lm-studio")
@@ -109,7 +109,7 @@ def ollama_dirs() -> tuple[Path, ...]:
     own = os.environ.get("OLLAMA_MODELS")
     if own:
         return (_expand_path(own),)
-    return (Path.home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models"))
+    return (expand_home("~/.ollama/models"), Path("/usr/share/ollama/.ollama/models"))
 
 
 def llama_cpp_dir() -> Path:

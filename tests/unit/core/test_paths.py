@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import sys
 from pathlib import Path
 
@@ -59,3 +60,15 @@ def test_debug(monkeypatch: pytest.MonkeyPatch, value: str, expected: bool) -> N
 @pytest.mark.parametrize("text", ["~nobody-here/a", "~5 minutes", "~\0/a", "a~b"])
 def test_what_names_no_home_stays_as_it_is(text: str) -> None:
     assert paths.expand_home(text) == paths.expand_home(Path(text)) == Path(text)
+
+
+def test_a_user_without_a_home_has_no_files_of_other_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def know_nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", know_nobody)
+    folders = (*paths.lm_studio_dirs(), *paths.ollama_dirs(), paths.llama_cpp_dir())
+    assert not any(folder.exists() for folder in folders if not folder.is_absolute())
