@@ -114,7 +114,7 @@ def pick_model(repo: str, files: Sequence[RemoteFile], type_name: str) -> tuple[
     if not fitting:
         held = " ".join(types_of(files)) or "none"
         raise NotFound(
-            f"{repo} has no {type_name} file (its types: {held})", hint=f"hf:{repo}:TYPE"
+            f"{repo} has no {type_name or 'GGUF'} file (its types: {held})", hint=f"hf:{repo}:TYPE"
         )
     # A file in the root is preferred to one in a folder, and a short name to a long one.
     best = min(fitting, key=lambda f: (f.path.count("/"), len(_stem_of(f.path)), f.path))

@@ -103,6 +103,8 @@ def test_an_absent_type_lists_what_there_is() -> None:
         pick_model("r", GGML_ORG, "q6_k")
     with pytest.raises(NotFound, match="its types: none"):
         pick_model("r", make_files("mmproj-Q4_0.gguf"), "q4_0")
+    with pytest.raises(NotFound, match="r has no GGUF file"):
+        pick_model("r", make_files("model.safetensors"), "")
 
 
 def test_a_split_file_comes_whole_and_in_order() -> None:
