@@ -160,6 +160,8 @@ def _parse_value(parameter: Any, setting: Setting, ctx: Any) -> Any:
         wanted = "takes true or false" if is_flag else "does not take true or false"
         raise UsageError(f"{setting.origin}: {parameter.name} {wanted}", hint="g4 config")
     many = parameter.nargs == -1 or getattr(parameter, "multiple", False)
+    if isinstance(value, list) and not many:
+        raise UsageError(f"{setting.origin}: {parameter.name} takes one value", hint="g4 config")
     values = [str(item) for item in value] if isinstance(value, list) else [str(value)]
     given = values if many else value if is_flag else values[0]
     try:

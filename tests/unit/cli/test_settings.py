@@ -145,6 +145,8 @@ def test_without_a_file_nothing_changes() -> None:
         ("[chat]\ntemp = 'hot'", "config.toml [chat]: ", 2),
         ("[chat]\ntemp = -1", "config.toml [chat]: ", 2),
         ("[chat]\ntemp = true", "temp does not take true or false", 2),
+        ("[chat]\ntemp = []", "temp takes one value", 2),
+        ("[chat]\ntemp = [0.1, 0.2]", "temp takes one value", 2),
         ("[chat]\nmmap = 'no'", "mmap takes true or false", 2),
         ("[chat]\nthink = 'hard'", "config.toml [chat]: ", 2),
         ("[aliases]\nx = 1", "alias 'x' is not the name of a model", 5),
