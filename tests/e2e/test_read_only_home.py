@@ -44,3 +44,5 @@ def test_nothing_is_on_this_disk_then(capsys: pytest.CaptureFixture[str], model:
     assert ok(capsys, "list")["models"] == []
     code, _, err = g4(capsys, "pull", "tiny")
     assert (code, "cannot be written" in err) == (2, True)
+    code, _, err = g4(capsys, "worker", "--cache")
+    assert (code, "rpc cannot be made" in err) == (2, True)

@@ -34,6 +34,8 @@ def worker(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.worker import describe_event, show_worker
+    from g4cli.core.errors import UsageError
+    from g4cli.core.files import make_folder
     from g4cli.core.paths import cache_dir
     from g4cli.runtime.rpc.server import WorkerServer, open_listener, require_private_address
 
@@ -41,7 +43,12 @@ def worker(
     folder = None
     if cache:
         folder = cache_dir() / "rpc"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            make_folder(folder, private=True)
+        except OSError as err:
+            raise UsageError(
+                f"{folder} cannot be made: {err.strerror}", hint="g4 worker without --cache"
+            ) from err
     with WorkerServer(
         open_listener(host, port),
         lambda event, detail: out.say(describe_event(event, detail)),
