@@ -23,6 +23,9 @@ _PROOF_SIDE: Final = 96
 _DECLARED_ENCODING: Final = re.compile(
     rb"""\A\s*<\?xml\b[^>]*\bencoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']"""
 )
+# Differs in UTF-16 and EBCDIC, in the escapes of Python and of UTF-7, and in those of host names,
+# which take quadratic time: no encoding of XML that begins with a declaration in ASCII.
+_ASCII_SAMPLE: Final = rb"<?xml \u0041 +AEE- .xn--bcher-kva"
 _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -90,7 +93,8 @@ def describe_repair(rule: str, detail: str) -> str:
 def read_answer(path: Path) -> str:
     """Return the text of a file that contains a drawing, or an answer with one.
 
-    The encoding is given by its byte order mark, else by its XML declaration, else it is UTF-8.
+    The encoding is given by its byte order mark, else by its XML declaration, else it is UTF-8. A
+    declaration that can be read as ASCII is wrong about UTF-16, which editors often declare.
     Raises FileMissing, UsageError, or BadFile if the file is too large.
     """
     return decode_answer(read_input(expand_home(path), 4 * TEXT_LIMIT))
@@ -103,6 +107,8 @@ def decode_answer(data: bytes) -> str:
     if not encoding and declared:
         encoding = declared[1].decode()
     try:
+        if declared and _ASCII_SAMPLE.decode(encoding) != _ASCII_SAMPLE.decode():
+            encoding = ""
         return data.decode(encoding or "utf-8")
     except (LookupError, ValueError):  # unknown, or not what the file declares
         return data.decode("utf-8", "replace")

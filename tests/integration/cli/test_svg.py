@@ -18,6 +18,7 @@ from g4cli.cli.views.picture import (
     encode_kitty,
 )
 from g4cli.core.png import Pixels, decode_png
+from g4cli.operations.svg import decode_answer
 from tests.support.builders.svg_defects import good_drawings
 from tests.support.run.command import g4
 from tests.support.schemas import validate_output
@@ -128,6 +129,15 @@ def test_a_text_without_a_drawing_leaves_with_8_and_writes_nothing(
     assert g4(capsys, "svg", "check", source)[0] == 8
     assert g4(capsys, "svg", "fix", source, target)[0] == 8
     assert not target.exists()
+
+
+@pytest.mark.parametrize("declared", ["UTF-16", "UTF-7", "unicode_escape", "idna", "cp037"])
+@pytest.mark.parametrize("end", [b"", b" "])
+def test_a_declared_encoding_that_a_text_in_ascii_cannot_have_is_not_believed(
+    declared: str, end: bytes
+) -> None:
+    text = f'<?xml version="1.0" encoding="{declared}"?>{HEAD}<title>\\ud800 +AEE- é</title></svg>'
+    assert decode_answer(text.encode() + end) == text + end.decode()
 
 
 @pytest.mark.slow
