@@ -36,7 +36,8 @@ def export(
 
     stored = load_chat(chat)
     if form == "auto":
-        form = "json" if json or (file is not None and file.suffix.lower() == ".json") else "md"
+        is_json = json if file is None else file.suffix.lower() == ".json"
+        form = "json" if is_json else "md"
     text = json_text(to_json(stored), indent=1) if form == "json" else to_markdown(stored)
     if file is None:
         out.write_text(text)
