@@ -137,9 +137,12 @@ def _run_by_default(group: str, command: str) -> Callable[..., None]:
     """Return the callback of a group that runs `command` where no second word is given."""
 
     def run_default(ctx: typer.Context, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
+        flags = [flag for flag, given in (("--json", json), ("--quiet", quiet)) if given]
         if ctx.invoked_subcommand is None:
-            flags = [flag for flag, given in (("--json", json), ("--quiet", quiet)) if given]
             raise typer.Exit(run([group, command, *flags]))
+        if flags:
+            hint = " ".join(["g4", group, ctx.invoked_subcommand, *flags])
+            raise UsageError(f"{flags[0]} has to follow the command", hint=hint)
 
     run_default.__doc__ = f"{GROUPS[group]} Without a command: {command}."
     return run_default

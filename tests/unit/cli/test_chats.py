@@ -52,6 +52,8 @@ def test_without_a_command_it_lists(chats: Chats) -> None:
     assert (row["id"], row["title"], row["turns"], row["model"]) == (1, "What is GGUF?", 2, "tiny")
     assert json.loads(chats("list", "--json")[1]) == [row]
     assert chats("-q")[1] == "1\n"
+    code, _, err = chats("--json", "list")
+    assert (code, "g4 chats list --json" in err) == (2, True)
 
 
 @pytest.mark.slow
@@ -78,7 +80,7 @@ def test_export(chats: Chats, tmp_path: Path) -> None:
     assert (code, f"wrote {tmp_path}/chat.json" in err) == (0, True)
     text = (tmp_path / "chat.json").read_text()
     assert [turn.content for turn in Conversation.from_text(text).turns][1] == "A file format."
-    assert chats("export", 1, tmp_path / "chat.md")[0] == 0
+    assert chats("export", 1, tmp_path / "chat.md", "--json")[0] == 0  # --json: of what is printed
     assert (tmp_path / "chat.md").read_text().endswith("A file format.\n")
     code, _, err = chats("export", 1, tmp_path / "chat.md")
     assert (code, "exists already" in err) == (2, True)
