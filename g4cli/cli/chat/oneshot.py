@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from g4cli.chat.code_block import find_code_block
@@ -108,7 +107,6 @@ def _report_end(out: Output, session: ChatSession, reply: Reply, display: ChatDi
         out.warn(describe_limit(reply))
     if display.stats:
         out.say(format_stats(session, reply))
-    sys.stdout.flush()
     return RuntimeFailed.exit_code if is_cut_off else 0
 
 
@@ -135,7 +133,10 @@ def _write_answer(
     if display.only_code:
         code = find_code_block(text)
         if code is None:
-            raise NotFound("the answer has no code block", hint="g4 chats show last")
+            if reply.finish_reason in ("interrupted", "loop"):
+                return  # the exit code says that
+            hint = "g4 chats show last" if "conversation" in data else None
+            raise NotFound("the answer has no code block", hint=hint)
         data["code"] = text = code
     if out.mode == "json":
         text = json_text(data, indent=2)

@@ -14,8 +14,9 @@ from g4cli.chat import Conversation, Reply
 from g4cli.cli.chat import repl, run, slash_commands
 from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.display import ChatDisplay
+from g4cli.cli.chat.oneshot import answer_once
 from g4cli.cli.output import Output
-from g4cli.core.errors import ContextFull
+from g4cli.core.errors import ContextFull, Interrupted
 from g4cli.core.paths import config_path
 from g4cli.operations.chat import opening
 from g4cli.operations.chat.request import ChatRequest
@@ -96,3 +97,18 @@ def test_the_model_may_be_an_alias_or_a_quoted_path(
     chat: Any = SimpleNamespace(session=session, out=Output(), next_model=None)
     slash_commands.run_command(chat, f"/model {word}")
     assert [chat.next_model] == prepared == ["/a b.gguf"]
+
+
+def test_an_answer_that_was_stopped_before_its_code_says_nothing_of_code() -> None:
+    session = SimpleNamespace(
+        conversation=Conversation(),
+        request=ChatRequest(model="one"),
+        engine=SimpleNamespace(drafted=None),
+        run_turn=lambda _: Reply.interrupted(),
+        describe_settings=dict,
+        load_s=0.0,
+    )
+    recorder = SimpleNamespace(save=lambda *_: None, watch=lambda view, _: view)
+    display = ChatDisplay(only_code=True)
+    code = answer_once(Output(), cast("Any", session), "Hi", display, cast("Any", recorder))
+    assert code == Interrupted.exit_code
