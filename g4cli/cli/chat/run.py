@@ -11,7 +11,6 @@ from g4cli.cli.chat.question import read_at_file, read_piped_schema, read_questi
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import expand_home
-from g4cli.operations.chat.saved import LIST
 from g4cli.store import find_model_path, find_newest_model
 
 if TYPE_CHECKING:
@@ -44,11 +43,6 @@ def run_chat(
     An empty `request.model` stands for the model that was pulled last. If the model that /model
     named cannot be opened, the previous one is opened again.
     """
-    if resume == LIST:  # --resume list
-        from g4cli.cli.views.saved_chats import draw_newest_chats
-
-        draw_newest_chats(out)
-        return 0
     request = _choose_conversation(out, request, resume)
     if display.drawing is not None:
         from g4cli.operations.svg import require_drawing_target

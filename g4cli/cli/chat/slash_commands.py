@@ -16,7 +16,7 @@ from g4cli.core.config import expand_alias
 from g4cli.core.errors import NotFound, UsageError
 from g4cli.core.paths import expand_home
 from g4cli.core.units import size_text
-from g4cli.operations.chat.saved import LIST, may_replace, save_chat
+from g4cli.operations.chat.saved import may_replace, save_chat
 from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.models import prepare_model
 from g4cli.prompt.messages import Message
@@ -103,7 +103,7 @@ def _run_save(chat: ChatController, rest: str) -> None:
 
 
 def _run_load(chat: ChatController, rest: str) -> None:
-    if not rest or rest == LIST:
+    if not rest:
         draw_newest_chats(chat.out)
         return
     try:

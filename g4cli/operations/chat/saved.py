@@ -15,9 +15,7 @@ from g4cli.core.quoting import shell_command
 from g4cli.core.units import size_text
 from g4cli.store.conversations import ConversationStore, StoredConversation
 
-# Values of --resume and of `g4 chats` besides an id.
-LAST: Final = "last"
-LIST: Final = "list"
+LAST: Final = "last"  # what --resume and `g4 chats` take besides an id
 _MAX_BYTES: Final = 64 << 20  # a choice: of a file with one conversation
 _MAX_ID_DIGITS: Final = 18  # SQLite's integers have 63 bits
 
