@@ -75,7 +75,12 @@ def decode(recording: str, pcm: str, seconds: int) -> dict[str, Any]:
     Returns their number, or what is wrong, as the object that is printed.
     """
     n_samples = 0
-    with soundfile.SoundFile(recording) as file, open(pcm, "wb") as out:
+    # Opened here: soundfile takes no path that is not UTF-8, and refuses the ending ".raw".
+    with (
+        open(recording, "rb") as source,
+        soundfile.SoundFile(source.fileno(), closefd=False) as file,
+        open(pcm, "wb") as out,
+    ):
         if not _MIN_RATE <= file.samplerate <= _MAX_RATE:
             return {"error": f"has {file.samplerate:,} samples a second, which g4 does not read"}
         if not 1 <= file.channels <= _MAX_CHANNELS:

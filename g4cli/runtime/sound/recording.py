@@ -93,15 +93,14 @@ def decode_recording(path: Path, *, name: str = "") -> Recording:
     """Return the recording in the file `path`, decoded to a temporary file, in constant memory.
 
     `name` stands for the path in messages. Raises FileMissing, BadMedia, or RuntimeFailed if no
-    process can be started.
+    process can be started or no temporary file be made.
     """
     name = name or str(path)
-    hint = f"formats of recordings: {FORMATS}"
     source = str(require_file(path).resolve())
-    with tempfile.TemporaryDirectory(prefix="g4-recording-") as folder:
-        pcm = Path(folder) / "samples.pcm"
-        request = {"recording": source, "pcm": str(pcm), "seconds": MAX_SECONDS}
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="g4-recording-") as folder:
+            pcm = Path(folder) / "samples.pcm"
+            request = {"recording": source, "pcm": str(pcm), "seconds": MAX_SECONDS}
             output, status = run_child(
                 "g4cli.runtime.sound.decode_child",
                 text=json.dumps(request),
@@ -109,14 +108,13 @@ def decode_recording(path: Path, *, name: str = "") -> Recording:
                 memory_bytes=GIB,  # where the kernel does not enforce data_bytes: macOS
                 limits=ChildLimits(data_bytes=GIB, cpu_seconds=_CPU_LIMIT_S),
             )
-        except OSError as err:
-            raise RuntimeFailed(f"{name} cannot be decoded: {err}") from err
-        answer = _parse_answer(output.stdout)
-        if "samples" not in answer:
-            what = answer.get("error", f"ends the process that decodes it (status {status})")
-            raise BadMedia(f"{name} {what}", hint=hint)
-        # The open file outlives its folder.
-        return Recording(pcm.open("rb"), int(answer["samples"]))
+            answer = _parse_answer(output.stdout)
+            if "samples" in answer:  # the open file outlives its folder
+                return Recording(pcm.open("rb"), int(answer["samples"]))
+    except OSError as err:
+        raise RuntimeFailed(f"{name} cannot be decoded: {err}") from err
+    what = answer.get("error", f"ends the process that decodes it (status {status})")
+    raise BadMedia(f"{name} {what}", hint=f"formats of recordings: {FORMATS}")
 
 
 def _parse_answer(stdout: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 import tracemalloc
 import wave
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from g4cli.core.errors import BadMedia
+from g4cli.core.errors import BadMedia, RuntimeFailed
 from g4cli.runtime.sound import recording as module
 from g4cli.runtime.sound.decode_child import resample
 from g4cli.runtime.sound.recording import Recording, decode_recording
@@ -47,6 +48,24 @@ def test_steps_are_joined_without_a_trace(rate: int) -> None:
     assert len(found) == round(len(tone) * 16000 / rate)
     expected = make_tone(len(found) / 16000 + 1, 16000, 300)[: len(found)]
     assert np.abs(found - expected)[800:-800].max() < 0.01
+
+
+@pytest.mark.parametrize("name", [b"a.raw", b"caf\xe9.wav"])  # no format of its own; no UTF-8
+def test_the_name_of_a_recording_does_not_matter(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    with path.open("wb") as file:
+        soundfile.write(file, make_tone(1, 16000), 16000, format="wav")
+    with decode_recording(path) as recording:
+        assert recording.n_samples == 16000
+
+
+def test_without_room_for_samples_there_is_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.wav", make_tone(1, 16000), 16000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(RuntimeFailed, match="cannot be decoded"):
+        decode_recording(tmp_path / "a.wav")
 
 
 def test_a_window_is_a_wav_file(tmp_path: Path) -> None:
