@@ -80,7 +80,7 @@ def render_jobs(jobs: Sequence[RenderJob]) -> list[Rendering]:
     except OSError as err:
         raise RuntimeFailed(f"the renderer cannot be started: {err}") from err
     renderings = []
-    for line in seen.stdout.splitlines():
+    for line in seen.stdout.split("\n")[:-1]:  # a child that was killed may leave half a line
         answer = json.loads(line)
         error = str(answer.get("error", ""))
         renderings.append(Rendering(base64.b64decode(answer.get("png", "")), error))

@@ -7,10 +7,12 @@ import json
 import pytest
 import resvg_py
 
+from g4cli.core.child_memory import ChildOutput
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.png import decode_png
 from g4cli.operations.svg import check_drawing, render_drawing
-from g4cli.runtime.render.render import RenderJob, refuse_rendering, render_jobs
+from g4cli.runtime.render import render
+from g4cli.runtime.render.render import RenderJob, Rendering, refuse_rendering, render_jobs
 from g4cli.svg.repair import repair_drawing
 from tests.support.builders.svg_defects import good_drawings
 
@@ -42,6 +44,16 @@ def test_a_drawing_that_ends_the_child_is_an_error_not_a_crash(svg: str) -> None
     assert good.png
     assert not bad.png
     assert bad.error
+
+
+def test_half_a_line_of_a_child_that_was_killed_is_no_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = ChildOutput('{"png": "aGk="}\n{"png": "aG', "", True, False, 0)
+    monkeypatch.setattr(render, "run_child", lambda *_, **__: (written, -9))
+    whole, half = render_jobs([RenderJob(RED, 1.0, 8)] * 2)
+    assert whole.png == b"hi"
+    assert half == Rendering(error="the renderer took too long")
 
 
 def test_what_would_end_the_child_is_not_given_to_it() -> None:
