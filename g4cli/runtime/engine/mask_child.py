@@ -322,6 +322,8 @@ def serve_masks() -> None:
             continue
         if kind == GRAMMAR and vocabulary is not None:
             streams[number] = _Stream(tokenizer, vocabulary, payload.decode("utf-8"))
+        elif number not in streams:  # it failed in the process before this one: nobody waits
+            continue
         elif kind in (TOKENS, TOKENS_AHEAD):
             streams[number].add_tokens(list(array("I", payload)))
         else:

@@ -328,6 +328,22 @@ def test_the_process_is_started_again_after_it_ended(engine: LlamaEngine) -> Non
     assert answer(engine, gbnf('root ::= "z"'), Sampling()).text == "z"
 
 
+def test_what_is_said_of_an_answer_that_failed_harms_no_other(engine: LlamaEngine) -> None:
+    brace = engine.model.tokenize("{", control=False)[0]
+    masks, grammar = engine.masks, make_grammar(AnswerForm("json_schema", SCHEMA))
+    failed = masks.open_stream(grammar)
+    failed.take_mask()
+    failed.add_tokens(brace)
+    masks.stop("it gave no answer")
+    other = masks.open_stream(grammar)
+    other.take_mask()
+    failed.reset()  # it calls its next tool
+    other.add_tokens(brace)
+    assert other.take_mask().any()
+    for stream in (failed, other):
+        stream.close()
+
+
 @pytest.mark.slow
 def test_a_thought_is_free_and_the_answer_is_bound(engine: LlamaEngine) -> None:
     grammar = gbnf('root ::= "yes"')
