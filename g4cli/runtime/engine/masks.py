@@ -175,12 +175,15 @@ class MaskProcess:
     def find_fault(self, grammar: str) -> str:
         """Return why a grammar cannot be used, "" if it can. Takes CHECK_S at most."""
         key = hashlib.sha256(grammar.encode("utf-8", "replace")).digest()
-        if key not in self._faults:
+        if (fault := self._faults.get(key)) is None:
             if len(self._faults) >= _MAX_FAULTS:
                 with contextlib.suppress(KeyError, StopIteration, RuntimeError):
                     del self._faults[next(iter(self._faults))]
-            self._faults[key] = _check_grammar(grammar)
-        return self._faults[key]
+            try:
+                fault = self._faults[key] = _check_grammar(grammar)
+            except OSError as err:  # not remembered: it may be possible the next time
+                fault = f"the system starts no process for it: {err}"
+        return fault
 
     def start(self) -> None:
         """Start the process and let it index the vocabulary, unless it runs already."""
@@ -253,10 +256,7 @@ class MaskProcess:
         """Start the process while the grammar is checked; then let it compile the grammar."""
         starting = threading.Thread(target=self._try_start, args=(stream,), daemon=True)
         starting.start()
-        try:
-            fault = self.find_fault(grammar)
-        except OSError as err:
-            fault = f"the system starts no process for it: {err}"
+        fault = self.find_fault(grammar)
         starting.join()
         if fault:
             stream.error = stream.error or fault

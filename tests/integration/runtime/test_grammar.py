@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import jsonschema
 import pytest
@@ -302,6 +303,16 @@ def test_a_grammar_that_takes_too_long(
         answer(engine, make_grammar(AnswerForm("json_schema", json.dumps({"allOf": parts}))),
                Sampling())  # fmt: skip
     assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
+
+
+def test_a_system_that_starts_no_process_is_asked_again(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grammar = gbnf('root ::= "again"')
+    with monkeypatch.context() as patch:
+        patch.setattr("g4cli.runtime.engine.masks.run_child", Mock(side_effect=BlockingIOError))
+        assert "starts no process" in engine.masks.find_fault(grammar)
+    assert not engine.masks.find_fault(grammar)
 
 
 @pytest.mark.slow
