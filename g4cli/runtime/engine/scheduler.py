@@ -179,7 +179,7 @@ class Scheduler:
             self._evaluate(running)
         if self._is_urgent or time.perf_counter() - self._sent_at >= TOGETHER_S:
             self._send_kept()
-        for slot, _ in running:
+        for slot in self._slots:
             if slot.sequence.save_turn() and self._drafting is not None:
                 self._drafting.note_moved_cells()
 

@@ -72,6 +72,7 @@ class Sequence:
 
     def reuse_prefix(self, prompt: Tokens[int]) -> Reused:
         """Truncate the sequence to the longest usable common prefix with `prompt`."""
+        self._is_unsaved = self._is_prompt_end = False  # what a failed turn has left
         common = self.count_common(prompt)
         restored = not self._can_go_on(common)
         if restored:

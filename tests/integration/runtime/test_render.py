@@ -12,7 +12,7 @@ from g4cli.core.errors import RuntimeFailed
 from g4cli.core.png import decode_png
 from g4cli.operations.svg import check_drawing, render_drawing
 from g4cli.runtime.render import render
-from g4cli.runtime.render.render import RenderJob, Rendering, refuse_rendering, render_jobs
+from g4cli.runtime.render.render import Rendering, RenderJob, refuse_rendering, render_jobs
 from g4cli.svg.repair import repair_drawing
 from tests.support.builders.svg_defects import good_drawings
 

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from g4cli.chat import TurnOptions
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import LlamaEngine
+from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling, StateOptions
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
+from g4cli.runtime.engine.scheduler import Scheduler
 from g4cli.runtime.engine.state_copy import put_state, take_state
 from g4cli.runtime.engine.state_layout import (
     UnknownLayoutError,
@@ -27,6 +30,7 @@ from g4cli.runtime.engine.states import MIN_TOKENS, StateCache
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.store.states.rows import BLOCK_TOKENS, cut_block
 from tests.support.builders.tiny_file import build_tiny
+from tests.support.fakes.pipe import Pipe
 from tests.support.states import cut_and_join
 
 LOADING = ModelOptions()
@@ -292,6 +296,29 @@ def test_a_retry_of_a_short_prompt_reads_its_last_token(model: Model, tmp_path: 
         assert run_prompt(engine, prompt)[0] == len(prompt) - 1
     finally:
         engine.close_context()
+
+
+def test_an_answer_that_a_server_cancels_is_saved(model: Model, tmp_path: Path) -> None:
+    """Not at some point of the next prompt, which comes to its slot."""
+    pipe, cache = Pipe(), make_cache(model, tmp_path)
+    scheduler = Scheduler(model, ContextOptions(2048, n_ubatch=64, n_parallel=2), pipe)  # type: ignore[arg-type]
+    scheduler.use_states(cache)
+    prompt = tuple(make_tokens(model, 80))
+    endless = Sampling(temp=9, top_k=0, top_p=1, seed=1, ignore_eos=True)
+    try:
+        scheduler.add_turn(1, RunTurn(prompt, endless, TurnOptions(stop_on_loop=False)))
+        for _ in range(200):
+            scheduler.run_step()
+        pipe.cancelled.add(1)
+        scheduler.run_step()
+        assert not scheduler.has_work
+        assert cache.finish(20)
+        reply = pipe.told[1][-1].reply
+        held = (*prompt, *reply.tokens)
+        names = cache.find_states(PromptTokens(model).pack_tokens(held) or b"")
+        assert [name.n_tokens for name in names] == [len(held) - 1, len(prompt)]
+    finally:
+        scheduler.context.close()
 
 
 class Pictures:
