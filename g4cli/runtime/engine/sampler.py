@@ -42,7 +42,9 @@ class Sampler:
             sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty
         )  # fmt: skip
         if penalties != (1.0, 0.0, 0.0) and sampling.repeat_last_n:
-            last_n = model.n_ctx_train if sampling.repeat_last_n < 0 else sampling.repeat_last_n
+            last_n = model.n_ctx_train  # llama.cpp reserves memory for so many
+            if sampling.repeat_last_n > 0:
+                last_n = min(sampling.repeat_last_n, last_n)
             self._add_sampler(c.llama_sampler_init_penalties(model.n_vocab, last_n, *penalties))
             self._n_best = 0
         if sampling.temp > 0 and sampling.top_k <= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -82,6 +83,18 @@ def test_chains_that_may_choose_any_token_see_all(model: Any, sampling: Sampling
     sampler.find_candidates_first()
     assert sampler._candidates is None
     sampler.close()
+
+
+@pytest.mark.parametrize(("last_n", "reserved"), [(64, 64), (-1, 131072), (1 << 24, 131072)])
+def test_penalties_reserve_no_more_tokens_than_a_context_has(
+    model: Any, monkeypatch: pytest.MonkeyPatch, last_n: int, reserved: int
+) -> None:
+    """Otherwise 60 requests of a client end a server with 2 GiB."""
+    c = load_llama()
+    init = Mock(side_effect=c.llama_sampler_init_penalties)
+    monkeypatch.setattr(c, "llama_sampler_init_penalties", init)
+    Sampler(model, Sampling(repeat_penalty=1.1, repeat_last_n=last_n)).close()
+    assert init.call_args.args[1] == reserved
 
 
 @pytest.mark.slow
