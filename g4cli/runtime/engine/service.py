@@ -197,7 +197,8 @@ class Service:
                             self._requests.put((number, message))
         except (OSError, ProtocolError):
             traceback.print_exc()
-        self._requests.put(None)
+        finally:  # also without memory for a request: a worker that does not listen must end
+            self._requests.put(None)
 
     def _cancel_request(self, number: int) -> None:
         with self._lock:

@@ -37,7 +37,7 @@ from g4cli.prompt.reply import AnswerText
 from g4cli.runtime.engine import process
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.drafting import DraftChoice
-from g4cli.runtime.engine.messages import CODEC, Open, RunTurn
+from g4cli.runtime.engine.messages import CODEC, CheckGrammar, Open, RunTurn
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
 from tests.support.builders.draft_file import build_tiny_draft
 from tests.support.builders.gguf import F16, build_gguf
@@ -281,6 +281,16 @@ def test_a_death_is_seen_although_another_process_holds_the_pipe() -> None:
     try:
         with pytest.raises(RuntimeFailed, match="SIGSEGV"):
             worker.read_hello()
+    finally:
+        worker.close()
+
+
+def test_a_worker_without_memory_for_a_request_ends() -> None:
+    worker = process.WorkerProcess("tests.support.fakes.deaf_worker", CODEC)
+    try:
+        worker.read_hello()
+        with pytest.raises(RuntimeFailed, match="the process that runs the model ended"):
+            worker.ask(CheckGrammar(""))
     finally:
         worker.close()
 
