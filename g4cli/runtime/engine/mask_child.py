@@ -134,8 +134,8 @@ def explain_error(grammar: str) -> str:
         return ""
     for part in json.loads(grammar)["grammars"]:
         schema = part.get("json_schema")
-        if schema is not None and (place := _find_fault(tokenizer, schema)):
-            return place
+        if schema is not None and (place := _find_fault(tokenizer, schema, error)):
+            return f"{place}: {_reword_error(error)}"
     return _reword_error(error)
 
 
@@ -158,10 +158,10 @@ def _make_small_tokenizer(grammar: str) -> Any:
     return build_tokenizer(pack_vocabulary(pieces, controls, [0]))
 
 
-def _find_fault(tokenizer: Any, root: Any) -> str:
-    """Return the error of the innermost part of a schema that cannot be compiled, with its place.
+def _find_fault(tokenizer: Any, root: Any, error: str) -> str:
+    """Return the place of the innermost part of a schema that alone gives `error`, "" for none.
 
-    "" if no part alone is at fault.
+    A part may give others: it refers to what is outside of it.
     """
     shared = {
         key: root[key] for key in ("$defs", "definitions") if isinstance(root, dict) and key in root
@@ -171,8 +171,8 @@ def _find_fault(tokenizer: Any, root: Any) -> str:
             break
         schema = {**shared, **part} if isinstance(part, dict) else part
         alone = json.dumps({"grammars": [{"json_schema": schema}]})
-        if error := compile_grammar(tokenizer, alone).get_error():
-            return f"{place}: {_reword_error(error)}"
+        if compile_grammar(tokenizer, alone).get_error() == error:
+            return place
     return ""
 
 

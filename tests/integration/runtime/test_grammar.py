@@ -283,6 +283,8 @@ def test_a_token_that_the_model_lacks(engine: LlamaEngine) -> None:
         ({"items": {"type": "string", "pattern": "(?=a)b"}}, "#/items: .*look-around"),
         ({"properties": {"a": {"type": "object", "properties": {"x": {}, "y": {}},
                                "maxProperties": 1}}}, "#/properties/a: min/maxProperties"),
+        ({"properties": {"a": {"$ref": "#/properties/b"}, "b": {"oneOf": [{}, {}]}}},
+         "#/properties/b: oneOf"),
         ({"$ref": "#"}, "used: a reference leads to itself and to nothing else$"),
     ],
 )  # fmt: skip
