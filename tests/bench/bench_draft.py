@@ -174,9 +174,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="*", default=RATES)
     args = parser.parse_args()
     options = ContextOptions(2048, n_threads=args.threads, n_outputs=8)
-    with open_engine(
-        args.file, model_options=ModelOptions(), context_options=lambda _: options
-    ) as engine:
+    with open_engine(args.file, model_options=ModelOptions(), context_options=options) as engine:
         data: dict[str, Any] = {
             "batch": {
                 f"behind {d} tokens": measure_batches(engine, d, args.rounds) for d in (100, 1500)

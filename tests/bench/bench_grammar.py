@@ -190,9 +190,7 @@ def run_schemas(first: int, count: int) -> None:
         path = Path(folder) / "tiny.gguf"
         path.write_bytes(build_tiny())
         context = ContextOptions(n_ctx=4096)
-        with open_engine(
-            path, model_options=ModelOptions(), context_options=lambda _: context
-        ) as engine:
+        with open_engine(path, model_options=ModelOptions(), context_options=context) as engine:
             engine.masks.find_fault = explain_error  # type: ignore[method-assign]  # no process each
             for seed in range(first, first + count):
                 schema = SchemaMaker(seed).make()
@@ -349,9 +347,7 @@ def run_speed(path: Path, tokens: int, rounds: int, threads: int, n_ways: int) -
     names = list(ways)[:n_ways]
     rates: dict[str, list[float]] = defaultdict(list)
     context = ContextOptions(n_ctx=1024, n_threads=threads)
-    with open_engine(
-        path, model_options=ModelOptions(), context_options=lambda _: context
-    ) as engine:
+    with open_engine(path, model_options=ModelOptions(), context_options=context) as engine:
         for turn in range(rounds + 1):
             for name in names if turn % 2 else reversed(names):
                 reply = ways[name](engine)

@@ -103,9 +103,7 @@ def main() -> None:
 
     with (
         client,
-        open_engine(
-            args.file, model_options=ModelOptions(), context_options=lambda _: context
-        ) as engine,
+        open_engine(args.file, model_options=ModelOptions(), context_options=context) as engine,
     ):
         for turn in range(args.rounds + 1):
             # Another beginning each time: nothing of the prompt is in memory already.

@@ -55,10 +55,8 @@ def compare_answers(file: Path, n_threads: int, long: int, *, rule: bool) -> dic
     n_different = n_tokens = n_kept = 0
     cases = [(q, MOST, True) for q in QUESTIONS] + [(q, long, False) for q in QUESTIONS[::80]]
     with (
-        open_engine(file, model_options=ModelOptions(), context_options=lambda _: options) as plain,
-        open_engine(
-            file, model_options=ModelOptions(), context_options=lambda _: options
-        ) as drafting,
+        open_engine(file, model_options=ModelOptions(), context_options=options) as plain,
+        open_engine(file, model_options=ModelOptions(), context_options=options) as drafting,
     ):
         truth: list[int] = []
         drafting.attach_drafter(lambda _: Oracle(truth, 0.7), exact if rule else "not asked for")

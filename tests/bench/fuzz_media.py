@@ -102,7 +102,7 @@ def main(seconds: float, seed: int) -> int:
         tiny = Path(folder) / "tiny.gguf"
         tiny.write_bytes(build_tiny())
         with open_engine(
-            tiny, model_options=ModelOptions(), context_options=lambda _: ContextOptions(n_ctx=256)
+            tiny, model_options=ModelOptions(), context_options=ContextOptions(n_ctx=256)
         ) as engine:
             engine.attach_media(
                 MediaOptions(Path(__file__).parents[1] / "golden" / "tiny_mmproj.gguf")

@@ -82,6 +82,12 @@ def find_margin(alone: list[SampledToken], among: list[SampledToken]) -> float |
     return None
 
 
+def forget_prompts(scheduler: Scheduler) -> None:
+    """Let the next prompts be evaluated afresh."""
+    for slot in scheduler._slots:
+        slot.sequence.truncate(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
@@ -101,9 +107,9 @@ def main() -> None:
         turns.append(RunTurn(prompt, Sampling(temp=0), OPTIONS))
     alone = []
     for turn in turns:
-        scheduler.forget_prompts()
+        forget_prompts(scheduler)
         alone += answer_all(scheduler, pipe, [turn])
-    scheduler.forget_prompts()
+    forget_prompts(scheduler)
     together = answer_all(scheduler, pipe, turns)
     margins = [find_margin(a, b) for a, b in zip(alone, together, strict=True)]
     found = sorted(margin for margin in margins if margin is not None)

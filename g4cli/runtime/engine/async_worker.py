@@ -18,17 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import G4Error, ReaderTooSlow, RuntimeFailed, error_of
-from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError
+from g4cli.runtime.engine.codec import READ_BYTES, Codec, FrameReader, ProtocolError
 from g4cli.runtime.engine.ending import count_oom_kills, make_exit_error
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
-from g4cli.runtime.engine.process import start_worker_process
+from g4cli.runtime.engine.process import END_S, KEPT_BYTES, start_worker_process
 
 MAX_WAITING: Final = 4096
 """Answers to one request that may wait for their reader; a choice: minutes of generated tokens."""
-
-_END_S: Final = 5.0  # a choice, for a process that has closed its pipe to end
-_KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
-_READ_BYTES: Final = 1 << 16  # what a pipe of Linux holds
 
 
 class Answers:
@@ -203,7 +199,7 @@ class AsyncWorkerProcess:
         Nothing of it is shown as it is.
         """
         try:
-            data = os.read(self._stderr, _READ_BYTES)
+            data = os.read(self._stderr, READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -212,7 +208,7 @@ class AsyncWorkerProcess:
             self._loop.remove_reader(self._stderr)
             return
         self._said += data
-        del self._said[:-_KEPT_BYTES]
+        del self._said[:-KEPT_BYTES]
 
     def _begin_end(self) -> None:
         """Stop reading, and clean up in a task of its own. Calling it again does nothing."""
@@ -224,18 +220,18 @@ class AsyncWorkerProcess:
     async def _end(self) -> None:
         """Wait for the end of the process, free its pipes, and fail its requests."""
         try:
-            status = await asyncio.to_thread(self._child.wait, _END_S)
+            status = await asyncio.to_thread(self._child.wait, END_S)
         except subprocess.TimeoutExpired:  # it closed its pipe and goes on: it serves nobody
             self._child.kill()
             status = await asyncio.to_thread(self._child.wait)
         with contextlib.suppress(OSError):  # what is left in the pipe
-            while data := os.read(self._stderr, _READ_BYTES):
+            while data := os.read(self._stderr, READ_BYTES):
                 self._said += data
         self._loop.remove_reader(self._stderr)
         kills = count_oom_kills()
         self.end_error = self.end_error or make_exit_error(
             status,
-            bytes(self._said[-_KEPT_BYTES:]).decode("utf-8", "replace"),
+            bytes(self._said[-KEPT_BYTES:]).decode("utf-8", "replace"),
             current_file=self.current_file,
             opening=self._opening,
             out_of_memory=None if self._oom_kills is None else kills != self._oom_kills,

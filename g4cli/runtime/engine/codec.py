@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 
 _LENGTH: Final = struct.Struct("<I")
 _MAX_BYTES: Final = 512 << 20  # a choice: the longest prompts take a few MiB
-_READ_BYTES: Final = 1 << 16  # what a pipe of Linux holds
+READ_BYTES: Final = 1 << 16  # what a pipe of Linux holds
 
 
 class ProtocolError(Exception):
@@ -80,7 +80,7 @@ class FrameReader:
 
     def read_more(self) -> bool:
         """Wait for bytes and take them in; return False at the end of the pipe."""
-        data = os.read(self._fd, _READ_BYTES)
+        data = os.read(self._fd, READ_BYTES)
         self._buffer += data
         return bool(data)
 

@@ -306,14 +306,14 @@ def open_engine(
     path: Path,
     *,
     model_options: ModelOptions,
-    context_options: Callable[[Model], ContextOptions],
+    context_options: ContextOptions,
     progress: Progress = no_progress,
 ) -> Iterator[LlamaEngine]:
-    """Yield an engine for the file at `path`; `context_options` may look at the loaded model."""
+    """Yield an engine for the file at `path`."""
     interrupt = Interrupt()
     with ExitStack() as stack:
         model = Model(path, model_options, progress=progress, stop=lambda: interrupt.is_set)
         stack.callback(model.close)
-        engine = LlamaEngine(model, context_options(model), interrupt)
+        engine = LlamaEngine(model, context_options, interrupt)
         stack.callback(engine.close)
         yield engine

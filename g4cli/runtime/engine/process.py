@@ -36,7 +36,7 @@ PATIENCE_S: Final = 2.0  # a choice: twenty times what a worker takes to stop
 # wait.
 _POLL_S: Final = 0.05
 END_S: Final = 5.0  # a choice, for a process that has closed its pipe to end
-_KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
+KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
 # glibc asks Linux for pages of 2 MiB where it allocates that much: to read the weights takes fewer
 # look-ups of addresses, and E2B answers some per cent faster. Other C libraries ignore it.
 _HUGE_PAGES: Final[Mapping[str, str]] = MappingProxyType(
@@ -266,4 +266,4 @@ class WorkerProcess:
             if not data:
                 return
             self._said += data
-            del self._said[:-_KEPT_BYTES]
+            del self._said[:-KEPT_BYTES]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import UsageError
 from g4cli.prompt import Part
 from g4cli.runtime.engine.model import Model
+from g4cli.store.states.keys import TOKEN_BYTES, pack_tokens
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.media import MediaEncoder
@@ -62,14 +62,15 @@ class PromptTokens:
         In the place of the numbers of a run stands the digest of its embeddings, repeated. None if
         a run is not in memory any more.
         """
-        packed, position = bytearray(array("i", tokens)), 0
+        packed, position = bytearray(pack_tokens(tokens)), 0
         while (start := _find_negative(tokens, position)) is not None:
             run = self.require_media().find_digest(tokens[start])
             if run is None:
                 return None
             n_tokens, digest = run
             position = start + n_tokens
-            packed[4 * start : 4 * position] = (digest * n_tokens)[: 4 * n_tokens]
+            size = TOKEN_BYTES
+            packed[size * start : size * position] = (digest * n_tokens)[: size * n_tokens]
         return bytes(packed)
 
     def require_media(self) -> MediaEncoder:

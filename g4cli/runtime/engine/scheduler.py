@@ -151,12 +151,6 @@ class Scheduler:
         """Return whether a turn runs or waits."""
         return bool(self._waiting) or any(slot.turn for slot in self._slots)
 
-    def forget_prompts(self) -> None:
-        """Empty the free slots: the next prompts are evaluated afresh."""
-        for slot in self._slots:
-            if slot.turn is None:
-                slot.sequence.truncate(0)
-
     def add_turn(self, number: int, request: RunTurn) -> None:
         """Append a turn to those that wait for a slot."""
         try:

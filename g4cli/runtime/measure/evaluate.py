@@ -80,7 +80,7 @@ def evaluate_model(
             opening(file)
             context = _context_options(n_ctx, n_threads)
             return stack.enter_context(
-                open_engine(file, model_options=model_options, context_options=lambda _: context)
+                open_engine(file, model_options=model_options, context_options=context)
             )
 
         engines = [open_model(path, _CTX_STEP)]

@@ -31,7 +31,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """llama.cpp's own decoders need an encoder for the rate of its samples."""
     tiny = write(tmp_path_factory.mktemp("header") / "tiny.gguf", build_tiny())
     with open_engine(
-        tiny, model_options=ModelOptions(), context_options=lambda _: ContextOptions(n_ctx=256)
+        tiny, model_options=ModelOptions(), context_options=ContextOptions(n_ctx=256)
     ) as engine:
         engine.attach_media(MediaOptions(MMPROJ))
         assert engine.prompts.media is not None

@@ -341,7 +341,7 @@ class TestLoading:
             mmap=False, lazy_ple="off", n_cpu_moe=1, device="CPU", use_extra_bufts=False
         )
         with open_engine(
-            tiny_file, model_options=options, context_options=lambda _: ContextOptions(n_ctx=256)
+            tiny_file, model_options=options, context_options=ContextOptions(n_ctx=256)
         ) as made:
             assert (
                 answer(made, prompt(made, Message("user", "What is Q4_0?"))).finish_reason == "stop"
@@ -351,7 +351,7 @@ class TestLoading:
         opened = open_engine(
             tiny_file,
             model_options=ModelOptions(),
-            context_options=lambda _: ContextOptions(n_ctx=256, kv_type="none"),
+            context_options=ContextOptions(n_ctx=256, kv_type="none"),
         )
         with pytest.raises(UsageError), opened:
             pass
@@ -373,7 +373,7 @@ def test_suppressed_tokens_are_never_chosen(tmp_path: Path) -> None:
     plain = tmp_path / "plain.gguf"
     plain.write_bytes(build_tiny())
     with open_engine(
-        plain, model_options=ModelOptions(), context_options=lambda _: ContextOptions(n_ctx=256)
+        plain, model_options=ModelOptions(), context_options=ContextOptions(n_ctx=256)
     ) as made:
         tokens = prompt(made, Message("user", "What is Q4_0?"))
         favourite = answer(made, tokens, limit=1).tokens[0]

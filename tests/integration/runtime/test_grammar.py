@@ -61,7 +61,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(tiny: Path) -> Iterator[LlamaEngine]:
     with open_engine(
-        tiny, model_options=ModelOptions(), context_options=lambda _: ContextOptions(n_ctx=1024)
+        tiny, model_options=ModelOptions(), context_options=ContextOptions(n_ctx=1024)
     ) as made:
         yield made
 

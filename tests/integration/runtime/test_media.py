@@ -51,7 +51,7 @@ def engine(folder: Path) -> Iterator[LlamaEngine]:
     with open_engine(
         folder / "tiny.gguf",
         model_options=ModelOptions(),
-        context_options=lambda _: ContextOptions(n_ctx=1024),
+        context_options=ContextOptions(n_ctx=1024),
     ) as made:
         made.attach_media(MediaOptions(MMPROJ, image_tokens=70))
         yield made
@@ -102,7 +102,7 @@ def test_results_that_take_too_much_are_dropped_oldest_first(folder: Path, tmp_p
     with open_engine(
         folder / "tiny.gguf",
         model_options=ModelOptions(),
-        context_options=lambda _: ContextOptions(n_ctx=1024),
+        context_options=ContextOptions(n_ctx=1024),
     ) as engine:
         engine.attach_media(MediaOptions(MMPROJ))
         media = engine.prompts.media
@@ -138,7 +138,7 @@ def test_a_prompt_that_waits_is_answered_whatever_was_dropped(folder: Path, tmp_
     with open_engine(
         folder / "tiny.gguf",
         model_options=ModelOptions(),
-        context_options=lambda _: ContextOptions(n_ctx=1024),
+        context_options=ContextOptions(n_ctx=1024),
     ) as engine:
         engine.attach_media(MediaOptions(MMPROJ, image_tokens=70))
         media = engine.prompts.media
@@ -179,7 +179,7 @@ def test_attaching_makes_the_context_anew(folder: Path) -> None:
     with open_engine(
         folder / "tiny.gguf",
         model_options=ModelOptions(),
-        context_options=lambda _: ContextOptions(n_ctx=2048),
+        context_options=ContextOptions(n_ctx=2048),
     ) as made:
         made.evaluate([2, 300, 301])
         made.attach_media(MediaOptions(MMPROJ))
@@ -208,7 +208,7 @@ def test_speculative_decoding_after_an_image(folder: Path, network: bool) -> Non
         with open_engine(
             folder / "tiny.gguf",
             model_options=ModelOptions(),
-            context_options=lambda _: ContextOptions(n_ctx=2048, n_outputs=N_OUTPUTS),
+            context_options=ContextOptions(n_ctx=2048, n_outputs=N_OUTPUTS),
         ) as made:
             if drafts:
                 made.attach_drafter(drafter, "not asked for")
@@ -339,7 +339,7 @@ class TestBadFiles:
             open_engine(
                 folder / "tiny.gguf",
                 model_options=ModelOptions(),
-                context_options=lambda _: ContextOptions(n_ctx=256),
+                context_options=ContextOptions(n_ctx=256),
             ) as made,
             pytest.raises(UsageError, match="no encoder"),
         ):
@@ -434,7 +434,7 @@ class TestCtrlC:
         with open_engine(
             folder / "tiny.gguf",
             model_options=ModelOptions(),
-            context_options=lambda _: ContextOptions(n_ctx=1024),
+            context_options=ContextOptions(n_ctx=1024),
         ) as made:
             yield made
 

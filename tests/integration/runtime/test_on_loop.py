@@ -55,7 +55,7 @@ def open_file(path: Path, data: bytes) -> Iterator[LlamaEngine]:
     with open_engine(
         path,
         model_options=replace(MODEL_DEFAULTS, use_extra_bufts=False),
-        context_options=lambda _: ContextOptions(n_ctx=1024),
+        context_options=ContextOptions(n_ctx=1024),
     ) as engine:
         yield engine
 

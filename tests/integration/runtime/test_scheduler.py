@@ -119,6 +119,11 @@ class Bench:
         self.run()
         return self.reply(number)
 
+    def forget_prompts(self) -> None:
+        """Let the next prompts be evaluated afresh."""
+        for slot in self.scheduler._slots:
+            slot.sequence.truncate(0)
+
     def n_told(self, number: int) -> int:
         return sum(isinstance(event, AnswerText) for event in self.pipe.told.get(number, ()))
 
@@ -160,7 +165,7 @@ class TestAnswers:
         assert [bench.reply(number).tokens for number in numbers] == alone
         assert max(len(batch) for batch in bench.batches) == N_PARALLEL
         with open_engine(
-            tiny, model_options=ModelOptions(), context_options=lambda _: ContextOptions(2048)
+            tiny, model_options=ModelOptions(), context_options=ContextOptions(2048)
         ) as engine:
             for prompt, tokens in zip(prompts, alone, strict=True):
                 engine.evaluate(prompt)
@@ -174,7 +179,7 @@ class TestAnswers:
         longer = (*first, *fresh.tokens, *bench.prompt("And who are you?")[1:])
         again = bench.ask(longer)
         assert again.reused_tokens == len(first) + len(fresh.tokens)
-        bench.scheduler.forget_prompts()
+        bench.forget_prompts()
         afresh = bench.ask(longer)
         assert (afresh.reused_tokens, afresh.tokens) == (0, again.tokens)
 
@@ -188,7 +193,7 @@ class TestAnswers:
         edit = (*start, *bench.prompt("What is GGUF?")[1:])
         edited = bench.ask(edit)
         assert edited.reused_tokens == len(start)
-        bench.scheduler.forget_prompts()
+        bench.forget_prompts()
         assert bench.ask(edit).tokens == edited.tokens
 
     @pytest.mark.slow
@@ -253,7 +258,7 @@ class TestEncoder:
         go_on.set()
         bench.run()
         among = bench.reply(waiting).tokens
-        bench.scheduler.forget_prompts()
+        bench.forget_prompts()
         assert bench.ask(prompt, options=options).tokens == among
 
     def test_whoever_goes_away_meanwhile_frees_the_slot(
@@ -361,7 +366,7 @@ class TestFillers:
         longer = (*held, *prompts[2][1:])
         again = bench.ask(longer)
         assert again.reused_tokens == len(held)
-        bench.scheduler.forget_prompts()
+        bench.forget_prompts()
         assert bench.ask(longer).tokens == again.tokens
         assert first.tokens
 
@@ -429,7 +434,7 @@ class TestEnds:
         assert bench.reply(number).finish_reason == "interrupted"
         again = bench.ask(prompt)
         assert 0 < again.reused_tokens < len(prompt)
-        bench.scheduler.forget_prompts()
+        bench.forget_prompts()
         assert bench.ask(prompt).tokens == again.tokens
 
     @pytest.mark.slow
