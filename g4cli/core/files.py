@@ -8,7 +8,6 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from g4cli.core.units import size_text
 STANDARD_INPUT: Final = "-"
 _COPY_BYTES: Final = 1 << 22  # copied at once: a choice
 # Temporary files are named like this by g4 alone, so those of killed writers can be removed:
-# .NAME.g4-XXXXXXXX.g4-tmp, with eight characters of tempfile.mkstemp.
+# .NAME.g4-XXXXXXXX.g4-tmp, with eight random characters.
 _MARK: Final = "g4-"
 _SUFFIX: Final = ".g4-tmp"
 FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -153,24 +152,26 @@ def atomic_file(
     """Yield a binary file that becomes `path` when the block ends without an exception.
 
     On any exception, Ctrl-C included, the temporary file is removed and an old `path` stays as it
-    was; after a kill -9 the next writer of the same `path` removes it. `mode`: the permissions of
-    the file, by default those that the umask leaves; 0o600 at no moment shows it to others, and
-    folders made for it are 0o700. Raises UsageError if `path` cannot be a regular file,
-    NoSpace if the disk is, or becomes, full; other exceptions of the block pass unchanged.
+    was; after a kill -9 the next writer of the same `path` removes it. A symbolic link is replaced,
+    not followed. `mode`: the permissions of the file, by default those that the umask leaves;
+    0o600 at no moment shows it to others, and folders made for it are 0o700. Raises UsageError if
+    `path` cannot be a regular file, NoSpace if the disk is, or becomes, full; other exceptions of
+    the block pass unchanged.
     """
     temporary, descriptor = _create_temporary(path, expected_bytes, mode)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
-            # mkstemp made it readable by its owner alone, and so it stays until it is whole.
-            os.fchmod(file.fileno(), 0o666 & ~_read_umask() if mode is None else mode)
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            # Before it is closed, which frees the lock: another writer could remove it.
+            os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as err:
         # The block may also read other files: only a full disk is surely about this one.
-        raise (_translate_error(err, path) if err.errno in FULL_DISK else err) from err
+        if err.errno in FULL_DISK:
+            raise _translate_error(err, path) from err
+        raise
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -204,13 +205,21 @@ def _create_temporary(path: Path, expected_bytes: int, mode: int | None) -> tupl
         # File names have at most 255 bytes; what is added here takes 20.
         stem = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
         _remove_stale(path.parent, stem)
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{stem}.{_MARK}", suffix=_SUFFIX, dir=path.parent
-        )
-        _try_lock(descriptor)
+        while True:
+            temporary = _name_temporary(path.parent, stem)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
+            # Until it is locked, another writer of `path` may take it for a killed one's.
+            _lock(descriptor, wait=True)
+            if os.path.lexists(temporary):
+                return temporary, descriptor
+            os.close(descriptor)
     except OSError as err:
         raise _translate_error(err, path) from err
-    return Path(name), descriptor
+
+
+def _name_temporary(folder: Path, stem: str) -> Path:
+    return folder / f".{stem}.{_MARK}{os.urandom(4).hex()}{_SUFFIX}"
 
 
 def link_or_copy(
@@ -261,18 +270,18 @@ def _remove_stale(folder: Path, stem: str) -> None:
         with suppress(OSError):
             descriptor = os.open(stale, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode) and _try_lock(descriptor):
+                if stat.S_ISREG(os.fstat(descriptor).st_mode) and _lock(descriptor, wait=False):
                     stale.unlink()
             finally:
                 os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _lock(descriptor: int, *, wait: bool) -> bool:
     """Return whether the file's lock could be taken; the kernel frees it with the process."""
     try:
         import fcntl
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (ImportError, OSError):
         return False
     return True
@@ -309,10 +318,3 @@ def existing_folder(folder: Path) -> Path:
     while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
-
-
-def _read_umask() -> int:
-    # The umask can only be read by setting it.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

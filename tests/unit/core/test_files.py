@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,7 +120,7 @@ def test_a_folder_that_cannot_be_written(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.os, "open", refuse)
     with pytest.raises(UsageError, match="cannot be written"):
         write_file(tmp_path / "model.gguf")
 
@@ -226,6 +228,32 @@ def test_a_users_own_hidden_file_is_never_swept(tmp_path: Path) -> None:
     with atomic_file(tmp_path / "model.gguf") as file:
         file.write(b"x")
     assert {p.name for p in tmp_path.iterdir()} == {"model.gguf", *names}
+
+
+@pytest.mark.parametrize("moment", ["before the lock", "before the rename"])
+def test_a_second_writer_never_removes_the_file_of_one_that_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    target = tmp_path / "model.gguf"
+    module, name = (fcntl, "flock") if moment == "before the lock" else (os, "replace")
+    original = getattr(module, name)
+
+    def run_second_writer_first(*arguments: Any) -> None:
+        monkeypatch.setattr(module, name, original)
+        write_file(target, b"second")
+        original(*arguments)
+
+    monkeypatch.setattr(module, name, run_second_writer_first)
+    write_file(target, b"first")
+    assert target.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["model.gguf"]
+
+
+def test_the_umask_of_other_threads_is_never_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("it holds for all threads"))
+    write_file(tmp_path / "model.gguf")
 
 
 def test_a_private_file_is_private_at_every_moment(
