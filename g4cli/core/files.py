@@ -93,7 +93,7 @@ def open_file(path: Path | str, *, buffering: int = -1) -> BinaryIO:
     path = Path(path)
     try:
         return path.open("rb", buffering=buffering)
-    except FileNotFoundError as err:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as err:
         raise FileMissing(path, hint=_find_hint(path)) from err
     except OSError as err:
         raise _unreadable_error(err, path) from err
@@ -227,28 +227,40 @@ def link_or_copy(
 ) -> None:
     """Make `target` the same file as `source`: a hard link, or a copy where none can be made.
 
-    With `replace` an existing `target` goes. Raises FileExistsError without, and what opening
-    `source` and writing `target` raise.
+    With `replace` it takes the place of an existing `target`. Raises FileExistsError without, and
+    what opening `source` and writing `target` raise.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if replace:
-            target.unlink(missing_ok=True)
-        os.link(source.resolve(), target)
-        return
-    except FileExistsError:
-        if not replace:
-            raise
-    except OSError:
-        pass  # another file system, or one without hard links; the copy tells of other causes
     with open_file(source) as reader:
+        try:
+            _link(source.resolve(), target, replace=replace)
+            return
+        except FileExistsError:
+            raise
+        except OSError:
+            pass  # another file system, or one without hard links; the copy tells of other causes
         n_bytes, done = os.fstat(reader.fileno()).st_size, 0
         with atomic_file(target, expected_bytes=n_bytes) as writer:
             while piece := reader.read(_COPY_BYTES):
                 writer.write(piece)
                 done += len(piece)
                 progress(done, n_bytes, source.name)
-    shutil.copystat(source, target)
+    with suppress(OSError):  # mode and times are the source's, as with a link, if they can be set
+        shutil.copystat(source, target)
+
+
+def _link(source: Path, target: Path, *, replace: bool) -> None:
+    with suppress(FileExistsError):  # a file in the place of the folder: NotADirectoryError follows
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if not replace:
+        os.link(source, target)
+        return
+    temporary = _name_temporary(target.parent, target.name)
+    try:
+        os.link(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        # It is still there, too, if source and target are one file: nothing is renamed then.
+        temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path, *, private: bool = False) -> None:

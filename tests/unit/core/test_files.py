@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,73 @@ def test_linking_replaces_nothing_unasked(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         link_or_copy(source, target)
     assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("target", ["b.gguf", "deep/b.gguf"])
+def test_a_missing_source_leaves_the_target(tmp_path: Path, target: str) -> None:
+    path = tmp_path / target
+    write_file(path, b"old")
+    with pytest.raises(FileMissing):
+        link_or_copy(tmp_path / "a.gguf", path, replace=True)
+    assert path.read_bytes() == b"old"
+
+
+def test_a_file_takes_its_own_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"the only copy")
+    link_or_copy(path, path, replace=True)
+    assert path.read_bytes() == b"the only copy"
+    assert os.listdir(tmp_path) == ["a.gguf"]
+
+
+def test_a_file_in_place_of_the_targets_folder_is_no_existing_target(tmp_path: Path) -> None:
+    source = tmp_path / "a.gguf"
+    source.write_bytes(b"new")
+    with pytest.raises(UsageError, match="cannot be written"):
+        link_or_copy(source, source / "b.gguf")
+
+
+def test_a_copy_is_kept_where_its_times_cannot_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(files.shutil, "copystat", refuse)
+    write_file(tmp_path / "a.gguf")
+    link_or_copy(tmp_path / "a.gguf", tmp_path / "b.gguf")
+    assert (tmp_path / "b.gguf").read_bytes() == b"new"
+
+
+def test_the_nearest_folder_is_found_where_one_may_not_be_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root may search every folder, so the refusal itself is simulated.
+    locked, real_stat = tmp_path / "locked", os.stat
+    locked.mkdir()
+
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        if locked in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real_stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert files.existing_folder(locked / "x" / "y") == locked
+
+
+@pytest.mark.parametrize("look", [require_file, open_file])
+def test_a_path_that_cannot_lead_to_a_file_is_a_missing_file(
+    tmp_path: Path, look: Callable[[Path], object]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for path in (Path("a\0b"), tmp_path / "file" / "x"):
+        with pytest.raises(FileMissing):
+            look(path)
+
+
+def test_an_error_of_the_block_keeps_its_cause(tmp_path: Path) -> None:
+    cause = ZeroDivisionError()
+    with pytest.raises(PermissionError) as caught, atomic_file(tmp_path / "x"):
+        raise PermissionError(errno.EACCES, "denied") from cause
+    assert caught.value.__cause__ is cause
