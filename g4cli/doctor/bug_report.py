@@ -10,6 +10,7 @@ import getpass
 import os
 import platform
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,12 @@ from g4cli.doctor.report import Report
 
 HEADING: Final = "# g4 doctor: "
 _MAX_DETAIL: Final = 40  # names of a finding that are listed: a choice, so that it can be read
+# A path of two or more names without quotes, but no URL and no closing tag. Blanks and commas are
+# taken for parts of a folder's name if no dot comes before them: a file's name has ended there.
+_NAME: Final = r"[\w.@+()\[\]{}~%=&$!-]+"
+_NAME_WITH_BLANKS: Final = rf"(?:{_NAME.replace('.', '')}[ ,]){{1,4}}{_NAME}(?=/)"
+_PATH: Final = re.compile(rf"(?<![\w.<])(?<!:/)(?!//)(?:/{_NAME_WITH_BLANKS}|/{_NAME}){{2,}}/?")
+_COMMON_USERS: Final = ("root", "user", "test", "model", "llama", "gemma")  # they tell nothing
 
 
 def write_bug_report(report: Report) -> str:
@@ -35,11 +42,10 @@ def write_bug_report(report: Report) -> str:
         + (f" ... ({len(f.detail)})" if len(f.detail) > _MAX_DETAIL else "")
         for f in detail
     ]
-    summary = report.summary[:1].upper() + report.summary[1:]
     lines = [
         f"{HEADING}{report.verdict} ({report.confidence})",
         "",
-        f"File: {code_span(Path(report.subject).name)}. {summary}.",
+        f"{quote_text(Path(report.subject).name)}: {quote_text(report.summary)}.",
         "",
         *(f"- **{f.status}** {f.id}: {quote_text(f.found)}" for f in findings),
         *(["", "Details:", "", *details] if details else []),
@@ -62,46 +68,52 @@ def remove_private_parts(text: str, subject: str) -> str:
 
     `subject` is the path of the file as the user named it. Its folders may have spaces and
     parentheses in their names, so they are replaced literally; other paths are recognized by their
-    form.
+    form. The repository of a file on the hub is removed as well: it may be private.
     """
     name = Path(subject).name
     for path in _path_spellings(Path(subject)):
         text = text.replace(path, name)
     for folder in _parent_folders(Path(subject)):
-        # A folder alone becomes FOLDER; in front of a name it is removed.
+        # A folder alone becomes FOLDER, unless it may be a word; in front of a name it is removed.
         start = rf"(?<![\w.]){re.escape(folder)}"
-        text = re.sub(rf"{start}(?![\w.-])", "FOLDER", re.sub(start + re.escape(os.sep), "", text))
-    # Paths in quotes, which may hold spaces; paths of two or more names without quotes, but no URLs
-    # and no closing tags; and those of Windows.
+        text = re.sub(start + re.escape(os.sep), "", text)
+        if os.sep in folder:
+            text = re.sub(rf"{start}(?![\w.-])", "FOLDER", text)
+    # Paths in quotes, which may hold spaces; those without; and those of Windows.
     text = re.sub(r"(?<=['\"])/[^'\"\n]*/([^'\"\n]*)(?=['\"])", r"\1", text)
-    text = re.sub(
-        r"(?<![\w.<])(?<!:/)(?!//)(?:/[\w.@+()\[\]{}~%=&$!-]+){2,}/?",
-        lambda m: Path(m[0]).name,
-        text,
-    )
+    text = _PATH.sub(lambda m: Path(m[0]).name, text)
     text = re.sub(r"[A-Za-z]:\\(?:[^\\\s|]+\\)*", "", text)
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         return text
-    # Such a name is part of many words, or tells nothing.
-    if len(user) < 3 or user == "root":
+    if len(user) < 3 or user in _COMMON_USERS:
         return text
-    return re.sub(rf"\b{re.escape(user)}\b", "USER", text)
+    return re.sub(rf"\b{re.escape(user)}\b", "USER", text, flags=re.IGNORECASE)
 
 
 def _path_spellings(path: Path) -> list[str]:
     """Return the ways in which messages may write `path`, longest first."""
-    paths = [path] if is_on_hub(path) else [path, path.absolute(), path.resolve()]
-    words = {str(p) for p in paths}
-    return sorted(words | {one_line(word) for word in words}, key=len, reverse=True)
+    return _spell_out({path} if is_on_hub(path) else _locations(path))
 
 
 def _parent_folders(path: Path) -> list[str]:
     """Return the folders above `path` and the home folder, longest first, without the root."""
     home = Path(os.path.expanduser("~"))
-    above = {*path.absolute().parents, *path.resolve().parents, Path.cwd(), home, home.resolve()}
-    words = {str(folder) for folder in above if folder != Path(folder.anchor)}
+    above = {folder for p in _locations(path) for folder in p.parents}
+    above |= {home, home.resolve(), *_locations(Path())}
+    return _spell_out({f for f in above if f != Path(f.anchor) and set(f.parts) != {".."}})
+
+
+def _locations(path: Path) -> set[Path]:
+    """Return `path` as it is and, unless the current folder was deleted, from the root on."""
+    with suppress(FileNotFoundError):
+        return {path, path.absolute(), path.resolve()}
+    return {path}
+
+
+def _spell_out(paths: set[Path]) -> list[str]:
+    words = {str(path) for path in paths}
     return sorted(words | {one_line(word) for word in words}, key=len, reverse=True)
 
 

@@ -65,7 +65,7 @@ def write_loop_report(
     lines = [
         f"{HEADING}experiments on a loop",
         "",
-        f"File: {code_span(Path(subject).name)}. Prompt: {quote_text(question)}. {build}.",
+        f"File: {quote_text(Path(subject).name)}. Prompt: {quote_text(question)}. {build}.",
         "",
         f"{conclusion.text[:1].upper()}{conclusion.text[1:]}.",
         "",

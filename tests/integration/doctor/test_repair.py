@@ -141,6 +141,43 @@ def test_the_folders_of_the_file_are_taken_out(
     assert remove_private_parts("n/a, 3/4 of 1,000", subject) == "n/a, 3/4 of 1,000"
 
 
+@pytest.mark.parametrize(
+    ("said", "subject", "expected"),
+    [
+        ("../acme/bid/mm.gguf is missing", "../acme/bid/x.gguf", "mm.gguf is missing"),
+        ("no file 'acme/bid/mm.gguf'", "acme/bid/x.gguf", "no file 'mm.gguf'"),
+        ("the models are in models/x.gguf", "models/x.gguf", "the models are in x.gguf"),
+        ("cannot open /mnt/top secret/plan.txt", "x.gguf", "cannot open plan.txt"),
+        ("/home/bob/a,b/c.gguf is bad", "x.gguf", "c.gguf is bad"),
+        ("/mnt/a/b.txt has 3/4 of it", "x.gguf", "b.txt has 3/4 of it"),
+        ("Alice and ALICE", "x.gguf", "USER and USER"),
+    ],
+)
+def test_folders_are_recognized_by_their_form(
+    monkeypatch: pytest.MonkeyPatch, said: str, subject: str, expected: str
+) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "alice")
+    assert remove_private_parts(said, subject) == expected
+
+
+def test_the_users_name_in_the_name_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "alice")
+    text = write_bug_report(Report("/x/alice-tune.gguf", "healthy", "high", "fine", (), "", ()))
+    assert "`USER-tune.gguf`: `fine`." in text
+    monkeypatch.setattr(getpass, "getuser", lambda: "llama")
+    assert remove_private_parts("llama.cpp says", "x.gguf") == "llama.cpp says"
+
+
+def test_a_report_after_the_current_folder_was_deleted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    report = Report("this machine", "healthy", "high", "all is well", (), "", ())
+    assert "`this machine`: `all is well`." in write_bug_report(report)
+
+
 NASTY = (
     "![x](http://evil/i.png) <img src=x> @torvalds #1 | \\| `` ` [a](b)\n"
     "# heading\n- item\u202e\x1b[2J",
@@ -156,7 +193,7 @@ def test_text_of_a_file_is_no_markdown_in_a_report(text: str) -> None:
     from markdown_it import MarkdownIt
 
     finding = Finding("fail", text, cause="conversion-defect", detail=(text, text), id="keys.x")
-    report = Report("m.gguf", "conversion-defect", "high", "it is odd", (), "", (finding,))
+    report = Report("m.gguf", "conversion-defect", "high", f"is {text}", (), "", (finding,))
     tokens = MarkdownIt("commonmark").enable("table").parse(write_bug_report(report))
     kinds = {t.type for t in tokens} | {c.type for t in tokens for c in t.children or ()}
     assert not kinds & {"image", "link_open", "html_inline", "html_block", "fence", "table_open"}
@@ -164,7 +201,8 @@ def test_text_of_a_file_is_no_markdown_in_a_report(text: str) -> None:
     words = " ".join(c.content for t in tokens for c in t.children or () if c.type == "text")
     assert not set(words) & set("@<[!|`")
     codes = [c.content for t in tokens for c in t.children or () if c.type == "code_inline"]
-    assert codes[1].strip() == one_line(text).strip()
+    assert codes[1].strip() == f"is {one_line(text)}".strip()
+    assert codes[2].strip() == one_line(text).strip()
 
 
 @pytest.mark.slow
