@@ -77,7 +77,7 @@ THIRD_PARTY = {
 ONE_FILE = {
     "rich": ("g4cli.cli.output", "g4cli.cli.views."),
     "markdown_it": ("g4cli.chat.markdown", "g4cli.cli.views.", "g4cli.server.page_routes."),
-    "pygments": ("g4cli.server.page_routes.markdown",),
+    "pygments": ("g4cli.chat.code_lexer", "g4cli.server.page_routes.markdown"),
     "nh3": ("g4cli.server.page_routes.markdown",),
     "prompt_toolkit": ("g4cli.cli.chat.line_editor",),
 }

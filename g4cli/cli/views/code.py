@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 from rich.style import Style
-from rich.syntax import ANSI_DARK, ANSISyntaxTheme, Syntax
+from rich.syntax import ANSI_DARK, ANSISyntaxTheme
 from rich.text import Text
+
+from g4cli.chat.code_lexer import find_lexer
 
 # Colors of rich's theme, and those to use in their place: blue is too dark on black; bright colors
 # and yellow are too pale on white.
@@ -47,9 +49,7 @@ class Highlighter:
     """Colors for one block of code in `language`, a name that Pygments knows, or "" for none."""
 
     def __init__(self, language: str) -> None:
-        self._lexer: Any = Syntax("", language).lexer if language else None
-        if self._lexer is not None:
-            self._lexer.tabsize = 0  # do not expand tabs
+        self._lexer = find_lexer(language, ensurenl=True)
         self._lines: list[str] = []  # that are remembered, the current one last
 
     def highlight_line(self, text: str) -> Text:

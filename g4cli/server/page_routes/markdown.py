@@ -10,17 +10,15 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import nh3
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from pygments import lex
-from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
-from pygments.util import ClassNotFound
 
+from g4cli.chat.code_lexer import find_lexer
 from g4cli.chat.markdown import make_markdown_parser
 from g4cli.core.visible import escape_invisible
 
@@ -74,7 +72,7 @@ def clean_html(text: str) -> str:
 def render_code(code: str, language: str) -> str:
     """Return lines of code as HTML: spans with Pygments' short class names around its tokens."""
     code = escape_invisible(code)
-    lexer = _find_lexer(language)
+    lexer = find_lexer(language, ensurenl=False)
     if lexer is None or any(len(line) > _LONGEST_LINE for line in code.split("\n")):
         return html.escape(code, quote=False)
     parts = []
@@ -95,16 +93,6 @@ def _find_class(kind: Any) -> str:
     while kind not in STANDARD_TYPES:
         kind = kind.parent
     return str(STANDARD_TYPES[kind])
-
-
-@lru_cache(maxsize=64)
-def _find_lexer(language: str) -> Any:
-    try:
-        # The text must come out as it went in: no newline more or less, no tab replaced.
-        name = "xml" if language == "svg" else language
-        return get_lexer_by_name(name, stripnl=False, ensurenl=False) if name else None
-    except ClassNotFound:
-        return None
 
 
 class _Renderer(RendererHTML):
