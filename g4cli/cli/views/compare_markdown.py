@@ -82,7 +82,7 @@ def _draw_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Itera
 
 def _escape(text: str) -> str:
     """Return text of one line in which nothing is markup of Markdown or HTML."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", one_line(str(text)))
+    return re.sub(r"([\\`*_{}\[\]<>|#~&])", r"\\\1", one_line(str(text)))
 
 
 def _draw_fenced(text: str) -> Iterator[str]:

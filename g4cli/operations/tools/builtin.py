@@ -55,7 +55,7 @@ _TIME: Final = Tool(
 def make_file_tools(folder: Path) -> list[Tool]:
     """Return tools that list and read what is below `folder`. Raises FileMissing without it."""
     if not folder.is_dir():
-        raise FileMissing(f"there is no folder {folder}")
+        raise FileMissing(folder, hint="--builtin files:FOLDER")
     root = folder.resolve()
     parameters = {"type": "object", "properties": {"path": _PATH}, "required": ["path"]}
     return [

@@ -93,12 +93,13 @@ def test_all_tags_are_closed() -> None:
 
 
 def test_markdown_keeps_hostile_text_in_fences_and_cells() -> None:
-    text = make_markdown(make_document("a|b\n```\n<script>``` **bold**"))
+    text = make_markdown(make_document("a|b\n```\n<script>``` **bold** &lt;"))
     fences = re.findall(r"^(`{3,})$", text, re.MULTILINE)
     assert set(fences) == {"````", "```"}
     outside = re.sub(r"^````\n.*?^````$", "", text, flags=re.DOTALL | re.MULTILINE)
     assert "<script>" not in outside
     assert "a\\|b\\\\n" in outside
+    assert "\\&lt;" in outside
 
 
 def test_graphs_are_xml_and_stay_inside_their_frame() -> None:
