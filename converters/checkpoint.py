@@ -69,6 +69,7 @@ MAX_JSON_BYTES_OF: Final[Mapping[str, int]] = MappingProxyType(
 MAX_TENSORS: Final = 100_000
 MAX_DIMENSIONS: Final = 8
 MAX_SHARDS: Final = 1_000
+_MAX_NAME_CHARS: Final = 256  # of a tensor; a GGUF holds 63 bytes
 _MAX_WHOLE_NUMBER: Final = 1 << 48  # of a shape or an offset: 256 TiB
 _NAME_BYTES: Final = 255  # NAME_MAX of every common file system
 
@@ -305,8 +306,11 @@ def _read_entry(
     """Return the tensor that the header's `entry` describes; `file` is shard `number`."""
 
     def make_error(what: str) -> BadCheckpoint:
-        return BadCheckpoint(f"{file}: tensor {name}: {what}", hint=DOWNLOAD_AGAIN)
+        shown = name[:_MAX_NAME_CHARS]
+        return BadCheckpoint(f"{file}: tensor {shown}: {what}", hint=DOWNLOAD_AGAIN)
 
+    if len(name) > _MAX_NAME_CHARS:
+        raise make_error(f"a name of {len(name):,} characters")
     if not isinstance(entry, dict):
         raise make_error("its entry is not an object")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")

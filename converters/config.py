@@ -278,9 +278,9 @@ def _read_global_layers(
     )
 
 
-def _layer_number(key: object) -> int:
+def _layer_number(key: str) -> int:
     # Both "5" and "05" occur.
-    return int(key) if isinstance(key, str) and key.isdecimal() else -1
+    return int(key) if key.isdecimal() and len(key) <= len(str(MAX_LAYERS)) else -1
 
 
 class _Rope(NamedTuple):

@@ -268,10 +268,8 @@ def _read_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
         except UnicodeDecodeError as err:
             raise BadCheckpoint(f"{path}: not UTF-8 ({err.reason})") from err
     if isinstance(template, list):  # several named templates: take the default one
-        named = {
-            item.get("name"): item.get("template") for item in template if isinstance(item, dict)
-        }
-        template = named.get("default")
+        named = [i for i in template if isinstance(i, dict) and i.get("name") == "default"]
+        template = named[-1].get("template") if named else None
     if template is not None and (
         not isinstance(template, str) or len(template) > MAX_TEMPLATE_CHARS
     ):

@@ -173,7 +173,7 @@ def string_value(value: str) -> Value:
 def array_value(item_type: ValueType, items: Iterable[Any] | NDArray[np.generic]) -> Value:
     """Return an array value; strings may be str or bytes."""
     if item_type is ValueType.STRING:
-        texts = [item.encode("utf-8") if isinstance(item, str) else item for item in items]
+        texts = [i.encode("utf-8", "replace") if isinstance(i, str) else i for i in items]
         # Vocabulary and merges are 800,000 strings: a loop in Python would take seconds.
         data = b"".join(
             chain.from_iterable(zip(map(U64.pack, map(len, texts)), texts, strict=True))

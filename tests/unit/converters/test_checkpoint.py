@@ -70,6 +70,12 @@ def test_a_header_that_lies_is_check_refusal(lie: Any, match: str, tmp_path: Pat
     check_refusal(tmp_path, match)
 
 
+def test_a_long_name_is_refused_before_patterns_are_matched(tmp_path: Path) -> None:
+    # The time of the patterns of ignored tensors is quadratic in the length of a name.
+    write_safetensors(tmp_path / "model.safetensors", {".rotary_emb." * 100: GOOD["a"]})
+    check_refusal(tmp_path, "a name of 1,200 characters")
+
+
 def test_bytes_after_the_last_tensor_are_check_refusal(tmp_path: Path) -> None:
     path = write_safetensors(tmp_path / "model.safetensors", GOOD)
     path.write_bytes(path.read_bytes() + b"!")

@@ -243,6 +243,11 @@ def test_layers_may_be_numbered_with_leading_zeros() -> None:
     assert read({**spelled, "per_layer_config": overrides}).text == read().text
 
 
+def test_a_layer_number_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(BadCheckpoint, match="per_layer_config does not name exactly"):
+        read({"per_layer_config": {"9" * 5000: {"head_dim": 128}}})
+
+
 @pytest.mark.parametrize(
     ("vision", "match"),
     [

@@ -164,7 +164,7 @@ def test_the_template_from_each_place(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     (folder / "chat_template.json").write_text('{"chat_template": "from json"}')
     assert read_tokenizer(folder, RAW, 768, with_suppressed=False).template == "from json"
-    named = [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]
+    named = [{"name": "default", "template": "d"}, {"name": ["tool"], "template": "t"}]
     edit_json(folder / "tokenizer_config.json", {"chat_template": named})
     assert read_tokenizer(folder, RAW, 768, with_suppressed=False).template == "d"
     edit_json(folder / "tokenizer_config.json", {"chat_template": "x" * (1 << 21)})

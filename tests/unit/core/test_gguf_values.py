@@ -77,6 +77,8 @@ def test_short_hands() -> None:
     assert (bool_value(True).type, bool_value(True).encode()) == (ValueType.BOOL, b"\1")
     assert float32_value(0.1).data == struct.unpack("<f", struct.pack("<f", 0.1))[0] != 0.1
     assert encode_string("é") == struct.pack("<Q", 2) + b"\xc3\xa9" == encode_string(b"\xc3\xa9")
+    name = "t\udcff.txt"  # a file name whose last byte is not UTF-8
+    assert encode_string(name) == array_value(ValueType.STRING, [name]).encode()[12:]
 
 
 @pytest.mark.slow
