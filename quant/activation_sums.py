@@ -29,13 +29,15 @@ from g4cli.core.gguf_values import Array, Value, ValueType, array_value, string_
 from g4cli.core.gguf_write import TensorSpec, create_gguf
 from g4cli.core.quoting import shell_command
 
-SUMS: Final = ".in_sum2"
-COUNTS: Final = ".counts"
+HOW_TO_MAKE: Final = "g4 imatrix MODEL"
+CHUNK_COUNT: Final = "imatrix.chunk_count"
+_SUMS: Final = ".in_sum2"
+_COUNTS: Final = ".counts"
 # Rows that are squared together. 32 rows of 8,192 columns are 1 MiB, which a core's second-level
 # cache holds.
 _ROWS_AT_ONCE: Final = 32
-# Larger counts are not exact in the file's float32.
-_MAX_ROWS: Final = 1 << 24
+_MAX_ROWS: Final = 1 << 40  # a choice, above any text; float32 rounds counts from 2^24 on
+_UINT32_END: Final = 1 << 32
 
 
 @dataclass(slots=True)
@@ -160,15 +162,20 @@ def read_sums(path: Path) -> ActivationSums:
                 hint=shell_command("llama-imatrix", "--in-file", path, "-o", "OUT.gguf"),
             )
     header = read_header(path)
-    names = [name.removesuffix(SUMS) for name in header.tensors if name.endswith(SUMS)]
-    datasets = header.keys.get("imatrix.datasets")
-    chunk_size = int(header.get("imatrix.chunk_size", int, 0))
-    if not names or datasets is None or not isinstance(datasets.data, Array) or chunk_size < 1:
-        raise BadFile(f"{path} is a GGUF, but not an importance matrix", hint="g4 imatrix MODEL")
+    names = [name.removesuffix(_SUMS) for name in header.tensors if name.endswith(_SUMS)]
+    value = header.keys.get("imatrix.datasets")
+    datasets = value.data if value else None
+    chunk_size = header.get("imatrix.chunk_size", int, 0)
+    if (
+        not names
+        or not isinstance(datasets, Array)
+        or datasets.item_type is not ValueType.STRING
+        or not 0 < chunk_size < _UINT32_END
+        or not 0 <= header.get(CHUNK_COUNT, int, 0) < _UINT32_END
+    ):
+        raise BadFile(f"{path} is a GGUF, but not an importance matrix", hint=HOW_TO_MAKE)
     return ActivationSums(
-        chunk_size,
-        tuple(map(str, datasets.data.tolist())),
-        {name: _read_matrix(header, name) for name in names},
+        chunk_size, tuple(datasets.tolist()), {name: _read_matrix(header, name) for name in names}
     )
 
 
@@ -179,7 +186,7 @@ def write_sums(
     keys: dict[str, Value] = {
         "general.type": string_value("imatrix"),
         "imatrix.datasets": array_value(ValueType.STRING, sums.datasets),
-        "imatrix.chunk_count": uint32_value(sums.n_chunks),
+        CHUNK_COUNT: uint32_value(sums.n_chunks),
         "imatrix.chunk_size": uint32_value(sums.chunk_size),
         **(more_keys or {}),
     }
@@ -188,8 +195,8 @@ def write_sums(
     for name in names:
         n_experts, n_columns = sums.matrices[name].sums.shape
         experts = (n_experts,) if n_experts > 1 else ()
-        specs.append(TensorSpec(name + SUMS, F32, (n_columns, *experts)))
-        specs.append(TensorSpec(name + COUNTS, F32, (1, *experts)))
+        specs.append(TensorSpec(name + _SUMS, F32, (n_columns, *experts)))
+        specs.append(TensorSpec(name + _COUNTS, F32, (1, *experts)))
     with create_gguf(path, keys, specs, hashed=False) as writer:
         for name in names:
             matrix = sums.matrices[name]
@@ -198,7 +205,7 @@ def write_sums(
 
 
 def _read_matrix(header: Header, name: str) -> MatrixSums:
-    sums, counts = read_floats(header, name + SUMS), read_floats(header, name + COUNTS)
+    sums, counts = _read_floats(header, name + _SUMS), _read_floats(header, name + _COUNTS)
     if len(sums) % len(counts):
         raise BadFile(f"{header.path}: {name} has {len(sums)} sums for {len(counts)} counts")
     if not np.isfinite(sums).all() or not ((counts >= 0) & (counts <= _MAX_ROWS)).all():
@@ -208,12 +215,12 @@ def _read_matrix(header: Header, name: str) -> MatrixSums:
     )
 
 
-def read_floats(header: Header, name: str) -> NDArray[np.float32]:
+def _read_floats(header: Header, name: str) -> NDArray[np.float32]:
     """Return the values of the F32 tensor `name` as one vector.
 
     Raises BadFile if the file has no such tensor, or another type of it.
     """
     tensor = header.tensors.get(name)
     if tensor is None or tensor.type is not F32:
-        raise BadFile(f"{header.path}: {name} is missing or not F32", hint="g4 imatrix MODEL")
+        raise BadFile(f"{header.path}: {name} is missing or not F32", hint=HOW_TO_MAKE)
     return np.frombuffer(b"".join(iter_tensor(header, tensor)), "<f4")

@@ -11,12 +11,13 @@ llama.cpp@0c1e57098.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +27,14 @@ from g4cli.core.files import open_file, require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.gguf_header import TensorInfo
-from g4cli.core.gguf_values import Array, Value, string_value, uint32_value
-from g4cli.quant.activation_sums import COUNTS, SUMS, read_floats
+from g4cli.core.gguf_values import Value, string_value, uint32_value
+from g4cli.quant.activation_sums import CHUNK_COUNT, HOW_TO_MAKE, read_sums
 from g4cli.quant.mixtures import category_of
 
 _I32: Final = struct.Struct("<i")
-_HOW_TO_MAKE: Final = "g4 imatrix MODEL makes one"
 # The longest text of a .dat file, a choice: tensor names have up to 63 bytes, paths rarely 1 KiB.
 _MAX_TEXT_BYTES: Final = 1024
+_MAX_VALUES: Final = 1 << 26  # of a tensor, a choice: 26B has 360,000 for all experts of a layer
 # llama.cpp keeps 127 bytes of a text in a key override (llama_model_kv_override, llama.h).
 _KEY_TEXT_BYTES: Final = 127
 
@@ -67,12 +68,13 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
     Raises FileMissing, BadGGUF or BadFile.
     """
     with open_file(require_file(path)) as file:
-        is_gguf = file.read(4) == MAGIC
-    matrix = _read_gguf(path) if is_gguf else _read_dat(path)
+        is_gguf = file.read(len(MAGIC)) == MAGIC
+        file.seek(0)
+        matrix = _read_gguf(path) if is_gguf else _read_dat(path, file)
     for name, values in matrix.weights.items():
         if not np.isfinite(values).all():
             raise BadFile(
-                f"{path}: the entry {name} holds NaN or infinite values", hint=_HOW_TO_MAKE
+                f"{path}: the entry {name} holds NaN or infinite values", hint=HOW_TO_MAKE
             )
     return matrix
 
@@ -105,47 +107,35 @@ def check_fits(
 
 
 def _read_gguf(path: Path) -> ImportanceMatrix:
-    header = read_header(path)
-    names = [n.removesuffix(SUMS) for n in header.tensors if n.endswith(SUMS)]
-    datasets = header.keys.get("imatrix.datasets")
-    if not names or datasets is None or not isinstance(datasets.data, Array):
-        raise BadFile(f"{path} is a GGUF, but not an importance matrix", hint=_HOW_TO_MAKE)
+    sums = read_sums(path)
     weights = {}
-    for name in names:
-        sums, counts = read_floats(header, name + SUMS), read_floats(header, name + COUNTS)
-        if len(sums) % len(counts):
-            raise BadFile(f"{path}: {name} has {len(sums)} sums for {len(counts)} counts")
-        table, n_rows = sums.reshape(len(counts), -1), np.rint(counts).astype(np.float32)[:, None]
+    for name, matrix in sums.matrices.items():
+        n_rows = matrix.counts.astype(np.float32)[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             # For an expert to which no row was routed, all columns have the same weight.
-            weights[name] = (
-                np.where(n_rows > 0, table / n_rows, np.float32(1)).astype(np.float32).reshape(-1)
-            )
-    return ImportanceMatrix(
-        path, weights, tuple(datasets.data.tolist()), int(header.get("imatrix.chunk_count", int, 0))
-    )
+            means = np.where(n_rows > 0, matrix.sums / n_rows, np.float32(1))
+        weights[name] = means.astype(np.float32).reshape(-1)
+    n_chunks = read_header(path).get(CHUNK_COUNT, int, 0)
+    return ImportanceMatrix(path, weights, sums.datasets, n_chunks)
 
 
 class _DatCursor:
-    """A position in the bytes of a .dat file; every length is checked before it is used."""
+    """An open .dat file of which `n_left` bytes are unread; every length is checked."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._data, self._at = path, path.read_bytes(), 0
-
-    @property
-    def n_left(self) -> int:
-        """Return how many bytes are still unread."""
-        return len(self._data) - self._at
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path, self._file, self.n_left = path, file, os.fstat(file.fileno()).st_size
 
     def take_bytes(self, n: int, what: str) -> bytes:
         """Return the next `n` bytes; `what` names them in errors."""
-        if n < 0 or n > self.n_left:
+        at, n_left = self._file.tell(), self.n_left
+        data = self._file.read(n) if 0 <= n <= n_left else b""
+        if len(data) != n:
             raise BadFile(
-                f"{self._path} is not an importance matrix: {what} at byte {self._at} claims "
-                f"{n:,} bytes, {self.n_left:,} are left"
+                f"{self._path} is not an importance matrix: {what} at byte {at} claims "
+                f"{n:,} bytes, {n_left:,} are left"
             )
-        self._at += n
-        return self._data[self._at - n : self._at]
+        self.n_left -= n
+        return data
 
     def take_int(self, what: str) -> int:
         """Return the next i32."""
@@ -155,12 +145,12 @@ class _DatCursor:
         """Return the next string."""
         length = self.take_int(what)
         if length > _MAX_TEXT_BYTES:
-            raise BadFile(f"{self._path} is not an importance matrix", hint=_HOW_TO_MAKE)
+            raise BadFile(f"{self._path} is not an importance matrix", hint=HOW_TO_MAKE)
         return self.take_bytes(length, what).decode("utf-8", "replace")
 
 
-def _read_dat(path: Path) -> ImportanceMatrix:
-    data = _DatCursor(path)
+def _read_dat(path: Path, file: BinaryIO) -> ImportanceMatrix:
+    data = _DatCursor(path, file)
     n_entries = data.take_int("the number of entries")
     if n_entries < 1:
         raise BadFile(f"{path} is not an importance matrix: it claims {n_entries} entries")
@@ -168,7 +158,7 @@ def _read_dat(path: Path) -> ImportanceMatrix:
     for _ in range(n_entries):
         name = data.take_text("a name")
         calls, count = data.take_int(f"the calls of {name}"), data.take_int(f"the length of {name}")
-        if count < 1:
+        if not 1 <= count <= _MAX_VALUES:
             raise BadFile(f"{path} is not an importance matrix: {name!r} has {count} values")
         sums = np.frombuffer(data.take_bytes(4 * count, f"the values of {name}"), "<f4")
         weights[name] = sums / np.float32(calls) if calls > 0 else sums

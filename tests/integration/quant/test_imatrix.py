@@ -20,6 +20,12 @@ from tests.support.builders.weights import write_network
 from tests.support.run.llama_quantize import expect
 
 CALLS = 7
+KEYS: list[Any] = [
+    ("general.type", "str", "imatrix"),
+    ("imatrix.datasets", "[str]", ["calm.txt"]),
+    ("imatrix.chunk_count", "u32", 12),
+    ("imatrix.chunk_size", "u32", 512),
+]
 
 
 def sums_for(model: Path) -> dict[str, NDArray[np.float32]]:
@@ -60,13 +66,7 @@ def as_gguf(sums: dict[str, NDArray[np.float32]], n_expert: int = 1, calls: int 
         if experts > 1:
             counts[1] = 0  # an expert that was never called
         tensors.append((name + ".counts", F32, (1, experts), counts.tobytes()))
-    keys = [
-        ("general.type", "str", "imatrix"),
-        ("imatrix.datasets", "[str]", ["calm.txt"]),
-        ("imatrix.chunk_count", "u32", 12),
-        ("imatrix.chunk_size", "u32", 512),
-    ]
-    return build_gguf(keys, tensors)
+    return build_gguf(KEYS, tensors)
 
 
 def test_both_forms_give_the_same_weights(tmp_path: Path) -> None:
@@ -194,7 +194,11 @@ GOOD = {"blk.0.attn_q.weight": np.ones(4, np.float32)}
         (dat(GOOD)[:30], "claims"),
         (struct.pack("<ii", 1, 2**30), "is not an importance matrix$"),
         (struct.pack("<ii", 1, -1), "claims -1 bytes"),
-        (struct.pack("<ii", 1, 1) + b"a" + struct.pack("<ii", 1, 2**31 - 1), "the values of a"),
+        (
+            struct.pack("<ii", 1, 1) + b"a" + struct.pack("<ii", 1, 2**31 - 1),
+            "'a' has 2147483647 values",
+        ),
+        (struct.pack("<ii", 1, 1) + b"a" + struct.pack("<ii", 1, 2), "the values of a"),
         (struct.pack("<ii", 1, 1) + b"a" + struct.pack("<ii", 1, 0), "has 0 values"),
         (dat({"a": np.array([1, np.nan], np.float32)}), "NaN"),
         (dat({"a": np.array([1, np.inf], np.float32)}), "NaN or infinite"),
@@ -215,7 +219,7 @@ def test_gguf_files_that_are_no_matrix(tmp_path: Path) -> None:
     with pytest.raises(BadGGUF, match="truncated"):
         read_imatrix(path)
     lonely = [("a.in_sum2", F32, (4, 1), None)]
-    path.write_bytes(build_gguf([("imatrix.datasets", "[str]", ["x"])], lonely))
+    path.write_bytes(build_gguf(KEYS, lonely))
     with pytest.raises(BadFile, match=r"a\.counts is missing"):
         read_imatrix(path)
     with pytest.raises(FileMissing):

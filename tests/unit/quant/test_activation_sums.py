@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -127,6 +128,33 @@ def test_files_that_hold_no_sums(
     path.write_bytes(build_gguf(KEYS, tensors))  # type: ignore[arg-type]
     with pytest.raises(BadFile, match=message):
         read_sums(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("imatrix.datasets", "[u32]", [1]),
+        ("imatrix.chunk_count", "u64", 1 << 32),
+        ("imatrix.chunk_count", "i32", -1),
+        ("imatrix.chunk_size", "u64", 1 << 32),
+        ("imatrix.chunk_size", "u32", 0),
+    ],
+)
+def test_keys_that_no_importance_matrix_has(change: tuple[str, str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "i.gguf"
+    keys = [change if key[0] == change[0] else key for key in KEYS]
+    tensors: list[Any] = [tensor("a.in_sum2", [1, 2], (2,)), tensor("a.counts", [1], (1,))]
+    path.write_bytes(build_gguf(keys, tensors))
+    for read in (read_sums, read_imatrix):
+        with pytest.raises(BadFile, match="not an importance matrix"):
+            read(path)
+
+
+def test_counts_beyond_what_float32_holds_exactly_can_be_read_again(tmp_path: Path) -> None:
+    sums = make_sums()
+    sums.matrices["blk.0.ffn_up.weight"].counts[0] = 3 << 24
+    write_sums(tmp_path / "i.gguf", sums)
+    assert read_sums(tmp_path / "i.gguf").matrices["blk.0.ffn_up.weight"].counts[0] == 3 << 24
 
 
 def test_other_files(tmp_path: Path) -> None:
