@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Literal, cast
 
 from g4cli.core.errors import UsageError
 from g4cli.quant.mixtures import tensor_type
-from g4cli.quant.recipes import CONTAINERS, ENCODERS, PLE_TABLE, Container, Recipe, file_type
+from g4cli.quant.recipes import CONTAINERS, ENCODERS, PLE_PATTERN, Container, Recipe, file_type
 
 
 def parse_override(text: str) -> tuple[str, str]:
@@ -48,7 +47,7 @@ def build_recipe(
             raise UsageError(f"unknown {option[2:]} {value!r}", hint=f"{option} {'|'.join(known)}")
     overrides = [parse_override(text) for text in tensor_types]
     if keep_ple:
-        overrides.insert(0, (f"^{re.escape(PLE_TABLE)}$", tensor_type(keep_ple).name))
+        overrides.insert(0, (PLE_PATTERN, tensor_type(keep_ple).name))
     return Recipe(
         row.name,
         pure=pure,

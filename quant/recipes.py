@@ -36,7 +36,7 @@ Container: TypeAlias = Literal["archive", "bf16", "q8_0"]
 CONTAINERS: Final = ("archive", "bf16", "q8_0")
 ENCODERS: Final = ("nearest", "gemma.cpp")
 DEFAULT_REASON: Final = "default"
-PLE_TABLE: Final = "per_layer_token_embd.weight"
+PLE_PATTERN: Final = r"^per_layer_token_embd\.weight$"  # the override that --keep-ple stands for
 _LAYER = re.compile(r"blk\.(\d+)\.")
 # The categories of embedding tables, which need no importance matrix.
 _TABLE_CATEGORIES: Final = ("output", "token_embd")
@@ -264,10 +264,10 @@ class _LayerCounter:
     def __init__(self, tensors: Sequence[NamedTensor], recipe: Recipe) -> None:
         shapes = {t.name: t.shape for t in tensors}
         router = next((t.shape for t in tensors if t.name.endswith("ffn_gate_inp.weight")), (0, 0))
-        query, key = shapes.get("blk.0.attn_q.weight"), shapes.get("blk.0.attn_k.weight")
+        query, key = (shapes.get(f"blk.0.attn_{name}.weight", ()) for name in "qk")
         self.n_expert = router[1] if len(router) > 1 else 0
         # Query and key heads of a layer have the same size, so the ratio of rows is that of heads.
-        self.n_gqa = query[1] // key[1] if query and key else 0
+        self.n_gqa = query[1] // key[1] if min(len(query), len(key)) > 1 else 0
         self.n_layer = 1 + max((layer_of(t.name) for t in tensors), default=-1)
         self.n_attn_v = sum(category_of(t.name) == "attn_v" for t in tensors)
         self.is_tied = "output.weight" not in shapes
@@ -287,15 +287,15 @@ class _LayerCounter:
 
 def _check_overrides(tensors: Sequence[NamedTensor], recipe: Recipe) -> None:
     for pattern, type_name in recipe.overrides:
+        option = f"--tensor-type {pattern}={type_name.lower()}"
+        if pattern == PLE_PATTERN:
+            option = f"--keep-ple {type_name.lower()}"
         hits = [t for t in tensors if re.search(pattern, t.name)]
         if not hits:
-            raise UsageError(
-                f"--tensor-type {pattern}={type_name.lower()}: no tensor has such a name",
-                hint="g4 show FILE --tensors",
-            )
+            raise UsageError(f"{option}: no tensor has such a name", hint="g4 show FILE --tensors")
         if all(kept_reason(t.name, t.shape) for t in hits):
             why = kept_reason(hits[0].name, hits[0].shape)
-            raise UsageError(f"--tensor-type {pattern}: {hits[0].name} is never quantized ({why})")
+            raise UsageError(f"{option}: {hits[0].name} is never quantized ({why})")
 
 
 def _choose_one(tensor: NamedTensor, recipe: Recipe, counter: _LayerCounter) -> Choice:

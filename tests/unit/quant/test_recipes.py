@@ -150,6 +150,19 @@ def test_bad_overrides_are_errors(override: str, message: str) -> None:
         choose_tensors(text_tensors(ALL["tiny"]), build_recipe("q4_0", tensor_types=[override]))
 
 
+def test_errors_name_the_option_that_was_given() -> None:
+    recipe = build_recipe("q4_0", keep_ple="q6_k")
+    dims = [t for t in text_tensors(ALL["tiny"]) if "per_layer" not in t.name]
+    with pytest.raises(UsageError, match=r"^--keep-ple q6_k: no tensor has such a name"):
+        choose_tensors(dims, recipe)
+
+
+def test_a_query_that_is_a_vector_is_kept() -> None:
+    names = ("blk.0.attn_q.weight", "blk.0.attn_k.weight")
+    dims = [TensorSpec(name, BF16, (64,)) for name in names]
+    assert [c.type for c in choose_tensors(dims, Recipe("q4_k_m"))] == [BF16, BF16]
+
+
 def test_types_that_need_an_imatrix() -> None:
     recipe = Recipe("q4_0", overrides=(("ffn_down", "IQ2_XXS"),))
     with pytest.raises(BadFile, match="importance matrix"):
