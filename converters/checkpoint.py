@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from g4cli.converters.folder_file import open_inside, read_inside
 from g4cli.core.errors import BadCheckpoint, FileMissing
+from g4cli.core.files import is_folder, is_there
 from g4cli.core.ggml import BY_NAME, GGMLType
 from g4cli.core.units import count_text
 
@@ -143,12 +144,10 @@ def as_float32(bits: NDArray[np.uint32]) -> NDArray[np.float32]:
 
 def require_folder(folder: Path) -> None:
     """Raise FileMissing or BadCheckpoint unless `folder` is a folder."""
-    if folder.is_dir():
+    if is_folder(folder):
         return
-    if folder.exists():
-        raise BadCheckpoint(
-            f"{folder} is a file, not a folder with config.json", hint="g4 convert DIR"
-        )
+    if is_there(folder):
+        raise BadCheckpoint(f"{folder} is not a folder with config.json", hint="g4 convert DIR")
     raise FileMissing(
         folder, hint="g4 convert DIR, a folder with config.json and model.safetensors"
     )

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import g4cli
 from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
+from g4cli.core.files import require_file_target
 from g4cli.core.gguf_values import Value, string_value
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
@@ -111,10 +112,12 @@ def default_target(source: Path, type_name: str) -> Path:
 
 
 def check_target(source: Path, target: Path, *, force: bool) -> None:
-    """Raise UsageError if `target` is the source, or exists and `force` is not given."""
-    if target.exists() and source.exists() and target.samefile(source):
+    """Raise UsageError if `target` is no file, is the source, or exists without `force`."""
+    if not require_file_target(target):
+        return
+    if source.exists() and target.samefile(source):
         raise UsageError(f"{target} is the source itself", hint="name another file")
-    if target.is_file() and not force:
+    if not force:
         raise UsageError(f"{target} exists", hint="add --force to replace it, or name another file")
 
 

@@ -177,12 +177,15 @@ def atomic_file(
             temporary.unlink()
 
 
-def require_file_target(path: Path) -> None:
-    """Raise UsageError if `path` can surely not be written: a folder, a device, a bad name."""
+def require_file_target(path: Path) -> bool:
+    """Return whether there is a file at `path`, where one is to be written.
+
+    Raises UsageError if it can surely not be written: a folder, a device, a bad name.
+    """
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return
+        return False
     except OSError as err:
         raise _translate_error(err, path) from err
     if stat.S_ISDIR(mode):
@@ -193,6 +196,7 @@ def require_file_target(path: Path) -> None:
     # Renaming over /dev/null would replace it for everyone.
     if not stat.S_ISREG(mode):
         raise UsageError(f"{path} is a pipe or a device; a file is needed", hint="name a new file")
+    return True
 
 
 def _create_temporary(path: Path, expected_bytes: int, mode: int | None) -> tuple[Path, int]:
@@ -322,6 +326,13 @@ def _translate_error(err: OSError, path: Path) -> Exception:
             f"{path} cannot be written: {err.strerror}", hint="name a file in another place"
         )
     return err
+
+
+def as_path_error(err: OSError) -> UsageError | None:
+    """Return the error for a path that the system refuses, or None for any other `err`."""
+    if err.filename is None or err.errno not in _REFUSED or err.errno == errno.ENOENT:
+        return None
+    return UsageError(f"{err.filename} cannot be used: {err.strerror}", hint="name another file")
 
 
 def existing_folder(folder: Path) -> Path:

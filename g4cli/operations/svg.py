@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import RuntimeFailed, UsageError
-from g4cli.core.files import atomic_file, is_there, read_input
+from g4cli.core.files import atomic_file, is_there, read_input, require_file_target
 from g4cli.core.paths import expand_home
 from g4cli.core.png import decode_png
 from g4cli.runtime.render.render import Rendering, RenderJob, refuse_rendering, render_jobs
@@ -186,7 +186,7 @@ def save_drawing(drawing: Drawing, path: Path) -> None:
 
 def write_result(path: Path, content: bytes, *, replace_file: bool = False) -> None:
     """Write `content` to `path`. Raises UsageError if it exists, unless `replace_file`."""
-    if path.exists() and not replace_file:
+    if require_file_target(path) and not replace_file:
         raise UsageError(f"{path} already exists", hint="add --force to overwrite it")
     with atomic_file(path, expected_bytes=len(content)) as file:
         file.write(content)

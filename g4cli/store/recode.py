@@ -16,6 +16,7 @@ from g4cli.converters.blocks import Coder, PlainCoder
 from g4cli.converters.metadata import model_name
 from g4cli.converters.parts import PartName
 from g4cli.core.errors import Interrupted, UsageError
+from g4cli.core.files import require_file_target
 from g4cli.core.ggml import BF16, F16, F32, Q8_0, GGMLType, ggml_type
 from g4cli.core.gguf_values import Value, uint32_value
 from g4cli.core.gguf_write import TensorSpec
@@ -123,7 +124,7 @@ def convert_folder(
     """
     name = file_type(type_name).name
     target = target or choose_target(folder, name, part)
-    if target.is_file() and not force:
+    if require_file_target(target) and not force:
         raise UsageError(f"{target} exists", hint="add --force to replace it, or -o FILE")
     plain, coder = _choose_coder(name, part, folder, threads)
     try:

@@ -9,10 +9,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from g4cli.cli.main import run
 from g4cli.cli.streams import as_output_error
+from g4cli.core.errors import UsageError
+from tests.support.builders.weights import write_network
 from tests.support.paths import ROOT
 
 FIT = "fit e2b --memory 64GB"
@@ -89,6 +93,22 @@ def test_a_full_disk_behind_the_output(command: str) -> None:
 def test_other_failures_keep_their_traceback() -> None:
     assert as_output_error(OSError(errno.EIO, "broken")) is None
     assert as_output_error(OSError(errno.ENOSPC, "full", "model.gguf")) is None
+
+
+@pytest.mark.parametrize(
+    "command", ["pull {}", "quantize tiny.gguf {}", "svg fix d.svg {}", "convert . -o {}"]
+)
+def test_a_path_that_the_system_refuses_is_a_usage_error(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_network(tmp_path / "tiny.gguf", n_layer=1)
+    Path("d.svg").write_text("<svg/>")
+    assert run(command.format("./" + "n" * 300).split()) == UsageError.exit_code
+    assert os.strerror(errno.ENAMETOOLONG) in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from g4cli.core.errors import BadFile, BadGGUF, FileMissing, Interrupted, NoSpac
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 from g4cli.quant import encode
-from g4cli.quant.file import default_target, quantize_file
+from g4cli.quant.file import check_target, default_target, quantize_file
 from g4cli.quant.recipes import TYPES, Recipe
 from tests.support.builders.gguf import BF16, F32, build_gguf, gemma4_keys, write_gguf
 from tests.support.builders.weights import KINDS, bf16, names_and_shapes, tensors, write_network
@@ -272,6 +272,8 @@ def test_target_rules(sources: Path, tmp_path: Path) -> None:
     for target in (source, tmp_path / "link.gguf"):
         with pytest.raises(UsageError, match="is the source itself"):
             quantize_file(source, target, recipe=Recipe("q4_0"), force=True)
+    with pytest.raises(UsageError, match="is a directory"):  # before hours of other work
+        check_target(source, tmp_path, force=True)
     old = tmp_path / "old.gguf"
     old.write_bytes(b"precious")
     with pytest.raises(UsageError, match="exists"):

@@ -171,7 +171,7 @@ def test_a_folder_without_tensors_or_none_at_all(tmp_path: Path) -> None:
     with pytest.raises(FileMissing):
         open_checkpoint(tmp_path / "nothing")
     (tmp_path / "file").write_text("x")
-    check_refusal(tmp_path / "file", "is a file")
+    check_refusal(tmp_path / "file", "is not a folder")
 
 
 def test_json_that_is_absent_or_broken(tmp_path: Path) -> None:
