@@ -137,15 +137,18 @@ def quantize_file(
     """Return the finished file `target`: the weights of `source` in the types of `recipe`.
 
     With `target` None its path is that of `default_target`. The header records the sha256 of the
-    source: `source_sha256` if it is known, else it is computed during encoding and written at the
-    end. `hashed` computes that of the target too. Raises UsageError, BadGGUF, BadFile (NaN or
-    infinite weights), NoSpace, Interrupted (Ctrl-C); a target that existed before is then
-    unchanged.
+    source: `source_sha256` if it is known and the source one file, else it is computed during
+    encoding and written at the end. `hashed` computes that of the target too. Raises UsageError,
+    BadGGUF, BadFile (NaN or infinite weights), NoSpace, Interrupted (Ctrl-C); a target that existed
+    before is then unchanged.
     """
     started = time.perf_counter()
     opened = open_source(source)
     target = target or default_target(source, recipe.type)
-    check_target(source, target, force=force)
+    for part in opened.paths:
+        check_target(part, target, force=force)
+    if len(opened.paths) > 1:
+        source_sha256 = None  # that of the first part alone
     choices = choose_for_source(opened, recipe, allow_requantize=allow_requantize)
     weights = check_fits(imatrix, opened.tensors.values()) if imatrix else None
     keys = new_keys(

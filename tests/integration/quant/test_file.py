@@ -332,11 +332,15 @@ def test_split_models_are_read_whole(tmp_path: Path) -> None:
         (tmp_path / f"s-{number + 1:05d}-of-00002.gguf").write_bytes(
             build_gguf([*(keys if number == 0 else []), *split], part)
         )
+    parts = [tmp_path / f"s-{number:05d}-of-00002.gguf" for number in (1, 2)]
     a = quantize_file(whole, tmp_path / "a.gguf", recipe=Recipe("q4_0"))
-    b = quantize_file(
-        tmp_path / "s-00001-of-00002.gguf", tmp_path / "b.gguf", recipe=Recipe("q4_0")
-    )
+    # The store knows the hash of the first part only, but that of all parts is recorded.
+    b = quantize_file(parts[0], tmp_path / "b.gguf", recipe=Recipe("q4_0"), source_sha256="f" * 64)
     ha, hb = read_header(a.path), read_header(b.path)
+    whole_hash = hashlib.sha256(parts[0].read_bytes() + parts[1].read_bytes()).hexdigest()
+    assert hb.keys["g4.source.sha256"].data == whole_hash
+    with pytest.raises(UsageError, match="is the source itself"):
+        quantize_file(parts[0], parts[1], recipe=Recipe("q4_0"), force=True)
     assert data_of(a.path, ha) == data_of(b.path, hb)
     assert [k for k in hb.keys if k.startswith("split.")] == []
     with pytest.raises(BadGGUF, match="not the first part"):
