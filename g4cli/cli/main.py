@@ -18,7 +18,6 @@ from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import Output
 from g4cli.cli.streams import as_output_error, repair_std_streams, silence_stdout
 from g4cli.core.errors import G4Error, Interrupted, UsageError
-from g4cli.core.files import as_path_error
 from g4cli.core.paths import wants_tracebacks
 from g4cli.core.visible import escape_invisible
 
@@ -190,6 +189,8 @@ def run(args: list[str]) -> int:
             return end.code if isinstance(end.code, int) else 0
         return end.code if isinstance(end.code, int) and end.code != 1 else 0
     except OSError as err:
+        from g4cli.core.files import as_path_error
+
         output_error = as_output_error(err)
         error = output_error or as_path_error(err)
         if error is None:
