@@ -102,6 +102,11 @@ def read_origins(ctx: Any) -> Mapping[str, str]:
     return origins
 
 
+def is_lasting(origin: str) -> bool:
+    """Return whether `origin` is the environment or the config file, and not this call itself."""
+    return origin.startswith("G4_") or origin.endswith("]")
+
+
 def resolve_model_word(ctx: Any, _parameter: Any, value: Any) -> Any:
     """Return a MODEL argument with aliases replaced, and "@preset" by the model of the preset."""
     if isinstance(value, (list, tuple)):

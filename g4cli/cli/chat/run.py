@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g4cli.cli.chat.question import read_at_file, read_piped_schema, read_question
+from g4cli.cli.settings import is_lasting
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import expand_home
@@ -43,7 +44,7 @@ def run_chat(
     An empty `request.model` stands for the model that was pulled last. If the model that /model
     named cannot be opened, the previous one is opened again.
     """
-    request = _choose_conversation(out, request, resume)
+    request, display = _choose_conversation(out, request, display, resume)
     if display.drawing is not None:
         from g4cli.operations.svg import require_drawing_target
 
@@ -126,18 +127,30 @@ def _run_sessions(
         request = replace(previous, model=held.next_model, draft=draft)
 
 
-def _choose_conversation(out: Output, request: ChatRequest, resume: str | None) -> ChatRequest:
-    """Return the request with the conversation to continue, and with a model."""
-    known_model = ""
+def _choose_conversation(
+    out: Output, request: ChatRequest, display: ChatDisplay, resume: str | None
+) -> tuple[ChatRequest, ChatDisplay]:
+    """Return the request with the conversation to continue and a model, whose origin is shown.
+
+    The system prompt and the model of a conversation go before those of the user's settings.
+    """
+    origins = dict(display.origins)
     if resume is not None:
         from g4cli.cli.chat.resume import resume_chat
 
         conversation, known_model = resume_chat(out, resume)
-        conversation.system = request.system or conversation.system
+        if not is_lasting(origins.get("system", "")):
+            conversation.system = request.system or conversation.system
         request = replace(request, conversation=conversation)
+        is_asked_for = request.model and not is_lasting(origins.get("model", ""))
+        if known_model and not is_asked_for and _is_there(out, known_model):
+            request = replace(request, model=known_model)
+            origins["model"] = "the conversation"
     if not request.model:
-        request = replace(request, model=_choose_model(out, known_model))
-    return request
+        found = find_newest_model()
+        out.say(found.reason)
+        request = replace(request, model=str(found.path))
+    return request, replace(display, origins=origins)
 
 
 def _read_batch(
@@ -180,18 +193,14 @@ def _check_output(
             raise UsageError(f"{option} needs --prompt", hint="-p TEXT")
 
 
-def _choose_model(out: Output, known_model: str) -> str:
-    """Return the model of the continued conversation if it is still there, else the newest one."""
-    if known_model:
-        try:
-            find_model_path(known_model)
-        except G4Error as err:
-            out.warn(f"the model of this conversation cannot be used: {err.message}")
-        else:
-            return known_model
-    found = find_newest_model()
-    out.say(found.reason)
-    return str(found.path)
+def _is_there(out: Output, known_model: str) -> bool:
+    """Return whether the model of the continued conversation is still there; warn if it is not."""
+    try:
+        find_model_path(known_model)
+    except G4Error as err:
+        out.warn(f"the model of this conversation cannot be used: {err.message}")
+        return False
+    return True
 
 
 def _make_recorder(

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from g4cli.chat import Conversation, Reply
-from g4cli.cli.chat import repl, run, slash_commands
+from g4cli.cli.chat import repl, resume, run, slash_commands
 from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.display import ChatDisplay
 from g4cli.cli.chat.oneshot import answer_once
@@ -112,3 +112,33 @@ def test_an_answer_that_was_stopped_before_its_code_says_nothing_of_code() -> No
     display = ChatDisplay(only_code=True)
     code = answer_once(Output(), cast("Any", session), "Hi", display, cast("Any", recorder))
     assert code == Interrupted.exit_code
+
+
+@pytest.mark.parametrize(
+    ("origins", "expected"),
+    [
+        ({"model": "config.toml [chat]", "system": "G4_SYSTEM"}, ("stored.gguf", "pirate")),
+        ({"model": "argument", "system": "--system"}, ("given.gguf", "brief")),
+        ({"model": "config.toml [chat]", "system": "preset x"}, ("stored.gguf", "brief")),
+    ],
+)
+def test_settings_do_not_change_what_a_conversation_was_held_with(
+    origins: dict[str, str],
+    expected: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("stored.gguf", "given.gguf"):
+        Path(name).write_bytes(b"GGUF")
+    monkeypatch.setattr(resume, "resume_chat", lambda *_: (Conversation("pirate"), "stored.gguf"))
+    request, display = run._choose_conversation(
+        Output(),
+        ChatRequest(model="given.gguf", system="brief"),
+        ChatDisplay(origins=origins),
+        "last",
+    )
+    assert request.conversation is not None
+    assert (request.model, request.conversation.system) == expected
+    is_stored = request.model == "stored.gguf"
+    assert display.origins["model"] == ("the conversation" if is_stored else "argument")
