@@ -65,17 +65,16 @@ def fix(
     from g4cli.operations.svg import write_result
 
     checked = _check(file)
-    text = checked.drawing.text
+    text, written = checked.drawing.text, None
     if text is not None and out_file is not None:
         write_result(out_file, text.encode(), replace_file=force)
+        written = str(out_file)
     if out_file is None and not json:
         out.write_xml(text or "")
         out.say(summarize_check(checked, repairs_made=True))
     else:
-        data = checked.as_json() | {"svg": text, "path": str(out_file) if out_file else None}
-        out.result(
-            data, lambda: draw_check(out, checked, repairs_made=True), brief=str(out_file or "")
-        )
+        data = checked.as_json() | {"svg": text, "path": written}
+        out.result(data, lambda: draw_check(out, checked, repairs_made=True), brief=written)
     if not checked.is_repaired:
         raise typer.Exit(DoctorFailed.exit_code)
 

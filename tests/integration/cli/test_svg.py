@@ -128,6 +128,8 @@ def test_a_text_without_a_drawing_leaves_with_8_and_writes_nothing(
     source.write_text(text)
     assert g4(capsys, "svg", "check", source)[0] == 8
     assert g4(capsys, "svg", "fix", source, target)[0] == 8
+    assert g4(capsys, "svg", "fix", source, target, "-q")[:2] == (8, "")
+    assert json.loads(g4(capsys, "svg", "fix", source, target, "--json")[1])["path"] is None
     assert not target.exists()
 
 
