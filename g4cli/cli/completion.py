@@ -15,6 +15,7 @@ from contextlib import redirect_stdout, suppress
 from g4cli.core.config import PRESET_MARK, read_config
 from g4cli.core.errors import G4Error
 from g4cli.core.registry import MADE_TYPES, MODELS, known_names
+from g4cli.core.visible import one_line
 
 Completion = tuple[str, str]  # a word, and what it is
 _VARIABLE = "_G4_COMPLETE"  # Typer's, set by a shell that asks: "complete_bash", "complete_zsh" ...
@@ -82,7 +83,8 @@ def complete_conversation(incomplete: str) -> list[Completion]:
     found: dict[str, str] = {"last": "the newest"}
     with suppress(G4Error, OSError), ConversationStore.open() as store:
         found |= {
-            str(chat.id): chat.title for chat in store.list_conversations(limit=_MAX_CONVERSATIONS)
+            str(chat.id): one_line(chat.title)
+            for chat in store.list_conversations(limit=_MAX_CONVERSATIONS)
         }
     return _select(found, incomplete)
 
