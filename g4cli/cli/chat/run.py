@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from g4cli.cli.chat.question import read_at_file, read_piped_schema, read_question
 from g4cli.cli.settings import is_lasting
 from g4cli.core.errors import G4Error, UsageError
-from g4cli.core.files import require_file
+from g4cli.core.files import require_file, require_file_target
 from g4cli.core.paths import expand_home
 from g4cli.store import find_model_path, find_newest_model
 
@@ -184,6 +184,8 @@ def _check_output(
         raise UsageError("--logprobs needs --json or --stream-json")
     if display.stream_json and (display.only_code or display.output or display.drawing):
         raise UsageError("--stream-json cannot be used with --extract, --output or --svg")
+    if display.output is not None:
+        require_file_target(display.output)
     if question is not None:
         return
     if display.drawing is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import BadField, Interrupted, UnknownModel, UsageError
-from g4cli.core.files import atomic_file, require_file
+from g4cli.core.files import atomic_file, require_file, require_file_target
 from g4cli.core.paths import state_dir
 from g4cli.core.reporter import Reporter
 from g4cli.operations.serving.service import Service
@@ -71,6 +71,7 @@ def plan_outputs(
     if len(set(paths)) < len(paths):
         raise UsageError("two recordings have the same name", hint="transcribe them one by one")
     for path in paths:
+        require_file_target(path)
         if path.exists() and not replace_files:
             raise UsageError(f"{path} already exists", hint="add --force to overwrite it")
     return list(paths)

@@ -16,7 +16,7 @@ from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.display import ChatDisplay
 from g4cli.cli.chat.oneshot import answer_once
 from g4cli.cli.output import Output
-from g4cli.core.errors import ContextFull, Interrupted
+from g4cli.core.errors import ContextFull, Interrupted, UsageError
 from g4cli.core.paths import config_path
 from g4cli.operations.chat import opening
 from g4cli.operations.chat.request import ChatRequest
@@ -112,6 +112,11 @@ def test_an_answer_that_was_stopped_before_its_code_says_nothing_of_code() -> No
     display = ChatDisplay(only_code=True)
     code = answer_once(Output(), cast("Any", session), "Hi", display, cast("Any", recorder))
     assert code == Interrupted.exit_code
+
+
+def test_a_folder_as_the_output_is_refused_before_the_model_answers(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a directory"):
+        run._check_output("Hi", ChatRequest(model="one"), ChatDisplay(output=tmp_path), Output())
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from g4cli.chat import FoundLoop, Reply
-from g4cli.core.errors import BadField, Interrupted
+from g4cli.core.errors import BadField, Interrupted, UsageError
+from g4cli.operations.transcription.files import plan_outputs
 from g4cli.operations.transcription.formats import format_transcript
 from g4cli.operations.transcription.languages import find_language
 from g4cli.operations.transcription.transcribe import (
@@ -78,3 +80,9 @@ def test_formats() -> None:
     assert format_transcript(SEGMENTS[:1], "txt", 0) == "One & <two>.\n"
     whole = json.loads(format_transcript(SEGMENTS, "json", 4000))
     assert (whole["duration"], whole["segments"][1]["start"]) == (4000, 3661.5)
+
+
+def test_a_transcript_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(UsageError, match="is a directory"):
+        plan_outputs([Path("a.wav")], tmp_path, "txt", replace_files=True)
