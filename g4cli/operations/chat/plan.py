@@ -49,6 +49,8 @@ from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 # A choice: what the worker may take beyond the estimate and half as much again, before the kernel
 # refuses it: Python, the stacks of threads, decoded images, and what the estimate does not know.
 _DATA_SLACK: Final = 2 * GIB
+# A choice: a larger context is a typing error, for which llama.cpp would take all memory there is.
+_MOST_CTX: Final = 8 * MAX_CONTEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,7 @@ def _plan_parallel(
         raise _make_size_error(request, plan.reason)
     else:
         _warn_of_size(plan.reason, request, reporter)
-    _warn_beyond_training(asked, most, reporter)
+    _check_beyond_training(asked, most, reporter)
     trial = try_options(subject.shape, subject.tensors, plan.options, memories)
     if request.workers:
         reporter.say(trial.placement)
@@ -250,7 +252,7 @@ def _choose_context(
         return n_ctx or min(CONTEXTS[0], most)
     if request.ctx:
         n_ctx = parse_count(request.ctx)
-        _warn_beyond_training(n_ctx, most, reporter)
+        _check_beyond_training(n_ctx, most, reporter)
         return n_ctx
     plan = plan_context(subject.shape, subject.tensors, options, memories)
     if plan.n_ctx < most:
@@ -258,7 +260,13 @@ def _choose_context(
     return plan.n_ctx
 
 
-def _warn_beyond_training(n_ctx: int, n_ctx_train: int, reporter: Reporter) -> None:
+def _check_beyond_training(n_ctx: int, n_ctx_train: int, reporter: Reporter) -> None:
+    """Warn of a context beyond the training. Raises UsageError beyond that of any use."""
+    if n_ctx > _MOST_CTX:
+        raise UsageError(
+            f"a context of {n_ctx:,} tokens; this model was trained for {n_ctx_train:,}",
+            hint=f"--ctx {n_ctx_train}, or --ctx max for the largest that fits",
+        )
     if n_ctx > n_ctx_train:
         reporter.warn(
             f"--ctx exceeds the {n_ctx_train:,} tokens that this model was trained for; "

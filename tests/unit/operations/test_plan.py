@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.units import GIB, MORE_LAYERS
 from g4cli.core.worker_address import WorkerOptions, parse_worker_addresses
@@ -153,6 +154,9 @@ def test_a_context_beyond_the_model_is_warned_of_not_lowered(
     reporter = RecordingReporter()
     assert plan(files["e2b"], machine(32 * GIB), reporter, ctx="200000").n_ctx == 200_000
     assert "the 131,072 tokens that this model was trained for" in reporter.warnings[0]
+    for n_parallel in (1, 2):
+        with pytest.raises(UsageError, match="a context of 99,999,999 tokens"):
+            plan(files["e2b"], machine(32 * GIB), ctx="99999999", n_parallel=n_parallel)
 
 
 def test_layers_that_do_not_fit_stay_behind(files: dict[str, LoadableModel]) -> None:
