@@ -111,9 +111,13 @@ class Catalog:
 
         They are read again when a file changes. Raises FileMissing or BadGGUF.
         """
-        mmproj = self._mmproj or find_encoder(offer.path)
+        mmproj = self.find_encoder(offer)
         modalities = () if mmproj is None else _read_once(_read_modalities, mmproj)
         return replace(_read_once(_read_facts, offer.path), modalities=("text", *modalities))
+
+    def find_encoder(self, offer: Offer) -> Path | None:
+        """Return the encoder of images and sounds that a model is loaded with, or None."""
+        return self._mmproj or find_encoder(offer.path)
 
     def _read_store(self) -> tuple[Offer, ...]:
         entries = [e for e in list_models() if e.role == "model" and _can_run(e)]

@@ -18,7 +18,6 @@ from g4cli.operations.chat.drafting import choose_draft, explain_no_draft
 from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.chat.session import choose_file_renderer, find_media_options
-from g4cli.operations.fit.options import find_encoder
 from g4cli.operations.models import LoadableModel, prepare_model
 from g4cli.operations.serving.catalog import Catalog, Offer
 from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
@@ -97,7 +96,7 @@ class ModelOpener:
         assert self._hello is not None
         hello, options = self._hello, self._options
         model = prepare_model(str(offer.path), self._reporter)
-        request = self._make_request(offer.name, model)
+        request = self._make_request(offer)
         n_parallel = options.parallel
         if n_parallel == 0 and options.draft not in ("auto", "off", "lookup"):
             n_parallel = 1  # a draft model serves one conversation
@@ -139,13 +138,13 @@ class ModelOpener:
         mapped = sum(self._weight_bytes.get(name, 0) for name in others)
         return replace(host, available_bytes=max(0, host.available_bytes - mapped))
 
-    def _make_request(self, name: str, model: LoadableModel) -> ChatRequest:
+    def _make_request(self, offer: Offer) -> ChatRequest:
         options = self._options
         return ChatRequest(
-            model=name,
-            mmproj=options.mmproj or find_encoder(model.path),
+            model=offer.name,
+            mmproj=self._catalog.find_encoder(offer),
             image_tokens=options.image_tokens,
-            ctx=str(self._contexts.get(name) or options.ctx),
+            ctx=str(self._contexts.get(offer.name) or options.ctx),
             kv_type=options.kv_type,
             threads=options.threads,
             gpu_layers=options.gpu_layers,

@@ -28,9 +28,9 @@ MIN_CTX: Final = 256
 class ServedModel:
     """A model as clients see it. `nbytes` are those of its file; times are in Unix seconds.
 
-    `modalities` is among "text", "image" and "audio". While it is not loaded, `n_ctx`, `n_slots`,
-    `loaded_at`, `memory_bytes` (weights, KV cache, compute buffers) and `gpu_bytes`, its part on
-    GPUs, are 0; `unload_at` is 0 if it stays.
+    `mmproj`: the file of its encoder. `modalities` is among "text", "image" and "audio". While it
+    is not loaded, `n_ctx`, `n_slots`, `loaded_at`, `memory_bytes` (weights, KV cache, compute
+    buffers) and `gpu_bytes`, its part on GPUs, are 0; `unload_at` is 0 if it stays.
     """
 
     name: str
@@ -43,6 +43,7 @@ class ServedModel:
     n_params: int
     n_ctx_train: int
     modalities: tuple[str, ...]
+    mmproj: Path | None = None
     n_ctx: int = 0
     n_slots: int = 0
     loaded_at: int = 0
@@ -246,6 +247,7 @@ class Service:
             n_params=facts.n_params,
             n_ctx_train=facts.n_ctx_train,
             modalities=facts.modalities,
+            mmproj=self._catalog.find_encoder(offer),
             n_ctx=model.n_ctx if model else 0,
             n_slots=model.n_slots if model else 0,
             loaded_at=int(model.loaded_at) if model else 0,

@@ -14,7 +14,6 @@ from g4cli.core.errors import BadField, G4Error
 from g4cli.core.gguf import read_header
 from g4cli.core.registry import looks_like_name, parse_name
 from g4cli.estimate.media import read_image_grid
-from g4cli.operations.fit.options import find_encoder
 from g4cli.operations.page.models import describe_fit, list_known_models
 from g4cli.operations.page.pulls import PullJob
 from g4cli.operations.serving.service import ServedModel, Service
@@ -164,20 +163,19 @@ def describe_model(service: Service, model: ServedModel) -> dict[str, Any]:
         "n_slots": model.n_slots,
         "memory_bytes": model.memory_bytes,
         "modalities": list(model.modalities),
-        "image": describe_images(model.path, service.image_tokens),
+        "image": describe_images(model.mmproj, service.image_tokens),
         "sampling": describe_sampling(sampling),
         "max_tokens": loaded.defaults.max_tokens if loaded else 0,
     }
 
 
-def describe_images(path: Path, image_tokens: int) -> dict[str, Any] | None:
-    """Return how the encoder of the model at `path` divides images; None if it takes none.
+def describe_images(mmproj: Path | None, image_tokens: int) -> dict[str, Any] | None:
+    """Return how the encoder in the file `mmproj` divides images; None if it takes none.
 
     `pixels` is the side of what becomes one token, `budgets` are the numbers of tokens that an
     image may have at most: the page makes an image smaller for less.
     """
     with suppress(G4Error):
-        mmproj = find_encoder(path)
         grid = read_image_grid(read_header(mmproj)) if mmproj else None
         if grid is not None:
             budgets = [budget for budget in IMAGE_TOKENS if budget <= image_tokens]

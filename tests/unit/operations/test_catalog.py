@@ -12,6 +12,7 @@ from g4cli.core.errors import FileMissing, UsageError
 from g4cli.operations.serving.catalog import Catalog
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
+from g4cli.server.page_routes.models import describe_model
 from tests.support.builders.media_files import write
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import TESTS
@@ -37,6 +38,8 @@ def test_the_encoder_that_was_given_counts(tmp_path: Path) -> None:
     model = write(tmp_path / "tiny.gguf", build_tiny())
     catalog = Catalog([str(model)], mmproj=MMPROJ)
     assert catalog.read_facts(catalog.find("")).modalities == ("text", "image", "audio")
+    service = Service(catalog, ModelPool(open_model=lambda *_: pytest.fail("nothing is opened")))
+    assert describe_model(service, service.find_model(""))["image"]["budgets"][-1] == 1120
 
 
 def test_facts_follow_the_file(tmp_path: Path) -> None:
