@@ -31,6 +31,7 @@ export class Attachments {
     this.items = [];
     /** @type {ServedModel | undefined} */
     this.model = undefined;
+    this.isSwitching = false; // whether a recording is about to begin or to end
     this.list = find("attached");
     this.hint = find("composer-hint");
     this.input = make("input", { type: "file", multiple: true, hidden: true, change: () => {
@@ -110,18 +111,15 @@ export class Attachments {
     find("question").focus();
   }
 
-  clear() {
-    for (const item of [...this.items]) this.remove(item);
-  }
-
   /**
-   * Sends what is attached, pictures as small as the budget asks for, and returns their names.
+   * Sends pictures, as small as the budget asks for, and sounds, and returns their names.
    *
+   * @param {Attachment[]} items
    * @returns {Promise<Medium[]>}
    */
-  async upload() {
+  async upload(items) {
     const names = [];
-    for (const item of this.items) {
+    for (const item of items) {
       const blob = item.bitmap && this.model?.image
         ? await shrinkPicture(item.bitmap, item.blob, this.model.image.pixels, Number(this.budget.value))
         : item.blob;
@@ -152,6 +150,8 @@ export class Attachments {
   // --- recording
 
   async toggleRecording() {
+    if (this.isSwitching) return;
+    this.isSwitching = true;
     const isStarting = !this.recorder.isRecording;
     try {
       if (isStarting) await this.recorder.start();
@@ -164,6 +164,7 @@ export class Attachments {
       this.onError(error instanceof DOMException && error.name === "NotAllowedError"
         ? new Error("The browser does not let this page use the microphone.") : error);
     }
+    this.isSwitching = false;
     const isRecording = this.recorder.isRecording;
     this.meter.hidden = !isRecording;
     this.record.classList.toggle("recording", isRecording);

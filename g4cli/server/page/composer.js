@@ -39,7 +39,7 @@ export class Composer {
     this.isBusy = true;
     this.update();
     try {
-      if (await this.onSend(text)) this.area.value = "";
+      if (await this.onSend(text) && this.area.value === text) this.area.value = "";
     } finally {
       this.isBusy = false;
       this.update();

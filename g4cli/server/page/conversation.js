@@ -104,23 +104,30 @@ export class OpenConversation {
    * Asks a question after the last turn, or after `parent`.
    *
    * @param {string} text
-   * @param {Medium[]} media
+   * @param {Medium[] | Promise<Medium[]>} media
    * @param {number | null} [parent]
    */
   async ask(text, media, parent = this.turns.at(-1)?.id ?? null) {
-    if (this.id === null) {
-      this.id = (await change("POST", "/conversations", { system: this.system })).id;
-      history.replaceState(null, "", `#${this.id}`);
+    // The user may open another conversation while this one is waited for.
+    let { id } = this;
+    const { system } = this;
+    const body = { ...this.page.settings(), parent, text, media: await media };
+    if (id === null) {
+      id = /** @type {number} */ ((await change("POST", "/conversations", { system })).id);
+      if (this.id === null) {
+        this.id = id;
+        history.replaceState(null, "", `#${id}`);
+      }
     }
-    const body = { ...this.page.settings(), parent, text, media };
     try {
-      await change("POST", `/conversations/${this.id}/questions`, body);
+      await change("POST", `/conversations/${id}/questions`, body);
     } catch (error) {
-      if (!isMissing(error) || await this.isThere()) throw error;
+      if (id !== this.id || !isMissing(error) || await this.isThere()) throw error;
       this.page.onDeleted();
       throw new Error(`${DELETED} Ask again to begin a new one.`);
     }
-    await this.noteChange();
+    if (id === this.id) await this.noteChange();
+    else this.page.onChange();
   }
 
   /** Returns whether the server still has the open conversation. */

@@ -51,8 +51,9 @@ composer.hasMore = () => attachments.items.length > 0;
 
 /** @param {string} text */
 async function send(text) {
-  const isTaken = await attempt(attachments.upload().then((media) => conversation.ask(text, media)));
-  if (isTaken) attachments.clear();
+  const items = [...attachments.items]; // more may be added while these are sent
+  const isTaken = await attempt(conversation.ask(text, attachments.upload(items)));
+  if (isTaken) for (const item of items) attachments.remove(item);
   return isTaken;
 }
 

@@ -107,7 +107,11 @@ export class ModelDialog {
   drawKnown(model, fits, mayPull) {
     const fit = make("div", { class: "fit" });
     const progress = make("div", { class: "pull" });
-    const choice = make("select", { "aria-label": `Type of ${model.name}`, change: () => describe() },
+    const choice = make("select", { "aria-label": `Type of ${model.name}`, change: () => {
+      describe();
+      fit.replaceChildren();
+      void this.drawFits([[fit, fitPath()]]);
+    } },
       ...model.types.map((type) => make("option", { value: type.name },
         type.name + (type.nbytes ? ` · ${formatSize(type.nbytes)}` : "") + (type.here ? " · here" : ""))));
     const button = make("button", { class: "secondary", type: "button",
@@ -121,22 +125,13 @@ export class ModelDialog {
       this.progress.set(name, progress);
       const pull = this.pulls.get(name);
       progress.replaceChildren(...(pull ? this.drawPull(pull) : []));
-      fit.replaceChildren();
-      void this.drawFits([[fit, `/catalog/fit?name=${encodeURIComponent(name)}`]]);
     };
+    const fitPath = () => `/catalog/fit?name=${encodeURIComponent(`${model.name}:${choice.value}`)}`;
     const section = make("section", { class: "model", "aria-label": model.title },
       make("div", { class: "model-head" }, make("strong", {}, model.title), choice, mayPull ? button : null),
       progress, fit);
-    const name = `${model.name}:${choice.value}`;
-    this.progress.set(name, progress);
-    const pull = this.pulls.get(name);
-    if (pull) progress.replaceChildren(...this.drawPull(pull));
-    if (model.types[0]?.here) {
-      button.disabled = true;
-      button.textContent = "Pulled";
-    }
-    button.setAttribute("aria-label", `${button.textContent} ${name}`);
-    fits.push([fit, `/catalog/fit?name=${encodeURIComponent(name)}`]);
+    describe();
+    fits.push([fit, fitPath()]);
     return section;
   }
 

@@ -155,6 +155,7 @@ export class Thread {
       rows: Math.min(12, turn.text.split("\n").length + 1) });
     const end = () => element.replaceWith(this.draw(turn));
     const save = () => {
+      if (!area.value.trim() && !turn.media.length) return;
       end();
       this.actions.edit(turn, area.value);
     };

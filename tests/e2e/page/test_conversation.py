@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 from g4cli.server.guard import GuardOptions
 from tests.support.fakes.scripted_engine import make_scripted_service
-from tests.support.run.server import RunningServer, run_service
+from tests.support.run.server import RunningServer, run_service, wait_until
 
 pytestmark = pytest.mark.requires_chromium
 ServeScript = Callable[..., RunningServer]
@@ -60,6 +60,23 @@ def test_an_edited_question_is_a_branch_and_both_stay(page: Any, serve_script: S
     page.reload()
     expect(page.locator(".assistant .blocks")).to_have_text("about cats")
     expect(page.locator(".user .bubble")).to_have_text("cat?")
+
+
+@pytest.mark.slow
+def test_what_is_typed_while_a_question_is_sent_stays(page: Any, serve_script: ServeScript) -> None:
+    held: list[Any] = []
+    page.goto(serve_script(lambda _: ["x"]).url)
+    page.route("**/questions", lambda route: held.append(route))
+    ask(page, "One?")
+    wait_until(lambda: held or page.wait_for_timeout(10))
+    page.fill("#question", "Two?")
+    held[0].continue_()
+    expect(page.locator(".figures")).to_be_visible()
+    expect(page.locator("#question")).to_have_value("Two?")
+    page.get_by_label("Edit and ask again").click()
+    page.get_by_label("Edit the question").fill(" ")
+    page.keyboard.press("Enter")  # nothing is asked
+    expect(page.get_by_label("Edit the question")).to_be_visible()
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from tests.support.builders.media_files import sound
 from tests.support.builders.media_files import wav as make_wav
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import TESTS
-from tests.support.run.server import RunningServer, run_server, tiny_options
+from tests.support.run.server import RunningServer, run_server, tiny_options, wait_until
 
 pytestmark = [pytest.mark.requires_chromium, pytest.mark.slow]
 DRAW = """([width, height, type]) => {
@@ -95,6 +95,27 @@ def test_a_pasted_picture_of_another_format_is_converted(
     ask(page, "")
     expect(page.locator(".user .media img")).to_have_count(1)
     expect(page.locator(".figures")).to_be_visible()
+
+
+def test_a_question_stays_in_its_conversation_while_its_picture_is_sent(
+    page: Any, media_server: RunningServer
+) -> None:
+    held: list[Any] = []
+    page.goto(media_server.url)
+    ask(page, "Who are you?")
+    expect(page.locator(".figures")).to_be_visible()
+    page.route("**/page/api/media", lambda route: held.append(route))
+    picture = {"name": "a.png", "mimeType": "image/png", "buffer": make_picture(page, 64, 64)}
+    page.set_input_files("input[type=file]", picture)
+    expect(page.locator("#attached img")).to_be_visible()
+    ask(page, "What is it?")
+    wait_until(lambda: held or page.wait_for_timeout(10))
+    page.get_by_role("button", name="New conversation").click()
+    held[0].continue_()
+    expect(page.locator("#attached li")).to_have_count(0)
+    expect(page.locator(".welcome")).to_be_visible()
+    page.locator(".list .name", has_text="Who are you?").click()
+    expect(page.locator(".user .media img")).to_be_visible()
 
 
 def test_dropped_files_are_attached(page: Any, media_server: RunningServer) -> None:
