@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from g4cli.core.errors import BadFile, HashMismatch, Interrupted
+from g4cli.core.errors import BadFile, G4Error, HashMismatch, Interrupted
 from g4cli.core.files import link_or_copy
+from g4cli.core.gguf import read_header
 from g4cli.core.hashing import git_oid_of, sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.units import size_text
@@ -142,11 +143,15 @@ def _copy_old_weights(request: _Request, partial: Partial) -> Span | None:
 
     Returns the byte range that was copied, or None.
     """
-    file, old = request.file, request.target
-    if request.restart or file.nbytes < reuse.MIN_FILE_BYTES or not old.is_file():
+    file = request.file
+    if request.restart or file.nbytes < reuse.MIN_FILE_BYTES:
         return None
-    header = remote_header(request.hub, request.repository, file)
-    copied = reuse.copy_weights(partial, old, header, label=file.name, progress=request.progress)
+    try:
+        old = read_header(request.target)
+    except G4Error:  # there is none, or it is no GGUF, as the weights of a checkpoint
+        return None
+    new = remote_header(request.hub, request.repository, file)
+    copied = reuse.copy_weights(partial, old, new, label=file.name, progress=request.progress)
     if copied:
         request.notice(f"{file.name}: only its header changed; reusing the weights on this disk")
     return copied

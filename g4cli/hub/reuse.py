@@ -7,11 +7,9 @@ verifies this afterwards, as always.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
-from g4cli.core.errors import G4Error
-from g4cli.core.gguf import read_header
+from g4cli.core.files import open_file
 from g4cli.core.gguf_header import Header
 from g4cli.core.progress import Progress
 from g4cli.hub.journal import Partial, Span
@@ -31,21 +29,17 @@ def same_weights(old: Header, new: Header) -> bool:
 
 
 def copy_weights(
-    partial: Partial, old: Path, new: Header, *, label: str, progress: Progress
+    partial: Partial, old: Header, new: Header, *, label: str, progress: Progress
 ) -> Span | None:
     """Copy the weights of `old` into `partial`; return their byte range, None if they differ.
 
-    `new` is the header of the file to be fetched. Raises NoSpace.
+    `old` is the header of a file on this disk, `new` that of the one to be fetched. Raises NoSpace.
     """
-    try:
-        header = read_header(old)
-    except G4Error:
-        return None
-    if not same_weights(header, new):
+    if not same_weights(old, new):
         return None
     at, end = new.data_offset, new.file_size
-    with old.open("rb") as file:
-        file.seek(header.data_offset)
+    with open_file(old.path) as file:
+        file.seek(old.data_offset)
         while at < end:
             piece = file.read(min(_COPY_BYTES, end - at))
             if not piece:

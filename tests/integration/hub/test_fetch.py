@@ -553,6 +553,17 @@ def test_an_update_of_weights_and_header_is_noticed_by_the_hash(
     assert told == []
 
 
+def test_weights_that_are_no_gguf_are_fetched_again_when_they_are_damaged(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reuse, "MIN_FILE_BYTES", 1)
+    hub.repos[REPO].lfs["model.safetensors"] = DATA
+    path = fetch_path(tmp_path, "model.safetensors").path
+    path.write_bytes(DATA[:-1] + b"?")
+    assert fetch_path(tmp_path, "model.safetensors").origin == "hub"
+    assert path.read_bytes() == DATA
+
+
 def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HF_HOME", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
