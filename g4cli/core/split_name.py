@@ -6,6 +6,7 @@ Source: llama_split_path and llama_split_prefix, src/llama.cpp, llama.cpp@0c1e57
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 _PART: Final = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf)?\Z", re.ASCII)
@@ -28,3 +29,12 @@ def parse_split_name(path: str) -> SplitName | None:
 def name_part(stem: str, number: int, total: int) -> str:
     """Return the path of part `number` (from 1) of the `total` parts of `stem`."""
     return f"{stem}-{number:05d}-of-{total:05d}.gguf"
+
+
+def list_parts(path: str) -> Iterator[str]:
+    """Yield the paths of all parts of the split file that `path` belongs to, else `path` alone."""
+    split = parse_split_name(path)
+    if split is None:
+        yield path
+    else:
+        yield from (name_part(split.stem, i, split.total) for i in range(1, split.total + 1))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from g4cli.core.errors import BadFile, NotFound
-from g4cli.core.split_name import name_part, parse_split_name
+from g4cli.core.split_name import list_parts, parse_split_name
 
 Role = Literal["model", "mmproj", "draft"]
 
@@ -146,11 +146,7 @@ def parts_of(repo: str, files: Sequence[RemoteFile], file: RemoteFile) -> tuple[
     if split is None:
         return (file,)
     total = split.total
-    paths = (
-        [name_part(split.stem, i, total) for i in range(1, total + 1)]
-        if total <= _MAX_PARTS
-        else []
-    )
+    paths = list(list_parts(file.path)) if total <= _MAX_PARTS else []
     by_path = {f.path: f for f in files}
     missing = [path for path in paths if path not in by_path]
     if missing or not paths:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from g4cli.core.hashing import sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.core.registry import known_names
-from g4cli.core.split_name import name_part, parse_split_name
+from g4cli.core.split_name import list_parts, parse_split_name
 from g4cli.store.manifest import (
     Entry,
     format_now,
@@ -123,8 +124,8 @@ def add_local_file(source: Path, *, name: str, progress: Progress = no_progress)
     parts = [source]
     split = parse_split_name(source.name)
     if split and split.number == 1 and header.get("split.count", int, 1) > 1:
-        names = [name_part(split.stem, i, split.total) for i in range(2, split.total + 1)]
-        parts += [require_file(source.with_name(part)) for part in names]
+        others = islice(list_parts(source.name), 1, None)
+        parts += [require_file(source.with_name(part)) for part in others]
     entries = [_add_part(part, name, type_of(header), progress) for part in parts]
     return entries[0]
 

@@ -22,6 +22,7 @@ from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import cache_dir, expand_home
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Model, ModelRef, looks_like_name, parse_name
+from g4cli.core.split_name import list_parts
 from g4cli.hub import RemoteFile, Repository
 from g4cli.hub.listing import (
     checkpoint_files,
@@ -31,9 +32,11 @@ from g4cli.hub.listing import (
     pick_model,
     preferred_type,
     select_role,
+    type_of_name,
 )
 from g4cli.operations.pull.facts import PullFacts
 from g4cli.operations.pull.request import PullOptions
+from g4cli.quant.recipes import file_type
 from g4cli.store.adopt import store_path
 from g4cli.store.manifest import Entry
 
@@ -169,8 +172,10 @@ class _Planner:
                     f"{repo} has no file {path}", hint=f"https://huggingface.co/{repo}/tree/main"
                 )
             parts = parts_of(repo, repository.files, named)
+            # The headers of later parts do not say the type of the whole.
+            common = type_of_name(path) if len(parts) > 1 else ""
             return self._make_fetch_plan(
-                name, "", [self._plan_file(name, repository, f) for f in parts]
+                name, "", [self._plan_file(name, repository, f, common) for f in parts]
             )
         if not select_role(repository.files, "model"):
             return self._plan_checkpoint_of(repository, type_name or "bf16")
@@ -210,7 +215,11 @@ class _Planner:
                 f"{repo} holds no GGUF and no checkpoint",
                 hint=f"https://huggingface.co/{repo}/tree/main",
             )
-        name = f"{HUB_PREFIX}{repo}"
+        name, type_name = f"{HUB_PREFIX}{repo}", file_type(type_name).name
+        origin = f"made from {name}@{repository.commit}"
+        here = self._find_intact(name, type_name)
+        if here and here.source == origin and not self.options.restart:
+            return _plan_nothing(here)
         return PullPlan(
             "convert",
             name,
@@ -218,7 +227,7 @@ class _Planner:
             (f"{repo} holds no GGUF: its checkpoint is converted to {type_name}",),
             _list_checkpoint_files(repository),
             target=store_path(name, f"{repo.rsplit('/', 1)[-1]}-{type_name.upper()}.gguf"),
-            origin=f"made from {name}@{repository.commit}",
+            origin=origin,
             restart=self.options.restart,
         )
 
@@ -299,15 +308,19 @@ class _Planner:
     def _find_intact(
         self, name: str, type_name: str, file: str = "", revision: str = ""
     ) -> Entry | None:
-        """Return the model on this disk that is asked for; "" stands for any."""
-        for entry in self.facts.list_entries(name):
+        """Return the model on this disk that is asked for, if it is whole; "" stands for any."""
+        entries = {entry.path.name: entry for entry in self.facts.list_entries(name)}
+        for entry in entries.values():
             is_asked_for = (
                 entry.role == "model"
                 and type_name in ("", entry.type)
                 and file in ("", entry.path.name)
                 and entry.is_of_revision(revision)
             )
-            if is_asked_for and self.facts.is_intact(entry):
+            if is_asked_for and all(
+                part in entries and self.facts.is_intact(entries[part])
+                for part in list_parts(entry.path.name)
+            ):
                 return entry
         return None
 

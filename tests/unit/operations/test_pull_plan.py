@@ -149,6 +149,37 @@ def test_a_checkpoint_is_converted() -> None:
         plan_checkpoint("hf:a/tuned:q4_0", Facts(repositories))
 
 
+def test_a_checkpoint_that_was_converted_is_kept_until_it_changes() -> None:
+    path = models_dir() / "hf--a--tuned" / "tuned-BF16.gguf"
+    made = Entry("hf:a/tuned", "bf16", path, 9, "", "", f"made from hf:a/tuned@{COMMIT}")
+    facts = Facts({"a/tuned": CHECKPOINT}, [made])
+    assert plan("hf:a/tuned", facts).entry == made
+    assert plan("hf:a/tuned", facts, restart=True).kind == "convert"
+    older = replace(made, source=made.source.replace("c", "d"))
+    assert plan("hf:a/tuned", Facts({"a/tuned": CHECKPOINT}, [older])).kind == "convert"
+
+
+def test_a_type_that_cannot_be_made_is_refused_before_the_download() -> None:
+    with pytest.raises(UsageError, match="unknown type 'q9_9'"):
+        plan("hf:a/tuned:q9_9", Facts({"a/tuned": CHECKPOINT}))
+
+
+def test_a_split_file_is_on_this_disk_if_all_parts_are() -> None:
+    parts = [RemoteFile(f"m-Q4_K_M-0000{n}-of-00002.gguf", 900, "a" * 64) for n in (1, 2)]
+    folder = models_dir() / "hf--a--split"
+    first, second = (
+        Entry("hf:a/split", "q4_k_m", folder / part.name, 900, part.sha256, "", "")
+        for part in parts
+    )
+    second = replace(second, role="part")
+    repositories = {"a/split": tuple(parts)}
+    assert plan("hf:a/split:q4_k_m", Facts({}, [first, second]), no_update=True).entry == first
+    made = plan("hf:a/split:q4_k_m", Facts(repositories, [first]), no_update=True)
+    assert [part.known for part in made.files] == [first, None]
+    by_path = plan(f"hf:a/split/{parts[0].path}", Facts(repositories))
+    assert [part.type_name for part in by_path.files] == ["q4_k_m"] * 2
+
+
 def test_an_address_names_a_file_a_type_or_a_repository() -> None:
     facts = Facts(hub())
     assert plan(f"hf:{GGML}/m-Q8_0.gguf", facts).files[0].file.name == "m-Q8_0.gguf"
