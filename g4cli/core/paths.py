@@ -31,7 +31,7 @@ ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
     ("HF_TOKEN", "The token for gated repositories.", "that of `hf auth login`"),
     ("HF_HUB_OFFLINE", "1: do not use the network.", ""),
     ("OPENAI_API_KEY, GEMINI_API_KEY", "The keys of api.openai.com and of Google's AI Studio.", ""),
-    ("HTTP_PROXY, HTTPS_PROXY, NO_PROXY", "The proxy for downloads.", ""),
+    ("HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY", "The proxy for downloads.", ""),
     ("SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE", "Certificates to trust.", "the system's"),
     ("OLLAMA_MODELS", "Ollama's models.", "~/.ollama/models"),
     ("LLAMA_CACHE", "llama.cpp's downloads.", "~/.cache/llama.cpp"),

@@ -3,7 +3,8 @@
     client.py        Hub: token, endpoint, listing, metadata; its exceptions become G4Error
     bounds.py        limits on what the hub may answer to the listing and metadata requests
     listing.py       which file of a repository is which type (no I/O)
-    connection.py    one HTTP GET of a byte range: proxies, certificates, redirects
+    proxies.py       the proxies that the environment names
+    connection.py    one HTTP GET of a byte range: certificates, redirects
     response.py      the lines of its response, in bounded time
     body.py          the bytes of its response
     blocks.py        reused buffers, and the thread that writes them

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from g4cli.core.errors import NetworkError
 from g4cli.core.units import duration_text, size_text
+from g4cli.hub.proxies import make_transport, without_login
 
 if TYPE_CHECKING:
     import httpx2
@@ -94,13 +95,6 @@ def origin_of(url: str) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
-def without_login(url: str) -> str:
-    """Return `url` without a user's name and password."""
-    scheme, mark, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
-
-
 def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
     """Return an HTTP client for huggingface_hub with these limits.
 
@@ -109,7 +103,7 @@ def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
     import httpx2
 
     return httpx2.Client(
-        verify=context if context is not None else True,
+        transport=make_transport(context),
         follow_redirects=True,
         timeout=None,  # as the library's own client has it: each of its calls sets one
         event_hooks={"request": [_check_request], "response": [_check_response]},

@@ -1,8 +1,8 @@
 """The Hugging Face Hub: the files of a repository and where to download them, by huggingface_hub.
 
 Environment, read at each call: HF_ENDPOINT, HF_TOKEN (or the token of `hf auth login`),
-HF_HUB_OFFLINE, HF_HUB_CACHE or HF_HOME, HTTP_PROXY, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE,
-REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.
+HF_HUB_OFFLINE, HF_HUB_CACHE or HF_HOME, HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY,
+SSL_CERT_FILE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadFile, NetworkError, NotFound, UsageError
 from g4cli.core.paths import hub_cache_dir
-from g4cli.hub.bounds import limit_answers, new_client, origin_of, without_login
+from g4cli.hub.bounds import limit_answers, new_client, origin_of
 from g4cli.hub.connection import load_certificates, retry_seconds, untrusted_error
 from g4cli.hub.listing import RemoteFile, check_paths
+from g4cli.hub.proxies import without_login
 
 _TRUE: Final = ("1", "true", "yes", "on")
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"

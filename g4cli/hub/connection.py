@@ -1,6 +1,6 @@
 """Request a byte range by HTTP; body.py reads the response.
 
-Proxies (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
+Proxies (see proxies.py) and certificates (SSL_CERT_FILE, REQUESTS_CA_BUNDLE,
 CURL_CA_BUNDLE, or else those that huggingface_hub finds) are honored. A few redirects are
 followed. A token is never sent to another host.
 """
@@ -18,11 +18,11 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from g4cli.core.errors import NetworkError, UsageError
 from g4cli.hub.body import Body, Patience
-from g4cli.hub.bounds import origin_of, without_login
+from g4cli.hub.bounds import origin_of
+from g4cli.hub.proxies import find_proxy
 from g4cli.hub.response import TimedResponse
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class Connection:
         key = (parts.scheme, parts.netloc)
         if self._open and self._open[0] != key:
             self.close()
-        proxy = _proxy_for(parts)
+        # A proxy that expects TLS would get its password in clear text: only http is supported.
+        proxy = find_proxy(parts)
         if not self._open:
             self._open = (key, _open_connection(parts, proxy, self._patience.stall_s))
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -205,26 +206,6 @@ def _open_connection(
     if proxy:
         connection.set_tunnel(host, port or 443, headers=_proxy_auth(proxy))
     return connection
-
-
-def _proxy_for(parts: SplitResult) -> SplitResult | None:
-    proxies = getproxies()
-    address = proxies.get(parts.scheme) or proxies.get("all")
-    if not address or proxy_bypass(parts.netloc):
-        return None
-    try:
-        proxy = urlsplit(address if "//" in address else f"http://{address}")
-        if proxy.scheme == "http" and proxy.hostname and proxy.port != 0:
-            return proxy
-        what = f"by {proxy.scheme}"
-    except ValueError:
-        what = "with such an address"
-    # A proxy that expects TLS would get its password in clear text.
-    raise UsageError(
-        f"{parts.scheme.upper()}_PROXY={without_login(address)}: "
-        f"a proxy {what} is not supported, only http",
-        hint=f"export {parts.scheme.upper()}_PROXY=http://HOST:PORT",
-    )
 
 
 def _proxy_auth(proxy: SplitResult) -> dict[str, str]:

@@ -22,6 +22,7 @@ from g4cli.core.errors import NetworkError, UsageError
 from g4cli.core.loopback import is_loopback
 from g4cli.core.units import duration_text, size_text
 from g4cli.hub.connection import load_certificates, retry_seconds
+from g4cli.hub.proxies import make_transport
 
 # All limits are choices: far above what a good server needs.
 MAX_BYTES: Final = 32 * 1024**2  # of an answer
@@ -92,9 +93,8 @@ class Endpoint:
             )
         self.url, self.model = check_url(url, has_key=bool(key)), model
         self._key, self._say, self._sleep = key, say, sleep
-        context = load_certificates()
         self._client = httpx2.Client(
-            verify=context if context is not None else True, timeout=_TIMEOUT
+            transport=make_transport(load_certificates()), timeout=_TIMEOUT
         )
         self._refused: tuple[str, ...] = ()
 

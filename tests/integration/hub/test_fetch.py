@@ -146,6 +146,25 @@ def test_everything_goes_through_a_proxy(
         close_session()
 
 
+def test_a_proxy_that_is_not_supported_is_named_where_it_would_be_used(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+    monkeypatch.setenv("ALL_PROXY", "socks5://me:secret@127.0.0.1:1")
+    hub.storage_host = "storage.example"
+    close_session()
+    try:
+        with pytest.raises(
+            UsageError, match=r"^ALL_PROXY=socks5://127\.0\.0\.1:1: a proxy by socks5"
+        ):
+            fetch_path(tmp_path)
+        monkeypatch.setenv("HTTP_PROXY", hub.url)
+        close_session()
+        assert fetch_path(tmp_path).path.read_bytes() == DATA
+    finally:
+        close_session()
+
+
 @pytest.mark.usefixtures("hub")
 def test_named_certificates_that_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -189,6 +189,18 @@ def test_a_redirect_is_not_followed() -> None:
     assert len(f.bodies) == 1
 
 
+def test_a_proxy_that_is_not_supported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    endpoint = Endpoint("http://hub.example/v1", "m")
+    with pytest.raises(UsageError, match="ALL_PROXY"):
+        endpoint.answer(QUESTION, {})
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with connect(lambda _: stream_text("Hello")) as (end, _, _, _):
+        assert end.answer(QUESTION, {}).text == "Hello"
+    endpoint.close()
+
+
 def test_a_server_that_is_not_there_is_a_network_error() -> None:
     endpoint = Endpoint("http://127.0.0.1:1/v1", "m")
     with pytest.raises(NetworkError, match=r"127\.0\.0\.1:1"):
