@@ -73,9 +73,11 @@ class RpcServer:
         self.child: Child = start_child(
             "g4cli.runtime.rpc.server_child", [json.dumps(asdict(options))], ignore_interrupt=True
         )
+        # What the child writes is read from the start: it never waits for a reader.
+        self._errors = self._start_collecting(self.child.stderr)
         try:
             self.names, self.kinds = self._read_devices()
-            self._collect_output()
+            self._start_collecting(self.child.stdout)
             self.memory = self._wait_until_ready(options.port)
         except BaseException:
             self.child.close()
@@ -92,10 +94,10 @@ class RpcServer:
             raise error_of(*first["error"])
         return tuple(first["names"]), tuple(first["kinds"])
 
-    def _collect_output(self) -> None:
-        """Read what the child writes, so that it never waits for a reader."""
-        for stream in (self.child.stdout, self.child.stderr):
-            threading.Thread(target=self._collect_lines, args=(stream,), daemon=True).start()
+    def _start_collecting(self, stream: Any) -> threading.Thread:
+        thread = threading.Thread(target=self._collect_lines, args=(stream,), daemon=True)
+        thread.start()
+        return thread
 
     def _collect_lines(self, stream: Any) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -120,6 +122,7 @@ class RpcServer:
         status = self.child.poll()
         if status is None:
             return RuntimeFailed("llama.cpp's RPC server does not answer", hint="g4 doctor")
+        self._errors.join(1.0)
         reason = find_reason("".join(self._output)) or "".join(list(self._output)[-1:]).strip()
         how = exit_text(status) + (f": {reason}" if reason else "")
         return RuntimeFailed(f"llama.cpp's RPC server ended ({how})", hint="g4 doctor")

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from g4cli.chat import Finished, TurnOptions
+from g4cli.core.child import start_child
 from g4cli.core.errors import EngineMissing, G4Error, NetworkError, RuntimeFailed
 from g4cli.core.gguf import read_header
 from g4cli.core.shape import shape_of
@@ -33,6 +34,7 @@ from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import Open, RunTurn
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.llama import rpc
+from g4cli.runtime.rpc import server
 from tests.support.builders.small_networks import write_small_network
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.rpc_server import WorkerProcess, running_worker
@@ -254,6 +256,16 @@ def test_a_build_without_rpc_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch
     assert "g4cli.core.build_flags" in caught.value.hint
     assert "--force-reinstall" in caught.value.hint
     assert rpc.register_workers(()) == ()
+
+
+def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        server,
+        "start_child",
+        lambda *_args, **options: start_child("tests.support.run.failing_child", **options),
+    )
+    with pytest.raises(RuntimeFailed, match="the driver is too old"):
+        server.RpcServer(server.ServerOptions(0))
 
 
 @pytest.mark.parametrize(
