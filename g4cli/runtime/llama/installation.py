@@ -13,6 +13,7 @@ from typing import Final
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import EngineMissing
 from g4cli.core.hashing import sha256_of
+from g4cli.core.quoting import shell_word
 
 WHEELS: Final = "https://abetlen.github.io/llama-cpp-python/whl/"
 
@@ -21,16 +22,8 @@ def install_command() -> str:
     """Return the command that installs llama-cpp-python from prebuilt wheels for this machine."""
     kind = "metal" if sys.platform == "darwin" and platform.machine() == "arm64" else "cpu"
     package = f"llama-cpp-python=={LLAMA_CPP_PYTHON}"
-    return f"{sys.executable} -m pip install {package} --extra-index-url {WHEELS}{kind}"
-
-
-def rebuild_command() -> str:
-    """Return the command that compiles llama-cpp-python again, with the flags of this version."""
-    package = f"llama-cpp-python=={LLAMA_CPP_PYTHON}"
-    return (
-        f'CMAKE_ARGS="$({sys.executable} -m g4cli.core.build_flags)" {sys.executable} -m pip '
-        f"install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python {package}"
-    )
+    python = shell_word(sys.executable)
+    return f"{python} -m pip install {package} --extra-index-url {WHEELS}{kind}"
 
 
 def library_folder() -> Path:

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from g4cli.core.errors import EngineMissing, NetworkError
 from g4cli.core.worker_address import WorkerAddress, parse_worker_address
+from g4cli.doctor.checks.advice import REBUILD_ENGINE
 from g4cli.runtime.llama.devices import (
     declare_functions,
     list_devices,
     load_ggml,
     make_device_error,
 )
-from g4cli.runtime.llama.installation import rebuild_command
 from g4cli.runtime.llama.library import load_llama
 from g4cli.runtime.rpc.keepalive import watch_connections_to
 from g4cli.runtime.rpc.tunnel import Tunnel
@@ -46,7 +46,7 @@ def require_rpc() -> None:
     if not load_llama().llama_supports_rpc():
         raise EngineMissing(
             "this build of llama.cpp works on one machine: it was compiled without its RPC backend",
-            hint=rebuild_command(),
+            hint=REBUILD_ENGINE,
         )
 
 
