@@ -79,5 +79,5 @@ def select_states(model: str = "") -> SavedStates:
 
 
 def remove_states(saved: SavedStates) -> None:
-    """Remove saved states from the disk."""
+    """Remove saved states from the disk. Raises UsageError if the system refuses."""
     StateFolder(saved.folder, limit_bytes=0).remove_namespaces(saved.namespaces)

@@ -22,8 +22,9 @@ from errno import EPERM
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.errors import G4Error
+from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import make_folder
+from g4cli.core.quoting import shell_command
 from g4cli.core.records import read_record, write_record
 from g4cli.store.states.files import (
     BLOCK_SUFFIX,
@@ -188,10 +189,17 @@ class StateFolder:
         return tuple(sorted(namespaces, key=lambda n: (n.about.model, n.about.kv_type, n.name)))
 
     def remove_namespaces(self, namespaces: Sequence[Namespace]) -> None:
-        """Remove all states of these. Raises OSError."""
-        with self._lock():
-            for namespace in namespaces:
-                shutil.rmtree(self.root / namespace.name)
+        """Remove all states of these. Raises UsageError if the system refuses."""
+        try:
+            with self._lock():
+                for namespace in namespaces:
+                    with suppress(FileNotFoundError):  # another process has removed it
+                        shutil.rmtree(self.root / namespace.name)
+        except OSError as err:
+            raise UsageError(
+                f"{self.root}: states cannot be removed: {err.strerror}",
+                hint=shell_command("ls", "-ld", self.root),
+            ) from err
 
     def _list_names(self, namespace: str) -> Iterator[StateName]:
         for entry in _scan_folder(self.root / namespace):
