@@ -238,7 +238,7 @@ def _format_count(n_params: int) -> str:
 
 
 def _find_device(name: str) -> int:
-    handle = load_ggml().ggml_backend_dev_by_name(name.encode())
+    handle = load_ggml().ggml_backend_dev_by_name(os.fsencode(name))
     if not handle:
         raise make_device_error(name)
     return int(handle)

@@ -6,6 +6,7 @@ The oracle for everything that is reused is a fresh context: its scores must be 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -332,9 +333,10 @@ class TestLoading:
         with pytest.raises(RuntimeFailed, match="cannot load"):
             Model(bad, ModelOptions())
 
-    def test_unknown_device(self, tiny_file: Path) -> None:
-        with pytest.raises(UsageError, match=r"no device 'gpu9'; this build sees CPU"):
-            Model(tiny_file, ModelOptions(device="gpu9"))
+    @pytest.mark.parametrize("name", ["gpu9", os.fsdecode(b"gpu\xff")])
+    def test_unknown_device(self, tiny_file: Path, name: str) -> None:
+        with pytest.raises(UsageError, match=r"no device 'gpu.+'; this build sees CPU"):
+            Model(tiny_file, ModelOptions(device=name))
 
     def test_options_reach_llama_cpp(self, tiny_file: Path) -> None:
         options = ModelOptions(
