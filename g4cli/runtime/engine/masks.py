@@ -176,13 +176,12 @@ class MaskProcess:
         """Return why a grammar cannot be used, "" if it can. Takes CHECK_S at most."""
         key = hashlib.sha256(grammar.encode("utf-8", "replace")).digest()
         if (fault := self._faults.get(key)) is None:
-            if len(self._faults) >= _MAX_FAULTS:
-                with contextlib.suppress(KeyError, StopIteration, RuntimeError):
-                    del self._faults[next(iter(self._faults))]
-            try:
-                fault = self._faults[key] = _check_grammar(grammar)
-            except OSError as err:  # not remembered: it may be possible the next time
-                fault = f"the system starts no process for it: {err}"
+            fault, is_lasting = _check_grammar(grammar)
+            if is_lasting:
+                if len(self._faults) >= _MAX_FAULTS:
+                    with contextlib.suppress(KeyError, StopIteration, RuntimeError):
+                        del self._faults[next(iter(self._faults))]
+                self._faults[key] = fault
         return fault
 
     def start(self) -> None:
@@ -289,18 +288,25 @@ def _write(child: Any, number: int, kind: bytes, payload: bytes) -> None:
     child.stdin.flush()
 
 
-def _check_grammar(grammar: str) -> str:
-    """Return why a grammar cannot be compiled within the limits, "" if it can. Raises OSError."""
+def _check_grammar(grammar: str) -> tuple[str, bool]:
+    """Return why a grammar cannot be compiled within the limits, "" if it can.
+
+    And whether that will be so the next time: a busy machine may have been too slow for it.
+    """
     # `memory_bytes` is looked at now and then; between two looks the kernel's limit holds.
     limits = ChildLimits(data_bytes=2 * CHECK_BYTES)
-    output, status = run_child(
-        MODULE, ["check"], text=grammar, timeout_s=CHECK_S, memory_bytes=CHECK_BYTES, limits=limits
-    )
+    try:
+        output, status = run_child(
+            MODULE, ["check"], text=grammar, timeout_s=CHECK_S, memory_bytes=CHECK_BYTES,
+            limits=limits,
+        )  # fmt: skip
+    except OSError as err:
+        return f"the system starts no process for it: {err}", False
     try:
         error = json.loads(output.stdout)["error"]
     except (ValueError, KeyError, TypeError):
         error = None
     if status or not isinstance(error, str):
         mib = CHECK_BYTES // MIB
-        return f"to compile it takes more than {CHECK_S:.0f} s or {mib} MiB"
-    return error
+        return f"to compile it takes more than {CHECK_S:.0f} s or {mib} MiB", False
+    return error, True

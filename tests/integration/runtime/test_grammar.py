@@ -19,6 +19,7 @@ import pytest
 
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.cli.main import run
+from g4cli.core.child_memory import ChildOutput
 from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.core.json_schema import MAX_PROPERTIES
 from g4cli.prompt import Message, PromptStyle, render
@@ -307,13 +308,20 @@ def test_a_grammar_that_takes_too_long(
     assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
 
 
-def test_a_system_that_starts_no_process_is_asked_again(
-    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (Mock(side_effect=BlockingIOError), "starts no process"),
+        (Mock(return_value=(ChildOutput("", "", True, False, 0), -9)), "takes more than 20 s"),
+    ],
+)
+def test_a_grammar_that_a_busy_system_did_not_check_is_checked_again(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch, check: Mock, said: str
 ) -> None:
-    grammar = gbnf('root ::= "again"')
+    grammar = gbnf(f'root ::= "{said}"')
     with monkeypatch.context() as patch:
-        patch.setattr("g4cli.runtime.engine.masks.run_child", Mock(side_effect=BlockingIOError))
-        assert "starts no process" in engine.masks.find_fault(grammar)
+        patch.setattr("g4cli.runtime.engine.masks.run_child", check)
+        assert said in engine.masks.find_fault(grammar)
     assert not engine.masks.find_fault(grammar)
 
 
