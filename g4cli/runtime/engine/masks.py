@@ -167,6 +167,7 @@ class MaskProcess:
 
     def open_stream(self, grammar: str) -> MaskStream:
         """Return the masks of a grammar, which is compiled in the meantime."""
+        self.read_replies(0)  # a process that has ended must not be asked
         self._number += 1
         stream = self._streams[self._number] = MaskStream(self, self._number, grammar)
         threading.Thread(target=self._prepare_stream, args=(stream, grammar), daemon=True).start()

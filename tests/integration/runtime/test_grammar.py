@@ -340,13 +340,23 @@ def test_an_object_may_have_as_many_optional_properties_as_are_allowed(
 
 def test_the_process_is_started_again_after_it_ended(engine: LlamaEngine) -> None:
     assert answer(engine, gbnf('root ::= "x"'), Sampling()).text == "x"
+    end_mask_process(engine)
+    assert answer(engine, gbnf('root ::= "y"'), Sampling()).text == "y"
+    stream = engine.masks.open_stream(gbnf('root ::= "z"'))
+    stream.take_mask()
+    end_mask_process(engine)
+    stream.add_tokens(engine.model.tokenize("z", control=False)[0])
+    with pytest.raises(RuntimeFailed, match="its process ended"):
+        stream.take_mask()
+    stream.close()
+    assert answer(engine, gbnf('root ::= "z"'), Sampling()).text == "z"
+
+
+def end_mask_process(engine: LlamaEngine) -> None:
     child = engine.masks._child
     assert child is not None
     child.kill()
     child.wait()
-    with pytest.raises(RuntimeFailed, match="its process ended"):
-        answer(engine, gbnf('root ::= "y"'), Sampling())
-    assert answer(engine, gbnf('root ::= "z"'), Sampling()).text == "z"
 
 
 def test_what_is_said_of_an_answer_that_failed_harms_no_other(engine: LlamaEngine) -> None:
