@@ -41,7 +41,7 @@ _NO_QUOTA: Final = 1 << 16  # CPUs: more than any machine has
 _ONE_THREAD_BYTES: Final = 64 * MIB  # a choice, far from `tiny` and from E2B: see choose_n_threads
 FLASH_ATTENTION_AUTO: Final = -1  # LLAMA_FLASH_ATTN_TYPE_AUTO
 MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP (multi-token prediction): the context of a draft model
-SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGSSWA_ONLY
+SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY, include/llama.h
 # llama_decode's results, include/llama.h.
 _NO_SLOT, _ABORTED = 1, 2
 _INT8_P = ctypes.POINTER(ctypes.c_int8)

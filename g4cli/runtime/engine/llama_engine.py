@@ -19,6 +19,7 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt.reply import SampledToken
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import DraftStats, Exactness
+from g4cli.runtime.engine.grammar import GrammarSampler, make_mask_process
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, GrammarScope, ModelOptions, Sampling
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
@@ -28,8 +29,6 @@ from g4cli.runtime.engine.speculation import Speculation
 from g4cli.runtime.llama.interrupt import Interrupt
 
 if TYPE_CHECKING:
-    from g4cli.runtime.engine.grammar import GrammarSampler
-    from g4cli.runtime.engine.masks import MaskProcess
     from g4cli.runtime.engine.options import MediaOptions
     from g4cli.runtime.engine.speculation import Drafter
     from g4cli.runtime.engine.states import StateCache
@@ -57,7 +56,7 @@ class LlamaEngine:
         self._sampling = Sampling()
         self._drafting: tuple[Callable[[Context], Drafter], Exactness] | None = None
         self._speculation: Speculation | None = None
-        self._masks: MaskProcess | None = None
+        self.masks = make_mask_process(model)
 
     def _make_context(self) -> tuple[Context, Sequence]:
         context = Context(self.model, self._options, self.interrupt)
@@ -117,15 +116,6 @@ class LlamaEngine:
         """Return drafted and accepted tokens of this answer, or None where nothing drafts."""
         return self._speculation.drafted if self._speculation else None
 
-    @property
-    def masks(self) -> MaskProcess:
-        """Return the process for grammars, which may not be started yet."""
-        if self._masks is None:
-            from g4cli.runtime.engine.grammar import make_mask_process
-
-            self._masks = make_mask_process(self.model)
-        return self._masks
-
     def begin(
         self,
         sampling: Sampling,
@@ -145,8 +135,6 @@ class LlamaEngine:
         if grammar is None:
             self._sampler = Sampler(self.model, sampling)
             return
-        from g4cli.runtime.engine.grammar import GrammarSampler
-
         self._sampler = GrammarSampler(
             self.model,
             sampling,
@@ -294,8 +282,7 @@ class LlamaEngine:
     def close(self) -> None:
         """Free everything."""
         self.close_context()
-        if self._masks:
-            self._masks.close()
+        self.masks.close()
         if self.prompts.media:
             self.prompts.media.close()
         self.model.close()

@@ -180,8 +180,7 @@ class MaskProcess:
             fault, is_lasting = _check_grammar(grammar)
             if is_lasting:
                 if len(self._faults) >= _MAX_FAULTS:
-                    with contextlib.suppress(KeyError, StopIteration, RuntimeError):
-                        del self._faults[next(iter(self._faults))]
+                    self._faults.clear()
                 self._faults[key] = fault
         return fault
 

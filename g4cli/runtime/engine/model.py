@@ -23,11 +23,8 @@ from g4cli.runtime.llama.devices import (
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 from g4cli.runtime.llama.rpc import register_workers, watch_workers
 
-_LAZY: Final = {
-    "off": 0,
-    "auto": 1,
-    "on": 2,
-}  # enum llama_lazy_mode, include/llama.h: read when used
+# enum llama_lazy_mode, include/llama.h: "on" reads rows of tables when they are used.
+_LAZY: Final = {"off": 0, "auto": 1, "on": 2}
 _PIECE_BYTES: Final = 512  # to begin with: a longer piece gets a larger buffer
 _KNOWN_TOKENS: Final = 1 << 15  # whose bytes are kept: asking llama.cpp takes longer
 # enum llama_load_mode, include/llama.h

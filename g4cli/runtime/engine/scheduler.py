@@ -44,6 +44,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.grammar import make_mask_process
 from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES
 from g4cli.runtime.engine.lone_drafting import LoneDrafting
 from g4cli.runtime.engine.messages import RunTurn
@@ -64,7 +65,6 @@ from g4cli.runtime.engine.slot import (
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.drafting import Exactness
-    from g4cli.runtime.engine.masks import MaskProcess
     from g4cli.runtime.engine.states import StateCache
 
 _FILLER: Final = 0  # any token will do
@@ -88,7 +88,7 @@ class Scheduler:
         self._is_urgent = False  # what this step sends must not be kept back
         self._reads_next = False  # where prompts and answers take turns: a prompt's piece is next
         self._states: StateCache | None = None
-        self._masks: MaskProcess | None = None
+        self.masks = make_mask_process(model)
         self._exactness: Exactness | None = None  # of drafting; None: nothing is drafted
         self._make_context()
 
@@ -138,15 +138,6 @@ class Scheduler:
             self._make_context()
 
     @property
-    def masks(self) -> MaskProcess:
-        """Return the process for grammars, which may not be started yet."""
-        if self._masks is None:
-            from g4cli.runtime.engine.grammar import make_mask_process
-
-            self._masks = make_mask_process(self.model)
-        return self._masks
-
-    @property
     def has_work(self) -> bool:
         """Return whether a turn runs or waits."""
         return bool(self._waiting) or any(slot.turn for slot in self._slots)
@@ -158,7 +149,7 @@ class Scheduler:
         except Exception as err:
             self._service.fail_request(err, number)
         else:
-            self._waiting.append(WaitingTurn(number, request, time.perf_counter()))
+            self._waiting.append(WaitingTurn(number, request))
 
     def run_step(self) -> None:
         """Give slots away, evaluate one batch, and sample a token of each answer in it."""
@@ -228,10 +219,9 @@ class Scheduler:
             self._n_started += 1
             self._service.begin_request(waiting.number)
             try:
-                masks = self.masks if waiting.request.grammar is not None else None
                 slot = choose_slot(self._slots, waiting.request.prompt)
                 slot.used_at = self._n_started
-                slot.turn = Turn(waiting, self.model, slot.sequence, masks)
+                slot.turn = Turn(waiting, self.model, slot.sequence, self.masks)
             except Exception as err:
                 self._is_urgent = True
                 self._service.fail_request(err, waiting.number)
@@ -385,8 +375,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Free everything."""
-        if self._masks:
-            self._masks.close()
+        self.masks.close()
         self.context.close()
         if self.prompts.media:
             self.prompts.media.close()

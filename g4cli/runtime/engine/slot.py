@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from g4cli.chat import Answer, Evaluated, PromptRead, TurnEvent
 from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import DraftStats
+from g4cli.runtime.engine.grammar import GrammarSampler
+from g4cli.runtime.engine.masks import MaskProcess
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.engine.sequence import Sequence
 from g4cli.runtime.engine.text_decoder import TextDecoder
-
-if TYPE_CHECKING:
-    from g4cli.runtime.engine.grammar import GrammarSampler
-    from g4cli.runtime.engine.masks import MaskProcess
 
 # Idle sequences between two running ones that are filled. A token more costs a quarter of a reading
 # of the weights (tests/bench/bench_draft.py).
@@ -27,18 +25,17 @@ MAX_FILLERS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class WaitingTurn:
-    """A turn that waits for a slot. `arrived`: when it came, by `time.perf_counter`."""
+    """A turn that waits for a slot."""
 
     number: int
     request: RunTurn
-    arrived: float
 
 
 class Turn:
     """A turn in a slot: it reads its prompt, then answers, one token a batch."""
 
     def __init__(
-        self, waiting: WaitingTurn, model: Model, sequence: Sequence, masks: MaskProcess | None
+        self, waiting: WaitingTurn, model: Model, sequence: Sequence, masks: MaskProcess
     ) -> None:
         """Build its sampler, and keep what the sequence already holds of its prompt.
 
@@ -162,15 +159,11 @@ class Turn:
         self._sampler.close()
 
 
-def _make_sampler(
-    model: Model, request: RunTurn, masks: MaskProcess | None
-) -> Sampler | GrammarSampler:
-    if request.grammar is None or masks is None:
+def _make_sampler(model: Model, request: RunTurn, masks: MaskProcess) -> Sampler | GrammarSampler:
+    if request.grammar is None:
         sampler = Sampler(model, request.sampling)
         sampler.find_candidates_first()
         return sampler
-    from g4cli.runtime.engine.grammar import GrammarSampler
-
     return GrammarSampler(
         model,
         request.sampling,

@@ -75,8 +75,7 @@ class Bench:
 
     def close(self) -> None:
         """Free all but the model."""
-        if self.scheduler._masks is not None:
-            self.scheduler._masks.close()
+        self.scheduler.masks.close()
         if self.scheduler.prompts.media is not None:
             self.scheduler.prompts.media.close()
         self.scheduler.context.close()
