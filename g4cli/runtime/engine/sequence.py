@@ -142,7 +142,10 @@ class Sequence:
         if not self._context.model.n_swa:
             return
         # A prompt within the window needs one too: a long answer moves the window on.
-        state = self._context.save_window(self._checkpoint_bytes, self.number)
+        try:
+            state = self._context.save_window(self._checkpoint_bytes, self.number)
+        except MemoryError:  # not at the cost of the answers that run
+            return
         if state is None:
             return
         tokens = tuple(self.tokens)

@@ -308,7 +308,10 @@ class SequenceStates:
                 break
             if name.n_tokens <= self.context.n_ctx and (found := self.cache.read_state(name)):
                 state, blocks = found
-                done = usable if self._put_into_context(state, name, usable) else 0
+                try:
+                    done = usable if self._put_into_context(state, name, usable) else 0
+                except MemoryError:  # for a copy of the state: nothing was done yet
+                    LOG.debug("no memory to restore a state of %d tokens", name.n_tokens)
                 if done:
                     self._points, self._blocks, self._saved = [usable], [*blocks], []
         return done

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -219,6 +220,12 @@ class TestReuse:
         assert_same_as_fresh(engine, edited)
 
     @pytest.mark.slow
+    def test_without_memory_for_a_checkpoint_the_answer_goes_on(
+        self, engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(engine.context, "save_window", Mock(side_effect=MemoryError))
+        assert engine.evaluate(prompt(engine, Message("user", "Who are you?"))).complete
+
     def test_an_undo_comes_back_from_a_checkpoint(self, engine: LlamaEngine) -> None:
         first = prompt(engine, Message("user", self.long_text(60)))
         engine.evaluate(first)

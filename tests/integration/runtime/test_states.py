@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -252,6 +253,23 @@ def test_a_damaged_state_is_read_again_and_gives_the_same_answer(
 
 
 @pytest.mark.slow
+def test_a_state_that_finds_no_memory_is_read_again(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state is copied for a context of several sequences: not at the cost of the answer."""
+    prompt, fails = make_tokens(model, 80), Mock(side_effect=MemoryError)
+    for fit, n_reused in ((fit_to_context, 0), (fails, 0), (fit_to_context, 79)):
+        monkeypatch.setattr("g4cli.runtime.engine.states.fit_to_context", fit)
+        engine, cache = make_engine(model), make_cache(model, tmp_path)
+        engine.use_states(cache)
+        try:
+            assert run_prompt(engine, prompt)[0] == n_reused
+            assert cache.finish(20)
+        finally:
+            engine.close_context()
+    assert fails.called
+
+
 def test_states_in_memory_need_no_disk(model: Model, tmp_path: Path) -> None:
     prompts = [make_tokens(model, N_PROMPT, seed) for seed in (5, 6)]
     engine = make_engine(model)
