@@ -6,6 +6,7 @@ models--OWNER--REPO/snapshots/COMMIT/FILE        a link to ../../blobs/SHA256
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,9 @@ def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
         return None
     blob = _repository_folder(cache, repo) / "blobs" / name
     try:
-        return blob if blob.is_file() and blob.stat().st_size == file.nbytes else None
+        # Where several people share a cache, not everyone may read all of it.
+        is_usable = blob.is_file() and os.access(blob, os.R_OK)
+        return blob if is_usable and blob.stat().st_size == file.nbytes else None
     except OSError:
         return None
 
