@@ -220,14 +220,25 @@ class Partial:
         with self._lock:
             self._spans = _remove_span(self._spans, start, end)
             self._synced = _remove_span(self._synced, start, end)
+            try:
+                fresh = self._rewrite_journal()
+            except OSError as err:
+                raise self._write_error(err) from err
             os.close(self._log)
-            self._log = self._rewrite_journal()
+            self._log = fresh
 
     def finish(self, target: Path) -> None:
-        """Flush the file and rename it to `target`. The caller has verified it."""
-        os.fsync(self._data)
-        self.close()
-        os.replace(self.path, target)
+        """Flush the file, rename it to `target` and close it. The caller has verified it.
+
+        Raises NoSpace or UsageError.
+        """
+        try:
+            os.fsync(self._data)
+            os.replace(self.path, target)
+        except OSError as err:
+            raise self._write_error(err) from err
+        finally:
+            self.close()
         self.journal.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -231,6 +231,21 @@ def test_a_disk_that_fails_is_named(
     assert Partial(tmp_path / "m.gguf", GOAL).arrived_bytes >= 100
 
 
+@pytest.mark.parametrize(("code", "error"), [(errno.ENOSPC, NoSpace), (errno.EIO, UsageError)])
+def test_a_disk_that_fails_at_the_last_flush_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
+) -> None:
+    partial = Partial(tmp_path / "m.gguf", Goal(4, "a" * 64))
+
+    def fail(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(error, match="what has arrived is kept"):
+        partial.finish(tmp_path / "m.gguf")
+    assert not (tmp_path / "m.gguf").exists()
+
+
 def test_space_is_checked_first_and_what_is_here_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
