@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+from g4cli.core.errors import Interrupted
+
 Cancelled: TypeAlias = Callable[[], bool]
 """Returns whether a job has to stop."""
 Job: TypeAlias = Callable[[Cancelled], Any]
@@ -17,7 +19,7 @@ def run_together(jobs: Sequence[Job]) -> list[Any]:
 
     Each job is called with a function that returns whether it has to stop. A failure does not stop
     the other jobs, because their files are wanted in any case; the first failure is raised when all
-    have ended. Ctrl-C stops all, and what the first of them raises then is raised.
+    have ended. Ctrl-C stops all, and the first Interrupted of them is raised.
     """
     results: list[Any] = [None] * len(jobs)
     errors: list[BaseException | None] = [None] * len(jobs)
@@ -37,7 +39,7 @@ def run_together(jobs: Sequence[Job]) -> list[Any]:
     except KeyboardInterrupt:
         stop.set()
         _join_all(threads)
-        raise next((e for e in errors if e is not None), KeyboardInterrupt()) from None
+        raise next((e for e in errors if isinstance(e, Interrupted)), KeyboardInterrupt()) from None
     for err in errors:
         if err is not None:
             raise err

@@ -56,5 +56,11 @@ def test_ctrl_c_ends_them_all() -> None:
 
     with pytest.raises(Interrupted, match="kept"):
         run_together([job, press])
+
+    def fail_job(_: Cancelled) -> None:
+        raise ValueError("before")
+
+    with pytest.raises(Interrupted, match="kept"):
+        run_together([fail_job, press])
     with pytest.raises(KeyboardInterrupt):
         run_together([lambda _: os.kill(os.getpid(), signal.SIGINT) or time.sleep(0.3)])
