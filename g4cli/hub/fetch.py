@@ -66,25 +66,26 @@ def fetch_file(
     became true); what has arrived is always kept, unless `restart` discards the target and its
     partial file first.
     """
+
+    def report(done: int, total: int, label: str) -> None:
+        if cancelled():
+            raise KeyboardInterrupt
+        progress(done, total, label)
+
+    request = _Request(
+        hub, repository, file, target, restart, report, notice, limits or Limits(), cancelled
+    )
     waiting = f"waiting: another g4 process is downloading {target.name}"
     with hold_lock(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
-        file = _with_hash(hub, repository, file)
-        if target.is_file() and not restart and (digest := _verify_file(target, file, progress)):
-            return Fetched(target, file.nbytes, digest, 0, 0, "here")
-        cached = cached_file(hub.options.cache, repository.repo, file)
-        if cached and (digest := _verify_file(cached, file, progress)):
-            notice(f"{file.name} found in the Hugging Face cache")
-            link_or_copy(cached, target, replace=True)
-            return Fetched(target, file.nbytes, digest, 0, 0, "cache")
-        request = _Request(
-            hub, repository, file, target, restart, progress, notice, limits or Limits(), cancelled
-        )
-        return _download_file(request)
+        try:
+            return _find_or_download(request)
+        except KeyboardInterrupt:  # where nothing is downloaded
+            raise Interrupted("interrupted", hint="run the same command again") from None
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """The arguments of `fetch_file`."""
+    """The arguments of `fetch_file`; `progress` raises KeyboardInterrupt once it is cancelled."""
 
     hub: Hub
     repository: Repository
@@ -95,6 +96,29 @@ class _Request:
     notice: Callable[[str], None]
     limits: Limits
     cancelled: Callable[[], bool]
+
+
+def _find_or_download(request: _Request) -> Fetched:
+    """Return the file of the target, of the Hugging Face cache or of the hub."""
+    target, progress = request.target, request.progress
+    file = _with_hash(request.hub, request.repository, request.file)
+    if (
+        target.is_file()
+        and not request.restart
+        and (digest := _verify_file(target, file, progress))
+    ):
+        return Fetched(target, file.nbytes, digest, 0, 0, "here")
+    cached = cached_file(request.hub.options.cache, request.repository.repo, file)
+    if cached and (digest := _verify_file(cached, file, progress)):
+        request.notice(f"{file.name} found in the Hugging Face cache")
+        link_or_copy(
+            cached,
+            target,
+            replace=True,
+            progress=lambda done, total, _: progress(done, total, file.name),
+        )
+        return Fetched(target, file.nbytes, digest, 0, 0, "cache")
+    return _download_file(replace(request, file=file))
 
 
 def _download_file(request: _Request) -> Fetched:

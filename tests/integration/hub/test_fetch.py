@@ -17,7 +17,15 @@ from typing import Any
 import pytest
 from huggingface_hub import close_session
 
-from g4cli.core.errors import BadFile, G4Error, HashMismatch, NetworkError, NotFound, UsageError
+from g4cli.core.errors import (
+    BadFile,
+    G4Error,
+    HashMismatch,
+    Interrupted,
+    NetworkError,
+    NotFound,
+    UsageError,
+)
 from g4cli.core.paths import hub_cache_dir
 from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file, reuse
 from g4cli.hub.client import HubOptions
@@ -425,6 +433,14 @@ def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
     blob.parent.mkdir(parents=True)
     blob.write_bytes(DATA[:-1] + b"x")
     assert fetch_path(tmp_path).origin == "hub"
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_check_can_be_given_up(tmp_path: Path) -> None:
+    path = fetch_path(tmp_path).path
+    with pytest.raises(Interrupted):
+        fetch_path(tmp_path, cancelled=lambda: True)
+    assert path.read_bytes() == DATA
 
 
 @pytest.mark.slow
