@@ -110,7 +110,11 @@ def is_lasting(origin: str) -> bool:
 def resolve_model_word(ctx: Any, _parameter: Any, value: Any) -> Any:
     """Return a MODEL argument with aliases replaced, and "@preset" by the model of the preset."""
     if isinstance(value, (list, tuple)):
-        return [resolve_model_word(ctx, _parameter, item) for item in value] or None
+        for word in value[1:]:
+            if word.startswith(PRESET_MARK):
+                raise UsageError(f"{word} has to be the first model", hint=f"g4 serve {word}")
+        # A preset may have no model.
+        return [m for item in value if (m := resolve_model_word(ctx, _parameter, item))] or None
     if not isinstance(value, str) or not value:
         return value
     if value.startswith(PRESET_MARK):

@@ -77,6 +77,10 @@ def test_other_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse("serve", "@reviewer")[0]["models"] == ["tiny:q4_0"]
     assert parse("serve", "mine", "e2b")[0]["models"] == ["tiny:q4_0", "e2b"]
     assert parse("bench", "@reviewer")[0]["model"] == "tiny:q4_0"
+    write(CONFIG.replace('model = "mine"\nsystem', "system"))
+    assert parse("serve", "@reviewer", "e2b")[0]["models"] == ["tiny", "e2b"]
+    with pytest.raises(UsageError, match="@reviewer has to be the first"):
+        parse("serve", "e2b", "@reviewer")
     monkeypatch.setenv("G4_MODEL", "mine")
     assert parse("fit")[0]["model"] == "tiny:q4_0"
     assert parse("show", "mine", "mine")[0]["other"] == "tiny:q4_0"
