@@ -53,6 +53,7 @@ def compare(
     out = make_output(as_json=json, quiet=quiet)
     if md and (json or quiet):
         raise UsageError("--md cannot be used with --json or --quiet")
+    from g4cli.cli.chat.question import read_at_file
     from g4cli.cli.views.compare import draw_comparison, require_report_target, write_report
     from g4cli.cli.views.compare_markdown import make_markdown
     from g4cli.core.config import expand_alias
@@ -86,7 +87,10 @@ def compare(
         prompts=prompts,
         limit=limit,
         samples=samples,
-        settings={name: value for name, value in settings.items() if value},
+        settings={
+            **{name: value for name, value in settings.items() if value},
+            **({"system": read_at_file(system)} if system else {}),
+        },
         judge=judge,
         text=text,
         command=o.write_command(prompt, model or [], options),

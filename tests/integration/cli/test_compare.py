@@ -213,6 +213,17 @@ def test_an_image_is_sent_to_a_server_and_belongs_to_the_answer(
     assert len(fake.bodies) == 2, "another image is another question"
 
 
+def test_the_system_prompt_may_be_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("brief.txt").write_text("Be brief, please.")
+    with run_endpoint(lambda _: stream_text("Yes.")) as fake:
+        ok(capsys, "compare", "Hi", "-m", remote(fake), "--system", "@brief.txt")
+    (body,) = fake.bodies
+    assert body["messages"][0] == {"role": "system", "content": "Be brief, please."}
+
+
 @pytest.mark.slow
 def test_only_a_preference_that_survives_the_swap_counts(
     prompts: Path, capsys: pytest.CaptureFixture[str]
