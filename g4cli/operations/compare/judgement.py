@@ -15,16 +15,18 @@ from typing import Any, Final
 import jsonschema
 from referencing import Registry
 
+from g4cli.chat.code_block import find_code_blocks
 from g4cli.loops import LoopDetector
 from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.svg import check_drawing
 
-_FENCE: Final = re.compile(r"```[\w+-]*[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
-_MAX_CODE: Final = 200_000  # characters, a choice: what is parsed of an answer
-_MAX_PROBLEM: Final = 300  # characters, a choice: what is reported of an error
-_WORD: Final = re.compile(r"\w+|\s+|[^\w\s]")
-# Words stand for tokens where those are unknown; the ids of the detector have 20 bits.
-_MAX_WORD_ID: Final = (1 << 20) - 2
+_MAX_CODE: Final = 200_000  # characters, a choice: longer code is not parsed
+_MAX_PROBLEM: Final = 300  # characters, a choice: jsonschema's messages quote the value
+# Emphasis and code, but no sign between two digits.
+_MARKS: Final = re.compile(r"(?<![\d*_`])[*_`]+|[*_`]+(?![\d*_`])")
+# Words with the blank before them stand for tokens where those are unknown, and runs of a sign.
+_WORD: Final = re.compile(r"\s*(?:\w+|([^\w\s])\1*)|\s+")
+_MAX_WORDS: Final = (1 << 20) - 1  # different ones: the detector's ids have 20 bits, not all set
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ class Judgement:
     """What an answer is worth by itself; None for what its kind does not ask.
 
     `correct`: it agrees with what was expected. `valid`: its JSON matches the schema, or its code
-    parses. `problem` says why not. `drawing` is the document of `g4 svg --json` with the repaired
-    drawing as `svg`.
+    parses, by the grammar of the Python that runs g4. `problem` says why not. `drawing` is the
+    document of `g4 svg --json` with the repaired drawing as `svg`.
     """
 
     correct: bool | None = None
@@ -58,23 +60,29 @@ def judge_answer(prompt: Prompt, answer: str) -> Judgement:
 
 
 def contains_answer(answer: str, expected: Any) -> bool:
-    """Return whether an answer has one of the `expected` texts as a whole word, in any case."""
+    """Return whether an answer has one of the `expected` texts as a whole word, in any case.
+
+    A number is whole with its sign, its decimals and its groups of digits.
+    """
     texts = expected if isinstance(expected, list) else [expected]
     plain = _fold_text(answer)
-    return any(
-        re.search(rf"(?<![\w.,]){re.escape(_fold_text(str(text)))}(?!\w|[.,]\d)", plain)
-        for text in texts
-    )
+    return any(_has_word(plain, _fold_text(str(text))) for text in texts)
+
+
+def _has_word(plain: str, word: str) -> bool:
+    # Before a number: digits, an exponent's mark, a sign that is no hyphen.
+    before = r"(?<![\w.,^])(?<!\W[-−])(?<!^[-−])" if word[:1].isdigit() else r"(?<!\w)"
+    return re.search(rf"{before}{re.escape(word)}(?!\w|[.,^]\d)", plain) is not None
 
 
 def _fold_text(text: str) -> str:
     """Return a text in lower case, without Markdown's emphasis, and each white space a blank."""
-    return " ".join(re.sub(r"[*_`]+", "", text).casefold().split())
+    return " ".join(_MARKS.sub("", text).casefold().split())
 
 
 def _judge_json(prompt: Prompt, answer: str) -> Judgement:
     try:
-        value = json.loads(extract_block(answer))
+        value = json.loads(extract_block(answer), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return Judgement(valid=False, problem="it is not JSON", correct=_is_incorrect(prompt))
     try:
@@ -94,8 +102,15 @@ def _judge_json(prompt: Prompt, answer: str) -> Judgement:
     return Judgement(correct=same, valid=True)
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")  # NaN, Infinity and -Infinity, which Python takes
+
+
 def _judge_code(prompt: Prompt, answer: str) -> Judgement:
-    code = extract_block(answer)[:_MAX_CODE]
+    code = extract_block(answer)
+    if len(code) > _MAX_CODE:
+        problem = f"it is longer than {_MAX_CODE:,} characters"
+        return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape in a string of the answer
@@ -120,9 +135,11 @@ def _is_incorrect(prompt: Prompt) -> bool | None:
 
 
 def extract_block(answer: str) -> str:
-    """Return the longest code block of an answer, or all of it if there is none."""
-    blocks = [match[1] for match in _FENCE.finditer(answer)]
-    return max(blocks, key=len) if blocks else answer.strip()
+    """Return the longest code block of an answer, or all of it if there is none.
+
+    Shorter ones show how it is called, or what it prints.
+    """
+    return max(find_code_blocks(answer), key=len, default=answer.strip()).removesuffix("\n")
 
 
 def find_word_loop(text: str) -> dict[str, Any] | None:
@@ -131,9 +148,12 @@ def find_word_loop(text: str) -> dict[str, Any] | None:
     The loop detector counts words and signs in place of tokens.
     """
     ids: dict[str, int] = {}
-    detector = LoopDetector(digits={})
-    for word in _WORD.findall(text):
-        token = ids.setdefault(word, len(ids) % _MAX_WORD_ID)
+    letters: set[int] = set()
+    detector = LoopDetector(letters.__contains__, digits={})
+    for match in _WORD.finditer(text):
+        token = ids.setdefault(match[0], len(ids) % _MAX_WORDS)
+        if match[0].strip()[:1].isalnum():
+            letters.add(token)
         loop = detector.feed(token)
         if loop is not None:
             return asdict(loop)

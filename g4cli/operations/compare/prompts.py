@@ -154,6 +154,10 @@ def _parse_row(row: Any, number: int, folder: Path) -> Prompt:
         raise ValueError(f"kind must be one of {', '.join(get_args(PromptKind))}")
     if kind == "schema" and schema is None:
         raise ValueError("kind schema needs a schema")
+    if kind != "schema" and expected is not None:
+        texts = expected if isinstance(expected, list) else [expected]
+        if not texts or not all(str(text).strip() for text in texts):
+            raise ValueError("expected must not be empty")
     system = row.get("system", "")
     if not isinstance(system, str):
         raise ValueError("system must be a text")

@@ -1,10 +1,10 @@
-"""The first fenced code block of an answer, by the rules of CommonMark."""
+"""The fenced code blocks of an answer, by the rules of CommonMark."""
 
 from __future__ import annotations
 
 import pytest
 
-from g4cli.chat.code_block import find_code_block
+from g4cli.chat.code_block import find_code_block, find_code_blocks
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,9 @@ from g4cli.chat.code_block import find_code_block
         ("````md\n```\nx\n```\n````", "```\nx\n```\n"),
         ("  ```\n  a\n    b\n c\n  ```", "a\n  b\nc\n"),
         ("    ```\n    four blanks\n", None),
+        ("10. Do:\n    ```\n    x\n    ```\nDone", "x\n"),
+        ("- Do:\n\nDone\n\n    ```\n    x", None),
+        ('```python title="x"\nx = 1\n```', "x = 1\n"),
         ("```\nnot closed", "not closed\n"),
         ("```\n```", ""),
         ("```\r\na = '\u2028'\r\n\x0cb\r\n```\r\n", "a = '\u2028'\n\x0cb\n"),
@@ -25,3 +28,8 @@ from g4cli.chat.code_block import find_code_block
 )  # fmt: skip
 def test_it(text: str, code: str | None) -> None:
     assert find_code_block(text) == code
+
+
+def test_all_blocks() -> None:
+    text = "```\n```\n1. One:\n   ```c#\n   x\n   ```\n2. Two.\n```\ny"
+    assert list(find_code_blocks(text)) == ["", "x\n", "y\n"]

@@ -72,6 +72,8 @@ def test_a_line_of_prompts_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
         ('{"prompt": "x", "schema": {"uniqueItems": true, "type": "array"}}', "uniqueItems"),
         ('{"prompt": "x", "image": 5}', "image must be a path"),
         ('{"prompt": "x", "id": ""}', "id must be"),
+        ('{"prompt": "x", "expected": []}', "expected must not be empty"),
+        ('{"prompt": "x", "expected": ["a", ""]}', "expected must not be empty"),
         ('{"id": "a", "prompt": "x"}\n{"id": "a", "prompt": "y"}', "used twice"),
         ("[" * 100_000, "nested too deeply"),
         ("", "has no prompts"),
@@ -232,6 +234,16 @@ def test_what_does_not_belong_together_is_refused(changes: dict[str, Any], words
         ("300,000 km/s", ["300,000", "300000"], True),
         ("Jane\n Austen", "Jane Austen", True),
         ("", "x", False),
+        ("It is -5.", "5", False),
+        ("−5", "5", False),
+        ("It is -5.", "-5", True),
+        ("10^5", "5", False),
+        ("2*3", "23", False),
+        ("2**3", "23", False),
+        ("**23**", "23", True),
+        ("- 5", "5", True),
+        ("1969-07-20", "20", True),
+        ("The answer is...Paris", "Paris", True),
     ],
 )
 def test_a_fact_is_found_as_a_whole_word(answer: str, expected: Any, is_right: bool) -> None:
@@ -277,6 +289,17 @@ def test_a_reference_to_another_place_in_a_schema_is_not_followed() -> None:
 def test_the_longest_code_block_is_the_answer() -> None:
     assert extract_block("a ```x``` b\n```json\n{}\n```\n```\n[1, 2]\n```") == "[1, 2]"
     assert extract_block(" plain ") == "plain"
+    assert extract_block('So:\r\n```js title="x"\r\nx\r\n```\r\nThat is all.') == "x"
+    answer = "1. Do:\n   ```python\n   x = 1\n   ```\n2. Done."
+    assert judge_answer(Prompt("p", "?", "code"), answer).valid is True
+
+
+def test_what_is_no_json_or_too_long_is_invalid() -> None:
+    schema = {"type": "object"}
+    judged = judge_answer(Prompt("p", "?", "schema", schema=schema), '{"n": NaN}')
+    assert (judged.valid, judged.problem) == (False, "it is not JSON")
+    judged = judge_answer(Prompt("p", "?", "code"), f"x = '''{'a' * 200_100}'''")
+    assert (judged.valid, judged.problem) == (False, "it is longer than 200,000 characters")
 
 
 def test_a_loop_is_found_in_words() -> None:
@@ -284,6 +307,7 @@ def test_a_loop_is_found_in_words() -> None:
     assert loop is not None
     assert loop["kind"] == "exact"
     assert find_word_loop("A sentence that does not repeat itself.") is None
+    assert find_word_loop(f"A ruler:\n{'-' * 300}\nand the end of it.") is None
 
 
 @pytest.mark.parametrize(
