@@ -21,10 +21,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from g4cli.core.errors import BadFile, NotFound
+from g4cli.core.errors import BadFile, NotFound, UnknownModel
 from g4cli.core.files import is_there, open_file
 from g4cli.core.paths import config_path
-from g4cli.core.registry import known_names
+from g4cli.core.registry import find_model
 
 Settings: TypeAlias = Mapping[str, Any]
 
@@ -59,16 +59,18 @@ def read_config() -> Config:
     for name, target in aliases.items():
         if not isinstance(target, str) or not target:
             raise BadFile(f"{path}: alias {name!r} is not the name of a model", hint=_HINT)
-        if name.lower() in known_names():
+        if name.startswith(PRESET_MARK):
+            raise BadFile(f"{path}: alias {name!r} begins as a preset does", hint=_HINT)
+        if _is_model(name):
             raise BadFile(f"{path}: alias {name!r} is already the name of a model", hint=_HINT)
     presets = data.get("presets", {})
     for name, section in presets.items():
         _require_table(path, f"presets.{name}", section)
     return Config(
         path,
-        {name: _with_underscores(data[name]) for name in COMMAND_SECTIONS if name in data},
+        {c: _with_underscores(path, c, data[c]) for c in COMMAND_SECTIONS if c in data},
         aliases,
-        {name: _with_underscores(section) for name, section in presets.items()},
+        {n: _with_underscores(path, f"presets.{n}", section) for n, section in presets.items()},
     )
 
 
@@ -118,5 +120,19 @@ def _require_table(path: Path, name: str, section: Any) -> None:
         raise BadFile(f"{path}: [{name}] is not a section", hint=_HINT)
 
 
-def _with_underscores(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.replace("-", "_"): value for name, value in section.items()}
+def _is_model(name: str) -> bool:
+    """Return whether `name` is one of g4's own models, with a type or without."""
+    try:
+        find_model(name.partition(":")[0])
+    except UnknownModel:
+        return False
+    return True
+
+
+def _with_underscores(path: Path, name: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for key, value in section.items():
+        if (plain := key.replace("-", "_")) in settings:
+            raise BadFile(f"{path}: [{name}] has {key} twice, with - and with _", hint=_HINT)
+        settings[plain] = value
+    return settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import UsageError
-from g4cli.core.files import atomic_file
+from g4cli.core.files import atomic_file, is_there
 from g4cli.core.paths import config_path
 
 TEMPLATE: Final = """\
@@ -38,7 +38,7 @@ def edit_config() -> Path:
     Raises UsageError if the editor cannot be started or fails.
     """
     path = config_path()
-    if not path.exists():
+    if not is_there(path):
         with atomic_file(path, mode=0o600) as file:
             file.write(TEMPLATE.encode())
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
