@@ -6,7 +6,8 @@ and passes the bytes of one client at a time to llama.cpp's server in the child 
 one is refused after `_PATIENCE_S` seconds, and whoever asks (`workers.QUESTION`) learns of it.
 
 A client opens several connections one after the other: to ask for devices, then to work. The next
-one may arrive before the end of the last one was noticed, so it waits `_PATIENCE_S` for its turn.
+one may arrive before the end of the last one was noticed, so it waits `_PATIENCE_S` for its turn,
+and so does a question whether a client is served.
 """
 
 from __future__ import annotations
@@ -43,15 +44,23 @@ class Relay:
     ) -> None:
         """`make_info` is called with whether a client is served.
 
-        `tell` is called with "connected", "left" or "refused", and the address of the client.
+        `tell` is called with "connected", "left" or "refused", and the address of the client; by
+        several threads at once, if there are several clients. Of a server that cannot be reached
+        nothing is told: WorkerServer notices its end.
         """
         self._listener, self._target = listener, target
         self._make_info, self._tell = make_info, tell
         self._server_lock = threading.Lock()
         self._free_connections = threading.Semaphore(_MAX_CONNECTIONS)
 
+    def close(self) -> None:
+        """Close the listener, which ends `serve`."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # on Linux, close alone does not end accept
+        self._listener.close()
+
     def serve(self) -> None:
-        """Serve clients until the listener is closed."""
+        """Serve clients until `close`."""
         while True:
             try:
                 client, address = self._listener.accept()
@@ -87,7 +96,10 @@ class Relay:
                 return  # it closed the connection
             received += piece
         if received == QUESTION:
-            client.sendall(pack_info(self._make_info(self._server_lock.locked())))
+            is_free = self._server_lock.acquire(timeout=_PATIENCE_S)
+            if is_free:
+                self._server_lock.release()
+            client.sendall(pack_info(self._make_info(not is_free)))
 
     def _serve_llama_client(self, client: socket.socket, name: str) -> None:
         if not self._server_lock.acquire(timeout=_PATIENCE_S):
@@ -95,18 +107,19 @@ class Relay:
             return
         try:
             with socket.create_connection(self._target, timeout=_FIRST_BYTES_S) as server:
-                told = threading.Event()
-                timer = threading.Timer(_TELL_AFTER_S, self._tell_connected, (told, name))
-                timer.start()
                 for end in (client, server):
                     end.settimeout(None)
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 detect_dead_peer(client)
+                told = threading.Event()
+                timer = threading.Timer(_TELL_AFTER_S, self._tell_connected, (told, name))
+                timer.start()
                 back = threading.Thread(target=_copy_bytes, args=(server, client), daemon=True)
                 back.start()
                 _copy_bytes(client, server)
                 back.join()
                 timer.cancel()
+                timer.join()  # "connected" may be told at this moment; "left" follows it
                 if told.is_set():
                     self._tell("left", name)
         finally:

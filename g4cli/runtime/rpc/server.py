@@ -208,7 +208,7 @@ class WorkerServer:
 
     def close(self) -> None:
         """Stop listening, and end llama.cpp's server."""
-        self._listener.close()
+        self._relay.close()
         self.server.close()
 
 

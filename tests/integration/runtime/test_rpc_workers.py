@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import struct
@@ -188,13 +189,14 @@ class Clients:
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         target = self.server.getsockname()[:2]
-        relay = Relay(
+        self.relay = Relay(
             self.listener,
             target,
             lambda is_busy: replace(INFO, is_busy=is_busy),
             lambda *event: self.told.append(event),
         )
-        threading.Thread(target=relay.serve, daemon=True).start()
+        self.thread = threading.Thread(target=self.relay.serve, daemon=True)
+        self.thread.start()
 
     def connect(self) -> socket.socket:
         client = socket.create_connection(("127.0.0.1", self.port), timeout=20)
@@ -234,6 +236,43 @@ def test_one_client_at_a_time() -> None:
         while (after := ask_worker_info("127.0.0.1", clients.port, 5.0)) and after.is_busy:
             assert time.monotonic() < end  # its end is noticed by a thread
         assert after is not None
+
+
+def test_a_client_that_has_just_left_does_not_make_the_worker_busy() -> None:
+    clients = Clients()
+    with clients.listener, clients.server:
+        first = clients.connect()
+        served, _ = clients.server.accept()
+        first.close()
+        threading.Timer(0.3, served.close).start()  # llama.cpp's server notices it later
+        info = ask_worker_info("127.0.0.1", clients.port, 5.0)
+        assert info is not None
+        assert not info.is_busy
+
+
+def test_a_relay_that_is_closed_ends() -> None:
+    clients = Clients()
+    with clients.server:
+        assert ask_worker_info("127.0.0.1", clients.port, 5.0) is not None
+        clients.relay.close()
+        clients.thread.join(20)
+        assert not clients.thread.is_alive()
+
+
+def test_a_client_that_is_lost_at_once_is_not_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")  # macOS, if the connection was reset
+
+    monkeypatch.setattr("g4cli.runtime.rpc.relay.detect_dead_peer", fail)
+    monkeypatch.setattr("g4cli.runtime.rpc.relay._TELL_AFTER_S", 0.0)
+    clients = Clients()
+    with clients.listener, clients.server:
+        with suppress(ConnectionError), clients.connect() as first:
+            assert first.recv(1) == b""
+        info = ask_worker_info("127.0.0.1", clients.port, 5.0)
+        assert info is not None
+        assert not info.is_busy
+        assert clients.told == []
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\0", b"SSH-2.0\r\n", b"G4WORKEX"])
