@@ -7,11 +7,12 @@ The worker process registers workers of --rpc before it loads a model. The child
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any, Final
 
-from g4cli.core.errors import EngineMissing, NetworkError
+from g4cli.core.errors import EngineMissing, NetworkError, UsageError
 from g4cli.core.worker_address import WorkerAddress, parse_worker_address
 from g4cli.doctor.checks.advice import REBUILD_ENGINE
 from g4cli.runtime.llama.devices import (
@@ -35,7 +36,8 @@ _START_SERVER: Final = ctypes.CFUNCTYPE(
     ctypes.c_size_t,
     ctypes.POINTER(ctypes.c_void_p),
 )
-# llama.cpp never forgets a server that was added: all three hold to the end of the process.
+# llama.cpp never forgets a server that was added: all three hold to the end of the process, which
+# loads a model and its drafter at its start, so that each worker is asked once.
 _registered: Final[dict[str, tuple[int, ...]]] = {}  # address of a worker: its ggml devices
 _ports: Final[set[int]] = set()  # that this process connects to: of workers or of tunnels
 _tunnels: Final[list[Tunnel]] = []
@@ -64,11 +66,16 @@ def register_workers(addresses: Sequence[str]) -> tuple[int, ...]:
         if text not in _registered:
             _registered[text] = _register_worker(parse_worker_address(text))
         devices += _registered[text]
+    if len(set(devices)) < len(devices):  # as localhost and 127.0.0.1
+        raise UsageError("--rpc names a worker twice", hint="--rpc HOST:PORT,HOST:PORT")
     return tuple(devices)
 
 
 def watch_workers() -> None:
-    """Have the kernel end connections to workers that do not answer: a cable that is pulled."""
+    """Have the kernel end connections to workers that do not answer: a cable that is pulled.
+
+    It holds for those that are open now: call it when loading has begun, which opens them.
+    """
     for port in _ports:
         watch_connections_to(port)
 
@@ -79,13 +86,15 @@ def _register_worker(address: WorkerAddress) -> tuple[int, ...]:
         tunnel = Tunnel(address.ssh, address.port)
         _tunnels.append(tunnel)
         host, port = "127.0.0.1", tunnel.port
+    # An address instead of the name: llama.cpp would look the name up for each connection, and one
+    # that has several addresses may not be the worker that was checked.
+    host = _find_ipv4(host, address)
     check_worker(address, host, port)
     ggml = _load_rpc()
-    # An address instead of the name: llama.cpp would look the name up for each connection.
-    endpoint = f"{_find_ipv4(host, address)}:{port}"
+    endpoint = f"{host}:{port}"
     add_server = _ADD_SERVER(_find_function(ggml, b"ggml_backend_rpc_add_server"))
     registry = add_server(endpoint.encode())
-    if not registry:
+    if not registry:  # it had some when it was checked
         raise NetworkError(f"the worker {address} has no devices", hint="g4 worker --device CPU")
     ggml.ggml_backend_register(registry)
     _ports.add(port)
@@ -134,7 +143,7 @@ def serve_devices(
         *[ggml.ggml_backend_dev_by_name(name.encode()) for name in names]
     )
     start_server = _START_SERVER(_find_function(ggml, b"ggml_backend_rpc_start_server"))
-    folder = cache_folder.encode() if cache_folder else None
+    folder = os.fsencode(cache_folder) if cache_folder else None
     start_server(f"{host}:{port}".encode(), folder, n_threads, len(names), array)
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import struct
 import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from g4cli.core.errors import G4Error, NetworkError, RuntimeFailed
+from g4cli.core.errors import G4Error, NetworkError, RuntimeFailed, UsageError
 from g4cli.core.worker_address import parse_worker_address
 from g4cli.host import engine_version
+from g4cli.runtime.llama import rpc
 from g4cli.runtime.rpc import keepalive
 from g4cli.runtime.rpc.protocol import PROTOCOL, DeviceMemory
 from g4cli.runtime.rpc.relay import Relay
@@ -301,3 +305,24 @@ def test_dead_peers_are_looked_for_on_connections_that_llama_cpp_opened() -> Non
             assert idle == keepalive.IDLE_S
             client.sendall(b"it still works")
         assert keepalive.watch_connections_to(port) == 0
+
+
+def test_one_worker_by_two_names_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "require_rpc", lambda: None)
+    monkeypatch.setattr(rpc, "_registered", {})
+    # llama.cpp returns the same registry for the same address.
+    monkeypatch.setattr(rpc, "_register_worker", lambda address: (address.port,))
+    assert rpc.register_workers(("localhost:1", "127.0.0.1:2")) == (1, 2)
+    with pytest.raises(UsageError, match="names a worker twice"):
+        rpc.register_workers(("localhost:1", "127.0.0.1:1"))
+
+
+def test_a_cache_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    ggml = SimpleNamespace(ggml_backend_dev_by_name=lambda _: 1)
+    monkeypatch.setattr(rpc, "require_rpc", lambda: None)
+    monkeypatch.setattr(rpc, "_load_rpc", lambda: ggml)
+    monkeypatch.setattr(rpc, "_find_function", lambda *_: 0)
+    monkeypatch.setattr(rpc, "_START_SERVER", lambda _: lambda *given: started.append(given))
+    rpc.serve_devices(["CPU"], "127.0.0.1", 1, 1, os.fsdecode(b"/\xff/x"))
+    assert started[0][1] == b"/\xff/x"
