@@ -24,14 +24,20 @@ GET_MMPROJ: Final = "get the mmproj of the same model: g4 pull MODEL"
 QUANTIZE_SFP8: Final = "quantize it again: g4 quantize SOURCE --type sfp8, or g4 pull MODEL"
 UPDATE_ENGINE: Final = "update llama.cpp (g4 doctor shows its version)"
 REPORT_BUG: Final = "report it: g4 doctor FILE --report bug.md"
+TRY_SMALLER: Final = "g4 fit FILE"
+USE_CPU: Final = "g4 chat FILE --gpu-layers 0, then update llama.cpp and the GPU driver"
+USE_Q8_0_CACHE: Final = f"g4 chat FILE --kv-type q8_0, and {REPORT_BUG}"
 
-# g4 has no other file of a model that is no Gemma 4, and no repair for it.
+# g4 has no other file of a model that is no Gemma 4, no repair for it, and does not run it.
 _ANOTHER_FILE: Final = "download another file of the same model"
 OTHER_MODEL_ADVICE: Final = {
     GET_ANOTHER: _ANOTHER_FILE,
     DOWNLOAD_AGAIN: "download the file again",
     RECONVERT: f"{_ANOTHER_FILE}, or convert it again (llama.cpp's convert_hf_to_gguf.py)",
     REPAIR_TEMPLATE: _ANOTHER_FILE,
+    TRY_SMALLER: "a smaller type of the same model",
+    USE_CPU: USE_CPU.replace("g4 chat FILE", "llama-cli -m FILE"),
+    USE_Q8_0_CACHE: f"llama-cli -m FILE -ctk q8_0 -ctv q8_0, and {REPORT_BUG}",
 }
 """What to do instead about a model of another architecture, by the advice for Gemma 4."""
 

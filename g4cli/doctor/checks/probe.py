@@ -17,7 +17,10 @@ from g4cli.doctor.checks.advice import (
     GET_ANOTHER,
     REPAIR_TEMPLATE,
     REPORT_BUG,
+    TRY_SMALLER,
     UPDATE_ENGINE,
+    USE_CPU,
+    USE_Q8_0_CACHE,
 )
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.probe.answers import (
@@ -58,7 +61,7 @@ def check_load(facts: FileFacts) -> Outcome:
     if probe.over_limit:
         return _too_much_memory(facts)
     if probe.timed_out:
-        return skipped("no answer in time: the model is too slow on this machine", "g4 fit FILE")
+        return skipped("no answer in time: the model is too slow on this machine", TRY_SMALLER)
     if probe.died:
         return fail(
             f"llama.cpp crashes on this file ({probe.died})",
@@ -273,9 +276,9 @@ def _describe_difference(comparison: ConfigComparison) -> str:
 def _advise_config(comparison: ConfigComparison) -> str:
     """Return what to do if answers depend on that configuration."""
     if comparison.kind == "gpu":
-        return "g4 chat FILE --gpu-layers 0, then update llama.cpp and the GPU driver"
+        return USE_CPU
     if comparison.kind == "kv" and comparison.base_broken:  # only the F16 KV cache fails
-        return f"g4 chat FILE --kv-type q8_0, and {REPORT_BUG}"
+        return USE_Q8_0_CACHE
     return f"{UPDATE_ENGINE}, or {REPORT_BUG}"
 
 

@@ -167,7 +167,8 @@ def _judge_fault(fault: KnownFault, backend: str, types: set[str], facts: FileFa
         f"{', '.join(sorted(types & fault.tensor_types))} tensors: llama.cpp built with {backend} "
         f"{fault.release} computes them wrongly ({fault.symptom_text})"
     )
-    advice = f"{fault.workaround}, or a file of another type: g4 pull MODEL:q4_0"
+    advice = f"{fault.workaround}, or a file of another type"
+    advice += "" if facts.is_other_model else ": g4 pull MODEL:q4_0"
     release = find_release(backend, facts.backends)  # "" if unknown, None without that backend
     if release == fault.release:
         return fail(

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from g4cli.core.gguf import read_header
 from g4cli.doctor.checks.any_model.probe import check_logits_range, check_prediction, is_suspicious
 from g4cli.doctor.checks.weights import check_norms
+from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.probe.child import GreedyRun, ProbeResult
+from g4cli.doctor.probe.compare import ConfigComparison
+from tests.support.builders.gguf import write_gguf
+from tests.support.builders.other_kinds import foreign_keys
 
 # Of SmolLM2-135M as published, in bits: the entropy of its answers, and what it needs for a token
 # of plain English.
 ENTROPY, SURPRISE, SPREAD = 2.69, 2.6, 62.0
+IQ3_S = 21  # enum ggml_type
 
 
 def facts_of(
@@ -47,6 +56,24 @@ def test_logits_that_leave_no_choice_are_a_defect() -> None:
     outcome = check_logits_range(facts_of(spread=54_009.3))
     assert (outcome.status, outcome.cause) == ("fail", "conversion-defect")
     assert "the logits differ by 54,009" in outcome.found
+
+
+def test_no_command_of_g4_that_takes_gemma_4_alone_is_advised(tmp_path: Path) -> None:
+    broken = (ConfigComparison("the GPU", "gpu", broken=True),)
+    no_f16 = (ConfigComparison("a Q8_0 KV cache", "kv", base_broken=True),)
+    slow = ProbeResult(exit_code=-9, timed_out=True)
+    tensors = [("blk.0.attn_q.weight", IQ3_S, [256, 1], bytes(110))]
+    header = read_header(write_gguf(tmp_path / "m.gguf", foreign_keys("llama"), tensors))
+    for facts in (
+        facts_of(comparisons=broken),
+        facts_of(comparisons=no_f16),
+        replace(facts_of(), probe=slow),
+        facts_of(header=header),
+    ):
+        report = judge_facts(facts, ("probe.configs", "probe.load", "tensors.engine-bug"))
+        fixes = [f.fix for f in report.findings if f.status != "ok" and "--deep" not in f.fix]
+        assert any(fixes)
+        assert not [fix for fix in fixes if re.search("g4 (chat|fit|pull)", fix)]
 
 
 def test_lost_norms_are_found_in_every_architecture() -> None:
