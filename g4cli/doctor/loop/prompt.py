@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -96,16 +97,22 @@ class PromptWriter:
     def list_choices(self, n_ctx: int, n_answer: int, gpus: tuple[str, ...]) -> LoopChoices:
         """Return what can be varied, in a context of `n_ctx` tokens with `n_answer` of an answer.
 
-        Factors that do not change the prompt of this file are left out.
+        Factors that do not change the prompt of this file, or that its template refuses, are left
+        out.
         """
         first = self.write(LoopSettings())
+
+        def changes_prompt(settings: LoopSettings) -> bool:
+            with suppress(BadFile):
+                return _join_text(self.write(settings)) != _join_text(first)
+            return False
+
         return LoopChoices(
             most_context=min(CONTEXTS[-1], n_ctx - n_answer - _count_at_most(first)),
             has_bos=bool(self.bos),
-            thinks=self.write(LoopSettings(thinking=True)) != first,
-            takes_tools=self.write(LoopSettings(tools=True)) != first,
-            other_format=_join_text(self.write(LoopSettings(own_format=False)))
-            != _join_text(first),
+            thinks=changes_prompt(LoopSettings(thinking=True)),
+            takes_tools=changes_prompt(LoopSettings(tools=True)),
+            other_format=changes_prompt(LoopSettings(own_format=False)),
             gpus=gpus,
         )
 

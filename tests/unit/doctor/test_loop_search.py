@@ -7,12 +7,17 @@ few questions, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from g4cli.core.errors import BadFile
+from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
 from g4cli.doctor.loop.conclusion import Conclusion, draw_conclusion
 from g4cli.doctor.loop.outcome import LoopResult, Repetition, find_repetition, is_garbage
+from g4cli.doctor.loop.prompt import make_writer
 from g4cli.doctor.loop.report import write_loop_report
 from g4cli.doctor.loop.search import LoopChoices, propose_experiments
 from g4cli.doctor.loop.settings import (
@@ -23,6 +28,8 @@ from g4cli.doctor.loop.settings import (
     describe_value,
     find_condition,
 )
+from tests.support.builders.gguf import write_gguf
+from tests.support.builders.other_kinds import MATRIX, foreign_keys
 
 GPU = LoopChoices(gpus=("Vulkan0",))
 
@@ -209,6 +216,20 @@ def test_tokens_without_text_are_garbage() -> None:
     assert is_garbage("<unused24><unused49>" * 8, 16)
     assert is_garbage("<pad>" * 20, 20)
     assert not is_garbage("A lighthouse <unused1> stands on a rock by the sea.", 16)
+
+
+def test_what_a_template_refuses_is_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_tools(_template: str, _header: Header, cases: list[dict[str, Any]]) -> list[str]:
+        if cases[0]["tools"]:
+            raise BadFile("the chat template fails: no tools")
+        return [f"think {cases[0]['enable_thinking']}"]
+
+    monkeypatch.setattr("g4cli.doctor.loop.prompt.render_cases", refuse_tools)
+    header = read_header(write_gguf(tmp_path / "m.gguf", foreign_keys("llama"), [MATRIX]))
+    choices = make_writer(header, "", "Why?").list_choices(2048, 384, ())
+    assert (choices.takes_tools, choices.thinks, choices.other_format) == (False, True, True)
 
 
 def test_the_report_has_no_folders_and_no_markup_of_the_file() -> None:
