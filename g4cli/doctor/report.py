@@ -45,16 +45,7 @@ class Finding(Outcome):
 
     def as_json(self) -> dict[str, Any]:
         """Return the finding as an object of docs/reference/schemas/doctor.json."""
-        return {
-            "id": self.id,
-            "status": self.status,
-            "found": self.found,
-            "fix": self.fix,
-            "cause": self.cause,
-            "confidence": self.confidence,
-            "detail": list(self.detail),
-            "code": self.code,
-        }
+        return {"id": self.id, **asdict(self), "detail": list(self.detail)}
 
 
 def ok(found: str) -> Outcome:

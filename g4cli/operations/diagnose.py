@@ -79,7 +79,8 @@ def run_diagnosis(request: DiagnoseRequest, reporter: Reporter) -> Diagnosis:
     reading the file raises.
     """
     _check_request(request)
-    path = _find_file(request)
+    file = None if request.is_remote else request.file
+    path = None if file is None else find_local_file(file)
     report = _diagnose_subject(request, path, reporter)
     diagnosis = Diagnosis(report)
     if request.repaired is not None and path is not None and report.header_readable:
@@ -127,12 +128,10 @@ def require_report(path: Path) -> None:
                 )
 
 
-def _find_file(request: DiagnoseRequest) -> Path | None:
-    """Return the path of a local file or pulled model; None for the hub and this machine."""
-    if request.file is None or request.is_remote:
-        return None
-    path = Path(request.file)
-    return path if is_there(path) else find_model_path(request.file)
+def find_local_file(file: str) -> Path:
+    """Return the path `file`, or of the pulled model of that name. Raises what the store raises."""
+    path = Path(file)
+    return path if is_there(path) else find_model_path(file)
 
 
 def _diagnose_subject(request: DiagnoseRequest, path: Path | None, reporter: Reporter) -> Report:

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 from g4cli.chat import Finished, TurnOptions
 from g4cli.core.errors import DoctorFailed, G4Error, Interrupted, UsageError
 from g4cli.core.file_kind import kind_of
-from g4cli.core.files import atomic_file, is_there
+from g4cli.core.files import atomic_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.paths import tiny_dir
@@ -36,7 +36,7 @@ from g4cli.doctor.loop.settings import EngineSettings, LoopSettings, describe_se
 from g4cli.doctor.probe.child import count_model_bytes
 from g4cli.doctor.reference import find_model_name
 from g4cli.host import engine_version
-from g4cli.operations.diagnose import require_report
+from g4cli.operations.diagnose import find_local_file, require_report
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.prompt.messages import Part
 from g4cli.prompt.reply import AnswerText
@@ -52,7 +52,6 @@ from g4cli.runtime.engine.options import (
     read_recommended_sampling,
 )
 from g4cli.runtime.probes.kernels import probe_kernels
-from g4cli.store.models import find_model_path
 
 DEFAULT_BUDGET_S: Final = 600.0  # a choice: what somebody waits for a diagnosis
 MAX_TOKENS: Final = 384
@@ -144,8 +143,7 @@ def diagnose_loop(
     """
     if request.bug_report is not None:
         require_report(request.bug_report)
-    path = Path(request.file)
-    path = path if is_there(path) else find_model_path(request.file)
+    path = find_local_file(request.file)
     header = read_header(path)
     if kind_of(header) not in ("text-model", "other-model") or not header.tensors:
         raise UsageError(

@@ -102,22 +102,21 @@ def _too_much_memory(facts: FileFacts) -> Outcome:
 
 def check_loop(facts: FileFacts) -> Outcome:
     """Fail if every answer is a loop from its first tokens on, which no sound model does."""
-    probe = facts.probe
-    if probe is None or not probe.runs:
+    if not facts.runs:
         return skipped("there are no answers")
-    loops = [loop for run in probe.runs if (loop := find_early_loop(run))]
+    loops = [loop for run in facts.runs if (loop := find_early_loop(run))]
     if not loops:
-        return ok(f"{len(probe.runs)} answers, none of which is a loop")
+        return ok(f"{len(facts.runs)} answers, none of which is a loop")
     first = loops[0]
     text = (
-        f"{count_text(len(loops), 'answer', 'repeat', of=len(probe.runs))} {first.text!r} from "
+        f"{count_text(len(loops), 'answer', 'repeat', of=len(facts.runs))} {first.text!r} from "
         f"token {first.start + 1} on, and nothing else"
     )
     if facts.is_untrained:
         return warn(f"{text}; the weights are random, so this proves nothing")
-    if len(loops) < len(probe.runs):
+    if len(loops) < len(facts.runs):
         return warn(text)
-    entropies = [bits for run in probe.runs for bits in run.entropy]
+    entropies = [bits for run in facts.runs for bits in run.entropy]
     if entropies and sum(entropies) / len(entropies) < _CERTAIN:
         text += ", with certainty"
     return fail(
@@ -130,10 +129,9 @@ def check_loop(facts: FileFacts) -> Outcome:
 
 def check_logits(facts: FileFacts) -> Outcome:
     """Fail for logits that are NaN, all equal, or saturated at the softcap."""
-    probe = facts.probe
-    if probe is None or not probe.runs:
+    if not facts.runs:
         return skipped("there are no answers")
-    non_finite = sum(run.non_finite for run in probe.runs)
+    non_finite = sum(run.non_finite for run in facts.runs)
     if non_finite:
         return fail(
             f"{count_text(non_finite, 'logit', 'are')} NaN or infinite",
@@ -141,7 +139,7 @@ def check_logits(facts: FileFacts) -> Outcome:
             cause="conversion-defect",
             confidence="medium",
         )
-    spread = max(run.highest - run.lowest for run in probe.runs)
+    spread = max(run.highest - run.lowest for run in facts.runs)
     if spread < _MIN_SPREAD:
         return fail(
             "all logits are equal: the embeddings are zero",
@@ -149,7 +147,7 @@ def check_logits(facts: FileFacts) -> Outcome:
             cause="conversion-defect",
             confidence="high",
         )
-    saturated = max(run.saturated for run in probe.runs)
+    saturated = max(run.saturated for run in facts.runs)
     if saturated > MAX_SATURATED:
         return fail(
             f"{saturated:.0%} of the logits are saturated at the softcap of 30",
@@ -163,15 +161,14 @@ def check_logits(facts: FileFacts) -> Outcome:
 
 def check_answers(facts: FileFacts) -> Outcome:
     """Compare the answers with those that the model is known to give."""
-    probe = facts.probe
-    if probe is None or not probe.runs:
+    if not facts.runs:
         return skipped("there are no answers")
     if facts.is_untrained:
         return warn("the weights are random: the answers prove nothing")
     if not facts.model_name or not facts.expected:
         return skipped("g4 does not know the answers of this model")
-    share = mean_score(probe.runs, facts.expected)
-    first = probe.runs[0]
+    share = mean_score(facts.runs, facts.expected)
+    first = facts.runs[0]
     text = (
         f"{share:.0%} of the expected answers; to {first.prompt!r} it answers "
         f"{shorten_answer(first)!r}"
@@ -191,8 +188,7 @@ def check_entropy(facts: FileFacts) -> Outcome:
     8.2 to 14.6 in copies with another output matrix, exchanged matrices or equal embeddings. So a
     high entropy proves a fault, and a low one proves nothing: a broken network may be certain.
     """
-    probe = facts.probe
-    entropies = [bits for run in probe.runs for bits in run.entropy] if probe is not None else []
+    probe, entropies = facts.probe, [bits for run in facts.runs for bits in run.entropy]
     if probe is None or not entropies or probe.n_vocab < 2:
         return skipped("there are no answers")
     mean, random_guess = sum(entropies) / len(entropies), log2(probe.n_vocab)
@@ -214,10 +210,9 @@ def check_entropy(facts: FileFacts) -> Outcome:
 
 def check_tokens(facts: FileFacts) -> Outcome:
     """Fail if many tokens are padding, unused or image tokens, which numeric faults produce."""
-    probe = facts.probe
-    if probe is None or not probe.runs or facts.is_untrained:
+    if not facts.runs or facts.is_untrained:
         return skipped("there are no answers")
-    tokens = [t for run in probe.runs for t in run.tokens]
+    tokens = [t for run in facts.runs for t in run.tokens]
     no_text = [t for t in tokens if any(first <= t <= last for first, last in _NO_TEXT_IDS)]
     if len(no_text) > _MAX_NO_TEXT * len(tokens):
         return fail(
@@ -257,7 +252,7 @@ def check_configs(facts: FileFacts) -> Outcome:
             detail=tuple(c.name for c in bad),
         )
     names = ", ".join(c.name for c in tried)
-    if facts.probe is not None and not facts.probe.runs:
+    if not facts.runs:
         return ok(f"it also crashes with {names}{untried}")
     return ok(f"the same answer with {names}: llama.cpp is not at fault{untried}")
 
@@ -285,13 +280,13 @@ def _advise_config(comparison: ConfigComparison) -> str:
 def check_formats(facts: FileFacts) -> Outcome:
     """Fail if questions are answered well in one prompt format and not in another."""
     tried = {f.name: f for f in facts.formats if f.runs}
-    if facts.probe is None or not facts.probe.runs or not tried:
+    if not facts.runs or not tried:
         return skipped("only with --deep, or if an answer is wrong", EXAMINE_DEEP)
     if facts.is_untrained:
         return skipped("the weights are random: no format gives an answer")
     if any(c.differs for c in facts.comparisons):
         return skipped("llama.cpp is at fault: its answers in other formats prove nothing")
-    chat_fails = _are_wrong(facts, facts.probe.runs, mean_score(facts.probe.runs, facts.expected))
+    chat_fails = _are_wrong(facts, facts.runs, mean_score(facts.runs, facts.expected))
     template, plain = tried.get(FILE_TEMPLATE), tried.get(PLAIN_TEXT)
     if template is not None and template.broken and not chat_fails:
         return fail(

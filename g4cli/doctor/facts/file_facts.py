@@ -18,7 +18,7 @@ from g4cli.doctor.facts.hashes import Hashes
 from g4cli.doctor.facts.tensor_stats import TensorStats
 from g4cli.doctor.facts.vocabulary import Vocabulary
 from g4cli.doctor.probe.any_model import OwnPrompt, OwnTokenizer
-from g4cli.doctor.probe.child import UNKNOWN_ARCHITECTURE, ProbeResult
+from g4cli.doctor.probe.child import UNKNOWN_ARCHITECTURE, GreedyRun, ProbeResult
 from g4cli.doctor.probe.compare import ConfigComparison, FormatAnswers
 from g4cli.doctor.probe.tokenizer import TokenizerAnswers
 
@@ -72,6 +72,11 @@ class FileFacts:
     # of its vocabulary.
     own_prompt: OwnPrompt | None = None
     own_tokenizer: OwnTokenizer | None = None
+
+    @property
+    def runs(self) -> tuple[GreedyRun, ...]:
+        """The answers to the prompts, () without any."""
+        return self.probe.runs if self.probe is not None else ()
 
     @property
     def is_other_model(self) -> bool:

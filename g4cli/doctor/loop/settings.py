@@ -63,14 +63,7 @@ class LoopSettings:
     @property
     def engine(self) -> EngineSettings:
         """The part that needs a process of its own."""
-        return EngineSettings(
-            self.device,
-            self.kv_type,
-            self.rotation,
-            self.flash_attention,
-            self.n_ubatch,
-            self.drafting,
-        )
+        return EngineSettings(*(getattr(self, name) for name in EngineSettings._fields))
 
     def list_changes(self) -> tuple[tuple[str, Any], ...]:
         """Return (factor, value) of every factor that has another value than the default."""

@@ -32,6 +32,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, RuntimeFailed
 from g4cli.doctor.probe.child import UNKNOWN_ARCHITECTURE, UNKNOWN_PRE_TOKENIZER
 from g4cli.runtime.llama.backends import read_backend_facts
@@ -61,7 +62,9 @@ GGML_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "q4_0": 2}
 def main() -> None:
     """Answer the request on standard input."""
     request = json.loads(sys.stdin.read())
-    _limit_process(int(request.get("data_limit", 0)))
+    limit = int(request.get("data_limit", 0))
+    if limit and not _list_gpus():  # the drivers of GPUs reserve address space by the terabyte
+        set_limits(ChildLimits(data_bytes=limit))
     tasks = {
         "machine": _report_machine,
         "backends": _report_backends,
@@ -75,23 +78,6 @@ def main() -> None:
         code = next((code for code, text in _REFUSALS if text.search(err.message)), "")
         _emit_event(event="error", message=err.message, code=code)
         sys.exit(err.exit_code)
-
-
-def _limit_process(data_limit: int) -> None:
-    """Write no core file (a 20 GB model may be mapped) and allocate at most `data_limit` bytes.
-
-    RLIMIT_DATA counts private writable memory (brk and mmap, Linux 4.7 and later), so a mapped
-    model is free; RLIMIT_AS would count it. macOS accepts the limit and does not enforce it: there
-    only the parent watches.
-    """
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # The drivers of GPUs reserve address space by the terabyte.
-    if data_limit and sys.platform == "linux" and not _list_gpus():
-        resource.setrlimit(resource.RLIMIT_DATA, (data_limit, data_limit))
 
 
 def _list_gpus() -> list[str]:

@@ -174,14 +174,10 @@ def _logged_caches() -> list[dict[str, int]]:
         _CACHE.search(line.text) for line in LOG.lines if line.text.startswith("llama_kv_cache:")
     )
     return [
-        {"bytes": _bytes_of_mib(m[1]), "cells": int(m[2]), "layers": int(m[3])}
+        {"bytes": round(float(m[1]) * _MIB), "cells": int(m[2]), "layers": int(m[3])}
         for m in matches
         if m
     ]
-
-
-def _bytes_of_mib(text: str) -> int:
-    return round(float(text) * _MIB)
 
 
 def main() -> None:
@@ -191,7 +187,7 @@ def main() -> None:
         results = probe_memory(Path(sys.argv[1]), runs if isinstance(runs, list) else [runs])
         print(json.dumps({"library": version("llama-cpp-python"), "runs": results}))
     except G4Error as err:
-        print(json.dumps({"error": err.message, "exit_code": err.exit_code}))
+        print(json.dumps({"error": err.message}))
 
 
 if __name__ == "__main__":

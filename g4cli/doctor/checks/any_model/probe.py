@@ -42,8 +42,7 @@ def check_logits_range(facts: FileFacts) -> Outcome:
     exp(-1000): the last norm or the output has a wrong scale.
     """
     outcome = check_logits(facts)
-    runs = facts.probe.runs if facts.probe is not None else ()
-    spread = max((run.highest - run.lowest for run in runs), default=0.0)
+    spread = max((run.highest - run.lowest for run in facts.runs), default=0.0)
     if outcome.status != "ok" or spread < _MAX_SPREAD or facts.is_untrained:
         return outcome
     return fail(
@@ -81,15 +80,14 @@ def check_prediction(facts: FileFacts) -> Outcome:
 
 def check_answers(facts: FileFacts) -> Outcome:
     """Say how many of three simple questions are answered correctly; a small model may be weak."""
-    probe = facts.probe
-    if probe is None or not probe.runs:
+    if not facts.runs:
         return skipped("there are no answers")
     if facts.is_untrained:
         return warn("the weights are random: the answers prove nothing")
-    n_right = round(mean_score(probe.runs, facts.expected) * len(probe.runs))
-    first = probe.runs[0]
+    n_right = round(mean_score(facts.runs, facts.expected) * len(facts.runs))
+    first = facts.runs[0]
     text = (
-        f"{n_right} of {len(probe.runs)} simple questions answered correctly; to {first.prompt!r} "
+        f"{n_right} of {len(facts.runs)} simple questions answered correctly; to {first.prompt!r} "
         f"it answers {shorten_answer(first)!r}"
     )
     if n_right:
@@ -104,13 +102,13 @@ def check_answers(facts: FileFacts) -> Outcome:
 def check_formats(facts: FileFacts) -> Outcome:
     """Fail if plain text is continued well and no question in the file's template is answered."""
     plain = _find_plain_answers(facts)
-    if facts.probe is None or not facts.probe.runs or plain is None:
+    if not facts.runs or plain is None:
         return skipped("only with --deep, or if an answer is wrong", EXAMINE_DEEP)
     if facts.is_untrained:
         return skipped("the weights are random: no format gives an answer")
     if any(c.differs for c in facts.comparisons):
         return skipped("llama.cpp is at fault: its answers in other formats prove nothing")
-    if mean_score(facts.probe.runs, facts.expected) > 0:
+    if mean_score(facts.runs, facts.expected) > 0:
         return ok("the file's template and plain text both give sound answers")
     if not _continues_text(facts):
         return ok("plain text is continued as badly: the template is not at fault")
@@ -137,7 +135,7 @@ def _continues_text(facts: FileFacts) -> bool:
 
 def is_suspicious(facts: FileFacts) -> bool:
     """Return whether the first answers fail a check, so that asking again may tell why."""
-    wrong = facts.probe is not None and not mean_score(facts.probe.runs, facts.expected)
+    wrong = facts.probe is not None and not mean_score(facts.runs, facts.expected)
     suspects = (check_loop, check_logits_range, check_prediction)
     return wrong or any(check(facts).status == "fail" for check in suspects)
 
