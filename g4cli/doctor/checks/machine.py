@@ -18,6 +18,8 @@ from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 # The smallest published model (E2B as Q4_0) needs about this much memory, and 3.2 GiB of disk.
 _LOW_MEMORY: Final = 4 * GIB
 _LOW_DISK: Final = 5 * GIB
+# Backends of ggml that compute on the CPU, or on other machines.
+_WITHOUT_GPU: Final = ("CPU", "BLAS", "ZenDNN", "RPC")
 # Keys of the event "backends" that tell the version of the GPU's driver, and what to call them.
 _DRIVER_KEYS: Final = (("driver", "driver for CUDA"), ("driver_release", "release"))
 
@@ -92,7 +94,7 @@ def check_gpu(facts: MachineFacts) -> Outcome:
         return skipped("llama.cpp did not answer")
     names = [d["description"] for d in backends["devices"] if d["kind"] in ("gpu", "igpu")]
     cuda = find_release("CUDA", backends)
-    others = [b for b in backends["backends"] if b != "CPU"]
+    others = [b for b in backends["backends"] if b not in _WITHOUT_GPU]
     versions = backends.get("cuda", {})
     text = ", ".join(
         [f"{' and '.join(others) or 'CPU only'}: {', '.join(names) or 'no GPU'}"]

@@ -76,6 +76,14 @@ def test_each_fault_is_one_finding(change: dict[str, Any], check: str, status: s
         assert report.fix
 
 
+@pytest.mark.parametrize(("backend", "status"), [("RPC", "ok"), ("BLAS", "ok"), ("CUDA", "warn")])
+def test_a_build_for_the_cpu_needs_no_gpu(backend: str, status: str) -> None:
+    """The build that g4 recommends has the backend RPC."""
+    engine = replace(GOOD.engine, backends={"backends": {"CPU": {}, backend: {}}, "devices": []})
+    (gpu,) = judge_machine(replace(GOOD, engine=engine), ("machine.gpu",)).findings
+    assert gpu.status == status
+
+
 def test_a_check_that_throws_is_a_finding() -> None:
     report = judge_machine(replace(GOOD, engine=with_kernels({"products": None})))
     crashed = [f for f in report.findings if f.status == "crash"]
