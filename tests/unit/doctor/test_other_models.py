@@ -12,18 +12,22 @@ import pytest
 
 from g4cli.core.gguf import read_header
 from g4cli.doctor.checks.any_model.probe import check_logits_range, check_prediction, is_suspicious
+from g4cli.doctor.checks.any_model.tokenizer import check_encoding, check_ids
 from g4cli.doctor.checks.weights import check_norms
 from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.file_facts import FileFacts
+from g4cli.doctor.facts.vocabulary import Vocabulary
+from g4cli.doctor.probe.any_model import OwnTokenizer
 from g4cli.doctor.probe.child import GreedyRun, ProbeResult
 from g4cli.doctor.probe.compare import ConfigComparison
 from tests.support.builders.gguf import write_gguf
-from tests.support.builders.other_kinds import foreign_keys
+from tests.support.builders.other_kinds import MATRIX, foreign_keys
 
 # Of SmolLM2-135M as published, in bits: the entropy of its answers, and what it needs for a token
 # of plain English.
 ENTROPY, SURPRISE, SPREAD = 2.69, 2.6, 62.0
 IQ3_S = 21  # enum ggml_type
+VOCABULARY = Vocabulary("gpt2", "", 1, -1, 1, 1, ("the",), (1,), ((1, 1),))
 
 
 def facts_of(
@@ -74,6 +78,24 @@ def test_no_command_of_g4_that_takes_gemma_4_alone_is_advised(tmp_path: Path) ->
         fixes = [f.fix for f in report.findings if f.status != "ok" and "--deep" not in f.fix]
         assert any(fixes)
         assert not [fix for fix in fixes if re.search("g4 (chat|fit|pull)", fix)]
+
+
+def test_wordpiece_gives_no_text_back() -> None:
+    """Measured with llama.cpp's ggml-vocab-bert-bge.gguf."""
+    answers = OwnTokenizer((("Hello, world!", " hello , world !"),), ends=((102, "[SEP]"),))
+    facts = facts_of(vocabulary=VOCABULARY, own_tokenizer=answers)
+    assert check_encoding(facts).status == "fail"
+    wordpiece = replace(VOCABULARY, model="bert")
+    assert check_encoding(replace(facts, vocabulary=wordpiece)).status == "ok"
+
+
+@pytest.mark.parametrize(("text", "status"), [("the", "fail"), ("<|endoftext|>", "ok")])
+def test_an_ordinary_word_ends_no_answer(text: str, status: str, tmp_path: Path) -> None:
+    """ggml-vocab-aquila.gguf stores <|endoftext|> as an ordinary token."""
+    header = read_header(write_gguf(tmp_path / "m.gguf", foreign_keys("llama"), [MATRIX]))
+    answers = OwnTokenizer(ends=((0, text),))
+    facts = facts_of(header=header, vocabulary=VOCABULARY, own_tokenizer=answers)
+    assert check_ids(facts).status == status
 
 
 def test_lost_norms_are_found_in_every_architecture() -> None:
