@@ -9,7 +9,6 @@ import g4cli.cli.options.chat as o
 import g4cli.cli.options.transcribe as t
 from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt
 from g4cli.cli.output import Output, make_output
-from g4cli.core.errors import Interrupted
 
 if TYPE_CHECKING:
     from g4cli.operations.transcription.files import Transcript
@@ -85,14 +84,7 @@ def transcribe(
         _write_or_print(out, transcript, target, to)
         documents.append(_to_json(transcript, target))
 
-    try:
-        run_transcription(service, files, request, out, finish)
-    except Interrupted:
-        if documents and out_path:
-            raise Interrupted(
-                "stopped; run the same command again with --force to resume"
-            ) from None
-        raise
+    run_transcription(service, files, request, out, finish, writes_files=bool(out_path))
     if json:
         out.result({"transcripts": documents}, lambda: None)
 

@@ -90,18 +90,29 @@ def run_transcription(
     request: TranscriptionRequest,
     reporter: Reporter,
     finish: Callable[[Transcript], None],
+    *,
+    writes_files: bool,
 ) -> None:
     """Call `finish` with the transcript of each of `files`, in order; then `service` is closed.
 
-    Raises FileMissing, BadMedia, what opening the model and answering raise, and Interrupted at
-    Ctrl-C. The next call with the same options finds what was done of all files until then.
+    `writes_files`: `finish` writes files, which the next call has to replace. Raises FileMissing,
+    BadMedia, what opening the model and answering raise, and Interrupted at Ctrl-C. The next call
+    with the same options finds what was done of all files until then.
     """
     for path in files:
         require_file(path)
+    n_finished = 0
+
+    def count_finished(transcript: Transcript) -> None:
+        nonlocal n_finished
+        finish(transcript)
+        n_finished += 1
+
     try:
-        asyncio.run(_transcribe_files(service, files, request, reporter, finish))
+        asyncio.run(_transcribe_files(service, files, request, reporter, count_finished))
     except KeyboardInterrupt:
-        raise Interrupted("stopped; run the same command again to resume") from None
+        force = " with --force" if writes_files and n_finished else ""
+        raise Interrupted(f"stopped; run the same command again{force} to resume") from None
 
 
 async def _transcribe_files(

@@ -255,6 +255,7 @@ def test_the_umask_of_other_threads_is_never_changed(
 ) -> None:
     monkeypatch.setattr(os, "umask", lambda _: pytest.fail("it holds for all threads"))
     write_file(tmp_path / "model.gguf")
+    assert (tmp_path / "model.gguf").read_bytes() == b"new"
 
 
 def test_a_private_file_is_private_at_every_moment(
