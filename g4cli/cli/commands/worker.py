@@ -34,27 +34,21 @@ def worker(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.worker import describe_event, show_worker
-    from g4cli.core.errors import UsageError
-    from g4cli.core.files import make_folder
-    from g4cli.core.paths import cache_dir
-    from g4cli.runtime.rpc.server import WorkerServer, open_listener, require_private_address
+    from g4cli.runtime.rpc.server import (
+        WorkerServer,
+        make_cache_folder,
+        open_listener,
+        require_private_address,
+    )
 
     require_private_address(host, insecure_network=insecure_network)
-    folder = None
-    if cache:
-        folder = cache_dir() / "rpc"
-        try:
-            make_folder(folder, private=True)
-        except OSError as err:
-            raise UsageError(
-                f"{folder} cannot be made: {err.strerror}", hint="g4 worker without --cache"
-            ) from err
+    folder = make_cache_folder() if cache else None
     with WorkerServer(
         open_listener(host, port),
         lambda event, detail: out.say(describe_event(event, detail)),
         device=device,
         n_threads=threads,
-        cache_folder=str(folder) if folder else None,
+        cache_folder=folder,
     ) as server:
         show_worker(out, server, insecure_network=insecure_network)
         server.serve_until_stopped()

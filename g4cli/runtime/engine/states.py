@@ -307,13 +307,12 @@ class SequenceStates:
             if usable < n_have + MIN_TOKENS or done:
                 break
             if name.n_tokens <= self.context.n_ctx and (found := self.cache.read_state(name)):
-                state, blocks = found
                 try:
-                    done = usable if self._put_into_context(state, name, usable) else 0
+                    done = usable if self._put_into_context(found[0], name, usable) else 0
                 except MemoryError:  # for a copy of the state: nothing was done yet
                     LOG.debug("no memory to restore a state of %d tokens", name.n_tokens)
                 if done:
-                    self._points, self._blocks, self._saved = [usable], [*blocks], []
+                    self._points, self._blocks, self._saved = [usable], [*found[1]], []
         return done
 
     def note_truncated(self, n_past: int) -> None:

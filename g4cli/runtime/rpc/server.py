@@ -20,7 +20,9 @@ from typing import Any, Final
 from g4cli import __version__
 from g4cli.core.child import Child, exit_text, start_child
 from g4cli.core.errors import RuntimeFailed, UsageError, error_of
+from g4cli.core.files import make_folder
 from g4cli.core.loopback import is_loopback
+from g4cli.core.paths import cache_dir
 from g4cli.host import engine_version, read_host
 from g4cli.runtime.engine.ending import find_reason
 from g4cli.runtime.rpc.protocol import (
@@ -210,6 +212,18 @@ class WorkerServer:
         """Stop listening, and end llama.cpp's server."""
         self._relay.close()
         self.server.close()
+
+
+def make_cache_folder() -> str:
+    """Return the folder for large tensors, which is made if it is absent. Raises UsageError."""
+    folder = cache_dir() / "rpc"
+    try:
+        make_folder(folder, private=True)
+    except OSError as err:
+        raise UsageError(
+            f"{folder} cannot be made: {err.strerror}", hint="g4 worker without --cache"
+        ) from err
+    return str(folder)
 
 
 def require_private_address(host: str, *, insecure_network: bool) -> None:
