@@ -119,13 +119,13 @@ def convert_folder(
     """Return the GGUF made from the checkpoint in `folder`, in any type that g4 knows.
 
     `target` None: the folder's name and the type, in the current directory. SFP8 is written as BF16
-    numbers that are all SFP8 values. Raises UsageError if `target` exists and `force` is not given,
-    and what converters.convert_checkpoint raises, and Interrupted on Ctrl-C.
+    numbers that are all SFP8 values. Raises what check_request and converters.convert_checkpoint
+    raise, and Interrupted on Ctrl-C.
     """
-    name = file_type(type_name).name
-    target = target or choose_target(folder, name, part)
-    if require_file_target(target) and not force:
-        raise UsageError(f"{target} exists", hint="add --force to replace it, or -o FILE")
+    name = check_request(type_name, part, target, force=force)
+    if target is None:
+        target = choose_target(folder, name, part)
+        check_request(name, part, target, force=force)
     plain, coder = _choose_coder(name, part, folder, threads)
     try:
         return convert_checkpoint(
@@ -142,6 +142,19 @@ def convert_folder(
         raise Interrupted(f"interrupted; {kept}", hint="run the same command again") from None
 
 
+def check_request(type_name: str, part: PartName, target: Path | None, *, force: bool) -> str:
+    """Return the name of the type, of which `type_name` may be an alias, in any case.
+
+    Raises UsageError if `part` cannot have it, or `target` exists and `force` is not given.
+    """
+    name = file_type(type_name).name
+    if part == "mmproj" and name not in (*PLAIN_TYPES, "q8_0"):
+        raise UsageError(f"an mmproj file cannot be {name}", hint="--type bf16, f16, f32 or q8_0")
+    if target is not None and require_file_target(target) and not force:
+        raise UsageError(f"{target} exists", hint="add --force to replace it, or -o FILE")
+    return name
+
+
 def _choose_coder(
     name: str, part: PartName, folder: Path, threads: int | None
 ) -> tuple[GGMLType | None, Coder]:
@@ -149,10 +162,6 @@ def _choose_coder(
     if name in PLAIN_TYPES:
         return ggml_type(name), PlainCoder(threads or 0)
     if part == "mmproj":
-        if name != "q8_0":
-            raise UsageError(
-                f"an mmproj file cannot be {name}", hint="--type bf16, f16, f32 or q8_0"
-            )
         return BF16, MmprojCoder(threads)
     recipe = Recipe(name, container="bf16") if name == "sfp8" else Recipe(name)
     return None, RecipeCoder(recipe, folder, threads)

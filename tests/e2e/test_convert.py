@@ -29,12 +29,13 @@ def test_bf16_by_default_into_the_current_folder(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["f32", "q8_0", "q4_0", "q4_k_m", "sfp8"])
+@pytest.mark.parametrize("given", ["F32", "Q8_0", "Q4_0", "q4_k", "SFP8"])
 def test_json_of_every_kind_of_type(
-    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "out.gguf"
-    assert run(["convert", str(TINY), "-o", str(target), "--type", kind.upper(), "--json"]) == 0
+    kind = {"q4_k": "q4_k_m"}.get(given, given.lower())
+    assert run(["convert", str(TINY), "-o", str(target), "--type", given, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert (data["path"], data["type"], data["bytes"]) == (str(target), kind, target.stat().st_size)
     assert data["seconds"] >= 0
@@ -122,3 +123,16 @@ def test_a_repository_is_fetched_and_names_the_file(
     assert fields["general.name"].contents() == "Gemma 4 Tiny It"
     assert run(["convert", f"hf:{REPO}:q4_0", "--quiet"]) == 2
     assert hub.url
+
+
+def test_nothing_is_fetched_for_a_conversion_that_cannot_be_made(
+    hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options, words in (
+        (["--type", "q9"], "unknown type 'q9'"),
+        (["--mmproj", "--type", "q4_0"], "an mmproj file cannot be q4_0"),
+        (["-o", str(tmp_path)], "is a directory"),
+    ):
+        assert run(["convert", f"hf:{REPO}", *options]) == 2
+        assert words in capsys.readouterr().err
+    assert hub.requests == []

@@ -70,9 +70,10 @@ def convert(
       g4 convert hf:google/gemma-4-E2B-it-qat-q4_0-unquantized --type q4_0
     """
     out = make_output(as_json=json, quiet=quiet)
-    from g4cli.store.recode import convert_folder
+    from g4cli.store.recode import check_request, convert_folder
 
     part: PartName = "mmproj" if mmproj else "text"
+    type_name = check_request(type_name, part, target, force=force)  # before it is fetched
     folder = _find_folder(source, out)
     with out.progress(f"convert to {type_name}") as progress:
         done = convert_folder(
@@ -85,7 +86,7 @@ def convert(
             threads=threads,
             progress=progress,
         )
-    data = {"path": str(done.path), "type": type_name.lower(), "part": part, **done.as_json()}
+    data = {"path": str(done.path), "type": type_name, "part": part, **done.as_json()}
     out.result(data, lambda: _draw_result(out, done, part), brief=str(done.path))
 
 
