@@ -18,10 +18,12 @@ class Reader:
         self.raw, self.faults = raw, faults
 
     def read_int(self, key: str, default: int, *, low: int = 1, high: int = _MAX_INT) -> int:
-        """Return the integer under `key`, at least `low` and below `high`."""
+        """Return the integer under `key`, from `low` to `high` - 1."""
         value = self.raw.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value < high:
-            self.faults.append(f"{key} is {value!r}; it must be an integer of at least {low}")
+            self.faults.append(
+                f"{key} is {value!r}; it must be an integer from {low} to {high - 1}"
+            )
             return max(default, low)
         return value
 

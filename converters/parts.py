@@ -87,8 +87,11 @@ def _make_mmproj_part(config: Config, folder: Path) -> Part:
     # The embedders of the 12B are for images and audio.
     has_audio = config.audio is not None or config.embedder is not None
     if config.vision is None and config.embedder is None:
+        missing = (
+            "vision_config" if config.family != "unified" else "vision_config and audio_config"
+        )
         raise UsageError(
-            f"{folder} has no vision_config, so no mmproj can be made from it",
+            f"{folder} has no {missing}, so no mmproj can be made from it",
             hint=f"g4 convert {shell_word(folder)}",
         )
     mean, std = _read_pixel_mean_and_std(folder)

@@ -78,7 +78,7 @@ def imatrix(
 
     in_files = tuple(in_file or ())
     if model is None:
-        if text is not None or len(in_files) < 2:
+        if text is not None or raw or chunks or len(in_files) < 2:
             raise UsageError(
                 "name a model, or two or more files with --in-file to add them up",
                 hint="g4 imatrix MODEL, or g4 imatrix --in-file A --in-file B -o OUT",

@@ -174,6 +174,7 @@ def test_the_command(
     ("words", "code", "message"),
     [
         (["--in-file", "a.gguf"], 2, "name a model"),
+        (["--in-file", "a", "--in-file", "b", "-o", "c", "--raw"], 2, "name a model"),
         (["--text", "x"], 2, "name a model"),
         (["--in-file", "a", "--in-file", "b"], 2, "adding up files needs --out"),
         (["--in-file", "a", "--in-file", "b", "-o", "c"], 3, "no such file or directory: a"),

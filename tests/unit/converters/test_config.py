@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from g4cli.converters.config import Config, read_config
-from g4cli.core.errors import BadCheckpoint
+from g4cli.converters.parts import make_part
+from g4cli.core.errors import BadCheckpoint, UsageError
 from tests.support.builders.checkpoints import TINY
 
 RAW: dict[str, Any] = json.loads((TINY / "config.json").read_text())
@@ -89,7 +91,7 @@ def test_an_assistant_shares_all_its_layers() -> None:
         ({"hidden_activation": "relu"}, {}, "hidden_activation is 'relu'"),
         ({"use_bidirectional_attention": "all"}, {}, "use_bidirectional_attention is 'all'"),
         ({"num_hidden_layers": 0}, {}, "num_hidden_layers is 0"),
-        ({"num_hidden_layers": 10**9}, {}, "num_hidden_layers is 1000000000"),
+        ({"num_hidden_layers": 10**9}, {}, "is 1000000000; it must be an integer from 1 to 512"),
         ({"num_hidden_layers": "ten"}, {}, "num_hidden_layers is 'ten'"),
         ({"layer_types": ["sliding_attention"] * 10}, {}, "the last layer is sliding_attention"),
         ({"layer_types": ["full_attention"]}, {}, "layer_types does not give"),
@@ -235,6 +237,12 @@ def test_a_tower_s_config_cannot_hinder_the_text_network() -> None:
         BadCheckpoint, match=r"vision_config\.brand_new.*audio_config is not an object"
     ):
         read_config(raw, "c")
+
+
+def test_an_mmproj_of_the_12b_needs_both_embedders() -> None:
+    raw = {name: value for name, value in PUBLISHED_12B.items() if name != "audio_config"}
+    with pytest.raises(UsageError, match="no vision_config and audio_config, so no mmproj"):
+        make_part("mmproj", read_config(raw, "c"), Path("12b"))
 
 
 def test_layers_may_be_numbered_with_leading_zeros() -> None:
