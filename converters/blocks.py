@@ -6,14 +6,11 @@ one with the recipes of quant is g4cli.store.recode, because the converter does 
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,26 +21,9 @@ from g4cli.core.errors import BadCheckpoint
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_values import Value
 from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.row_blocks import Block, Rows, count_threads, run_in_order
 
 BLOCK_WEIGHTS: Final = 1 << 19  # 1 to 2 MiB: large enough to need few calls, small in memory
-# Blocks that each thread has under way, a choice: enough that none waits for the writer.
-BLOCKS_PER_THREAD: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Whole rows of a tensor: the number of the first, and a function that reads them.
-
-    `read` is called in a worker thread. `read()` returns shape (rows, row length): float32 or
-    float16 values, or uint16 holding bfloat16.
-    """
-
-    start: int
-    read: Callable[[], NDArray[Any]]
-
-
-Rows: TypeAlias = Callable[[], Iterator[Block]]
-"""All blocks of a tensor in order; may be called more than once."""
 
 
 class Coder(Protocol):
@@ -173,16 +153,11 @@ class PlainCoder:
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
         """Yield the bytes. Raises BadCheckpoint for a value beyond the range of its type."""
-        n = self.threads or os.cpu_count() or 1
+        n = self.threads or count_threads()
         pool = ThreadPoolExecutor(n, thread_name_prefix="convert")
-        tasks = ((spec, block) for spec, rows in tensors for block in rows())
+        blocks = ((spec, block) for spec, rows in tensors for block in rows())
         try:
-            running: deque[Future[memoryview]] = deque()
-            first = islice(tasks, BLOCKS_PER_THREAD * n)
-            running.extend(pool.submit(_encode_block, *task) for task in first)
-            while running:
-                yield running.popleft().result()
-                running.extend(pool.submit(_encode_block, *task) for task in islice(tasks, 1))
+            yield from run_in_order(pool, n, (partial(_encode_block, *pair) for pair in blocks))
         finally:
             pool.shutdown(cancel_futures=True)
 

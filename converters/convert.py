@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from g4cli.converters.blocks import Coder, NotFinite, PlainCoder, Rows, Tensor
+from g4cli.converters.blocks import Coder, NotFinite, PlainCoder, Tensor
 from g4cli.converters.checkpoint import (
     DOWNLOAD_AGAIN,
     Checkpoint,
@@ -29,6 +29,7 @@ from g4cli.core.ggml import BF16, F16, F32, QUANTIZATION_VERSION, GGMLType
 from g4cli.core.gguf_values import Value, uint32_value
 from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.row_blocks import Rows
 
 # general.file_type of the types without quantization, called plain types here (enum llama_ftype,
 # include/llama.h, llama.cpp@0c1e57098).

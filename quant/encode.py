@@ -1,20 +1,12 @@
-"""Encode tensors in blocks of rows, on all cores, in constant memory.
-
-Blocks are read and encoded by a pool of threads, which run in parallel because ggml's encoders and
-numpy release the GIL. The results are yielded in order; only a few blocks per thread are under way
-at any time, whatever the size of the file.
-"""
+"""Encode tensors in blocks of rows, on all cores, in constant memory."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -22,6 +14,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.ggml import BF16
 from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.row_blocks import Block, Rows, count_threads, run_in_order
 from g4cli.core.sfp8 import SCALE_SUFFIX
 from g4cli.quant import blocks, sfp8
 from g4cli.quant.recipes import Recipe, is_rounded
@@ -37,26 +30,8 @@ from g4cli.quant.values import (
 
 # Weights per block: 0.5 MiB as float32, so that a block stays in its core's cache between steps.
 BLOCK_WEIGHTS: Final = 1 << 17
-# Blocks that each thread has under way, a choice: enough that none waits for the writer.
-_BLOCKS_PER_THREAD: Final = 3
 
 Imatrix: TypeAlias = Mapping[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Whole rows of a tensor: the number of the first, and a function that reads them.
-
-    `read` is called in a worker thread. `read()` returns shape (rows, n): float32 or float16
-    values, or uint16 holding bfloat16.
-    """
-
-    start: int
-    read: Callable[[], NDArray[Any]]
-
-
-Rows: TypeAlias = Callable[[], Iterable[Block]]
-"""All blocks of a tensor in order; called twice where the largest weight must be known first."""
 
 
 @dataclass(slots=True)
@@ -81,9 +56,6 @@ class Piece:
     zero_blocks: int = 0
     n_clamped: int = 0
     n_underflow: int = 0
-
-
-Task: TypeAlias = Callable[[], Piece]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +88,6 @@ def rows_of(array: NDArray[Any]) -> Rows:
 def one_block() -> Iterable[Block]:
     """Return the only, empty block of a tensor without a source: the scale in an SFP8 archive."""
     return (Block(0, lambda: np.empty((0, 0), np.float32)),)
-
-
-def count_threads() -> int:
-    """Return how many threads may run at once."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextmanager
@@ -162,14 +128,18 @@ class Encoder:
 
         A tensor is started before the previous one is finished, so that no thread waits.
         """
-        return self._run_in_order(self._make_tasks(jobs))
+        for counts, piece in run_in_order(self.pool, self.threads, self._make_tasks(jobs)):
+            counts.zero_blocks += piece.zero_blocks
+            counts.n_clamped += piece.n_clamped
+            counts.n_underflow += piece.n_underflow
+            yield piece.data.reshape(-1).data
 
-    def _make_tasks(self, jobs: Iterable[Job]) -> Iterator[tuple[Counts, Task]]:
+    def _make_tasks(self, jobs: Iterable[Job]) -> Iterator[Callable[[], tuple[Counts, Piece]]]:
         for job in jobs:
             counts = self.counts.setdefault(job.spec.name, Counts())
             encode_block = self._choose_encoder(job, counts)
             for block in job.rows():
-                yield counts, partial(encode_block, job.spec, block)
+                yield partial(_encode_counted, counts, encode_block, job.spec, block)
 
     def _choose_encoder(self, job: Job, counts: Counts) -> Callable[[TensorSpec, Block], Piece]:
         if job.copy:
@@ -182,19 +152,6 @@ class Encoder:
         if not counts.exponent:
             counts.exponent = self._choose_exponent(job)
         return partial(self._encode_sfp8, counts.exponent)
-
-    def _run_in_order(self, tasks: Iterator[tuple[Counts, Task]]) -> Iterator[memoryview]:
-        """Yield the results of `tasks` in order, with a few more running than there are threads."""
-        n_first = _BLOCKS_PER_THREAD * self.threads
-        running = deque((c, self.pool.submit(task)) for c, task in islice(tasks, n_first))
-        while running:
-            counts, future = running.popleft()
-            piece = future.result()
-            running.extend((c, self.pool.submit(task)) for c, task in islice(tasks, 1))
-            counts.zero_blocks += piece.zero_blocks
-            counts.n_clamped += piece.n_clamped
-            counts.n_underflow += piece.n_underflow
-            yield piece.data.reshape(-1).data
 
     def _choose_exponent(self, job: Job) -> int:
         largest = max(self.pool.map(partial(_find_largest, job.spec), job.rows()), default=0.0)
@@ -230,6 +187,12 @@ class Encoder:
         if spec.type is BF16:
             return words.astype("<u2", copy=False).view(np.uint8)
         return encode_values(spec, blocks.bf16_values(words), block.start, None)
+
+
+def _encode_counted(
+    counts: Counts, encode: Callable[[TensorSpec, Block], Piece], spec: TensorSpec, block: Block
+) -> tuple[Counts, Piece]:
+    return counts, encode(spec, block)
 
 
 def _find_largest(spec: TensorSpec, block: Block) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadFile
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
-from g4cli.quant.encode import Block, count_threads
+from g4cli.core.row_blocks import Block, count_threads
 from g4cli.quant.reader import Reader
 from g4cli.quant.recipes import drop_layer
 from g4cli.quant.source import open_source

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import open_file
 from g4cli.core.ggml import BF16, F16, F32, I8
+from g4cli.core.row_blocks import Block, Rows
 from g4cli.quant import native, sfp8
-from g4cli.quant.encode import BLOCK_WEIGHTS, Block, Rows
+from g4cli.quant.encode import BLOCK_WEIGHTS
 from g4cli.quant.source import Source
 
 # About the bytes that are copied at once, a choice: 1 MiB, rounded to whole blocks of the type.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import g4cli
 from g4cli.converters import Converted, convert_checkpoint
@@ -21,7 +21,8 @@ from g4cli.core.ggml import BF16, F16, F32, Q8_0, GGMLType, ggml_type
 from g4cli.core.gguf_values import Value, uint32_value
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.progress import Progress, no_progress
-from g4cli.quant.encode import BLOCK_WEIGHTS, Job, Rows, open_encoder
+from g4cli.core.row_blocks import Rows
+from g4cli.quant.encode import BLOCK_WEIGHTS, Job, open_encoder
 from g4cli.quant.provenance import SOURCE_SHA256, new_keys
 from g4cli.quant.recipes import Recipe, choose_tensors, file_type
 
@@ -65,11 +66,10 @@ class RecipeCoder:
         new_file_keys.pop(SOURCE_SHA256)
         return new_file_keys, [c.spec for c in choices]
 
-    def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
+    def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order, encoded on all cores."""
         with open_encoder(self.recipe, threads=self.threads) as encode:
-            # The converter's blocks have the interface of quant's Rows: a first row and a read().
-            yield from encode.encode_jobs(Job(spec, cast(Rows, rows)) for spec, rows in tensors)
+            yield from encode.encode_jobs(Job(spec, rows) for spec, rows in tensors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,13 @@ class MmprojCoder:
             new_specs.append(TensorSpec(spec.name, kind, spec.shape))
         return {**keys, "general.file_type": uint32_value(file_type("q8_0").ftype)}, new_specs
 
-    def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Any]]) -> Iterator[memoryview]:
+    def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order."""
         plain = PlainCoder(threads=1)
         with open_encoder(Recipe("q8_0"), threads=self.threads) as encode:
             for spec, rows in tensors:
                 if spec.type is Q8_0:
-                    yield from encode.encode_jobs([Job(spec, cast(Rows, rows))])
+                    yield from encode.encode_jobs([Job(spec, rows)])
                 else:
                     yield from plain.encode_tensors([(spec, rows)])
 
