@@ -71,6 +71,9 @@ _SAMPLING_FIELDS: Final = (
 
 def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
     """Return the request for the first choice of `body`. Raises BadField with the field's name."""
+    limits = {body.max_completion_tokens, body.max_tokens} - {None}
+    if len(limits) > 1:
+        raise BadField("max_tokens", "max_completion_tokens says otherwise")
     messages = _join_leading_systems(convert_messages(body.messages, files))
     tools = convert_tools(body.tools or ())
     thinking = _choose_thinking(body)

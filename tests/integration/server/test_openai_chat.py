@@ -231,6 +231,7 @@ REFUSED: Any = [
     ({"n": 0}, "n"),
     ({"n": 1000}, "n"),
     ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
     ({"top_logprobs": 2}, "top_logprobs"),
     ({"stop": [""]}, "stop"),
     ({"stop": ["x"] * 17}, "stop"),

@@ -35,7 +35,9 @@ LONG = 1 << 20
 )
 def test_json_is_read_as_by_python(value: Any) -> None:
     for ascii_only in (False, True):
-        assert parse_json_body(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
+        text = json.dumps(value, ensure_ascii=ascii_only)
+        for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+            assert parse_json_body(text.encode(encoding)) == value
 
 
 @pytest.mark.parametrize(
