@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -23,6 +22,7 @@ from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.errors import explain_late_error
 from g4cli.server.media_data import limit_media
 from g4cli.server.streaming import (
+    convert_all,
     encode_json,
     encode_typed_event,
     start_first_turn,
@@ -46,8 +46,8 @@ async def create_message(
     if body.stream:
         return stream_events(_write_events(turn, message), turns)
     async with turns:
-        whole = await wait_for_result(request, _collect_message(turn, message))
-    return Response(encode_json(whole), media_type="application/json")
+        await wait_for_result(request, convert_all(turn, message.convert))
+    return Response(encode_json(message.message), media_type="application/json")
 
 
 @router.post("/v1/messages/count_tokens", response_model=None)
@@ -57,13 +57,6 @@ async def count_tokens(
     """Return how many tokens the prompt of a message would have."""
     asked = await asyncio.to_thread(read_request, body, limit_media(service.media))
     return {"input_tokens": await wait_for_result(request, service.count_tokens(asked))}
-
-
-async def _collect_message(turn: Turn, message: MessageStream) -> dict[str, Any]:
-    async for event in turn:
-        for _ in message.convert(event):
-            pass  # `message.message` collects them
-    return message.message
 
 
 async def _write_events(turn: Turn, message: MessageStream) -> AsyncIterator[str]:

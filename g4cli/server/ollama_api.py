@@ -17,8 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from g4cli import __version__
-from g4cli.chat import Finished, Reply
-from g4cli.core.errors import BadField, Interrupted
+from g4cli.core.errors import BadField
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
@@ -44,6 +43,7 @@ from g4cli.server.ollama_request import (
     require_load_only,
 )
 from g4cli.server.streaming import (
+    convert_all,
     encode_json,
     start_first_turn,
     stream_lines,
@@ -147,7 +147,7 @@ async def _answer_request(
     if body.stream:
         return stream_lines(_write_lines(turn, stream, request.url.path), turns)
     async with turns:
-        reply = await wait_for_result(request, _find_reply(turn, stream))
+        reply = await wait_for_result(request, convert_all(turn, stream.convert))
     return Response(encode_json(stream.make_whole_answer(reply)), media_type="application/json")
 
 
@@ -169,15 +169,6 @@ async def _change_loading(
     end = "\n" if body.stream else ""
     media_type = "application/x-ndjson" if body.stream else "application/json"
     return Response(encode_json(answer) + end, media_type=media_type)
-
-
-async def _find_reply(turn: Turn, stream: OllamaStream) -> Reply:
-    async for event in turn:
-        for _ in stream.convert(event):
-            pass  # `stream` collects what `make_whole_answer` needs
-        if isinstance(event, Finished):
-            return event.reply
-    raise Interrupted("the answer was stopped")
 
 
 async def _write_lines(turn: Turn, stream: OllamaStream, path: str) -> AsyncIterator[str]:

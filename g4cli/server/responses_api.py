@@ -27,6 +27,7 @@ from g4cli.server.errors import explain_late_error
 from g4cli.server.openai_answer import make_call
 from g4cli.server.responses_request import ResponsesBody, make_turn_request
 from g4cli.server.streaming import (
+    convert_all,
     encode_json,
     encode_typed_event,
     require_whole,
@@ -50,14 +51,8 @@ async def create_response(body: ResponsesBody, request: Request, service: Servic
     if body.stream:
         return stream_events(_write_events(turn, stream), turns)
     async with turns:
-        await wait_for_result(request, _collect_response(turn, stream))
+        await wait_for_result(request, convert_all(turn, stream.convert))
     return Response(encode_json(stream.response), media_type="application/json")
-
-
-async def _collect_response(turn: Turn, stream: ResponseStream) -> None:
-    async for event in turn:
-        for _ in stream.convert(event):
-            pass  # `stream.response` collects them
 
 
 async def _write_events(turn: Turn, stream: ResponseStream) -> AsyncIterator[str]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
 from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
 
@@ -12,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from g4cli.chat import Reply
+from g4cli.chat import Finished, Reply, TurnEvent
 from g4cli.core.errors import Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
@@ -44,6 +52,19 @@ def require_whole(reply: Reply) -> Reply:
     if reply.finish_reason == "interrupted":
         raise Interrupted("the answer was stopped")
     return reply
+
+
+async def convert_all(turn: Turn, convert: Callable[[TurnEvent], Iterable[object]]) -> Reply:
+    """Pass all events of an answer to `convert`, which keeps what it makes of them.
+
+    Raises what `convert` raises, and Interrupted if the answer was stopped.
+    """
+    async for event in turn:
+        for _ in convert(event):
+            pass
+        if isinstance(event, Finished):
+            return event.reply
+    raise Interrupted("the answer was stopped")
 
 
 class PiecewiseResponse(StreamingResponse):
