@@ -124,7 +124,7 @@ async def apply_template(
     options = body.chat_template_kwargs
     asked = TurnRequest(
         model=body.model,
-        messages=tuple(messages),
+        messages=messages,
         tools=convert_tools(body.tools or ()),
         thinking="on" if options is not None and options.enable_thinking else "off",
         continue_last=messages[-1].role == "assistant" and not messages[-1].tool_calls,
@@ -141,6 +141,8 @@ async def complete(body: LlamaCompletionBody, request: Request, service: Service
         raise BadField("grammar", "json_schema says what the answer is already")
     if body.n_predict == 0:
         raise BadField("n_predict", "at least one token is generated")
+    # As in llama-server, an empty schema means any object.
+    schema = {"type": "object"} if body.json_schema == {} else body.json_schema
     asked = TurnRequest(
         model=body.model,
         prompt=body.prompt if isinstance(body.prompt, str) else tuple(body.prompt),
@@ -149,9 +151,7 @@ async def complete(body: LlamaCompletionBody, request: Request, service: Service
         max_tokens=max(body.n_predict or 0, 0),
         grammar=body.grammar or "",
         form_field="grammar" if body.grammar else "json_schema",
-        json_schema=(
-            "" if body.json_schema is None else encode_schema(body.json_schema, "json_schema")
-        ),
+        json_schema="" if schema is None else encode_schema(schema, "json_schema"),
         n_probs=body.n_probs or None,
     )
     turns = AsyncExitStack()

@@ -74,7 +74,7 @@ def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
     limits = {body.max_completion_tokens, body.max_tokens} - {None}
     if len(limits) > 1:
         raise BadField("max_tokens", "max_completion_tokens says otherwise")
-    messages = _join_leading_systems(convert_messages(body.messages, files))
+    messages = convert_messages(body.messages, files)
     tools = convert_tools(body.tools or ())
     thinking = _choose_thinking(body)
     schema, grammar = _choose_grammar(body)
@@ -119,10 +119,14 @@ def make_stop(body: SamplingFields) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
-def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> list[Message]:
-    """Return the messages of a conversation; images and sounds become files. Raises BadField."""
+def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> tuple[Message, ...]:
+    """Return the messages of a conversation; images and sounds become files. Raises BadField.
+
+    System messages at the start are joined.
+    """
     converted: list[Message] = []
     names: dict[str, str] = {}  # of functions, by the id of their call
+    unanswered: list[str] = []
     n_media = 0
     for index, message in enumerate(messages):
         field = f"messages.{index}"
@@ -133,11 +137,15 @@ def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> list
                 arguments = parse_arguments(call.function.arguments, place)
                 calls.append(ToolCall(call.function.name, arguments))
                 names[call.id] = call.function.name
+            unanswered = [call.name for call in calls]
             text = _join_text(message.content or "")
             thought = message.reasoning_content or ""
             converted.append(Message("assistant", text, thought, tuple(calls)))
         elif isinstance(message, ToolMessage):
-            name = message.name or names.get(message.tool_call_id)
+            # Results without an id belong to the calls in their order.
+            first = unanswered.pop(0) if unanswered else None
+            given = names.get(message.tool_call_id) if message.tool_call_id else first
+            name = message.name or given
             if name is None:
                 what = f"no earlier call has the id {message.tool_call_id!r:.80}"
                 raise BadField(f"{field}.tool_call_id", what)
@@ -150,7 +158,7 @@ def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> list
             converted.append(Message("system", _join_text(message.content)))
     if n_media > MAX_MEDIA:
         raise BadField("messages", f"{n_media} images and sounds; at most {MAX_MEDIA}")
-    return converted
+    return _join_leading_systems(converted)
 
 
 def convert_tools(tools: Sequence[Tool]) -> tuple[Mapping[str, Any], ...]:

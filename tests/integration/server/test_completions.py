@@ -108,6 +108,7 @@ def test_llama_servers_completion(server: RunningServer, openai: OpenAI) -> None
         pieces = [json.loads(line[6:]) for line in answer.iter_lines() if line]
     assert "".join(piece["content"] for piece in pieces) == whole["content"]
     assert [piece["stop"] for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert post(server, "/completion", prompt="x", n_predict=4, json_schema={})["content"][0] == "{"
     assert "mirostat" in refusal(server, "/completion", prompt=PROMPT, mirostat=2)
 
 

@@ -17,6 +17,8 @@ from g4cli.prompt import Renderer
 from g4cli.prompt.messages import Message, ToolCall
 from g4cli.prompt.render import render
 from g4cli.runtime.engine.options import Sampling
+from g4cli.server.llama_server import TemplateBody
+from g4cli.server.openai_messages import convert_messages
 from g4cli.server.openai_messages import make_turn_request as read_chat
 from g4cli.server.openai_request import ChatBody
 from g4cli.server.responses_request import ResponsesBody
@@ -110,6 +112,23 @@ def test_results_of_tools_stand_together(files: MediaFiles) -> None:
     ]  # fmt: skip
     assert len(request.messages[1].tool_calls) == 2
     assert [medium.kind for medium in request.messages[-1].media] == ["image"]
+
+
+def test_a_template_and_a_chat_join_the_first_system_messages(files: MediaFiles) -> None:
+    systems = [{"role": role, "content": role} for role in ("system", "developer")]
+    template = TemplateBody.model_validate({"messages": [*systems, CHAT[0]]})
+    messages = convert_messages(template.messages, files)
+    assert messages == _chat(files, *systems, CHAT[0]).messages
+    assert [message.content for message in messages] == ["system\n\ndeveloper", "Where?"]
+
+
+def test_results_without_ids_belong_to_the_calls_in_their_order(files: MediaFiles) -> None:
+    calls = [{"function": {"name": name, "arguments": ""}} for name in ("see", "hear")]
+    result = {"role": "tool", "content": "x"}
+    request = _chat(files, {"role": "assistant", "tool_calls": calls}, result, result)
+    assert [message.name for message in request.messages[1:]] == ["see", "hear"]
+    with pytest.raises(BadField, match="no earlier call"):
+        _chat(files, {"role": "assistant", "tool_calls": calls[:1]}, result, result)
 
 
 def test_a_result_away_from_its_call_is_refused(files: MediaFiles) -> None:
