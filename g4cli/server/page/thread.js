@@ -45,17 +45,6 @@ export class Thread {
   }
 
   /**
-   * Appends a turn.
-   *
-   * @param {Turn} turn
-   */
-  add(turn) {
-    this.element.querySelector(".greeting")?.remove();
-    this.element.append(this.draw(turn));
-    this.scrollToEnd();
-  }
-
-  /**
    * Replaces the buttons below an answer once it is finished.
    *
    * @param {Turn} turn
