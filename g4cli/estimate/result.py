@@ -61,11 +61,6 @@ class Estimate:
         """Peak resident memory as Linux counts it (VmHWM): needed and cached pages of the host."""
         return self.sum_bytes(device=HOST) + self.sum_bytes(group="cache", device=HOST)
 
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The devices, in the order of their first term."""
-        return tuple(dict.fromkeys(t.device for t in self.terms))
-
     def sum_bytes(self, *, group: Group | None = None, device: str | None = None) -> int:
         """Return the bytes of `group` on `device`.
 

@@ -84,7 +84,7 @@ def _judge_json(prompt: Prompt, answer: str) -> Judgement:
     try:
         value = json.loads(extract_block(answer), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        return Judgement(valid=False, problem="it is not JSON", correct=_is_incorrect(prompt))
+        return _make_invalid(prompt, "it is not JSON")
     try:
         # An empty registry: a $ref never leads to the network or to a file.
         validator = jsonschema.Draft202012Validator(prompt.schema or {}, registry=Registry())
@@ -93,8 +93,7 @@ def _judge_json(prompt: Prompt, answer: str) -> Judgement:
         return Judgement(valid=False, problem=f"the schema cannot be used: {err}"[:_MAX_PROBLEM])
     if error is not None:
         place = "/".join(map(str, error.absolute_path)) or "the top"
-        problem = f"at {place}: {error.message}"[:_MAX_PROBLEM]
-        return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
+        return _make_invalid(prompt, f"at {place}: {error.message}"[:_MAX_PROBLEM])
     if prompt.expected is None:
         return Judgement(valid=True)
     # Python takes true for equal to 1; JSON Schema does not.
@@ -109,18 +108,15 @@ def _refuse_constant(name: str) -> None:
 def _judge_code(prompt: Prompt, answer: str) -> Judgement:
     code = extract_block(answer)
     if len(code) > _MAX_CODE:
-        problem = f"it is longer than {_MAX_CODE:,} characters"
-        return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
+        return _make_invalid(prompt, f"it is longer than {_MAX_CODE:,} characters")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape in a string of the answer
             ast.parse(code)
     except SyntaxError as err:
-        problem = f"line {err.lineno}: {err.msg}"
-        return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
+        return _make_invalid(prompt, f"line {err.lineno}: {err.msg}")
     except (ValueError, RecursionError, MemoryError) as err:
-        problem = f"it cannot be parsed: {err}"
-        return Judgement(valid=False, problem=problem, correct=_is_incorrect(prompt))
+        return _make_invalid(prompt, f"it cannot be parsed: {err}")
     wanted = prompt.expected if isinstance(prompt.expected, list) else [prompt.expected]
     if prompt.expected is None:
         return Judgement(valid=True)
@@ -129,9 +125,9 @@ def _judge_code(prompt: Prompt, answer: str) -> Judgement:
     return Judgement(correct=correct, valid=True, problem=problem)
 
 
-def _is_incorrect(prompt: Prompt) -> bool | None:
-    """Return `correct` of an answer that is invalid: None if nothing was expected, else False."""
-    return None if prompt.expected is None else False
+def _make_invalid(prompt: Prompt, problem: str) -> Judgement:
+    """Return the judgement of an answer that is invalid, and so incorrect if something is right."""
+    return Judgement(None if prompt.expected is None else False, valid=False, problem=problem)
 
 
 def extract_block(answer: str) -> str:
