@@ -79,10 +79,10 @@ CHECKS: Final[tuple[Check, ...]] = (
 )  # fmt: skip
 # Checks and families that hold for a GGUF of any kind; the others need a file of Gemma 4.
 _ANY_KIND: Final = ("file", "keys.architecture", "tensors.parts")
-# Checks of tensor data that hold for a language model of any architecture, besides those above.
+# And those that hold for a language model of any architecture, of tensor data.
 _ANY_MODEL: Final = (
-    "weights.zero", "weights.finite", "weights.scales", "weights.norms", "weights.duplicates",
-    "tensors.engine-bug",
+    *_ANY_KIND, "weights.zero", "weights.finite", "weights.scales", "weights.norms",
+    "weights.duplicates", "tensors.engine-bug",
 )  # fmt: skip
 # Of another model: the checks and families that need what llama.cpp makes of its vocabulary.
 _NEED_TOKENIZER: Final = ("tokenizer", "template", "probe", "keys.architecture")
@@ -244,20 +244,17 @@ def _checks_for(facts: FileFacts) -> tuple[Check, ...]:
     if facts.is_other_model:
         own = {check.id: check for check in any_model.CHECKS}
         return tuple(
-            own.get(check.id, check if _holds_for_any_model(check) else _skip(check, _GEMMA4_ONLY))
+            own.get(check.id, check if _is_in(_ANY_MODEL, check) else _skip(check, _GEMMA4_ONLY))
             for check in CHECKS
         )
     if facts.kind in JUDGED_KINDS:
         return CHECKS
     why = "the header cannot be read" if facts.header is None else _GEMMA4_ONLY
-    return tuple(
-        check if check.id in _ANY_KIND or check.family in _ANY_KIND else _skip(check, why)
-        for check in CHECKS
-    )
+    return tuple(check if _is_in(_ANY_KIND, check) else _skip(check, why) for check in CHECKS)
 
 
-def _holds_for_any_model(check: Check) -> bool:
-    return check.id in _ANY_MODEL or check.family in _ANY_KIND or check.id in _ANY_KIND
+def _is_in(names: tuple[str, ...], check: Check) -> bool:
+    return check.id in names or check.family in names
 
 
 def _skip(check: Check, why: str) -> Check:

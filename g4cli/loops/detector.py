@@ -293,7 +293,7 @@ class LoopDetector:
         """
         tokens, period = self._tokens, self._period
         end = len(tokens) - self._run - 1
-        n, most = 0, min(4 * self._run, end - period + 1)
+        n, most = 0, min(4 * self._run, end - period + 1)  # 4: a choice, to bound the work
         while n < most and tokens[end - n] == tokens[end - n - period]:
             n += 1
         return n

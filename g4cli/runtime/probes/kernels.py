@@ -34,21 +34,10 @@ RunChild: TypeAlias = Callable[..., tuple[ChildOutput, int]]
 
 _TIMEOUT_S: Final = 60  # a choice: on a busy machine all products take a few seconds
 # The types of published Gemma 4 files; name -> ggml_type id (ggml/include/ggml.h).
-TYPES: Final[Mapping[str, int]] = MappingProxyType(
-    {
-        "F32": 0,
-        "F16": 1,
-        "BF16": 30,
-        "Q4_0": 2,
-        "Q4_1": 3,
-        "Q5_0": 6,
-        "Q8_0": 8,
-        "Q4_K": 12,
-        "Q5_K": 13,
-        "Q6_K": 14,
-        "IQ4_NL": 20,
-    }
-)
+TYPES: Final[Mapping[str, int]] = MappingProxyType({
+    "F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q8_0": 8, "Q4_K": 12,
+    "Q5_K": 13, "Q6_K": 14, "IQ4_NL": 20,
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
