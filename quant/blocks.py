@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from g4cli.core.ggml import GGMLType
+from g4cli.core.ggml import BF16, F32, GGMLType
 
 _BLOCK_WEIGHTS: Final = 32  # weights that share a scale: QK8_0 and QK4_0 of ggml-common.h
 
@@ -33,6 +33,17 @@ def encode_rows(kind: GGMLType, values: NDArray[np.float32]) -> NDArray[np.uint8
     return _ENCODERS[kind.name](np.ascontiguousarray(values, np.float32)).reshape(
         rows, kind.row_bytes(n)
     )
+
+
+def is_valid(kind: GGMLType, encoded: NDArray[np.uint8]) -> bool:
+    """Return whether no value or scale in `encoded`, in `kind`, is infinite; F32 is not checked.
+
+    A quantized block begins with its scale, a float16.
+    """
+    if kind is F32:
+        return True
+    first = encoded.reshape(-1, kind.block_bytes)[:, :2].copy().view("<u2") & np.uint16(0x7FFF)
+    return int(first.max(initial=0)) < (0x7F80 if kind is BF16 else 0x7C00)  # infinity
 
 
 def bf16_words(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -40,22 +40,30 @@ def encode_values(
     except EngineMissing:
         if not blocks.can_encode(spec.type) or imatrix is not None:
             raise
-        return blocks.encode_rows(spec.type, values)
-    if imatrix is None:
-        if native.needs_imatrix(spec.type):
-            raise BadFile(
-                f"{spec.name} cannot become {spec.type.name} without an importance matrix entry",
-                hint="choose another type for it: --tensor-type NAME=TYPE",
-            )
-        encoded = native.encode_rows(spec.type, values)
+        encoded = blocks.encode_rows(spec.type, values)
+        is_valid = blocks.is_valid(spec.type, encoded)
     else:
-        encoded = _encode_weighted(spec, values, start, imatrix.reshape(-1, spec.shape[0]))
-    if spec.type is not F32 and not native.is_valid(spec.type, encoded):
+        encoded = _encode_by_ggml(spec, values, start, imatrix)
+        is_valid = spec.type is F32 or native.is_valid(spec.type, encoded)
+    if not is_valid:
         raise BadFile(
             f"{spec.name}: weights near row {start} overflow {spec.type.name}",
             hint="use --type bf16",
         )
     return encoded
+
+
+def _encode_by_ggml(
+    spec: TensorSpec, values: NDArray[np.float32], start: int, imatrix: NDArray[np.float32] | None
+) -> NDArray[np.uint8]:
+    if imatrix is not None:
+        return _encode_weighted(spec, values, start, imatrix.reshape(-1, spec.shape[0]))
+    if native.needs_imatrix(spec.type):
+        raise BadFile(
+            f"{spec.name} cannot become {spec.type.name} without an importance matrix entry",
+            hint="choose another type for it: --tensor-type NAME=TYPE",
+        )
+    return native.encode_rows(spec.type, values)
 
 
 def _encode_weighted(

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile, EngineMissing
-from g4cli.core.ggml import BF16, BY_NAME, F32, Q4_0, Q8_0
+from g4cli.core.ggml import BF16, BY_NAME, F16, F32, Q4_0, Q8_0
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.quant import encode, native
 from g4cli.quant.encode import open_encoder, rows_of
@@ -96,6 +96,13 @@ def test_without_the_library_numpy_encodes(monkeypatch: pytest.MonkeyPatch) -> N
     for name, data in expected.items():
         spec = TensorSpec("blk.0.ffn_up.weight", BY_NAME[name], (256, 300))
         assert coded(spec, VALUES, Recipe(name.lower())) == data
+    for kind in (F16, BF16, Q8_0):
+        with pytest.raises(BadFile, match=f"overflow {kind.name}"):
+            coded(
+                TensorSpec("a.weight", kind, (32, 1)),
+                np.full((1, 32), np.finfo(np.float32).max),
+                Recipe("f32"),
+            )
     with pytest.raises(EngineMissing):
         coded(
             TensorSpec("blk.0.ffn_up.weight", BY_NAME["Q6_K"], (256, 300)), VALUES, Recipe("q6_k")
