@@ -88,8 +88,8 @@ def bench(
 
     if not n_prompt and not n_gen:
         raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
-    loadable = prepare_model(model, out)
     workers, depths = make_worker_options(rpc, tensor_split), parse_depths(depth)
+    loadable = prepare_model(model, out)
     places = place_layers_of_run(
         loadable,
         workers,

@@ -80,11 +80,11 @@ def eval_(
     from g4cli.runtime.measure.eval_text import MAX_CTX, read_conversations
     from g4cli.runtime.measure.messages import RunEvaluation
 
+    workers = make_worker_options(rpc, tensor_split)
     conversations = read_conversations(text)
     conversations = conversations[: limit or len(conversations)]
     loadable = prepare_model(model, out)
     reference = prepare_model(against, out) if against else None
-    workers = make_worker_options(rpc, tensor_split)
     places = place_layers_of_run(loadable, workers, gpu_layers="auto", n_ctx=MAX_CTX, reporter=out)
     options = make_model_options(
         gpu_layers=places.gpu_layers,

@@ -11,18 +11,6 @@ from g4cli.core.worker_address import WorkerOptions, parse_tensor_split, parse_w
 _ENGINE = "Engine"
 
 
-def check_rpc(text: str) -> str:
-    """Return the value of --rpc. Raises UsageError unless it is a list of addresses."""
-    parse_worker_addresses(text)
-    return text
-
-
-def check_tensor_split(text: str) -> str:
-    """Return the value of --tensor-split. Raises UsageError unless it is a list of numbers."""
-    parse_tensor_split(text)
-    return text
-
-
 def make_worker_options(rpc: str, tensor_split: str) -> WorkerOptions:
     """Return the values of --rpc and --tensor-split. Raises UsageError."""
     return WorkerOptions(parse_worker_addresses(rpc), parse_tensor_split(tensor_split))
@@ -34,7 +22,6 @@ def make_rpc_option(help_text: str, panel: str) -> Any:
         "--rpc",
         metavar="HOST:PORT,...",
         help=help_text,
-        callback=check_rpc,
         rich_help_panel=panel,
     )
 
@@ -45,7 +32,6 @@ def make_tensor_split_option(panel: str) -> Any:
         "--tensor-split",
         metavar="N,N",
         help="Proportions of the layers on workers and GPUs: 3,1. Default: by free memory.",
-        callback=check_tensor_split,
         rich_help_panel=panel,
     )
 
