@@ -8,7 +8,7 @@ recommendation of the model file, or the default.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,7 +80,7 @@ def collect_settings(
     found: dict[str, Setting] = {}
     section = config.commands.get(name, {})
     for key, value in section.items():
-        _require_known(config, f"[{name}]", key, parameters)
+        _require_known(config, f"[{name}]", key, _list_settable(parameters))
         found[_find_parameter(key, parameters)] = Setting(value, f"{config.path.name} [{name}]")
     for key in _IN_ENVIRONMENT:
         value = os.environ.get(f"G4_{key.upper()}", "")
@@ -125,24 +125,16 @@ def resolve_model_word(ctx: Any, _parameter: Any, value: Any) -> Any:
     return expand_alias(value)
 
 
-def iter_settable(command: Any) -> Iterator[str]:
-    """Yield the names that a section of the config file may have for `command`."""
-    for parameter in command.params:
-        if parameter.name not in _NOT_SETTINGS:
-            yield "model" if parameter.name == "models" else str(parameter.name)
-
-
 def check_presets(config: Config, commands: Mapping[str, Any]) -> None:
     """Raise BadFile for a setting of a preset that no command has."""
-    known = {name for command in commands.values() for name in iter_settable(command)}
+    known = {
+        name
+        for command in commands.values()
+        for name in _list_settable(parameter.name for parameter in command.params)
+    }
     for preset, section in config.presets.items():
         for key in section:
-            if key not in known:
-                raise BadFile(
-                    f"{config.path}: [presets.{preset}] has no setting {key!r}"
-                    f"{suggest(key, known)}",
-                    hint="g4 config edit",
-                )
+            _require_known(config, f"[presets.{preset}]", key, known)
 
 
 def _find_parameter(key: str, parameters: Mapping[str, Any]) -> str:
@@ -150,10 +142,14 @@ def _find_parameter(key: str, parameters: Mapping[str, Any]) -> str:
     return "models" if key == "model" and "models" in parameters else key
 
 
-def _require_known(config: Config, section: str, key: str, parameters: Mapping[str, Any]) -> None:
-    """Raise BadFile if the command of that section has no setting `key`."""
-    known = ["model" if name == "models" else name for name in parameters]
-    known = [name for name in known if name not in _NOT_SETTINGS]
+def _list_settable(parameters: Iterable[str]) -> list[str]:
+    """Return the names that settings may have, of a command with these parameters."""
+    settable = [name for name in parameters if name not in _NOT_SETTINGS]
+    return ["model" if name == "models" else name for name in settable]
+
+
+def _require_known(config: Config, section: str, key: str, known: Collection[str]) -> None:
+    """Raise BadFile if `key` of that section is none of the `known` names of settings."""
     if key not in known:
         raise BadFile(
             f"{config.path}: {section} has no setting {key!r}{suggest(key, known)}",
