@@ -8,13 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.visible import one_line
-from g4cli.operations.tools.toolbox import Consent, answer_with_tools
 
 if TYPE_CHECKING:
     from g4cli.chat import Reply
     from g4cli.cli.output import Output
     from g4cli.operations.tools.tool import Tool
-    from g4cli.operations.tools.toolbox import Toolbox
+    from g4cli.operations.tools.toolbox import Consent, Toolbox
     from g4cli.prompt.messages import Message, ToolCall
 
 # Characters that are shown: of arguments a whole screen, since users consent to what they see; of
@@ -28,15 +27,19 @@ _ANSWERS: Final[dict[str, Consent]] = {
 
 def answer_with_consent(
     out: Output,
-    toolbox: Toolbox,
+    toolbox: Toolbox | None,
     answer: Callable[[], Reply],
     add_message: Callable[[Message], None],
 ) -> Reply:
     """Return the reply that calls no tool any more, after all calls before it were answered.
 
-    `answer` lets the model answer the conversation so far; `add_message` adds a turn to it. Raises
-    what `operations.tools.toolbox.answer_with_tools` raises.
+    Without a toolbox g4 runs no tools: the first reply is the last. `answer` lets the model answer
+    the conversation so far; `add_message` adds a turn to it. Raises what
+    `operations.tools.toolbox.answer_with_tools` raises.
     """
+    if toolbox is None:
+        return answer()
+    from g4cli.operations.tools.toolbox import answer_with_tools
 
     def describe_call(call: ToolCall) -> str:
         arguments = one_line(json.dumps(dict(call.arguments), ensure_ascii=False))

@@ -8,13 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from g4cli.cli.chat.consent import answer_with_consent
 from g4cli.cli.views.chat import draw_turns, make_view
-from g4cli.cli.views.reply import (
-    describe_cut_off,
-    describe_limit,
-    describe_loop,
-    format_stats,
-)
+from g4cli.cli.views.reply import describe_end, format_stats
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
 from g4cli.core.paths import expand_home
@@ -97,30 +93,15 @@ class ChatController:
         session.conversation.ask(text, media)
         self.save()
         with _undo_on_error(session, before):
-            if self.toolbox is None:
-                reply = self._answer()
-            else:
-                from g4cli.cli.chat.consent import answer_with_consent
-
-                reply = answer_with_consent(
-                    self.out, self.toolbox, self._answer, session.conversation.answer
-                )
+            reply = answer_with_consent(
+                self.out, self.toolbox, self._answer, session.conversation.answer
+            )
         self._last_reply = reply
         self.recorder.save(session.conversation, reply)
-        if reply.finish_reason == "loop" and reply.loop:
-            self.out.warn(
-                describe_loop(reply.loop, session.engine.path, forced=session.has_grammar)
-            )
-        elif reply.finish_reason == "interrupted":
+        if reply.finish_reason == "interrupted":
             self.out.say("stopped; /retry answers again, /undo removes the question")
-        elif session.has_grammar and reply.finish_reason == "length":
-            self.out.warn(describe_cut_off(reply))
-        elif reply.context_full:
-            self.out.warn(
-                "the answer was truncated: the context is full (/clear, or a larger --ctx)"
-            )
-        elif reply.finish_reason == "length":
-            self.out.warn(describe_limit(reply))
+        elif what := describe_end(reply, session):
+            self.out.warn(what)
         if "<svg" in reply.text:
             from g4cli.cli.views.svg import summarize_check
 

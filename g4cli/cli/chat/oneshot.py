@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from g4cli.chat.code_block import find_code_block
+from g4cli.cli.chat.consent import answer_with_consent
 from g4cli.cli.views.json_lines import JsonLinesView
 from g4cli.cli.views.plain_chat import PlainView
-from g4cli.cli.views.reply import (
-    describe_cut_off,
-    describe_limit,
-    describe_loop,
-    format_stats,
-    reply_to_json,
-    tokens_to_json,
-)
+from g4cli.cli.views.reply import describe_end, format_stats, reply_to_json, tokens_to_json
 from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped, NotFound, RuntimeFailed
 from g4cli.core.files import atomic_file
 from g4cli.core.visible import json_text
@@ -49,17 +43,12 @@ def answer_once(
     recorder.save(conversation)
     # Calls that g4 runs are shown with their results, on standard error.
     with _make_view(out, session, display, shows_calls=toolbox is None) as view:
-        if toolbox is None:
-            reply = session.run_turn(recorder.watch(view, conversation))
-        else:
-            from g4cli.cli.chat.consent import answer_with_consent
-
-            reply = answer_with_consent(
-                out,
-                toolbox,
-                lambda: session.run_turn(recorder.watch(view, conversation)),
-                conversation.answer,
-            )
+        reply = answer_with_consent(
+            out,
+            toolbox,
+            lambda: session.run_turn(recorder.watch(view, conversation)),
+            conversation.answer,
+        )
     recorder.save(conversation, reply)
     data = _describe_answer(session, reply)
     checked = None
@@ -92,21 +81,15 @@ def _describe_answer(session: ChatSession, reply: Reply) -> dict[str, Any]:
 
 def _report_end(out: Output, session: ChatSession, reply: Reply, display: ChatDisplay) -> int:
     """Warn if the answer did not end by itself, show its figures, and return the exit code."""
-    if reply.loop and reply.finish_reason == "loop":
-        out.warn(describe_loop(reply.loop, session.engine.path, forced=session.has_grammar))
+    if what := describe_end(reply, session):
+        out.warn(what)
+    if reply.finish_reason == "loop":
         return LoopStopped.exit_code
     if reply.finish_reason == "interrupted":
         return Interrupted.exit_code
-    is_cut_off = session.has_grammar and reply.finish_reason == "length"
-    if is_cut_off:
-        out.warn(describe_cut_off(reply))
-    elif reply.context_full:
-        n_ctx = session.engine.n_ctx
-        out.warn(f"the answer was truncated: the context of {n_ctx:,} tokens is full (--ctx)")
-    elif reply.finish_reason == "length":
-        out.warn(describe_limit(reply))
     if display.stats:
         out.say(format_stats(session, reply))
+    is_cut_off = session.has_grammar and reply.finish_reason == "length"
     return RuntimeFailed.exit_code if is_cut_off else 0
 
 

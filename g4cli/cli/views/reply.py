@@ -118,18 +118,23 @@ def describe_loop(loop: FoundLoop, path: object, *, forced: bool = False) -> str
     return f"{text}; --on-loop retry continues it in another way, --no-loop-stop lets it go on"
 
 
-def describe_limit(reply: Reply) -> str:
-    """Return that the limit of tokens ended an answer."""
-    return f"the answer was truncated after {_count_tokens(reply.completion_tokens)} (--max-tokens)"
-
-
-def describe_cut_off(reply: Reply) -> str:
-    """Return that an answer under a schema or grammar was cut off, and what would let it end."""
+def describe_end(reply: Reply, session: ChatSession) -> str:
+    """Return what ended an answer too early and what prevents it; "" if nothing did, or Ctrl-C."""
+    if reply.finish_reason == "loop" and reply.loop:
+        return describe_loop(reply.loop, session.engine.path, forced=session.has_grammar)
+    if reply.finish_reason != "length":
+        return ""
+    n_tokens = _count_tokens(reply.completion_tokens)
     option = "--ctx" if reply.context_full else "--max-tokens"
-    return (
-        f"the answer was cut off after {_count_tokens(reply.completion_tokens)}: it is incomplete, "
-        f"and may not obey its schema or grammar (a larger {option} lets it end)"
-    )
+    if session.has_grammar:
+        return (
+            f"the answer was cut off after {n_tokens}: it is incomplete, and may not obey its "
+            f"schema or grammar (a larger {option} lets it end)"
+        )
+    if reply.context_full:
+        full = f"the context of {session.engine.n_ctx:,} tokens is full"
+        return f"the answer was truncated: {full} (a larger {option}, or a new conversation)"
+    return f"the answer was truncated after {n_tokens} ({option})"
 
 
 def _describe_repetition(loop: FoundLoop) -> str:
