@@ -28,7 +28,7 @@ from g4cli.runtime.rpc.workers import check_worker
 
 _ADD_SERVER: Final = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)
 # endpoint, cache folder or NULL, threads, number of devices, devices
-_START_SERVER: Final = ctypes.CFUNCTYPE(
+START_SERVER: Final = ctypes.CFUNCTYPE(
     None,
     ctypes.c_char_p,
     ctypes.c_char_p,
@@ -38,7 +38,7 @@ _START_SERVER: Final = ctypes.CFUNCTYPE(
 )
 # llama.cpp never forgets a server that was added: all three hold to the end of the process, which
 # loads a model and its drafter at its start, so that each worker is asked once.
-_registered: Final[dict[str, tuple[int, ...]]] = {}  # address of a worker: its ggml devices
+REGISTERED: Final[dict[str, tuple[int, ...]]] = {}  # address of a worker: its ggml devices
 _ports: Final[set[int]] = set()  # that this process connects to: of workers or of tunnels
 _tunnels: Final[list[Tunnel]] = []
 
@@ -63,9 +63,9 @@ def register_workers(addresses: Sequence[str]) -> tuple[int, ...]:
     require_rpc()
     devices: list[int] = []
     for text in addresses:
-        if text not in _registered:
-            _registered[text] = _register_worker(parse_worker_address(text))
-        devices += _registered[text]
+        if text not in REGISTERED:
+            REGISTERED[text] = register_worker(parse_worker_address(text))
+        devices += REGISTERED[text]
     if len(set(devices)) < len(devices):  # as localhost and 127.0.0.1
         raise UsageError("--rpc names a worker twice", hint="--rpc HOST:PORT,HOST:PORT")
     return tuple(devices)
@@ -80,7 +80,8 @@ def watch_workers() -> None:
         watch_connections_to(port)
 
 
-def _register_worker(address: WorkerAddress) -> tuple[int, ...]:
+def register_worker(address: WorkerAddress) -> tuple[int, ...]:
+    """Return the ggml devices of a worker, which are known to llama.cpp from now on."""
     host, port = address.host, address.port
     if address.ssh is not None:
         tunnel = Tunnel(address.ssh, address.port)
@@ -90,9 +91,9 @@ def _register_worker(address: WorkerAddress) -> tuple[int, ...]:
     # that has several addresses may not be the worker that was checked.
     host = _find_ipv4(host, address)
     check_worker(address, host, port)
-    ggml = _load_rpc()
+    ggml = load_rpc()
     endpoint = f"{host}:{port}"
-    add_server = _ADD_SERVER(_find_function(ggml, b"ggml_backend_rpc_add_server"))
+    add_server = _ADD_SERVER(find_function(ggml, b"ggml_backend_rpc_add_server"))
     registry = add_server(endpoint.encode())
     if not registry:  # it had some when it was checked
         raise NetworkError(f"the worker {address} has no devices", hint="g4 worker --device CPU")
@@ -138,16 +139,17 @@ def serve_devices(
     EngineMissing.
     """
     require_rpc()
-    ggml = _load_rpc()
+    ggml = load_rpc()
     array = (ctypes.c_void_p * len(names))(
         *[ggml.ggml_backend_dev_by_name(name.encode()) for name in names]
     )
-    start_server = _START_SERVER(_find_function(ggml, b"ggml_backend_rpc_start_server"))
+    start_server = START_SERVER(find_function(ggml, b"ggml_backend_rpc_start_server"))
     folder = os.fsencode(cache_folder) if cache_folder else None
     start_server(f"{host}:{port}".encode(), folder, n_threads, len(names), array)
 
 
-def _load_rpc() -> Any:
+def load_rpc() -> Any:
+    """Return ggml with the functions that find its RPC backend declared."""
     ggml = load_ggml()
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     declare_functions(
@@ -161,6 +163,7 @@ def _load_rpc() -> Any:
     return ggml
 
 
-def _find_function(ggml: Any, name: bytes) -> int:
+def find_function(ggml: Any, name: bytes) -> int:
+    """Return the address of a function of the RPC backend, 0 without one."""
     registry = ggml.ggml_backend_reg_by_name(b"RPC")
     return int(ggml.ggml_backend_reg_get_proc_address(registry, name))

@@ -24,7 +24,7 @@ from g4cli.runtime.rpc.protocol import HELLO
 from g4cli.runtime.rpc.workers import QUESTION, WorkerInfo, pack_info
 
 # All are choices. Connections that only ask for devices take milliseconds, those that work minutes.
-_TELL_AFTER_S: Final = 1.0  # a client that stays longer than this is reported as connected
+TELL_AFTER_S: Final = 1.0  # a client that stays longer than this is reported as connected
 _PATIENCE_S: Final = 2.0  # for the end of the connection before to be noticed
 _FIRST_BYTES_S: Final = 10.0  # for the first bytes of a client, and to reach llama.cpp's server
 _MAX_CONNECTIONS: Final = 16  # further ones are closed at once; each takes a thread
@@ -112,7 +112,7 @@ class Relay:
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 detect_dead_peer(client)
                 told = threading.Event()
-                timer = threading.Timer(_TELL_AFTER_S, self._tell_connected, (told, name))
+                timer = threading.Timer(TELL_AFTER_S, self._tell_connected, (told, name))
                 timer.start()
                 back = threading.Thread(target=_copy_bytes, args=(server, client), daemon=True)
                 back.start()

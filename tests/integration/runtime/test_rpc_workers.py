@@ -268,7 +268,7 @@ def test_a_client_that_is_lost_at_once_is_not_told_of(monkeypatch: pytest.Monkey
         raise OSError(errno.EINVAL, "Invalid argument")  # macOS, if the connection was reset
 
     monkeypatch.setattr("g4cli.runtime.rpc.relay.detect_dead_peer", fail)
-    monkeypatch.setattr("g4cli.runtime.rpc.relay._TELL_AFTER_S", 0.0)
+    monkeypatch.setattr("g4cli.runtime.rpc.relay.TELL_AFTER_S", 0.0)
     clients = Clients()
     with clients.listener, clients.server:
         with suppress(ConnectionError), clients.connect() as first:
@@ -309,9 +309,9 @@ def test_dead_peers_are_looked_for_on_connections_that_llama_cpp_opened() -> Non
 
 def test_one_worker_by_two_names_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc, "require_rpc", lambda: None)
-    monkeypatch.setattr(rpc, "_registered", {})
+    monkeypatch.setattr(rpc, "REGISTERED", {})
     # llama.cpp returns the same registry for the same address.
-    monkeypatch.setattr(rpc, "_register_worker", lambda address: (address.port,))
+    monkeypatch.setattr(rpc, "register_worker", lambda address: (address.port,))
     assert rpc.register_workers(("localhost:1", "127.0.0.1:2")) == (1, 2)
     with pytest.raises(UsageError, match="names a worker twice"):
         rpc.register_workers(("localhost:1", "127.0.0.1:1"))
@@ -321,8 +321,8 @@ def test_a_cache_folder_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> No
     started: list[Any] = []
     ggml = SimpleNamespace(ggml_backend_dev_by_name=lambda _: 1)
     monkeypatch.setattr(rpc, "require_rpc", lambda: None)
-    monkeypatch.setattr(rpc, "_load_rpc", lambda: ggml)
-    monkeypatch.setattr(rpc, "_find_function", lambda *_: 0)
-    monkeypatch.setattr(rpc, "_START_SERVER", lambda _: lambda *given: started.append(given))
+    monkeypatch.setattr(rpc, "load_rpc", lambda: ggml)
+    monkeypatch.setattr(rpc, "find_function", lambda *_: 0)
+    monkeypatch.setattr(rpc, "START_SERVER", lambda _: lambda *given: started.append(given))
     rpc.serve_devices(["CPU"], "127.0.0.1", 1, 1, os.fsdecode(b"/\xff/x"))
     assert started[0][1] == b"/\xff/x"
