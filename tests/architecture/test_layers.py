@@ -160,7 +160,7 @@ def explain_fault(module: str, imported: str) -> str | None:
         if own in ROW_2 and target not in ROW_1 | ROW_2:
             return f"{own} may not import {target}"
         return None
-    if top in sys.stdlib_module_names or top == "__future__":
+    if top in sys.stdlib_module_names or top in ("__future__", "tomllib"):  # new in Python 3.11
         return None
     if top in ONE_FILE:
         ok = module.startswith(ONE_FILE[top])
