@@ -51,11 +51,7 @@ from g4cli.runtime.engine.state_layout import (
 )
 from g4cli.runtime.llama.installation import library_fingerprint
 from g4cli.store.states.folder import LOG, About, StateFolder, StateName
-from g4cli.store.states.keys import (
-    digest_prefix,
-    iter_prefix_digests,
-    make_namespace,
-)
+from g4cli.store.states.keys import digest_prefix, iter_prefix_digests, make_namespace
 from g4cli.store.states.rows import BLOCK_TOKENS
 
 if TYPE_CHECKING:
@@ -157,8 +153,7 @@ class StateCache:
         with self._changed:
             kept = set(self._kept)
         lengths = {name.n_tokens for name in kept}
-        prefixes = {StateName(*item) for item in iter_prefix_digests(packed, lengths)}
-        names = {name for name in kept if name in prefixes}
+        names = kept & {StateName(*item) for item in iter_prefix_digests(packed, lengths)}
         if self.options.limit_bytes:
             names |= set(self.folder.find_states(self.namespace, packed))
         return sorted(names, key=lambda name: -name.n_tokens)
