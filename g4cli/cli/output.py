@@ -174,11 +174,12 @@ class Output:
         return self.is_human and sys.stdin.isatty()
 
     def confirm(self, question: str) -> bool:
-        """Return whether the user answers yes. Raises UsageError where there is no terminal."""
+        """Return whether the user answers yes. Raises UsageError unless `can_ask`."""
         if not self.can_ask:
-            raise UsageError(
-                f"standard input is not a terminal, so g4 cannot ask: {question}", hint="add --yes"
+            why = (
+                "standard input is not a terminal" if self.is_human else f"--{self.mode} was given"
             )
+            raise UsageError(f"{why}, so g4 cannot ask: {question}", hint="add --yes")
         self.console(stderr=True).print(_make_text([f"{question} [y/N] "]), end="")
         try:
             return sys.stdin.readline().strip().lower() in ("y", "yes")

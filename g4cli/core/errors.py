@@ -49,7 +49,7 @@ EXIT_CODES: Final[tuple[tuple[int, str], ...]] = (
     (7, "llama.cpp refused the request or crashed, or an answer was cut off within its schema."),
     (8, "The doctor found a failure."),
     (9, "The loop detector stopped the answer."),
-    (130, "Interrupted by Ctrl-C."),
+    (130, "Interrupted by Ctrl-C, or a question was answered with no."),
 )
 
 

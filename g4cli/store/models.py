@@ -249,22 +249,33 @@ def select_removable(text: str) -> tuple[tuple[Entry, ...], tuple[Unfinished, ..
 def remove_entry(entry: Entry | Unfinished) -> None:
     """Delete the file of `entry` with its manifest or journal, and the folder if it is empty then.
 
-    Raises UsageError if the system refuses.
+    Raises UsageError if the system refuses, or if the file is being downloaded.
     """
-    record = (
-        manifest_path(entry.path)
-        if isinstance(entry, Entry)
-        else entry.path.with_suffix(".journal")
-    )
-    for path in (entry.path, record):
+    if isinstance(entry, Entry):
+        _remove_files(entry.path, manifest_path(entry.path))
+        return
+    from g4cli.hub.lock import hold_lock  # loads the whole package hub
+
+    def refuse() -> None:
+        raise UsageError(
+            f"another g4 process is downloading {entry.file}",
+            hint="wait for it, or stop it with Ctrl-C",
+        )
+
+    with hold_lock(entry.path.with_name(entry.file), on_wait=refuse):
+        _remove_files(entry.path, entry.path.with_suffix(".journal"))
+
+
+def _remove_files(*paths: Path) -> None:
+    for path in paths:
         try:
             path.unlink(missing_ok=True)
         except OSError as err:
             raise UsageError(
                 f"{path} cannot be removed: {err.strerror}", hint=shell_command("ls", "-l", path)
             ) from err
-    if not any(entry.path.parent.iterdir()):
-        entry.path.parent.rmdir()
+    if not any(paths[0].parent.iterdir()):
+        paths[0].parent.rmdir()
 
 
 def _read_entries(folder: Path) -> Iterator[Entry]:

@@ -69,7 +69,7 @@ def remove(
         remove_entry(item)
     names = ", ".join(dict.fromkeys([e.title for e in entries] + [u.file for u in unfinished]))
     data = {"removed": [item.as_json() for item in chosen], "bytes": total, "freed": total - kept}
-    note = f"; {size_text(kept)} stay on the disk, in the file that it came from" if kept else ""
+    note = f"; {size_text(kept)} stay on the disk, under another name" if kept else ""
     out.result(data, lambda: out.line(f"removed {names}: {size_text(total - kept)} freed{note}"))
 
 

@@ -200,8 +200,12 @@ def test_a_table_has_its_numbers_to_the_right(capsys: pytest.CaptureFixture[str]
 
 
 def test_nobody_there_to_ask() -> None:
-    for out in (Output("json"), Output("quiet"), Output()):
-        with pytest.raises(UsageError, match="so g4 cannot ask: Sure") as caught:
+    for out, why in (
+        (Output("json"), "--json was given"),
+        (Output("quiet"), "--quiet was given"),
+        (Output(), "standard input is not a terminal"),
+    ):
+        with pytest.raises(UsageError, match=f"{why}, so g4 cannot ask: Sure") as caught:
             out.confirm("Sure?")
         assert caught.value.hint == "add --yes"
 

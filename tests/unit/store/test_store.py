@@ -23,6 +23,7 @@ from g4cli.core.errors import (
 )
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir, tiny_dir
+from g4cli.hub.lock import hold_lock
 from g4cli.store import find_model_file, find_model_path, list_models, manifest
 from g4cli.store.adopt import (
     add_local_file,
@@ -602,6 +603,19 @@ def test_all_of_a_model_is_removed_by_any_of_its_names(text: str) -> None:
     put_model("e2b")
     entries, unfinished = select_removable(text)
     assert (len(entries), len(unfinished)) == (1, 1)
+
+
+def test_a_partial_file_is_not_removed_under_a_running_download() -> None:
+    put_partial("e2b")
+    (part,) = list_unfinished()
+    with (
+        hold_lock(part.path.with_name(part.file)),
+        pytest.raises(UsageError, match="another g4 process is downloading m-Q8_0"),
+    ):
+        remove_entry(part)
+    assert part.path.exists()
+    remove_entry(part)
+    assert not part.path.parent.exists()
 
 
 def test_a_download_that_ends_while_the_store_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
