@@ -38,11 +38,21 @@ def colors(monkeypatch: pytest.MonkeyPatch) -> None:
         "NO_COLOR",
         "COLUMNS",
         "TMUX",
+        "STY",
+        "ZELLIJ",
+        "XTERM_VERSION",
         "TERM_PROGRAM",
         "KITTY_WINDOW_ID",
         "KONSOLE_VERSION",
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.slow
+def test_an_encoding_without_half_blocks_shows_none(tmp_path: Path) -> None:
+    terminal = show(tmp_path, PYTHONIOENCODING="ascii")
+    assert "this output cannot show pictures" in " ".join(terminal.screen.display)
+    assert "?" not in terminal.screen.display[0]
 
 
 @pytest.mark.slow

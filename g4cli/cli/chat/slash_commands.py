@@ -122,7 +122,7 @@ def _run_svg(chat: ChatController, rest: str) -> None:
     if rest:
         save_if_it_works(chat.out, checked, expand_home(strip_quotes(rest)))
         return
-    show_picture(chat.out, checked.drawing)
+    show_picture(chat.out, checked.drawing, save_command="/svg OUT.png")
     chat.out.say(summarize_check(checked, repairs_made=True))
 
 

@@ -123,7 +123,10 @@ def show(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     from g4cli.cli.views.svg import summarize_check
 
     checked = _check(file)
-    out.result(checked.as_json(), lambda: show_picture(out, checked.drawing))
+    save_command = "g4 svg png FILE OUT"
+    out.result(
+        checked.as_json(), lambda: show_picture(out, checked.drawing, save_command=save_command)
+    )
     out.say(summarize_check(checked, repairs_made=True))
     if not checked.works:
         raise typer.Exit(DoctorFailed.exit_code)

@@ -115,7 +115,7 @@ def test_a_conversation_says_what_it_found_and_saves_it(
     run_command(chat, f"/svg {tmp_path / 'a.svg'}")
     assert (tmp_path / "a.svg").read_text() == SVG
     run_command(chat, "/svg")
-    assert "cannot show pictures" in capsys.readouterr().err
+    assert "cannot show pictures; to write a PNG: /svg OUT.png" in capsys.readouterr().err
 
 
 def test_a_drawing_that_does_not_work_is_not_saved(

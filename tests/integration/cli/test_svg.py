@@ -227,6 +227,16 @@ def test_json_is_what_the_schema_says(
         ({"TERM": "dumb"}, "none"),
         ({"TERM": "xterm-kitty", "NO_COLOR": "1"}, "none"),
         ({}, "none"),
+        ({"TERM": "xterm-kitty", "NO_COLOR": ""}, "kitty"),
+        ({"TERM": "xterm-256color", "KITTY_WINDOW_ID": "1"}, "kitty"),
+        ({"TERM": "xterm-256color", "KITTY_WINDOW_ID": "1", "STY": "1"}, "blocks"),
+        (
+            {"TERM": "xterm-256color", "KITTY_WINDOW_ID": "1", "XTERM_VERSION": "XTerm(379)"},
+            "blocks",
+        ),
+        ({"TERM": "xterm-256color", "KITTY_WINDOW_ID": "1", "TERM_PROGRAM": "vscode"}, "blocks"),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "ghostty", "ZELLIJ": "0"}, "blocks"),
+        ({"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}, "blocks-256"),
     ],
 )
 def test_the_terminal_decides_how_a_picture_is_shown(environment: dict[str, str], way: str) -> None:
@@ -252,3 +262,5 @@ def test_half_blocks_show_two_rows_of_pixels_in_one_of_text() -> None:
     assert len(lines) == 2
     assert "38;2;255;0;0;49m▀" in lines[0]
     assert "38;2;255;0;0m▄" in lines[0]
+    (line,) = draw_half_blocks(Pixels(1, 1, b"\xff\x5f\x00\xff"), in_palette=True)
+    assert line.startswith("\x1b[38;5;202;49m▀")  # orange: 16 + 36 * 5 + 6 * 1
