@@ -39,7 +39,7 @@ from g4cli.estimate.compute import (
 )
 from g4cli.estimate.draft import draft_terms
 from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
-from g4cli.estimate.media import IMAGE_TOKENS, Media, media_bytes
+from g4cli.estimate.media import DEFAULT_IMAGE_TOKENS, Media, media_bytes
 from g4cli.estimate.options import (
     CTX_PAD,
     KV_TYPES,
@@ -58,8 +58,8 @@ from g4cli.estimate.wire import NetworkCost, count_network_bytes, keeps_layers_t
 
 __all__ = [
     "CTX_PAD",
+    "DEFAULT_IMAGE_TOKENS",
     "HOST",
-    "IMAGE_TOKENS",
     "KV_TYPES",
     "MIN_DRAFTING_BYTES",
     "N_DRAFT",

@@ -1,7 +1,7 @@
 """Compute the memory of the encoder of images and audio (mmproj): weights, compute buffers.
 
-The compute buffers are compared to the byte with those that mtmd plans for all five models at four
-image sizes: tests/golden/memory_encoders.json.
+The compute buffers are compared with those that mtmd plans for all five models, equal to the 0.01
+MiB that llama.cpp logs: tests/golden/memory_encoders.json.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from g4cli.core.gguf_header import Header
 from g4cli.estimate.encoders import Encoder, audio_graph, vision_graph
 from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
 
-IMAGE_TOKENS: Final = 1120
-"""The default image token budget: image_max_tokens of llama.cpp for Gemma 4."""
+DEFAULT_IMAGE_TOKENS: Final = 1120
+"""The default image token budget, and the largest: set_limit_image_tokens for Gemma 4, clip.cpp,
+llama.cpp@0c1e57098."""
 
 # 30 s of audio. mtmd splits longer audio into such parts for the conformer (mtmd-audio.cpp,
 # llama.cpp@0c1e57098), but not for 12B.
@@ -47,7 +48,7 @@ class Media:
     work: int = 0
 
 
-def media_bytes(header: Header, image_tokens: int = IMAGE_TOKENS) -> Media:
+def media_bytes(header: Header, image_tokens: int = DEFAULT_IMAGE_TOKENS) -> Media:
     """Return the memory of an encoder, with a compute buffer for images of `image_tokens`.
 
     Raises BadGGUF if the file is not an encoder of Gemma 4.
@@ -85,7 +86,9 @@ class ImageGrid:
     def count_positions(self, width: int, height: int, least: int, most: int) -> tuple[int, int]:
         """Return the positions along width and height of an image of `width` x `height` pixels.
 
-        mtmd scales the image so that its number of positions is between `least` and `most`.
+        mtmd scales the image so that its number of positions is between `least` and `most`, but an
+        image that is narrower than a position then can have more. mtmd computes with 32 bits: a few
+        sizes at a limit get one row more or less there.
 
         Source: calc_size_preserved_ratio, tools/mtmd/mtmd-image.cpp, llama.cpp@0c1e57098.
         """
@@ -120,7 +123,10 @@ def read_image_grid(header: Header) -> ImageGrid | None:
 
 
 def _work_bytes(encoder: Encoder, n_patches: int) -> int:
-    """Return the bytes of an image's pixels in F32, and of its widest activations in BF16."""
+    """Return the bytes of an image's pixels in F32, and of its widest activations in BF16.
+
+    The kernels of a CPU convert them to the type of the weights (vec_dot_type, ggml-cpu.c).
+    """
     side = encoder.patch if encoder.n_layer else encoder.patch * encoder.merge
     return n_patches * (4 * 3 * side**2 + 2 * max(encoder.n_ff, encoder.hidden))
 

@@ -41,6 +41,7 @@ _CORS_METHODS: Final = "GET, POST, OPTIONS"
 _MAX_CORS_HEADER: Final = 1024  # a choice: characters of the request that are sent back
 _CORS_AGE_S: Final = "600"  # a choice: how long a browser may rely on the answer
 _POLICY_VIOLATION: Final = 1008  # a WebSocket's close code, RFC 6455
+_MAX_HELD_BODIES: Final = 4  # of the largest size at once, a choice
 _CLIENT_LEFT: Final = 499  # nginx's status, for the log alone: the client went away
 
 
@@ -52,8 +53,8 @@ class GuardOptions:
     `origins`: pages that may use it ("*": all). `keys`: one of them must come with each request; no
     key is needed if there is none. Sizes in bytes, times in seconds. Between two pieces of a body
     at most `body_timeout_s` may pass, and for all of it that time and a second more for each
-    `min_body_rate` bytes that have come. All bodies together may take `max_held_bytes`: by default
-    as much as four of the largest (a choice).
+    `min_body_rate` bytes that have come. All bodies together may take as much as four of the
+    largest.
     """
 
     hosts: tuple[str, ...] = ()
@@ -62,7 +63,6 @@ class GuardOptions:
     max_body_bytes: int = MAX_BODY_BYTES
     body_timeout_s: float = BODY_TIMEOUT_S
     min_body_rate: int = MIN_BODY_RATE
-    max_held_bytes: int = 4 * MAX_BODY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class Guard:
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > most:
             return b"", too_large
-        most_held = max(self._options.max_held_bytes, most)
+        most_held = _MAX_HELD_BODIES * most
         what = "the server holds as many large requests as it may"
         busy = Problem(503, what, code="queue-full", headers={"Retry-After": "1"})
         if self._held_bytes + (int(length) if length.isdecimal() else 0) > most_held:

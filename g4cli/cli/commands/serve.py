@@ -117,7 +117,7 @@ def serve(
         max_body_bytes=parse_size(max_body),
     )
     start_log(log_format, sys.stderr)
-    with open_port(host, port) as listener:
+    with open_port(host, port) as listener:  # first: a port in use is told at once
         service = make_service(options, LogReporter(), log_reply)
         show_start(out, make_url(listener), service, has_keys=bool(keys))
         serve_until_stopped(
@@ -126,6 +126,7 @@ def serve(
             guard,
             preload="" if models else None,  # "": the first of them
             show_loaded=lambda model: LogReporter().say(describe_loaded(model)),
-            # Without a key the whole network would read the conversations of this user.
+            # Without a key the whole network would read the saved conversations of this user: the
+            # page keeps all of its own in memory, for everybody, and pulls nothing.
             private=not keys and not is_loopback(host),
         )

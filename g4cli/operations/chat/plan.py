@@ -12,7 +12,7 @@ from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import MAX_CONTEXT, capped_context
 from g4cli.core.units import GIB, MORE_LAYERS, parse_count
-from g4cli.estimate import HOST, IMAGE_TOKENS, Options, estimate_memory
+from g4cli.estimate import DEFAULT_IMAGE_TOKENS, HOST, Options, estimate_memory
 from g4cli.fit import (
     CONTEXTS,
     Memory,
@@ -139,7 +139,7 @@ def _make_options(
     )
     if mmproj is None:
         return options
-    return add_encoder(options, subject.shape, mmproj, request.image_tokens or IMAGE_TOKENS)
+    return add_encoder(options, subject.shape, mmproj, request.image_tokens or DEFAULT_IMAGE_TOKENS)
 
 
 def _plan_one(
@@ -286,7 +286,7 @@ def _limit_private_bytes(
     # /image may load the encoder later; a file that is not an encoder is reported then.
     if options.media is None and (mmproj := request.mmproj or find_encoder(model.path)):
         with suppress(G4Error):
-            image_tokens = request.image_tokens or IMAGE_TOKENS
+            image_tokens = request.image_tokens or DEFAULT_IMAGE_TOKENS
             options = add_encoder(options, subject.shape, mmproj, image_tokens)
     needed = estimate_memory(subject.shape, subject.tensors, options).sum_bytes(device=HOST)
     return needed + needed // 2 + _DATA_SLACK
