@@ -126,7 +126,6 @@ def serve(
             guard,
             preload="" if models else None,  # "": the first of them
             show_loaded=lambda model: LogReporter().say(describe_loaded(model)),
-            # Without a key the whole network would read the saved conversations of this user: the
-            # page keeps all of its own in memory, for everybody, and pulls nothing.
+            # The whole network would read saved conversations: the page keeps its own in memory.
             private=not keys and not is_loopback(host),
         )

@@ -123,10 +123,8 @@ def show(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     from g4cli.cli.views.svg import summarize_check
 
     checked = _check(file)
-    save_command = "g4 svg png FILE OUT"
-    out.result(
-        checked.as_json(), lambda: show_picture(out, checked.drawing, save_command=save_command)
-    )
+    save = "g4 svg png FILE OUT"
+    out.result(checked.as_json(), lambda: show_picture(out, checked.drawing, save_command=save))
     out.say(summarize_check(checked, repairs_made=True))
     if not checked.works:
         raise typer.Exit(DoctorFailed.exit_code)
