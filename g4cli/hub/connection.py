@@ -92,7 +92,7 @@ class Connection:
         self._open = self._sock = self._body = None
 
     def abort(self) -> None:
-        """Interrupt a thread that waits for bytes; it gets an OSError.
+        """Interrupt a thread that waits for bytes; it finds the end of them, or gets an OSError.
 
         May be called from any thread.
         """

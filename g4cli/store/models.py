@@ -280,7 +280,7 @@ def _remove_files(*paths: Path) -> None:
 
 def _read_entries(folder: Path) -> Iterator[Entry]:
     # A local file may have any name, such as those of Ollama's files, and has a manifest then.
-    for path in sorted(folder.glob("*")):
+    for path in sorted(folder.glob("*")) if is_there(folder) else ():
         if path.suffix.lower() != ".gguf" and not manifest_path(path).is_file():
             continue
         try:

