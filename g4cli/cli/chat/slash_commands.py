@@ -192,7 +192,10 @@ _BY_NAME: Final = {command.name: command for command in COMMANDS} | {
 
 
 def run_command(chat: ChatController, line: str) -> None:
-    """Run the command in `line` ("/name rest"). Raises UsageError if there is no such command."""
+    """Run the command in `line` ("/name rest").
+
+    Raises UsageError if there is no such command, and for a text after one that takes none.
+    """
     name, *rest = line[1:].split(None, 1) or [""]
     command = _BY_NAME.get(name)
     if command is None:
@@ -201,4 +204,7 @@ def run_command(chat: ChatController, line: str) -> None:
         raise UsageError(
             f"no such command: /{name}", hint=f"{fix}; to ask it as a question: /{line}"
         )
-    command.run(chat, rest[0].strip() if rest else "")
+    text = rest[0].strip() if rest else ""
+    if text and not command.usage:
+        raise UsageError(f"/{name} takes no text after it", hint=f"/{name}")
+    command.run(chat, text)

@@ -83,6 +83,12 @@ def test_a_question_that_fails_leaves_the_one_that_it_was_to_replace() -> None:
     assert conversation.turns == before
 
 
+@pytest.mark.parametrize("name", ["edit", "clear", "retry", "quit"])
+def test_a_text_after_a_command_that_takes_none_is_not_lost(name: str) -> None:
+    with pytest.raises(UsageError, match=f"/{name} takes no text after it"):
+        slash_commands.run_command(cast("Any", None), f"/{name} What is GGUF?")
+
+
 @pytest.mark.parametrize("word", ["work", "'/a b.gguf'"])
 def test_the_model_may_be_an_alias_or_a_quoted_path(
     word: str, monkeypatch: pytest.MonkeyPatch
