@@ -269,13 +269,14 @@ def known_ids(*, machine: bool = False) -> set[str]:
 
 
 def insert_names(fix: str, facts: FileFacts) -> str:
-    """Return `fix` with the names of file, repaired copy and model in it, quoted for a shell."""
+    """Return `fix` with the names of file, folder, copy and model in it, quoted for a shell."""
     names = {
         "FILE": shell_word(Path(facts.path) if not is_on_hub(facts.path) else facts.path),
+        "FOLDER": shell_word(Path(facts.path).parent),
         "OUT": shell_word(Path(f"{Path(facts.path).stem}-repaired.gguf")),
     }
     if facts.is_other_model:
         fix = OTHER_MODEL_ADVICE.get(fix, fix)
     if facts.model_name:
         names["g4 pull MODEL"] = f"g4 pull {shell_word(facts.model_name)}"
-    return re.sub(r"\b(?:FILE|OUT|g4 pull MODEL)\b", lambda m: names.get(m[0], m[0]), fix)
+    return re.sub(r"\b(?:FILE|FOLDER|OUT|g4 pull MODEL)\b", lambda m: names.get(m[0], m[0]), fix)

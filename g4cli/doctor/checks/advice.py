@@ -1,7 +1,7 @@
 """What to do about a finding: commands, shared by the checks.
 
-`diagnose.insert_names` replaces FILE, OUT and MODEL by the names of the file, of a repaired copy
-and of the model.
+`diagnose.insert_names` replaces FILE, FOLDER, OUT and `g4 pull MODEL` by the names of the file, of
+its folder, of a repaired copy and of the model.
 """
 
 from __future__ import annotations

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 from g4cli.core.gguf_header import Header
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.inventory import OUTPUT, text_tensors, unused_kv
-from g4cli.core.quoting import shell_word
+from g4cli.core.shape import Shape
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
@@ -28,8 +27,6 @@ from g4cli.doctor.report import (
 
 # Names of tensors of an mmproj begin so: vision, audio, projectors (clip-impl.h of llama.cpp).
 _ENCODER_PREFIXES: Final = ("v.", "a.", "mm.")
-# Other converters write separate expert matrices instead of a fused one, and fused attention.
-_OTHER_LAYOUT: Final = re.compile(r"^blk\.\d+\.(ffn_(gate|up)_exps|attn_qkv)\.weight$")
 
 
 def check_tied(facts: FileFacts) -> Outcome:
@@ -52,10 +49,10 @@ def check_inventory(facts: FileFacts) -> Outcome:
     header, shape = facts.header, facts.shape
     if header is None or shape is None:
         return skipped("no Gemma 4 header")
-    if not header.tensors:
-        return skipped("a vocabulary file has no tensors")
     if read_split_number(header, "count") > 1:
         return skipped("one part of a split file: the other parts hold the rest")
+    if not header.tensors:
+        return skipped("a vocabulary file has no tensors")
     encoders = [n for n in header.tensors if n.startswith(_ENCODER_PREFIXES)]
     if encoders:
         return fail(
@@ -65,12 +62,10 @@ def check_inventory(facts: FileFacts) -> Outcome:
             cause="conversion-defect",
             detail=tuple(encoders),
         )
-    wanted = {t.name: t.shape for t in text_tensors(shape)}
-    optional = unused_kv(shape) | _replaced_tensors(header.tensors.keys())
+    wanted = _wanted_shapes(shape, header.tensors.keys())
+    optional = unused_kv(shape)
     missing = [name for name in wanted if name not in header.tensors and name not in optional]
-    extra = [
-        n for n in header.tensors if n not in wanted and n != OUTPUT and not _OTHER_LAYOUT.search(n)
-    ]
+    extra = [n for n in header.tensors if n not in wanted and n != OUTPUT]
     other = [
         f"{name} is {list(t.shape)}, expected {list(wanted[name])}"
         for name, t in header.tensors.items()
@@ -111,11 +106,11 @@ def check_parts(facts: FileFacts) -> Outcome:
         return skipped("only this part's header was read, and no other file on the hub")
     path = Path(facts.path)
     part = parse_split_name(path.name) if path.suffix == ".gguf" else None
-    if part is None or part.total != count:
+    if part is None or (part.number, part.total) != (number + 1, count):
         return fail(
-            f"part {number + 1} of {count}, but its name does not say so: llama.cpp does not "
-            "find the others",
-            f"mv FILE {shell_word(path.with_name(name_part('MODEL', number + 1, count)))}",
+            f"part {number + 1} of {count}, but its name does not say so: "
+            "llama.cpp does not load it",
+            f"mv FILE FOLDER/{name_part('NAME', number + 1, count)}",
             cause="file-damaged",
         )
     names = [name_part(part.stem, i + 1, count) for i in range(count)]
@@ -130,17 +125,25 @@ def check_parts(facts: FileFacts) -> Outcome:
     return ok(f"part {number + 1} of {count}, and all parts are there")
 
 
-def _replaced_tensors(names: Iterable[str]) -> frozenset[str]:
-    """Return the tensors that may be absent because others of `names` hold the same weights."""
-    replaced: set[str] = set()
-    for name in names:
-        match = _OTHER_LAYOUT.search(name)
-        if match:
-            layer = name.rsplit(".", 2)[0]
-            is_fused = "attn_qkv" in name
-            parts = ("attn_q", "attn_k", "attn_v") if is_fused else ("ffn_gate_up_exps",)
-            replaced |= {f"{layer}.{part}.weight" for part in parts}
-    return frozenset(replaced)
+def _wanted_shapes(shape: Shape, names: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of each tensor that the keys demand of a file with `names`.
+
+    Other converters divide the fused expert matrices and fuse those of attention: llama.cpp loads
+    both (load_arch_tensors, src/models/gemma4.cpp, llama.cpp@0c1e57098).
+    """
+    wanted = {t.name: t.shape for t in text_tensors(shape)}
+    for layer in (f"blk.{i}" for i in range(shape.n_layer)):
+        fused = f"{layer}.ffn_gate_up_exps.weight"
+        divided = [f"{layer}.ffn_{part}_exps.weight" for part in ("gate", "up")]
+        if fused in wanted and fused not in names and any(name in names for name in divided):
+            n_embd, width, n_expert = wanted.pop(fused)
+            wanted |= dict.fromkeys(divided, (n_embd, width // 2, n_expert))
+        if f"{layer}.attn_qkv.weight" in names:
+            n_embd, q_width = wanted.pop(f"{layer}.attn_q.weight")
+            _, kv_width = wanted.pop(f"{layer}.attn_k.weight")
+            wanted.pop(f"{layer}.attn_v.weight", None)  # K and V are one where K = V
+            wanted[f"{layer}.attn_qkv.weight"] = (n_embd, q_width + 2 * kv_width)
+    return wanted
 
 
 def _first_names(names: list[str]) -> str:

@@ -75,7 +75,7 @@ def test_the_command_that_renames_a_part_can_be_typed(tmp_path: Path) -> None:
     folder.mkdir()
     facts = gather(folder, keys, MATRIX, name="a b.gguf")
     fix = judge_facts(facts, ("tensors.parts",)).findings[0].fix
-    new = folder / "MODEL-00001-of-00003.gguf"
+    new = folder / "NAME-00001-of-00003.gguf"
     assert shlex.split(fix) == ["mv", str(folder / "a b.gguf"), str(new)]
 
 
