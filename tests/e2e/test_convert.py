@@ -10,6 +10,7 @@ import pytest
 from gguf import GGUFReader
 
 from g4cli.cli.main import run
+from tests.support.builders import variants
 from tests.support.builders.checkpoints import TINY, copy_tiny, edit_json
 from tests.support.fakes.hub import FakeHub, FakeRepo, running
 
@@ -42,6 +43,28 @@ def test_json_of_every_kind_of_type(
     assert sum(data["bytes_by_type"].values()) < data["bytes"]
     types = {t.tensor_type.name for t in GGUFReader(target).tensors}
     assert types == set(data["bytes_by_type"])
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "command"),
+    [
+        ("gemma-4-E2B-it-assistant", [], "g4 chat MODEL --draft out.gguf"),
+        ("gemma-4-E2B-it", ["--mmproj"], "g4 chat MODEL --mmproj out.gguf"),
+        ("gemma-4-E2B-it", [], "g4 chat out.gguf"),
+    ],
+)
+def test_the_next_command_is_for_what_was_written(
+    name: str,
+    options: list[str],
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = variants.write_variant(tmp_path / name, variants.load(name))
+    assert run(["convert", str(folder), "-o", "out.gguf", *options]) == 0
+    assert f"next: {command} or g4 doctor out.gguf\n" in capsys.readouterr().err
 
 
 def test_one_pass_equals_convert_then_quantize(tmp_path: Path) -> None:

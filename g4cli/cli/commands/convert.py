@@ -59,8 +59,8 @@ def convert(
     """Convert a Hugging Face checkpoint of Gemma 4 to GGUF, in one pass and in constant memory.
 
     In bf16, f16 and f32 the file equals the output of llama.cpp's converter byte for byte. In other
-    types it equals that of the converter followed by llama-quantize; no large intermediate file is
-    written.
+    types of llama.cpp (all but sfp8) its tensors equal those of the converter followed by
+    llama-quantize; no large intermediate file is written.
 
     \b
     Examples:
@@ -87,7 +87,7 @@ def convert(
             progress=progress,
         )
     data = {"path": str(done.path), "type": type_name, "part": part, **done.as_json()}
-    out.result(data, lambda: _draw_result(out, done, part), brief=str(done.path))
+    out.result(data, lambda: _draw_result(out, done), brief=str(done.path))
 
 
 def _find_folder(source: str, out: Output) -> Path:
@@ -102,7 +102,9 @@ def _find_folder(source: str, out: Output) -> Path:
     return fetch_checkpoint(source, out)
 
 
-def _draw_result(out: Output, done: Converted, part: str) -> None:
+def _draw_result(out: Output, done: Converted) -> None:
+    from g4cli.core.file_kind import command_for
+    from g4cli.core.gguf import read_header
     from g4cli.core.quoting import shell_word
     from g4cli.core.units import count_text, duration_text, rate_text, size_text
 
@@ -115,6 +117,5 @@ def _draw_result(out: Output, done: Converted, part: str) -> None:
     for reason in sorted(set(done.ignored.values())):
         n = sum(r == reason for r in done.ignored.values())
         out.say(f"  {count_text(n, 'tensor')} left out: {reason}")
-    if part == "text":
-        path = shell_word(done.path)
-        out.say(f"next: g4 chat {path} or g4 doctor {path}")
+    command = command_for(read_header(done.path))
+    out.say(f"next: {command} or g4 doctor {shell_word(done.path)}")
