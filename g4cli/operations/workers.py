@@ -1,4 +1,4 @@
-"""Workers on other machines: their memory, and where the layers of a measured model go."""
+"""Memory of workers on other machines, and where the layers of a measured model go."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from g4cli.core.errors import UsageError
 from g4cli.core.units import count_text, parse_gpu_layers
 from g4cli.core.worker_address import WorkerAddress, WorkerOptions
-from g4cli.estimate import Options, keeps_layers_together
+from g4cli.estimate import Options, is_remote, keeps_layers_together
 from g4cli.estimate.placement import layer_devices
 from g4cli.fit import Memory, try_options
 from g4cli.host import read_host
@@ -69,14 +69,15 @@ def place_layers_of_run(
     """Return where the layers go in a run without a conversation, such as a bench.
 
     On workers, and on GPUs if `gpu_layers` is "auto", they are planned as a chat with a context of
-    `n_ctx` tokens would be. Raises what asking the workers raises.
+    `n_ctx` tokens would be. Raises UsageError (--gpu-layers, --tensor-split, the KV cache type),
+    BadGGUF, and what asking the workers raises.
     """
     asked = LayerPlaces(gpu_layers, n_cpu_moe, workers.tensor_split)
-    if not workers and parse_gpu_layers(gpu_layers) != "auto":
-        return asked
+    is_fixed = parse_gpu_layers(gpu_layers) != "auto"
     host = read_host()
     memories = list_memories(host, workers=ask_worker_memories(workers.addresses), device=device)
-    if len(memories) == 1:  # the host alone
+    check_split(workers.tensor_split, memories)
+    if len(memories) == 1 or (is_fixed and not workers):  # the host alone, or nothing to plan
         return asked
     subject = make_subject(model.path, model.header)
     options = make_run_options(
@@ -86,7 +87,6 @@ def place_layers_of_run(
         kv_type=kv_type,
         use_extra_bufts=model.use_extra_bufts,
     )
-    check_split(workers.tensor_split, memories)
     options = replace(options, tensor_split=workers.tensor_split)
     options = fix_layout(options, gpu_layers, n_cpu_moe)
     trial = try_options(subject.shape, subject.tensors, options, memories)
@@ -99,17 +99,18 @@ def place_layers_of_run(
 
 
 def name_gpu_layers(n_gpu_layers: int) -> str:
-    """Return the value of --gpu-layers that means so many layers; below 0: all of them."""
+    """Return the value of --gpu-layers for so many layers; below 0 "auto", which loads all."""
     return "auto" if n_gpu_layers < 0 else str(n_gpu_layers)
 
 
 def warn_of_divided_layers(
     subject: Subject, options: Options, memories: Sequence[Memory], reporter: Reporter
 ) -> None:
-    """Warn if `options` divide layers that have to stay together."""
+    """Warn if `options` put some layers on a worker, of a model whose layers belong together."""
     names = tuple(memory.name for memory in memories[1:])
     devices = set(layer_devices(subject.shape.n_layer, options, names))
-    if len(devices) > 1 and keeps_layers_together(subject.shape):
+    is_divided = len(devices) > 1 and any(map(is_remote, devices))
+    if is_divided and keeps_layers_together(subject.shape):
         reporter.warn(
             "the layers of this model share keys and values: divided between machines, these cross "
             "the network for each token"

@@ -161,8 +161,7 @@ def _plan_one(
         raise _make_size_error(request, verdict.reason)
     if not verdict.fits:
         _warn_of_size(verdict.reason, request, reporter)
-    if request.workers:
-        warn_of_divided_layers(subject, placed, memories, reporter)
+    warn_of_divided_layers(subject, placed, memories, reporter)
     if request.workers or (len(memories) > 1 and not options.fixed_layout):
         reporter.say(trial.placement)
     return _make_plan(request, trial, memories, n_ctx)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.units import GIB
-from g4cli.core.worker_address import NO_WORKERS
+from g4cli.core.worker_address import NO_WORKERS, WorkerOptions, parse_worker_addresses
+from g4cli.fit import Memory
 from g4cli.host import Gpu, GpuList, HostFacts
 from g4cli.operations import workers
 from g4cli.operations.models import LoadableModel
@@ -30,16 +32,18 @@ def place(
     *cards: Gpu,
     gpu_layers: str = "auto",
     device: str | None = None,
+    to: WorkerOptions = NO_WORKERS,
+    reporter: RecordingReporter | None = None,
 ) -> LayerPlaces:
     host = HostFacts(64 * GIB, 32 * GIB, "memory", frozenset(), GpuList(cards, "0.3.36", 0.0))
     monkeypatch.setattr(workers, "read_host", lambda: host)
     return place_layers_of_run(
         model,
-        NO_WORKERS,
+        to,
         gpu_layers=gpu_layers,
         device=device,
         n_ctx=512,
-        reporter=RecordingReporter(),
+        reporter=reporter or RecordingReporter(),
     )
 
 
@@ -62,3 +66,29 @@ def test_what_was_asked_for_is_left_alone(
     assert place(model, monkeypatch, small, gpu_layers="35") == ("35", 0, ())
     assert place(model, monkeypatch, small, device="CPU") == ("auto", 0, ())
     assert place(model, monkeypatch) == ("auto", 0, ())
+
+
+def test_only_layers_on_other_machines_cross_the_network(
+    model: LoadableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter, small = RecordingReporter(), Gpu("CUDA0", "a card", GIB // 2, GIB // 2)
+    assert 0 < int(place(model, monkeypatch, small, reporter=reporter).gpu_layers) < 35
+    assert reporter.warnings == []
+    laptop = (Memory("RPC0", 8 * GIB, 8 * GIB, place="laptop:50052"),)
+    monkeypatch.setattr(workers, "ask_worker_memories", lambda addresses: laptop)
+    to = WorkerOptions(parse_worker_addresses("laptop"))
+    place(model, monkeypatch, to=to, gpu_layers="20", reporter=reporter)
+    assert "these cross the network for each token" in reporter.warnings[0]
+
+
+@pytest.mark.parametrize("gpu_layers", ["auto", "10"])
+def test_a_split_has_a_number_for_each_device(
+    model: LoadableModel, monkeypatch: pytest.MonkeyPatch, gpu_layers: str
+) -> None:
+    cards = [Gpu(f"CUDA{i}", "a card", 24 * GIB, 24 * GIB) for i in range(2)]
+    to = WorkerOptions(tensor_split=(1, 2))
+    for some, what in ((0, "0 devices: none"), (1, "1 device: CUDA0")):
+        with pytest.raises(UsageError, match=f"has 2 numbers; the layers go to {what}"):
+            place(model, monkeypatch, *cards[:some], gpu_layers=gpu_layers, to=to)
+    found = place(model, monkeypatch, *cards, gpu_layers=gpu_layers, to=to)
+    assert found == (gpu_layers, 0, (1, 2))
