@@ -331,7 +331,8 @@ def test_fit_chooses_a_type_with_its_reason(
     assert done["type"] == "q4_k_m"
     assert done["reason"].startswith("q4_k_m: the most precise that fits with 32,768 tokens")
     machine(1)
-    assert "no type of e2b fits" in refused(capsys, 4, "pull", "e2b", "--fit")
+    assert "no published type of e2b fits" in refused(capsys, 4, "pull", "e2b", "--fit")
+    assert "no type of e2b-base fits" in refused(capsys, 4, "pull", "e2b-base", "--fit")
     assert "already names a type" in refused(capsys, 2, "pull", "e2b:q4_0", "--fit")
     assert hub.requests
 

@@ -1,12 +1,13 @@
-"""Choose the best type of a model for this machine, for `g4 pull --fit`, as `g4 fit` does."""
+"""Choose the best published type of a model for this machine, for `g4 pull --fit`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from g4cli.core.errors import NoMemory, UsageError
 from g4cli.core.quoting import shell_command
-from g4cli.core.registry import find_model, parse_name
+from g4cli.core.registry import parse_name
 from g4cli.fit import TypeRanking
 from g4cli.host import read_host
 from g4cli.operations.fit.drafting import add_drafting
@@ -20,28 +21,31 @@ _CONTEXTS: Final = (32768, 8192, 4096)
 
 
 def choose_best_type(text: str) -> tuple[str, str]:
-    """Return `MODEL:TYPE` with the best published type for this machine, and the reason.
+    """Return `MODEL:TYPE` with the best type for this machine, and the reason.
 
-    Raises UnknownModel, UsageError if `text` has a type, NoMemory if no type fits.
+    It is a published one: others are made from the BF16 file, a large download. A model without
+    published files is made here in every type. Raises UnknownModel, UsageError if `text` has a
+    type, NoMemory if no type fits.
     """
     ref = parse_name(text)
-    name = ref.model.name
+    name, published = ref.model.name, ref.model.published_types
     if ref.chosen:
         raise UsageError(
             f"{text} already names a type, and --fit chooses one",
             hint=shell_command("g4", "pull", name, "--fit"),
         )
     for n_ctx in sorted({min(n, ref.model.shape.n_ctx_train) for n in _CONTEXTS}, reverse=True):
-        ranking = _rank_published_types(name, n_ctx)
+        ranking = _rank_types(name, n_ctx, published or RANKED)
         if ranking.best:
             return f"{name}:{ranking.best}", ranking.reason
-    raise NoMemory(f"no type of {name} fits this machine; {ranking.reason}", hint=f"g4 fit {name}")
+    which = "no published type" if published else "no type"
+    raise NoMemory(f"{which} of {name} fits this machine; {ranking.reason}", hint=f"g4 fit {name}")
 
 
-def _rank_published_types(name: str, n_ctx: int) -> TypeRanking:
+def _rank_types(name: str, n_ctx: int, kinds: Sequence[str]) -> TypeRanking:
+    """Return the ranking without the mmproj, which a chat loads for its first image or audio."""
     host, subject = read_host(), describe_model(name)
     options = add_drafting(make_run_options(host, subject), subject, "auto")
-    kinds = find_model(name).published_types or RANKED
     ranking = rank_model_types(subject, options, list_memories(host), host, n_ctx, kinds)
-    assert ranking is not None  # a model of the registry has types
+    assert ranking is not None  # describe_model takes only models of the registry
     return ranking

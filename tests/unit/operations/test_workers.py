@@ -75,7 +75,7 @@ def test_only_layers_on_other_machines_cross_the_network(
     assert 0 < int(place(model, monkeypatch, small, reporter=reporter).gpu_layers) < 35
     assert reporter.warnings == []
     laptop = (Memory("RPC0", 8 * GIB, 8 * GIB, place="laptop:50052"),)
-    monkeypatch.setattr(workers, "ask_worker_memories", lambda addresses: laptop)
+    monkeypatch.setattr(workers, "ask_worker_memories", lambda _: laptop)
     to = WorkerOptions(parse_worker_addresses("laptop"))
     place(model, monkeypatch, to=to, gpu_layers="20", reporter=reporter)
     assert "these cross the network for each token" in reporter.warnings[0]
