@@ -12,7 +12,10 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model asks for. `arguments` holds JSON values."""
+    """A call that the model asks for. `arguments` holds JSON values.
+
+    It has no id, since Gemma's notation has none: results name the tool, in the calls' order.
+    """
 
     name: str
     arguments: Mapping[str, Any]
@@ -28,7 +31,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `thought` and `tool_calls` are the model's; `name` is that of the tool of a result.
+    """A message. `thought` and `tool_calls` are the model's; `name`: the tool whose result it is.
 
     `tokens` are the ids that the model itself produced for `content`, if known.
     """
@@ -47,7 +50,8 @@ class Part:
     """A piece of a prompt. Only in a `control` part, '<|turn>' is tokenized as a control token.
 
     Text from users is never in a control part: typing '<turn|>' does not end a turn. `tokens` are
-    the token ids of the text, if known; `media` is what a media token stands for.
+    the token ids of the text, if known. A part with `media` becomes the positions of that image or
+    sound; its `text` is only what the template writes there, '<|image|>'.
     """
 
     text: str

@@ -246,11 +246,11 @@ class Failed:
     hint: str | None = None
 
 
-COMMON: Final = (Cancel, Progress, Done, Failed)
+COMMON: Final = (Cancel, Hello, Opening, Progress, Done, Failed)
 CODEC: Final = Codec(
     (
         *COMMON, Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode, CheckGrammar,
-        RunTurn, FinishStates, Hello, Opening, Loaded, Tokens, Text, LongestPiece, Encoded,
+        RunTurn, FinishStates, Loaded, Tokens, Text, LongestPiece, Encoded,
         TurnDone, StatesFinished,
         PromptRead, LoopNoticed, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )

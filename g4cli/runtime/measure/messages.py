@@ -8,7 +8,7 @@ from typing import Final
 
 from g4cli.prompt.messages import Message
 from g4cli.runtime.engine.codec import Codec
-from g4cli.runtime.engine.messages import COMMON, Hello, Opening
+from g4cli.runtime.engine.messages import COMMON
 from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.calibration_text import CalibrationText
 from g4cli.runtime.measure.reports import BenchOptions, BenchReport, Evaluation, ImatrixReport
@@ -27,7 +27,7 @@ class RunBench:
 class RunEvaluation:
     """Asks for the Evaluation of the model at `path` on the last turn of each conversation.
 
-    `model` is how it is loaded, and the model to compare with too.
+    `model` is how it is loaded, and the model to compare with too. `n_threads`: as in BenchOptions.
     """
 
     path: Path
@@ -41,9 +41,9 @@ class RunEvaluation:
 class RunImatrix:
     """Asks for an importance matrix in the file `out`, and its ImatrixReport.
 
-    `n_chunks` 0: all chunks of the text. The importance matrices `in_files` are added.
-    `partial_file` holds what is done, written every `save_every_s` seconds; `job` says what it
-    belongs to: all that changes the result.
+    A chunk is `n_ctx` tokens of the text; `n_chunks` 0: all. The importance matrices `in_files` are
+    added. `partial_file` holds what is done, written every `save_every_s` seconds; `job` says what
+    it belongs to: all that changes the result. `n_threads`: as in BenchOptions.
     """
 
     path: Path
@@ -60,8 +60,5 @@ class RunImatrix:
 
 
 CODEC: Final = Codec(
-    (
-        *COMMON, Hello, Opening, RunBench, RunEvaluation, RunImatrix, BenchReport, Evaluation,
-        ImatrixReport,
-    )
-)  # fmt: skip
+    (*COMMON, RunBench, RunEvaluation, RunImatrix, BenchReport, Evaluation, ImatrixReport)
+)

@@ -26,7 +26,7 @@ def ignore_opening(path: Path | None) -> None:
 class BenchOptions:
     """What to run: prompt processing and generation, each at every depth of `n_depths`.
 
-    `n_prompt` or `n_gen` 0 leaves that test out. `n_threads` 0 uses all cores.
+    `n_prompt` or `n_gen` 0 leaves that test out. `n_threads` 0: see `choose_n_threads`.
     """
 
     n_prompt: int = 512
