@@ -1,29 +1,30 @@
 """JSON schemas for answers: what can be enforced, and how large they may be.
 
-llguidance enforces most of JSON Schema 2020-12 (docs/json_schema.md, llguidance 1.9.1). It ignores
-what its list of known keywords lacks, and names no place for those that it refuses. So keywords are
-checked here first: one that restricts values and cannot be enforced is refused with its place.
+llguidance enforces most of JSON Schema 2020-12 (docs/json_schema.md, llguidance 1.9.1). It names
+no place for keywords that it refuses. So they are checked here first: one that restricts values and
+cannot be enforced is refused with its place.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
+from urllib.parse import unquote
 
 from g4cli.core.errors import UsageError
 
 # Choices that bound the time of llguidance, far above the schemas that people write.
 MAX_TEXT: Final = 1 << 20  # characters
-MAX_NESTING: Final = 100
+MAX_NESTING: Final = 120  # objects and lists; llguidance reads 124, and a format adds 2
 MAX_PROPERTIES: Final = 1000  # of one object
-MAX_PATTERN: Final = 2000  # characters
+MAX_PATTERN: Final = 2000  # characters, of a name in patternProperties too
 
-# Keywords that restrict values, and that llguidance does not implement (parser/src/json/schema.rs,
-# IMPLEMENTED, llguidance 1.8.0).
-
+# Keywords that restrict values, and that llguidance does not implement (1.8.0 by IMPLEMENTED in
+# parser/src/json/schema.rs; 1.9.1 refuses each of them).
 _NOT_ENFORCED: Final = frozenset(
     (
         "not", "if", "then", "else",
@@ -52,7 +53,8 @@ _DAY: Final = (
     f"(?:{_YEAR}-(?:0[13-9]|1[0-2])-[0-9]{{2}}|{_YEAR}-02-(?:[01][0-9]|2[0-8])|{_LEAP_YEAR}-02-29)"
 )
 # And they do not bound the name of a mailbox (RFC 5321 4.5.3.1.1) and the labels of its domain, and
-# know no labels that are reserved (RFC 5891 4.2.3.1: two hyphens behind two characters).
+# know no labels that are reserved (RFC 5891 4.2.3.1: two hyphens behind two characters). Those with
+# xn-- are left out as well: no expression tells whether the rest is Punycode, as readers demand.
 _LABEL: Final = "(?:[^.]{1,3}|[^.]{2}(?:[^.-][^.]|-[^.-])[^.]*)"
 _FORMAT_PATTERNS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -76,7 +78,7 @@ _DRAFTS: Final = (
 # whose values are one.
 _NAMED: Final = ("properties", "patternProperties", "definitions", "$defs")
 _LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-_SINGLE: Final = ("items", "additionalItems", "additionalProperties")
+_SINGLE: Final = ("items", "additionalItems", "additionalProperties", "contentSchema")
 
 # Whitespace between two parts of the answer: with no bound, a model may write it for ever. A line
 # break with an indentation, or some blanks; the numbers are choices.
@@ -100,6 +102,7 @@ def parse_schema(text: str) -> dict[str, Any]:
         schema = {}
     if not isinstance(schema, dict):
         raise _schema_error("it is no object")
+    _check_depth(schema)
     parts = list(_list_parts(schema))
     for place, part in parts:
         _check_keywords(part, place)
@@ -115,41 +118,57 @@ def parse_schema(text: str) -> dict[str, Any]:
 def _list_parts(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield all schemas inside of a schema with their places. Raises UsageError for what is none.
 
-    Every object and list is counted for depth, data in `enum` and the like too.
+    What a $ref points to is one too, wherever it stands: OpenAPI has them in components/schemas.
     """
-    open_values: list[tuple[Any, str, int]] = [(schema, "#", 0)]
+    open_values: list[tuple[Any, str]] = [(schema, "#")]
+    seen: set[int] = set()
     while open_values:
-        value, place, depth = open_values.pop()
-        if depth > MAX_NESTING:
-            raise _schema_error(f"it is nested more than {MAX_NESTING} deep at {place[:200]}")
-        if isinstance(value, bool):
+        value, place = open_values.pop()
+        if isinstance(value, bool) or id(value) in seen:
             continue
         if not isinstance(value, dict):
             raise _schema_error(f"{place[-200:]} is no schema but {str(value)[:40]!r}")
+        seen.add(id(value))
         yield place, value
         for key, inner in value.items():
             where = f"{place}/{key[:80]}"
             if key in _NAMED:
                 if not isinstance(inner, dict):
                     raise _schema_error(f"{key} is no object at {place[-200:]}")
-                open_values += [
-                    (item, f"{where}/{name[:80]}", depth + 1) for name, item in inner.items()
-                ]
+                open_values += [(item, f"{where}/{name[:80]}") for name, item in inner.items()]
             elif key in _LISTS and isinstance(inner, list):
-                open_values += [(v, f"{where}/{i}", depth + 1) for i, v in enumerate(inner)]
+                open_values += [(v, f"{where}/{i}") for i, v in enumerate(inner)]
             elif key in _SINGLE:
-                open_values.append((inner, where, depth + 1))
-            elif isinstance(inner, dict | list):
-                _check_depth(inner, where, depth + 1)
+                open_values.append((inner, where))
+            elif key == "$ref" and isinstance(inner, str) and inner.startswith("#/"):
+                open_values.append((_find_value(schema, inner, place), inner[:200]))
 
 
-def _check_depth(data: Any, place: str, depth: int) -> None:
-    """Raise UsageError if data is nested too deeply for the parsers behind this one."""
-    level = [data]
+_INDEX: Final = re.compile("0|[1-9][0-9]{0,6}")
+
+
+def _find_value(schema: Any, pointer: str, place: str) -> Any:
+    """Return what a JSON pointer as a fragment (RFC 6901 6) points to in a schema."""
+    value = schema
+    for part in unquote(pointer).split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and _INDEX.fullmatch(name) and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            raise _schema_error(f"$ref {pointer[:80]!r} at {place[-200:]} leads nowhere")
+    return value
+
+
+def _check_depth(schema: dict[str, Any]) -> None:
+    """Raise UsageError if objects and lists, data too, are nested too deeply for llguidance."""
+    level: list[Any] = [schema]
+    depth = 0
     while level:
         depth += 1
         if depth > MAX_NESTING:
-            raise _schema_error(f"it is nested more than {MAX_NESTING} deep at {place[:200]}")
+            raise _schema_error(f"it is nested more than {MAX_NESTING} deep")
         level = [
             item
             for value in level
@@ -178,21 +197,21 @@ def _check_keywords(schema: dict[str, Any], place: str) -> None:
             kinds = value if isinstance(value, list) else [value]
             if unknown := [kind for kind in kinds if kind not in _TYPES]:
                 raise _schema_error(f"type {str(unknown[0])[:40]!r} at {place} is unknown")
-        if key == "pattern" and isinstance(value, str) and len(value) > MAX_PATTERN:
+    names = schema.get("patternProperties", {})
+    for pattern in (schema.get("pattern"), *names):
+        if isinstance(pattern, str) and len(pattern) > MAX_PATTERN:
             raise _schema_error(
-                f"pattern has {len(value):,} characters at {place}, at most {MAX_PATTERN:,}"
+                f"pattern has {len(pattern):,} characters at {place}, at most {MAX_PATTERN:,}"
             )
-    for low, high in _BOUNDS.items():
-        if _is_larger(schema.get(low), schema.get(high)):
-            raise _schema_error(f"{low} is larger than {high} at {place}")
     least, required = schema.get("minProperties"), schema.get("required")
-    n_required = len(required) if isinstance(required, list) else 0
-    if _is_larger(least, n_required + 1):
-        # Nothing keeps a model from writing a name twice, which counts once.
+    n_required = len({str(name) for name in required}) if isinstance(required, list) else 0
+    if _is_number(least) and least > n_required + 1:
+        # One other name is never one of those in `required`, which are written once each. Of two
+        # others, nothing keeps a model from writing the same twice, which counts once.
         raise _schema_error(
             f"minProperties {least!s:.20} at {place} cannot be enforced: it needs names in required"
         )
-    n_properties = len(schema.get("properties") or ())
+    n_properties = len(schema.get("properties", {})) + len(names)
     if n_properties > MAX_PROPERTIES:
         raise _schema_error(f"{n_properties:,} properties at {place}, at most {MAX_PROPERTIES:,}")
 
@@ -217,41 +236,51 @@ def _round_bounds(schema: dict[str, Any], place: str) -> None:
     """Replace bounds of numbers that llguidance cannot keep by stricter ones that it can.
 
     It reads them as doubles, where a large integer is not told apart from the one next to it, and
-    writes integers of 64 bits. Raises UsageError if no number is left.
+    writes integers of 64 bits. Raises UsageError if no value is left between two bounds.
     """
     # `up` is the direction in which a bound becomes stricter.
     for key, up in (("minimum", 1), ("exclusiveMinimum", 1), ("maximum", -1),
                     ("exclusiveMaximum", -1)):  # fmt: skip
         value = schema.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not _is_number(value):
             continue
-        if value * up > _LARGEST_BOUND:
-            raise _schema_error(
-                f"{key} {value!s:.30} at {place[-200:]} cannot be enforced: bounds end at "
-                f"{_LARGEST_BOUND:,}"
-            )
         if value * up < -_LARGEST_BOUND:
-            schema[key] = -_LARGEST_BOUND * up
-        elif abs(value) > _LARGEST_EXACT:
+            value = -_LARGEST_BOUND * up
+        elif _LARGEST_EXACT < abs(value) <= _LARGEST_BOUND:
             inner = float(value)
+            # llguidance adds 1 to an exclusive one, which changes no double of this size.
             if inner * up < value * up or key.startswith("exclusive"):
                 inner = math.nextafter(inner, up * math.inf)
-            schema[key] = int(inner)
+            value = int(inner)
+        if value * up > _LARGEST_BOUND:
+            raise _schema_error(
+                f"{key} {schema[key]!s:.30} at {place[-200:]} cannot be enforced: bounds end at "
+                f"{_LARGEST_BOUND:,}"
+            )
+        schema[key] = value
+    for low, high in _BOUNDS:
+        least, most = schema.get(low), schema.get(high)
+        if not (_is_number(least) and _is_number(most)):
+            continue
+        if least > most or (least == most and "exclusive" in low + high):
+            raise _schema_error(
+                f"{low} {least!s:.30} and {high} {most!s:.30} at {place[-200:]} leave no value"
+            )
 
 
-_BOUNDS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "minLength": "maxLength",
-        "minItems": "maxItems",
-        "minProperties": "maxProperties",
-        "minimum": "maximum",
-    }
+_BOUNDS: Final = (
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    ("minProperties", "maxProperties"),
+    ("minimum", "maximum"),
+    ("minimum", "exclusiveMaximum"),
+    ("exclusiveMinimum", "maximum"),
+    ("exclusiveMinimum", "exclusiveMaximum"),
 )
 
 
-def _is_larger(low: Any, high: Any) -> bool:
-    numbers = isinstance(low, int | float) and isinstance(high, int | float)
-    return numbers and low > high
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _schema_error(what: str, hint: str = '{"type": "object", ...}') -> UsageError:

@@ -21,7 +21,7 @@ from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.cli.main import run
 from g4cli.core.child_memory import ChildOutput
 from g4cli.core.errors import RuntimeFailed, UsageError
-from g4cli.core.json_schema import MAX_PROPERTIES
+from g4cli.core.json_schema import MAX_NESTING, MAX_PROPERTIES
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.tools import parse_call
@@ -98,6 +98,21 @@ def test_a_schema_is_obeyed_even_when_hot(engine: LlamaEngine, seed: int) -> Non
     data = json.loads(answer(engine, grammar, Sampling(**HOT, seed=seed)).text)
     assert set(data) == {"kind", "bits", "ok"}
     jsonschema.validate(data, json.loads(SCHEMA))
+
+
+@pytest.mark.parametrize("wrap", [lambda s: {"items": s}, lambda s: {"properties": {"a": s}},
+                                  lambda s: {"anyOf": [s]}])  # fmt: skip
+def test_llguidance_reads_the_deepest_schema(wrap: Any) -> None:
+    from g4cli.runtime.engine.mask_child import explain_error
+
+    schema = {"format": "date", "pattern": "1"}
+    depth = 1
+    step = 1 if "items" in wrap({}) else 2
+    while depth + step <= MAX_NESTING:
+        schema, depth = wrap(schema), depth + step
+    assert explain_error(make_grammar(AnswerForm("json_schema", json.dumps(schema)))) == ""
+    with pytest.raises(UsageError, match=f"more than {MAX_NESTING} deep"):
+        make_grammar(AnswerForm("json_schema", json.dumps(wrap(schema))))
 
 
 FORMS = {

@@ -24,10 +24,23 @@ REFUSED: Any = [
     ({"$schema": "http://json-schema.org/draft-04/schema#"}, r"\$schema is"),
     ({"type": "what"}, "type 'what' at # is unknown"),
     ({"type": ["string", 3]}, "type '3' at # is unknown"),
-    ({"minLength": 5, "maxLength": 2}, "minLength is larger than maxLength at #"),
+    ({"minLength": 5, "maxLength": 2}, "minLength 5 and maxLength 2 at # leave no"),
+    ({"items": {"minimum": 5, "exclusiveMaximum": 5}},
+     "minimum 5 and exclusiveMaximum 5 at #/items leave no value"),
+    ({"exclusiveMinimum": 1.5, "exclusiveMaximum": 1.5}, "exclusiveMaximum 1.5 at # leave no"),
+    ({"minimum": 2**53 + 1, "maximum": 2**53 + 1},  # which is no double
+     "minimum 9007199254740994 and maximum 9007199254740992 at # leave no value"),
+    ({"$ref": "#/x%20y/a~1b/1", "x y": {"a/b": [0, {"format": "color"}]}},
+     "format 'color' at #/x%20y/a~1b/1 cannot"),
+    ({"$ref": "#a", "contentSchema": {"$anchor": "a", "not": {}}}, "not at #/contentSchema cannot"),
+    ({"items": {"$ref": "#/x/2"}, "x": [{}]}, "'#/x/2' at #/items leads nowhere"),
+    ({"$ref": "#/x", "x": [{}]}, "#/x is no schema but"),
     ({"items": {"minProperties": 2}}, "minProperties 2 at #/items cannot be enforced"),
     ({"minProperties": 3, "required": ["a"]}, "minProperties 3 at # cannot be enforced"),
+    ({"minProperties": 3, "required": ["a", "a"]}, "minProperties 3 at # cannot be enforced"),
     ({"pattern": "a" * 3000}, "pattern has 3,000 characters at #"),
+    ({"patternProperties": {"a" * 3000: {}}}, "pattern has 3,000 characters at #"),
+    ({"patternProperties": {f"p{i}": {} for i in range(2000)}}, "2,000 properties at #"),
     ({"properties": {f"p{i}": {} for i in range(2000)}}, "2,000 properties at #"),
     ({"properties": []}, "properties is no object at #"),
     ({"items": 3}, "#/items is no schema but '3'"),
@@ -66,6 +79,15 @@ def test_words_of_schemas_as_names_and_data() -> None:
     }
     options = {"whitespace_pattern": WHITESPACE}
     assert parse_schema(json.dumps(schema)) == {**schema, "x-guidance": options}
+
+
+def test_a_schema_is_completed_wherever_a_reference_finds_it() -> None:
+    schema: Any = {
+        "properties": {"day": {"$ref": "#/components/schemas/Day"}, "next": {"$ref": "#"}},
+        "components": {"schemas": {"Day": {"type": "string", "format": "date"}}},
+    }
+    day = parse_schema(json.dumps(schema))["components"]["schemas"]["Day"]
+    assert re.search(day["pattern"], "2023-02-29") is None
 
 
 def test_the_options_of_llguidance_are_not_the_schemas_to_set() -> None:
@@ -133,7 +155,10 @@ def test_bounds_that_no_double_holds_become_stricter(key: str, value: Any, wante
     assert parse_schema(json.dumps({"items": {key: value}}))["items"][key] == wanted
 
 
-@pytest.mark.parametrize("schema", [{"minimum": 10**19}, {"maximum": -1e30}])
+@pytest.mark.parametrize(
+    "schema",
+    [{"minimum": 10**19}, {"minimum": 10**400}, {"maximum": -1e30}, {"exclusiveMinimum": MOST}],
+)
 def test_bounds_that_leave_no_number_are_refused(schema: Any) -> None:
     with pytest.raises(UsageError, match="cannot be enforced: bounds end at 9,223,372,036"):
         parse_schema(json.dumps(schema))
