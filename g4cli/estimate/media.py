@@ -1,7 +1,8 @@
 """Compute the memory of the encoder of images and audio (mmproj): weights, compute buffers.
 
 The compute buffers are compared with those that mtmd plans for all five models, equal to the 0.01
-MiB that llama.cpp logs: tests/golden/memory_encoders.json.
+MiB that llama.cpp logs: tests/golden/memory_encoders.json. A GPU aligns to 128 bytes, which makes
+them no larger.
 """
 
 from __future__ import annotations
@@ -15,21 +16,20 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import MMPROJ, PROJECTORS
 from g4cli.core.gguf_header import Header
 from g4cli.estimate.encoders import Encoder, audio_graph, vision_graph
-from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
+from g4cli.estimate.graph import graph_bytes
 
 DEFAULT_IMAGE_TOKENS: Final = 1120
 """The default image token budget, and the largest: set_limit_image_tokens for Gemma 4, clip.cpp,
 llama.cpp@0c1e57098."""
 
 # 30 s of audio. mtmd splits longer audio into such parts for the conformer (mtmd-audio.cpp,
-# llama.cpp@0c1e57098), but not for 12B.
+# llama.cpp@0c1e57098), but not for 12B, which needs 15 MB for each 30 s.
 _MEL_FRAMES: Final = 3000
 _RAW_FRAMES: Final = 750
 _RAW_SAMPLES: Final = 640  # 40 ms at 16 kHz
 # More than any encoder has, choices: they bound the work that a file can cause.
 _MAX_LAYERS: Final = 512
 _MAX_NUMBER: Final = 1 << 20
-_PROJECTORS: Final = (*PROJECTORS["vision"], *PROJECTORS["audio"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +133,12 @@ def _work_bytes(encoder: Encoder, n_patches: int) -> int:
 
 @lru_cache(maxsize=16)
 def _image_bytes(encoder: Encoder, n_patches: int) -> int:
-    return graph_bytes(vision_graph(encoder, n_patches), CPU_ALIGNMENT)
+    return graph_bytes(vision_graph(encoder, n_patches))
 
 
 @lru_cache(maxsize=16)
 def _audio_bytes(encoder: Encoder, n_frames: int) -> int:
-    return graph_bytes(audio_graph(encoder, n_frames), CPU_ALIGNMENT)
+    return graph_bytes(audio_graph(encoder, n_frames))
 
 
 def _read_encoder(header: Header, modality: str, projection: str) -> Encoder:
@@ -158,11 +158,11 @@ def _read_encoder(header: Header, modality: str, projection: str) -> Encoder:
     kind = header.get("clip.projector_type", str, "") or header.get(
         f"clip.{modality}.projector_type", str, ""
     )
-    if kind not in _PROJECTORS:
+    if kind not in PROJECTORS[modality]:
         raise BadGGUF(
             header.path,
-            f"projector {kind!r} is not Gemma 4's",
-            hint="known: " + " ".join(_PROJECTORS),
+            f"projector {kind!r} is not that of a {modality} encoder of Gemma 4",
+            hint="known: " + " ".join(PROJECTORS[modality]),
         )
     out = header.tensors.get(projection)
     if out is None or len(out.shape) < 2:

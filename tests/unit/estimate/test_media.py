@@ -107,6 +107,12 @@ def keys_without(key: str, *more: Key) -> list[Any]:
             "llava",
         ),
         (
+            keys_without(
+                "clip.vision.projector_type", ("clip.vision.projector_type", "str", "gemma4a")
+            ),
+            "'gemma4a' is not that of a vision encoder",
+        ),
+        (
             keys_without("clip.vision.block_count", ("clip.vision.block_count", "u32", 1 << 30)),
             "out of range",
         ),
