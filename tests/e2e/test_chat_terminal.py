@@ -381,7 +381,7 @@ def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path
 def test_dropped_files(tmp_path: Path, line: str, kind: str | None) -> None:
     path = write(tmp_path / "a b.png", b"x")
     found, rest = split_dropped_files(line.format(path))
-    assert found == ([(kind, str(path))] if kind else [])
+    assert found == ([(kind, path)] if kind else [])
     assert rest == ("what is it?" if "it?" in line else "" if kind else line.format(path))
 
 
@@ -390,7 +390,13 @@ def test_dropped_files_with_backslashes(tmp_path: Path) -> None:
     other = write(tmp_path / "b.wav", b"x")
     pasted = str(one).replace("'", "\\'").replace(" ", "\\ ").replace("(", "\\(")
     found, rest = split_dropped_files(f"{pasted} {other} compare them")
-    assert (found, rest) == ([("image", str(one)), ("audio", str(other))], "compare them")
+    assert (found, rest) == ([("image", one), ("audio", other)], "compare them")
+
+
+def test_files_dropped_before_and_after_a_long_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "a b.png", b"x")
+    text = "word " * 2_000 + "end"
+    assert split_dropped_files(f"'{path}' {text} '{path}'") == ([("image", path)] * 2, text)
 
 
 @pytest.mark.parametrize(
@@ -401,6 +407,7 @@ def test_dropped_files_with_backslashes(tmp_path: Path) -> None:
         "~\0/a.png",
         f"{'long ' * 99}a.png",
         f"/{'x' * 300}.png what is it?",
+        f"/{'x' * 5000}.png",
     ],
 )
 def test_questions_that_name_no_file(line: str) -> None:

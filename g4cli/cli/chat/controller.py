@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,10 +12,11 @@ from g4cli.cli.views.chat import draw_turns, make_view
 from g4cli.cli.views.reply import describe_end, format_stats
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file
-from g4cli.core.paths import expand_home
 from g4cli.prompt.messages import Media, Message
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from g4cli.chat import Conversation, Reply
     from g4cli.cli.chat.display import ChatDisplay
     from g4cli.cli.output import Output
@@ -60,26 +60,25 @@ class ChatController:
             media = [*edited.media, *media]
         self.ask(text, media, replaces_last=edited is not None)
 
-    def add_media(self, kind: Literal["image", "audio"], name: str, *, asks: bool = False) -> None:
-        """Encode the file `name` and add it to the next question.
+    def add_media(self, kind: Literal["image", "audio"], path: Path, *, asks: bool = False) -> bool:
+        """Encode the file `path` and add it to the next question; return False if Ctrl-C stops it.
 
         `asks`: the question follows at once, so that the user is not told to ask it.
         Raises FileMissing, BadMedia or UsageError (the model has no encoder).
         """
-        if not name:
-            raise UsageError(f"/{kind} needs a file name", hint=f"/{kind} FILE")
         # An absolute path, since the conversation may be continued from another folder.
-        medium = Media(kind, expand_home(strip_quotes(name)).absolute())
+        medium = Media(kind, path.absolute())
         require_file(medium.path)
         self.session.require_encoder()
         with make_view(self.out, self.display.thoughts) as view:
             encoded = self.session.encode_media([medium], view)
         if encoded is None:
             self.out.say(f"stopped: {medium.path.name} was not added")
-            return
+            return False
         note = "" if asks else "; now ask about it"
         self.out.say(f"{medium.path.name}: {encoded[0].n_tokens} tokens{note}")
         self.media.append(medium)
+        return True
 
     def ask(self, text: str, media: Sequence[Media] = (), *, replaces_last: bool = False) -> None:
         """Ask `text` about `media`, show the answer and save both, even after an interruption.
@@ -168,11 +167,3 @@ def _undo_on_error(session: ChatSession, before: Conversation) -> Iterator[None]
     except BaseException:
         session.conversation.answer(Message("assistant", ""))
         raise
-
-
-def strip_quotes(text: str) -> str:
-    """Return a pasted path without quotation marks, or without the backslashes of a shell."""
-    text = text.strip()
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
-    return re.sub(r"\\(\W)", r"\1", text)

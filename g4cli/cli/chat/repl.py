@@ -7,11 +7,12 @@ import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from g4cli.cli.chat.controller import ChatController, strip_quotes
+from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.line_editor import LineEditor
-from g4cli.cli.chat.slash_commands import COMMANDS, run_command
+from g4cli.cli.chat.slash_commands import COMMANDS, run_command, strip_quotes
 from g4cli.core.paths import expand_home, state_dir
 from g4cli.core.units import size_text
 from g4cli.operations.chat.inputs import list_requested_media
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from g4cli.operations.tools.toolbox import Toolbox
 
 
-# A longer line is a question, and is not searched for paths (Linux's PATH_MAX).
+# At each end of a line so much is searched for a path (Linux's PATH_MAX).
 _MAX_PATH_CHARS: Final = 4096
-# A word of a shell: in quotation marks, or with backslashes before what is no letter.
+# A word of a shell: in quotation marks, or with backslashes before spaces and signs.
 _WORD: Final = r"""('[^']+'|"[^"]+"|(?:\\.|[^\s'"\\])+)"""
 _FIRST_WORD: Final = re.compile(rf"{_WORD}(?:\s+|$)")
 _LAST_WORD: Final = re.compile(rf"\s+{_WORD}$")
-# A path such as /etc/passwd is no command, and "//" begins a question with a slash.
+# A slash and one word, which /etc/passwd is not; "//" begins a question with a slash.
 _COMMAND: Final = re.compile(r"/[\w?-]*(?:\s|$)")
 _ESCAPE: Final = "//"
 _QUIT_WORDS: Final = ("exit", "quit")
@@ -39,7 +40,7 @@ _SUFFIXES: Final[Mapping[str, Literal["image", "audio"]]] = {
     ".wav": "audio", ".mp3": "audio", ".flac": "audio",
 }  # fmt: skip
 
-DroppedFile: TypeAlias = tuple[Literal["image", "audio"], str]
+DroppedFile: TypeAlias = tuple[Literal["image", "audio"], Path]
 """Kind and path of a file whose path was pasted."""
 
 
@@ -120,7 +121,10 @@ def _run_line(controller: ChatController, line: str) -> None:
         return
     dropped, question = split_dropped_files(line)
     for kind, path in dropped:
-        controller.add_media(kind, path, asks=bool(question))
+        if not controller.add_media(kind, path, asks=bool(question)):
+            # Not asked without the file, but offered for editing.
+            controller.prefill, controller.edited = question, edited if question else None
+            return
     if question.startswith(_ESCAPE):
         question = question[1:]
     if question:
@@ -128,7 +132,7 @@ def _run_line(controller: ChatController, line: str) -> None:
 
 
 def is_command(line: str) -> bool:
-    """Return whether `line` begins with a slash command, known or not, and not with a path."""
+    """Return whether `line` begins with a slash command, known or not: a slash and one word."""
     return _COMMAND.match(line) is not None
 
 
@@ -137,19 +141,17 @@ def split_dropped_files(line: str) -> tuple[list[DroppedFile], str]:
 
     A path beside a text has to be absolute, as those are that terminals paste.
     """
-    if len(line) > _MAX_PATH_CHARS:
-        return [], line
     whole = _find_media_file(line)
     if whole is not None:
         return [whole], ""
     first: list[DroppedFile] = []
     last: list[DroppedFile] = []
-    while (word := _FIRST_WORD.match(line)) and (
+    while (word := _FIRST_WORD.match(line, 0, _MAX_PATH_CHARS)) and (
         file := _find_media_file(word[1], is_beside_text=True)
     ):
         first.append(file)
         line = line[word.end() :]
-    while (word := _LAST_WORD.search(line)) and (
+    while (word := _LAST_WORD.search(line, max(0, len(line) - _MAX_PATH_CHARS))) and (
         file := _find_media_file(word[1], is_beside_text=True)
     ):
         last.insert(0, file)
@@ -163,4 +165,4 @@ def _find_media_file(text: str, *, is_beside_text: bool = False) -> DroppedFile 
     kind = _SUFFIXES.get(path.suffix.lower())
     if kind is None or (is_beside_text and not path.is_absolute()) or not os.path.isfile(path):
         return None
-    return kind, str(path)
+    return kind, path

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, Literal
 
 from g4cli.chat import Conversation
 from g4cli.cli.chat.command import Command
-from g4cli.cli.chat.controller import ChatController, strip_quotes
+from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.resume import resume_chat
 from g4cli.cli.completion import complete_conversation, complete_pulled
 from g4cli.cli.views.saved_chats import draw_newest_chats, shorten_line
@@ -20,6 +21,17 @@ from g4cli.operations.chat.saved import may_replace, save_chat
 from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.models import prepare_model
 from g4cli.prompt.messages import Message
+
+
+def strip_quotes(text: str) -> str:
+    """Return a pasted path without quotation marks, or without the backslashes of a shell.
+
+    A backslash before a letter or a digit stays: no shell needs it there.
+    """
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return re.sub(r"\\(\W)", r"\1", text)
 
 
 def _run_help(chat: ChatController, _rest: str) -> None:
@@ -80,11 +92,17 @@ def _run_think(chat: ChatController, rest: str) -> None:
 
 
 def _run_image(chat: ChatController, rest: str) -> None:
-    chat.add_media("image", rest)
+    _add_file(chat, "image", rest)
 
 
 def _run_audio(chat: ChatController, rest: str) -> None:
-    chat.add_media("audio", rest)
+    _add_file(chat, "audio", rest)
+
+
+def _add_file(chat: ChatController, kind: Literal["image", "audio"], rest: str) -> None:
+    if not rest:
+        raise UsageError(f"/{kind} needs a file name", hint=f"/{kind} FILE")
+    chat.add_media(kind, expand_home(strip_quotes(rest)))
 
 
 def _run_save(chat: ChatController, rest: str) -> None:

@@ -56,6 +56,47 @@ def test_the_next_model_gets_settings_and_media_that_were_not_asked_about(
     assert shown == ["show", "fold", "fold"]
 
 
+class EditedChat:
+    """What a line of input is given to; the encoding of a sound is stopped by Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.edited, self.prefill = Message("user", "before"), ""
+        self.added: list[Path] = []
+        self.asked: list[tuple[str, Message | None]] = []
+
+    def add_media(self, kind: str, path: Path, **_: Any) -> bool:
+        self.added.append(path)
+        return kind == "image"
+
+    def ask_with_media(self, text: str, *, edited: Message | None) -> None:
+        self.asked.append((text, edited))
+
+
+def test_a_question_whose_dropped_file_was_stopped_is_not_asked(tmp_path: Path) -> None:
+    image, sound = tmp_path / "a.png", tmp_path / "b.wav"
+    image.touch()
+    sound.touch()
+    chat = EditedChat()
+    before = chat.edited
+    repl._run_line(cast("ChatController", chat), f"{image} {sound} what is it?")
+    assert (chat.asked, chat.added) == ([], [image, sound])
+    assert (chat.prefill, chat.edited) == ("what is it?", before)
+    repl._run_line(cast("ChatController", chat), f"{image} {chat.prefill}")
+    assert chat.asked == [("what is it?", before)]
+
+
+@pytest.mark.parametrize("pasted", [r"'{}/a\ b.png'", r"{}/a\\\ b.png"])
+def test_a_pasted_path_is_unquoted_once(tmp_path: Path, pasted: str) -> None:
+    image = tmp_path / r"a\ b.png"
+    image.touch()
+    encoded = SimpleNamespace(n_tokens=1)
+    session: Any = SimpleNamespace(require_encoder=lambda: None, encode_media=lambda *_: [encoded])
+    chat = ChatController(Output(), session, ChatDisplay(), cast("Any", None))
+    repl._run_line(chat, pasted.format(tmp_path))
+    slash_commands.run_command(chat, f"/image {pasted.format(tmp_path)}")
+    assert chat.media == [Media("image", image)] * 2
+
+
 def test_a_question_that_fails_leaves_the_one_that_it_was_to_replace() -> None:
     def run_turn(_view: Any) -> Reply:
         raise ContextFull("too long")
