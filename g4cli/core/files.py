@@ -186,6 +186,8 @@ def require_file_target(path: Path) -> bool:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return False
+    except ValueError as err:  # a null byte, or what the encoding of names lacks
+        raise UsageError(f"{path} cannot be written: {err}", hint="name another file") from err
     except OSError as err:
         raise _translate_error(err, path) from err
     if stat.S_ISDIR(mode):

@@ -1,4 +1,4 @@
-"""Find conversations: in the database by id, or in a file that `/save` or an export wrote."""
+"""Find conversations in the database by id; read and write files that hold one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile, FileMissing, G4Error, NotFound, UsageError
-from g4cli.core.files import atomic_file, open_file, require_file
+from g4cli.core.files import atomic_file, is_there, open_file, require_file, require_file_target
 from g4cli.core.hashing import sha256_of
 from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command
@@ -23,7 +23,7 @@ _MAX_ID_DIGITS: Final = 18  # SQLite's integers have 63 bits
 def find_chat(store: ConversationStore, name: str) -> int | None:
     """Return the id of the conversation called `name`: its id, "last", or the name of its old file.
 
-    None if there is no such conversation.
+    None if it is none of these. An id is not looked up: a wrong one never names a file.
     """
     if name == LAST:
         return store.find_latest()
@@ -70,7 +70,7 @@ def find_changed_media(stored: StoredConversation) -> tuple[Path, ...]:
     for turn in stored.turns:
         for item, sha256 in zip(turn.message.media, turn.media_sha256, strict=False):
             try:
-                if sha256 and sha256_of(item.path) != sha256:
+                if sha256 and sha256_of(require_file(item.path)) != sha256:
                     changed.append(item.path)
             except (G4Error, OSError):
                 changed.append(item.path)
@@ -84,7 +84,7 @@ def load_chat_file(file: Path) -> Conversation:
     except FileMissing as err:
         raise FileMissing(file, hint="g4 chats") from err
     # g4 writes absolute paths; a chat that is passed on with its files names them from where it is.
-    folder = expand_home(file).absolute().parent
+    folder = _folder_of(file)
     conversation.turns = [
         replace(turn, media=tuple(replace(item, path=folder / item.path) for item in turn.media))
         for turn in conversation.turns
@@ -95,19 +95,20 @@ def load_chat_file(file: Path) -> Conversation:
 def save_chat(conversation: Conversation, path: Path) -> None:
     """Write the conversation to `path`, completely or not at all, readable by the user only."""
     with atomic_file(path, mode=0o600) as file:
-        file.write(conversation.to_text().encode("utf-8", "surrogateescape"))
+        # Python writes lone surrogates, which UTF-8 lacks, as JSON does: \udce9.
+        file.write(conversation.to_text().encode("utf-8", "backslashreplace"))
 
 
 def may_replace(path: Path) -> bool:
     """Return whether `path` is free or a saved chat, so that nothing else would be overwritten.
 
-    Raises UsageError if its folder does not exist.
+    Raises UsageError if its folder does not exist, or if it cannot be a file.
     """
-    if not path.parent.is_dir():
+    if not is_there(path.parent):
         raise UsageError(
             f"no such folder: {path.parent}", hint=shell_command("mkdir", "-p", path.parent)
         )
-    if not path.exists():
+    if not require_file_target(path):
         return True
     try:
         Conversation.from_text(_read_chat_text(path))
@@ -121,9 +122,14 @@ def find_outside_media(conversation: Conversation, file: Path) -> tuple[Path, ..
 
     Links are followed.
     """
-    folder = expand_home(file).resolve().parent
+    folder = _folder_of(file)
     paths = dict.fromkeys(item.path for turn in conversation.turns for item in turn.media)
     return tuple(path for path in paths if not _is_inside(path, folder))
+
+
+def _folder_of(file: Path) -> Path:
+    """Return the folder of a chat file, the one that a link leads to: its media lie there."""
+    return expand_home(file).resolve().parent
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

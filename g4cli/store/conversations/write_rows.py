@@ -1,4 +1,4 @@
-"""Messages as the columns of a row."""
+"""Messages as the columns of a row, and their words as entries of the index."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from g4cli.chat.conversation import message_to_json
 from g4cli.core.errors import G4Error
+from g4cli.core.files import require_file
 from g4cli.core.hashing import sha256_of
 from g4cli.prompt.messages import Message
 
@@ -25,7 +26,10 @@ def shorten_title(text: str) -> str:
 
 
 def storable_text(text: str) -> str:
-    """Return `text` without lone surrogates, which UTF-8 lacks: from command lines, or JSON."""
+    """Return `text` without lone surrogates, which UTF-8 lacks: from command lines, or JSON.
+
+    Columns of JSON keep them, in ASCII: the path of a file may need them.
+    """
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -43,7 +47,7 @@ def message_rest(message: Message) -> str:
         item["path"] = os.path.abspath(item["path"])
         item["sha256"] = ""
         with suppress(G4Error, OSError):
-            item["sha256"] = sha256_of(Path(item["path"]))
+            item["sha256"] = sha256_of(require_file(Path(item["path"])))
     return json.dumps(data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from g4cli.chat import Conversation, Finished, Reply
+from g4cli.core import hashing
 from g4cli.core.errors import BadFile, FileMissing, NotFound, UsageError
+from g4cli.core.files import is_pipe, open_file
 from g4cli.operations.chat.recording import ChatRecorder
 from g4cli.operations.chat.saved import (
     find_changed_media,
@@ -175,6 +178,27 @@ def test_a_folder_that_cannot_be_written_is_reported_once() -> None:
     assert "not saved" in messages.warnings[0]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders")
+def test_a_pipe_in_the_place_of_an_image_is_not_read(
+    recorder: ChatRecorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_no_pipe(path: Path, **kwargs: Any) -> Any:
+        assert not is_pipe(path)  # opening it would wait for ever
+        return open_file(path, **kwargs)
+
+    monkeypatch.setattr(hashing, "open_file", open_no_pipe)
+    pipe, image = tmp_path / "pipe", tmp_path / "image"
+    os.mkfifo(pipe)
+    image.write_bytes(b"before")
+    recorder.save(ask_about(pipe, image))
+    image.unlink()
+    os.mkfifo(image)
+    with ConversationStore.open() as store:
+        stored = load_stored_chat(store, "last")
+        assert stored.turns[0].media_sha256[0] == ""
+        assert find_changed_media(stored) == (image,)
+
+
 def test_media_that_changed_are_found(recorder: ChatRecorder, tmp_path: Path) -> None:
     same, changed, gone = (tmp_path / name for name in ("same", "changed", "gone"))
     for path in (same, changed, gone):
@@ -197,15 +221,29 @@ def test_a_chat_in_a_file(tmp_path: Path) -> None:
         load_chat_file(tmp_path / "text")
 
 
+def test_a_chat_in_a_file_keeps_what_utf8_lacks(tmp_path: Path) -> None:
+    chat = ask_about("/tmp/caf\udce9.png")
+    chat.ask("hi \ud83d")
+    save_chat(chat, tmp_path / "chat.json")
+    assert load_chat_file(tmp_path / "chat.json").turns == chat.turns
+
+
 def test_what_may_be_replaced(tmp_path: Path) -> None:
     assert may_replace(tmp_path / "new.json")
     save_chat(asked("x"), tmp_path / "chat.json")
     assert may_replace(tmp_path / "chat.json")
     (tmp_path / "notes.md").write_text("precious")
     assert not may_replace(tmp_path / "notes.md")
-    assert not may_replace(tmp_path)
-    with pytest.raises(UsageError, match="no such folder"):
-        may_replace(tmp_path / "no" / "chat.json")
+    for name, match in (
+        ("", "is a directory"),
+        ("no/chat.json", "no such folder"),
+        ("x" * 300, "cannot be written: File name too long"),
+        ("x" * 300 + "/chat.json", "cannot be written: File name too long"),
+        ("notes.md/chat.json", "cannot be written: Not a directory"),
+        ("nul\0", "cannot be written"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            may_replace(tmp_path / name)
 
 
 def test_the_history_of_questions_is_private(tmp_path: Path) -> None:
@@ -235,3 +273,7 @@ def test_files_outside_the_folder_of_a_chat_are_found(tmp_path: Path) -> None:
     ]
     outside = find_outside_media(loaded, folder / "c.json")
     assert outside == tuple(folder / path for path in strange)
+    link = tmp_path / "link.json"
+    link.symlink_to(folder / "c.json")
+    assert load_chat_file(link).turns == loaded.turns
+    assert find_outside_media(load_chat_file(link), link) == outside
