@@ -71,7 +71,7 @@ _FILLER: Final = 0  # any token will do
 _WAIT_S: Final = 0.01  # for a grammar, while there is nothing else to do
 _ENCODER_WAIT_S: Final = 0.02  # between two looks for requests while all wait for the encoder
 _LEAST_BATCH: Final = 64  # tokens, that has room for those that are certain to follow
-TOGETHER_S: Final = 0.01  # nobody reads faster than a screen is drawn
+TOGETHER_S: Final = 1 / 60  # nobody reads faster than a screen is drawn
 
 
 class Scheduler:
