@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from g4cli.core.child import ChildLimits, exit_text, run_child
+from g4cli.core.child import ChildLimits, exit_text, parse_json_lines, run_child
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.units import GIB
 from g4cli.svg.repair import DEPTH_LIMIT, Drawing
@@ -80,8 +80,7 @@ def render_jobs(jobs: Sequence[RenderJob]) -> list[Rendering]:
     except OSError as err:
         raise RuntimeFailed(f"the renderer cannot be started: {err}") from err
     renderings = []
-    for line in seen.stdout.split("\n")[:-1]:  # a child that was killed may leave half a line
-        answer = json.loads(line)
+    for answer in parse_json_lines(seen.stdout):
         error = str(answer.get("error", ""))
         renderings.append(Rendering(base64.b64decode(answer.get("png", "")), error))
     if len(renderings) < len(jobs):
