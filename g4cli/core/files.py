@@ -216,7 +216,7 @@ def _create_temporary(path: Path, expected_bytes: int, mode: int | None) -> tupl
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
             # Until it is locked, another writer of `path` may take it for a killed one's.
-            _lock(descriptor, wait=True)
+            lock_descriptor(descriptor)
             if os.path.lexists(temporary):
                 return temporary, descriptor
             os.close(descriptor)
@@ -282,20 +282,11 @@ def make_folder(folder: Path, *, private: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _remove_stale(folder: Path, stem: str) -> None:
-    """Remove temporary files of the same target whose writers were killed, so hold no lock."""
-    for stale in folder.glob(f".{glob.escape(stem)}.{_MARK}????????{_SUFFIX}"):
-        with suppress(OSError):
-            descriptor = os.open(stale, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode) and _lock(descriptor, wait=False):
-                    stale.unlink()
-            finally:
-                os.close(descriptor)
+def lock_descriptor(descriptor: int, *, wait: bool = True) -> bool:
+    """Return whether this process has the lock of an open file now; `wait` for its holder.
 
-
-def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Return whether the file's lock could be taken; the kernel frees it with the process."""
+    The kernel frees it with the process. False also where the file system has no locks.
+    """
     try:
         import fcntl
 
@@ -303,6 +294,20 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
     except (ImportError, OSError):
         return False
     return True
+
+
+def _remove_stale(folder: Path, stem: str) -> None:
+    """Remove temporary files of the same target whose writers were killed, so hold no lock."""
+    for stale in folder.glob(f".{glob.escape(stem)}.{_MARK}????????{_SUFFIX}"):
+        with suppress(OSError):
+            descriptor = os.open(stale, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if stat.S_ISREG(os.fstat(descriptor).st_mode) and lock_descriptor(
+                    descriptor, wait=False
+                ):
+                    stale.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

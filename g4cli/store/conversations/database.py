@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import BadFile, G4Error, NoSpace, NotFound, RuntimeFailed, UsageError
-from g4cli.core.files import make_folder
+from g4cli.core.files import lock_descriptor, make_folder
 from g4cli.core.paths import state_dir
 from g4cli.core.quoting import shell_command
 
@@ -40,8 +40,8 @@ def media_dir() -> Path:
     return state_dir() / "media"
 
 
-def open_database(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """Return the open database, and whether it was empty before.
+def open_database(path: Path) -> sqlite3.Connection:
+    """Return the open database, which is new and empty if there was none.
 
     Raises UsageError if it cannot be written or belongs to somebody else, and BadFile if it is
     damaged: then it was moved aside, and the next call begins a new one.
@@ -57,8 +57,7 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, bool]:
                 (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
                 if problem != "ok":
                     raise sqlite3.DatabaseError(problem)
-                (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            return connection, n_tables == 0
+            return connection
         except BadFile as err:
             connection.close()
             raise _move_aside(path, inode, err) from err
@@ -93,8 +92,6 @@ def _configure(connection: sqlite3.Connection) -> None:
 @contextmanager
 def _opening_alone(path: Path) -> Iterator[None]:
     """Let one process at a time make, check or move the database."""
-    import fcntl
-
     lock = path.with_name(f"{path.name}.lock")
     try:
         make_folder(path.parent, private=True)
@@ -102,7 +99,7 @@ def _opening_alone(path: Path) -> Iterator[None]:
     except OSError as err:
         raise _unwritable(path, err.strerror or str(err)) from err
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock_descriptor(descriptor)  # without it SQLite's own locks must do
         yield
     finally:
         os.close(descriptor)

@@ -41,32 +41,24 @@ _TABLES: Final = (
 )
 
 
-def prepare_schema(connection: sqlite3.Connection) -> bool:
-    """Make the tables of an empty database; return whether this call made them.
+def prepare_schema(db: sqlite3.Connection) -> bool:
+    """Make the tables of a new database; return whether this call made them.
 
-    Raises BadFile if a newer version of g4 made the database.
+    The caller holds a transaction. Raises BadFile if a newer version of g4 made the database.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise BadFile(
-                f"the saved conversations have format version {version}; "
-                f"this version of g4 reads {VERSION}",
-                hint="pip install --upgrade g4cli",
-            )
-        if version == VERSION:
-            connection.execute("COMMIT")
-            return False
-        for statement in _TABLES:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-        return True
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise BadFile(
+            f"the saved conversations have format version {version}; "
+            f"this version of g4 reads {VERSION}",
+            hint="pip install --upgrade g4cli",
+        )
+    if version == VERSION:
+        return False
+    for statement in _TABLES:
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+    return True
 
 
 def read_old_files() -> Iterator[tuple[str, float, Conversation]]:

@@ -77,15 +77,14 @@ class ConversationStore:
         A damaged file is moved aside and BadFile is raised; the next call makes a new one.
         """
         path = path or conversations_path()
-        connection, is_empty = open_database(path)
-        store = cls(connection, path)
+        store = cls(open_database(path), path)
         try:
-            with translate_errors(path):
-                made = prepare_schema(connection)
-            if made and is_empty and path == conversations_path():
-                store._import_old_files()
+            # One transaction: a process that is killed here leaves nothing half imported.
+            with store._transaction() as db:
+                if prepare_schema(db) and path == conversations_path():
+                    store._import_old_files()
         except BaseException:
-            connection.close()
+            store.close()
             raise
         return store
 
@@ -332,14 +331,17 @@ class ConversationStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Let a block change the database as a whole or not at all, within one that goes on."""
         with self._lock, translate_errors(self.path):
+            if self._connection.in_transaction:
+                yield self._connection
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._connection.rollback()  # nothing where there is no transaction any more
                 raise
 
     @contextmanager
@@ -350,8 +352,7 @@ class ConversationStore:
             try:
                 yield self._connection
             finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._connection.rollback()  # nothing where there is no transaction any more
 
     def _read_summary(self, conversation: int) -> Summary:
         row = self._connection.execute(f"{SUMMARY_SQL} WHERE id = ?", (conversation,)).fetchone()
@@ -383,11 +384,10 @@ class ConversationStore:
             parent = None
             for message in old.turns:
                 parent = self.append(id_, message, parent=parent)
-            with self._transaction() as db:
-                db.execute(
-                    "UPDATE conversations SET created = ?, updated = ? WHERE id = ?",
-                    (written, written, id_),
-                )
+            self._connection.execute(
+                "UPDATE conversations SET created = ?, updated = ? WHERE id = ?",
+                (written, written, id_),
+            )
 
 
 def _no_turn(conversation: int, turn: int) -> NotFound:

@@ -18,12 +18,12 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from errno import EPERM
+from errno import ENOLCK, EPERM
 from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import G4Error, UsageError
-from g4cli.core.files import make_folder
+from g4cli.core.files import lock_descriptor, make_folder
 from g4cli.core.quoting import shell_command
 from g4cli.core.records import read_record, write_record
 from g4cli.store.states.files import (
@@ -225,10 +225,8 @@ class StateFolder:
             self.root.chmod(0o700)
         descriptor = os.open(self.root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with suppress(ImportError):
-                import fcntl
-
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not lock_descriptor(descriptor):
+                raise OSError(ENOLCK, "the file system has no locks", str(self.root))
             yield
         finally:
             os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -355,6 +357,29 @@ def test_old_files_are_taken_over_once() -> None:
             assert store.load(summary.id).messages == old.turns
             assert store.find_imported("2026-01-02-030405") == summary.id
             assert store.find_imported("broken") is None
+
+
+def test_old_files_are_taken_over_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = Conversation()
+    old.ask("An old question?")
+    old.answer(answer("Yes."))
+    folder = state_dir() / "chats"
+    folder.mkdir(parents=True)
+    for name in ("1", "2"):
+        (folder / f"{name}.json").write_text(old.to_text())
+    append, calls = ConversationStore.append, itertools.count(1)
+
+    def stop_at_third(store: ConversationStore, *args: Any, **kwargs: Any) -> int:
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return append(store, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ConversationStore, "append", stop_at_third)
+        with pytest.raises(KeyboardInterrupt):
+            ConversationStore.open()
+    with ConversationStore.open() as store:
+        assert [summary.n_turns for summary in store.list_conversations()] == [2, 2]
 
 
 @pytest.mark.parametrize("text", ["GGUF\0", "\udcff GGUF"])

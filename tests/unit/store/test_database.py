@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.core.errors import BadFile, G4Error, NoSpace, RuntimeFailed, UsageError
+from g4cli.store.conversations import ConversationStore
 from g4cli.store.conversations.database import open_database, translate_errors
 
 
@@ -37,3 +39,12 @@ def test_a_pipe_in_its_place_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(UsageError, match="not a regular file"):
         open_database(pipe)
+
+
+def test_a_file_system_without_flock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with ConversationStore.open(tmp_path / "c.db") as store:
+        assert store.list_conversations() == ()
