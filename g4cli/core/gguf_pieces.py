@@ -6,8 +6,8 @@ skipped by their known lengths. If such a jump is wrong, what follows shows it: 
 key there, checks everything up to the last tensor, and the last tensor must end where the file
 does.
 
-`PieceCursor.jumped` tells the caller to check this with `accounts_for_file`, and that a fault may
-come from the jump instead of the file. What was skipped has not been checked: that is enough to
+`PieceCursor.jumped` tells the caller to check this (`Header.trailing_bytes` is 0), and that a fault
+may come from the jump instead of the file. What was skipped has not been checked: that is enough to
 know a network's shape, but not to trust its vocabulary.
 """
 
@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Final
 
 from g4cli.core.gguf_cursor import Cursor, HeaderIncomplete, Limits
-from g4cli.core.gguf_header import Header
 
 # Source: models/ggml-vocab-gemma-4.gguf, llama.cpp@0c1e57098. Published files have the same arrays:
 # their headers are as long (file size minus the sum of the tensors).
@@ -113,8 +112,3 @@ class PieceCursor(Cursor):
         self.pos += known
         self.jumped = True
         return None
-
-
-def accounts_for_file(header: Header) -> bool:
-    """Return whether a header read with jumps accounts for every byte of its file."""
-    return header.trailing_bytes == 0

@@ -91,7 +91,6 @@ class Location:
     url: str
     headers: dict[str, str]
     etag: str
-    nbytes: int
 
 
 class Hub:
@@ -169,7 +168,7 @@ class Hub:
         # The token is for the hub, never for the host that it redirects to.
         if token and target == home:
             headers["Authorization"] = f"Bearer {token}"
-        return Location(metadata.location, headers, etag, nbytes)
+        return Location(metadata.location, headers, etag)
 
     def _make_api(self) -> Any:
         from huggingface_hub import HfApi

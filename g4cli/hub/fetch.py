@@ -31,18 +31,12 @@ from g4cli.hub.transfer import Limits, Transfer
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A verified file.
+    """A verified file: its sha256, and where it was found.
 
-    `fetched_bytes` were downloaded by this call, `resumed_bytes` by earlier ones. `origin` is
-    "hub", "cache" (the Hugging Face cache) or "here" (the target existed). Bytes copied from an
-    older file on this disk count as neither.
+    `origin` is "hub", "cache" (the Hugging Face cache) or "here" (the target existed).
     """
 
-    path: Path
-    nbytes: int
     sha256: str
-    fetched_bytes: int
-    resumed_bytes: int
     origin: Literal["hub", "cache", "here"]
 
 
@@ -107,7 +101,7 @@ def _find_or_download(request: _Request) -> Fetched:
         and not request.restart
         and (digest := _verify_file(target, file, progress))
     ):
-        return Fetched(target, file.nbytes, digest, 0, 0, "here")
+        return Fetched(digest, "here")
     cached = cached_file(request.hub.options.cache, request.repository.repo, file)
     if cached and (digest := _verify_file(cached, file, progress)):
         request.notice(f"{file.name} found in the Hugging Face cache")
@@ -117,7 +111,7 @@ def _find_or_download(request: _Request) -> Fetched:
             replace=True,
             progress=lambda done, total, _: progress(done, total, file.name),
         )
-        return Fetched(target, file.nbytes, digest, 0, 0, "cache")
+        return Fetched(digest, "cache")
     return _download_file(replace(request, file=file))
 
 
@@ -130,26 +124,26 @@ def _download_file(request: _Request) -> Fetched:
     try:
         if request.restart:
             partial.forget_span(0, file.nbytes)
-        resumed_bytes = partial.arrived_bytes
-        if resumed_bytes:
+        arrived = partial.arrived_bytes
+        if arrived:
             request.notice(
-                f"{file.name}: resuming at {size_text(resumed_bytes)} of {size_text(file.nbytes)}"
+                f"{file.name}: resuming at {size_text(arrived)} of {size_text(file.nbytes)}"
             )
-        copied = None if resumed_bytes else _copy_old_weights(request, partial)
+        copied = None if arrived else _copy_old_weights(request, partial)
         try:
-            fetched_bytes = _run_transfer(request, partial, location)
+            _run_transfer(request, partial, location)
         except HashMismatch:
             # Equal headers do not prove equal weights: fetch what was copied.
             if not copied:
                 raise
             request.notice(f"{file.name}: its weights changed too; downloading them")
             partial.forget_span(*copied)
-            fetched_bytes = _run_transfer(request, partial, None)
+            _run_transfer(request, partial, None)
     except KeyboardInterrupt:
-        arrived = size_text(partial.arrived_bytes)
+        kept = size_text(partial.arrived_bytes)
         partial.close()
         raise Interrupted(
-            f"interrupted; {arrived} of {file.name} ({size_text(file.nbytes)}) are kept",
+            f"interrupted; {kept} of {file.name} ({size_text(file.nbytes)}) are kept",
             hint="run the same command again to resume",
         ) from None
     except BaseException:
@@ -159,7 +153,7 @@ def _download_file(request: _Request) -> Fetched:
     _drop_older_partials(request.target)
     # Manifests record sha256. Files in git itself have none, but are small.
     digest = file.sha256 or sha256_of(request.target, progress=request.progress)
-    return Fetched(request.target, file.nbytes, digest, fetched_bytes, resumed_bytes, "hub")
+    return Fetched(digest, "hub")
 
 
 def _copy_old_weights(request: _Request, partial: Partial) -> Span | None:
@@ -181,22 +175,20 @@ def _copy_old_weights(request: _Request, partial: Partial) -> Span | None:
     return copied
 
 
-def _run_transfer(request: _Request, partial: Partial, location: Location | None) -> int:
-    """Fetch what is missing and verify the hash of the whole; return the number of bytes fetched.
+def _run_transfer(request: _Request, partial: Partial, location: Location | None) -> None:
+    """Fetch what is missing and verify the hash of the whole.
 
     `location` is the URL to begin with; the hub is asked for one if it is None or has expired.
     """
     locations = iter([location] if location else [])
-    transfer = Transfer(
+    Transfer(
         partial,
         lambda: next(locations, None) or request.hub.locate_file(request.repository, request.file),
         label=request.file.name,
         progress=request.progress,
         limits=request.limits,
         cancelled=request.cancelled,
-    )
-    transfer.run()
-    return transfer.fetched_bytes
+    ).run()
 
 
 def find_partials(target: Path) -> list[Path]:

@@ -16,9 +16,8 @@ from g4cli.core.errors import BadGGUF, NetworkError
 from g4cli.core.gguf import parse_header
 from g4cli.core.gguf_cursor import HeaderIncomplete
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_pieces import MIN_JUMP_BYTES, PieceCursor, Pieces, accounts_for_file
+from g4cli.core.gguf_pieces import MIN_JUMP_BYTES, PieceCursor, Pieces
 from g4cli.core.hub_name import HUB_PREFIX
-from g4cli.core.progress import Progress, no_progress
 from g4cli.hub.client import Hub, Location, Repository
 from g4cli.hub.connection import BadAnswer, Connection
 from g4cli.hub.listing import RemoteFile
@@ -51,7 +50,6 @@ def remote_header(
     file: RemoteFile,
     *,
     whole: bool = False,
-    progress: Progress = no_progress,
     connection: Connection | None = None,
     sizes: ReadSizes | None = None,
 ) -> Header:
@@ -61,9 +59,7 @@ def remote_header(
     default a new one, in pieces of `sizes`. Raises BadGGUF if the file is not a GGUF,
     NetworkError if the server does not send the bytes.
     """
-    source = _Source(
-        hub, repository, file, progress, connection or Connection(), sizes or ReadSizes()
-    )
+    source = _Source(hub, repository, file, connection or Connection(), sizes or ReadSizes())
     try:
         header = None if whole else _read_with_jumps(source)
         return header or _read_completely(source)
@@ -92,7 +88,7 @@ def _read_with_jumps(source: _Source) -> Header | None:
                 raise
             return None
         else:
-            return header if accounts_for_file(header) or not cursor.jumped else None
+            return header if not cursor.jumped or header.trailing_bytes == 0 else None
     return None
 
 
@@ -116,12 +112,11 @@ class _Source:
         hub: Hub,
         repository: Repository,
         file: RemoteFile,
-        progress: Progress,
         connection: Connection,
         sizes: ReadSizes,
     ) -> None:
         self.sizes, self._connection = sizes, connection
-        self._hub, self._repository, self._file, self._progress = hub, repository, file, progress
+        self._hub, self._repository, self._file = hub, repository, file
         self.label = f"{HUB_PREFIX}{repository.repo}/{file.path}"
         self.pieces = Pieces(file.nbytes)
         self.fetched_bytes = 0
@@ -174,7 +169,6 @@ class _Source:
                     ) from err
         self.pieces.add_piece(start, data)
         self.fetched_bytes += len(data)
-        self._progress(self.fetched_bytes, 0, "header")
 
     def _read_range(self, location: Location, start: int, end: int, data: bytearray) -> None:
         """Append bytes to `data` until it holds all from `start` to `end`."""

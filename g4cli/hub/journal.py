@@ -136,11 +136,6 @@ class Partial:
             return sum(end - start for start, end in self._spans)
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every byte has arrived."""
-        return self.arrived_bytes == self.goal.nbytes
-
-    @property
     def frontier(self) -> int:
         """The offset up to which everything from the start has arrived."""
         with self._lock:

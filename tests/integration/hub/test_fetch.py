@@ -31,6 +31,7 @@ from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file, reuse
 from g4cli.hub.client import HubOptions
 from g4cli.hub.connection import load_certificates
 from g4cli.hub.fetch import find_partials
+from g4cli.hub.journal import Goal, Partial
 from g4cli.hub.transfer import Limits
 from tests.support.builders.gguf import BF16, build_gguf, gemma4_keys
 from tests.support.fakes.hub import FakeHub, FakeRepo, Fault, running
@@ -69,6 +70,10 @@ def fetch_path(
     )
 
 
+def read_stored(tmp_path: Path, name: str = "m-Q4_0.gguf") -> bytes:
+    return (tmp_path / "store" / name).read_bytes()
+
+
 def list_store(tmp_path: Path) -> list[str]:
     return sorted(os.listdir(tmp_path / "store")) if (tmp_path / "store").exists() else []
 
@@ -87,9 +92,8 @@ def test_a_listing_has_sizes_and_hashes_over_all_pages(hub: FakeHub) -> None:
 
 
 def test_a_file_arrives_whole_over_several_connections(hub: FakeHub, tmp_path: Path) -> None:
-    done = fetch_path(tmp_path)
-    assert done.path.read_bytes() == DATA
-    assert done == Fetched(done.path, len(DATA), SHA, len(DATA), 0, "hub")
+    assert fetch_path(tmp_path) == Fetched(SHA, "hub")
+    assert read_stored(tmp_path) == DATA
     assert sorted(hub.ranges) == [(0, 1_000_000), (1_000_000, 2_000_000), (2_000_000, 3_000_000)]
     assert hub.sent_bytes == len(DATA)
     assert list_store(tmp_path) == ["m-Q4_0.gguf"]
@@ -99,13 +103,14 @@ def test_a_file_arrives_whole_over_several_connections(hub: FakeHub, tmp_path: P
 
 @pytest.mark.usefixtures("hub")
 def test_a_small_file_of_git_itself_is_checked_by_its_git_hash(tmp_path: Path) -> None:
-    done = fetch_path(tmp_path, "config.json")
-    assert done.path.read_bytes() == b'{"a": 1}'
+    fetch_path(tmp_path, "config.json")
+    assert read_stored(tmp_path, "config.json") == b'{"a": 1}'
 
 
 def test_an_empty_file(hub: FakeHub, tmp_path: Path) -> None:
     hub.repos[REPO].plain["empty.json"] = b""
-    assert fetch_path(tmp_path, "empty.json").path.read_bytes() == b""
+    fetch_path(tmp_path, "empty.json")
+    assert read_stored(tmp_path, "empty.json") == b""
 
 
 def test_the_token_goes_to_the_hub_and_never_to_its_storage(
@@ -144,7 +149,8 @@ def test_everything_goes_through_a_proxy(
     hub.storage_host = "storage.example"
     close_session()  # the library's client remembers the proxies of its first call
     try:
-        assert fetch_path(tmp_path).path.read_bytes() == DATA
+        fetch_path(tmp_path)
+        assert read_stored(tmp_path) == DATA
         assert hub.proxy_logins == {"me:pass word"}
         monkeypatch.setenv("NO_PROXY", "hub.example,storage.example")
         close_session()
@@ -168,7 +174,8 @@ def test_a_proxy_that_is_not_supported_is_named_where_it_would_be_used(
             fetch_path(tmp_path)
         monkeypatch.setenv("HTTP_PROXY", hub.url)
         close_session()
-        assert fetch_path(tmp_path).path.read_bytes() == DATA
+        fetch_path(tmp_path)
+        assert read_stored(tmp_path) == DATA
     finally:
         close_session()
 
@@ -207,8 +214,8 @@ MENDED = {
 @pytest.mark.parametrize("name", MENDED)
 def test_a_fault_is_mended_by_trying_again(hub: FakeHub, tmp_path: Path, name: str) -> None:
     hub.faults = [replace(MENDED[name])]
-    done = fetch_path(tmp_path)
-    assert done.path.read_bytes() == DATA
+    fetch_path(tmp_path)
+    assert read_stored(tmp_path) == DATA
     assert not hub.faults
     # What had arrived before the fault is not fetched again (a read of 128 KiB may be lost).
     assert hub.sent_bytes <= len(DATA) + 300_000
@@ -217,7 +224,8 @@ def test_a_fault_is_mended_by_trying_again(hub: FakeHub, tmp_path: Path, name: s
 @pytest.mark.slow
 def test_many_faults_with_progress_between_them_do_not_add_up(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults = [Fault("reset", after=200_000) for _ in range(12)]
-    assert fetch_path(tmp_path).path.read_bytes() == DATA
+    fetch_path(tmp_path)
+    assert read_stored(tmp_path) == DATA
 
 
 def test_an_expired_address_is_asked_for_again(hub: FakeHub, tmp_path: Path) -> None:
@@ -230,8 +238,8 @@ def test_an_expired_address_is_asked_for_again(hub: FakeHub, tmp_path: Path) -> 
             hub.sign += hub.sign < 3  # the first two addresses expire before they are used
             return location
 
-    done = fetch_file(Expiring(), repository, repository.files[0], tmp_path / "m", limits=FAST)
-    assert done.path.read_bytes() == DATA
+    fetch_file(Expiring(), repository, repository.files[0], tmp_path / "m", limits=FAST)
+    assert (tmp_path / "m").read_bytes() == DATA
     assert client.options.endpoint == hub.url
 
 
@@ -275,10 +283,13 @@ def test_when_nothing_helps_what_arrived_is_kept_and_used(hub: FakeHub, tmp_path
     assert "same command again" in (caught.value.hint or "")
     assert [name[-5:] for name in list_store(tmp_path)] == ["urnal", ".part"]
     hub.faults, hub.sent_bytes = [], 0
-    done = fetch_path(tmp_path)
-    assert done.path.read_bytes() == DATA
-    assert done.resumed_bytes > 350_000
-    assert hub.sent_bytes == len(DATA) - done.resumed_bytes
+    partial = Partial(tmp_path / "store" / "m-Q4_0.gguf", Goal(len(DATA), SHA))
+    arrived = partial.arrived_bytes
+    partial.close()
+    assert arrived > 350_000
+    fetch_path(tmp_path)
+    assert read_stored(tmp_path) == DATA
+    assert hub.sent_bytes == len(DATA) - arrived
     assert list_store(tmp_path) == ["m-Q4_0.gguf"]
 
 
@@ -300,7 +311,8 @@ def test_restart_throws_a_bad_partial_away(hub: FakeHub, tmp_path: Path) -> None
         fetch_path(tmp_path)
     with pytest.raises(HashMismatch):
         fetch_path(tmp_path)
-    assert fetch_path(tmp_path, restart=True).path.read_bytes() == DATA
+    fetch_path(tmp_path, restart=True)
+    assert read_stored(tmp_path) == DATA
 
 
 def test_a_server_without_ranges_is_named(hub: FakeHub, tmp_path: Path) -> None:
@@ -421,9 +433,8 @@ def test_a_file_in_the_hubs_cache_is_used(hub: FakeHub, tmp_path: Path) -> None:
     blob = hub_cache_dir() / f"models--{REPO.replace('/', '--')}" / "blobs" / SHA
     blob.parent.mkdir(parents=True)
     blob.write_bytes(DATA)
-    done = fetch_path(tmp_path)
-    assert (done.origin, done.fetched_bytes) == ("cache", 0)
-    assert os.path.samefile(done.path, blob)
+    assert fetch_path(tmp_path).origin == "cache"
+    assert os.path.samefile(tmp_path / "store" / "m-Q4_0.gguf", blob)
     assert hub.sent_bytes == 0
 
 
@@ -437,10 +448,10 @@ def test_a_damaged_cache_is_not_used(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("hub")
 def test_a_check_can_be_given_up(tmp_path: Path) -> None:
-    path = fetch_path(tmp_path).path
+    fetch_path(tmp_path)
     with pytest.raises(Interrupted):
         fetch_path(tmp_path, cancelled=lambda: True)
-    assert path.read_bytes() == DATA
+    assert read_stored(tmp_path) == DATA
 
 
 @pytest.mark.slow
@@ -535,7 +546,8 @@ def test_an_older_partial_goes_when_the_new_file_is_whole(hub: FakeHub, tmp_path
         fetch_path(tmp_path)
     hub.faults = []
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = newer = DATA[::-1]
-    assert fetch_path(tmp_path).path.read_bytes() == newer
+    fetch_path(tmp_path)
+    assert read_stored(tmp_path) == newer
     assert list_store(tmp_path) == ["m-Q4_0.gguf"]
 
 
@@ -563,8 +575,8 @@ def test_an_update_of_the_header_keeps_the_weights(
     hub.sent_bytes = 0
     files["m-Q4_0.gguf"] = gguf_of("a newer template" * 50, 1)
     told: list[str] = []
-    done = fetch_path(tmp_path, notice=told.append)
-    assert done.path.read_bytes() == files["m-Q4_0.gguf"]
+    fetch_path(tmp_path, notice=told.append)
+    assert read_stored(tmp_path) == files["m-Q4_0.gguf"]
     assert told == ["m-Q4_0.gguf: only its header changed; reusing the weights on this disk"]
     assert hub.sent_bytes < 1_100_000  # the first MiB, to read the header, and the header itself
     assert list_store(tmp_path) == ["m-Q4_0.gguf"]
@@ -580,11 +592,13 @@ def test_an_update_of_weights_and_header_is_noticed_by_the_hash(
     fetch_path(tmp_path)
     files["m-Q4_0.gguf"] = gguf_of("new", 2)
     told: list[str] = []
-    assert fetch_path(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]
+    fetch_path(tmp_path, notice=told.append)
+    assert read_stored(tmp_path) == files["m-Q4_0.gguf"]
     assert told[-1] == "m-Q4_0.gguf: its weights changed too; downloading them"
     files["m-Q4_0.gguf"] = build_gguf(gemma4_keys(), [("other.weight", BF16, (64, 20_000), None)])
     told.clear()
-    assert fetch_path(tmp_path, notice=told.append).path.read_bytes() == files["m-Q4_0.gguf"]
+    fetch_path(tmp_path, notice=told.append)
+    assert read_stored(tmp_path) == files["m-Q4_0.gguf"]
     assert told == []
 
 
@@ -593,10 +607,10 @@ def test_weights_that_are_no_gguf_are_fetched_again_when_they_are_damaged(
 ) -> None:
     monkeypatch.setattr(reuse, "MIN_FILE_BYTES", 1)
     hub.repos[REPO].lfs["model.safetensors"] = DATA
-    path = fetch_path(tmp_path, "model.safetensors").path
-    path.write_bytes(DATA[:-1] + b"?")
+    fetch_path(tmp_path, "model.safetensors")
+    (tmp_path / "store" / "model.safetensors").write_bytes(DATA[:-1] + b"?")
     assert fetch_path(tmp_path, "model.safetensors").origin == "hub"
-    assert path.read_bytes() == DATA
+    assert read_stored(tmp_path, "model.safetensors") == DATA
 
 
 def test_options_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

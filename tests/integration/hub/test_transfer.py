@@ -51,9 +51,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 def fetch_file_to(folder: Path, limits: Limits = LIMITS) -> bytes:
     client = Hub()
     repository = client.read_repository(REPO)
-    return fetch_file(
-        client, repository, repository.files[0], folder / "m.gguf", limits=limits
-    ).path.read_bytes()
+    target = folder / "m.gguf"
+    fetch_file(client, repository, repository.files[0], target, limits=limits)
+    return target.read_bytes()
 
 
 @pytest.mark.slow

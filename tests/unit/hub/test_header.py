@@ -265,7 +265,7 @@ def test_with_and_without_jumps_the_tensors_are_equal(monkeypatch: pytest.Monkey
 def compare_ways(data: bytes) -> str:
     """Read `data` with jumps and without; return "equal", "other", "one" or "neither"."""
     file = RemoteFile("x.gguf", len(data), "", "")
-    hub: Any = SimpleNamespace(locate_file=lambda *_: Location("x.gguf", {}, "", len(data)))
+    hub: Any = SimpleNamespace(locate_file=lambda *_: Location("x.gguf", {}, ""))
     connection: Any = SimpleNamespace(
         get_range=lambda _url, _headers, start, end: io.BytesIO(data[start:end]),
         close=lambda: None,
