@@ -1,8 +1,8 @@
 """The models that g4 knows by name: their shapes, repositories and published files.
 
-Sources: config.json of google/gemma-4-* and the listings of the hub in November 2026. Sizes and
-hashes are those of that time. They are shown before the hub answers, but never identify a file,
-because publishers replace files; the hub's listing and LFS record do.
+Sources: config.json of google/gemma-4-* and the listings of the hub in November 2026. Sizes are
+those of that time. They are shown before the hub answers, but never identify a file, because
+publishers replace files; the hub's listing does.
 
     tiny                          bundled with g4, converted on this machine
     e2b e4b 12b 26b 31b           the instruction-tuned models (-it)
@@ -23,18 +23,14 @@ from g4cli.core.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A GGUF of one type in a repository of the hub; 0 and "" mean unknown.
+    """A GGUF of one type in a repository of the hub; its size is 0 if it is not known.
 
-    `sha256` and `revision` (a commit) are the first 8 digits. `note` is shown to the user.
     `is_qat`: the weights were trained for this type (quantization-aware training).
     """
 
     type: str
     repo: str
-    nbytes: int = 0
-    sha256: str = ""
-    revision: str = ""
-    note: str = ""
+    nbytes: int
     is_qat: bool = False
 
 
@@ -121,10 +117,6 @@ def _layer_pattern(pattern: str, repeat: int) -> tuple[bool, ...]:
     return tuple(kind == "S" for kind in pattern * repeat)
 
 
-def _by_layer(is_swa: tuple[bool, ...], swa: int, full: int) -> tuple[int, ...]:
-    return tuple(swa if sliding else full for sliding in is_swa)
-
-
 def _small_shape(
     n_layer: int, n_embd: int, n_head_kv: int, n_ff: tuple[int, ...], pattern: str, n_shared_kv: int
 ) -> Shape:
@@ -156,13 +148,14 @@ def _large_shape(
 ) -> Shape:
     """Return the shape of 12B, 26B or 31B; `n_head_kv` is that of sliding and of full layers."""
     is_swa = _layer_pattern("SSSSSF", n_layer // 6)
+    kv_of_swa, kv_of_full = n_head_kv
     return Shape(
         n_layer=n_layer,
         n_embd=n_embd,
         n_vocab=262_144,
         n_ctx_train=262_144,
         n_head=(n_head,) * n_layer,
-        n_head_kv=_by_layer(is_swa, *n_head_kv),
+        n_head_kv=tuple(kv_of_swa if sliding else kv_of_full for sliding in is_swa),
         n_ff=(n_ff,) * n_layer,
         is_swa=is_swa,
         head_dim=512,
@@ -175,11 +168,14 @@ def _large_shape(
     )
 
 
-def _draft_shape(n_embd: int, n_embd_out: int, n_head: int, n_ff: int) -> DraftShape:
+def _draft_shape(target: Shape) -> DraftShape:
+    """Return the shape of the draft model for `target`."""
+    is_small = target in (_E2B, _E4B)
+    n_embd, n_head, n_ff = (256, 4, 2048) if is_small else (1024, target.n_head[0], 8192)
     return DraftShape(
         n_layer=4,
         n_embd=n_embd,
-        n_embd_out=n_embd_out,
+        n_embd_out=target.n_embd,
         n_vocab=262_144,
         n_head=(n_head,) * 4,
         n_ff=(n_ff,) * 4,
@@ -212,131 +208,121 @@ _12B: Final = _large_shape(48, 3840, 16, (8, 1), 15_360)
 _26B: Final = _large_shape(30, 2816, 16, (8, 2), 2112, n_ff_expert=704)
 _31B: Final = _large_shape(60, 5376, 32, (16, 4), 21_504)
 
-_P = Published
+# The repositories of a publisher's instruction-tuned models; {} is the size.
+_GOOGLE: Final = "google/gemma-4-{}-it-qat-q4_0-gguf"
+_GGML: Final = "ggml-org/gemma-4-{}-it-GGUF"
+_UNSLOTH: Final = "unsloth/gemma-4-{}-it-GGUF"
 
 
-def _google_qat(size: str, nbytes: int, *, sha256: str, revision: str) -> Published:
-    return Published(
+def _model(
+    name: str,
+    size: str,
+    shape: Shape,
+    n_params: int,
+    *,
+    files: tuple[tuple[str, str, int], ...],
+    mmproj: tuple[int, int],
+    draft: int = 0,
+) -> Model:
+    """Return an instruction-tuned model; `size` is its publishers' name for it.
+
+    `files` are its GGUFs: type, repository and bytes. `mmproj` are the bytes of its mmproj in BF16
+    and in Q8_0, `draft` those of its draft model in Q8_0. 0 bytes mean unknown.
+    """
+    google, ggml = _GOOGLE.format(size), _GGML.format(size)
+    return Model(
+        name,
+        f"Gemma 4 {size}",
+        f"google/gemma-4-{size}-it",
+        shape,
+        n_params,
         "q4_0",
-        f"google/gemma-4-{size}-it-qat-q4_0-gguf",
-        nbytes,
-        sha256,
-        revision,
-        note="Google's quantization-aware training",
-        is_qat=True,
+        published=tuple(
+            Published(kind, repo.format(size), nbytes, is_qat=repo == _GOOGLE)
+            for kind, repo, nbytes in files
+        ),
+        mmproj=(Published("bf16", google, mmproj[0]), Published("q8_0", ggml, mmproj[1])),
+        drafts=(Published("q8_0", ggml, draft),),
+        draft_shape=_draft_shape(shape),
     )
 
 
 MODELS: Final = (
     Model("tiny", "tiny, the network inside g4", "", _TINY, 3_897_354, "bf16"),
-    Model(
+    _model(
         "e2b",
-        "Gemma 4 E2B",
-        "google/gemma-4-E2B-it",
+        "E2B",
         _E2B,
         5_123_178_051,
-        "q4_0",
-        published=(
-            _google_qat("E2B", 3_349_516_256, sha256="fa401b55", revision="675cff42"),
-            _P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF", 4_967_494_592, revision="b4243c15"),
-            _P("bf16", "ggml-org/gemma-4-E2B-it-GGUF"),
-            _P("q4_k_m", "unsloth/gemma-4-E2B-it-GGUF", 3_106_738_272),
-            _P("q5_k_m", "unsloth/gemma-4-E2B-it-GGUF", 3_356_035_200),
-            _P("q6_k", "unsloth/gemma-4-E2B-it-GGUF", 4_501_719_168),
-            _P("q4_0", "ggml-org/gemma-4-E2B-it-GGUF", 2_841_481_184, revision="b4243c15"),
+        files=(
+            ("q4_0", _GOOGLE, 3_349_516_256),
+            ("q8_0", _GGML, 4_967_494_592),
+            ("bf16", _GGML, 0),
+            ("q4_k_m", _UNSLOTH, 3_106_738_272),
+            ("q5_k_m", _UNSLOTH, 3_356_035_200),
+            ("q6_k", _UNSLOTH, 4_501_719_168),
+            ("q4_0", _GGML, 2_841_481_184),
         ),
-        mmproj=(
-            _P("bf16", "google/gemma-4-E2B-it-qat-q4_0-gguf", 986_833_664),
-            _P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF", 557_368_064),
-        ),
-        drafts=(_P("q8_0", "ggml-org/gemma-4-E2B-it-GGUF"),),
-        draft_shape=_draft_shape(256, 1536, 4, 2048),
+        mmproj=(986_833_664, 557_368_064),
     ),
-    Model(
+    _model(
         "e4b",
-        "Gemma 4 E4B",
-        "google/gemma-4-E4B-it",
+        "E4B",
         _E4B,
         7_996_156_490,
-        "q4_0",
-        published=(
-            _google_qat("E4B", 5_154_941_280, sha256="676c3507", revision="4b4a2c1d"),
-            _P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF", 8_031_240_160, revision="b8093469"),
-            _P("bf16", "ggml-org/gemma-4-E4B-it-GGUF"),
-            _P("q4_k_m", "ggml-org/gemma-4-E4B-it-GGUF", 5_335_289_824, revision="b8093469"),
-            _P("q6_k", "unsloth/gemma-4-E4B-it-GGUF", 7_074_927_776),
-            _P("q4_0", "ggml-org/gemma-4-E4B-it-GGUF", 4_590_807_392, revision="b8093469"),
+        files=(
+            ("q4_0", _GOOGLE, 5_154_941_280),
+            ("q8_0", _GGML, 8_031_240_160),
+            ("bf16", _GGML, 0),
+            ("q4_k_m", _GGML, 5_335_289_824),
+            ("q6_k", _UNSLOTH, 7_074_927_776),
+            ("q4_0", _GGML, 4_590_807_392),
         ),
-        mmproj=(
-            _P("bf16", "google/gemma-4-E4B-it-qat-q4_0-gguf", 991_552_256),
-            _P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF", 559_874_816),
-        ),
-        drafts=(_P("q8_0", "ggml-org/gemma-4-E4B-it-GGUF"),),
-        draft_shape=_draft_shape(256, 2560, 4, 2048),
+        mmproj=(991_552_256, 559_874_816),
     ),
-    Model(
+    _model(
         "12b",
-        "Gemma 4 12B",
-        "google/gemma-4-12B-it",
+        "12B",
         _12B,
         11_959_730_224,
-        "q4_0",
-        published=(
-            _google_qat("12B", 6_975_879_296, sha256="93567e57", revision="29d09777"),
-            _P("q8_0", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
-            _P("bf16", "ggml-org/gemma-4-12B-it-GGUF", revision="7e0fbb82"),
-            _P("q4_k_m", "unsloth/gemma-4-12b-it-GGUF", 7_121_861_440),
-            _P("q5_k_m", "unsloth/gemma-4-12b-it-GGUF", 8_413_574_560),
-            _P("q4_0", "ggml-org/gemma-4-12B-it-GGUF", 7_219_673_216, revision="7e0fbb82"),
+        files=(
+            ("q4_0", _GOOGLE, 6_975_879_296),
+            ("q8_0", _GGML, 0),
+            ("bf16", _GGML, 0),
+            ("q4_k_m", "unsloth/gemma-4-12b-it-GGUF", 7_121_861_440),
+            ("q5_k_m", "unsloth/gemma-4-12b-it-GGUF", 8_413_574_560),
+            ("q4_0", _GGML, 7_219_673_216),
         ),
-        mmproj=(
-            _P("bf16", "google/gemma-4-12B-it-qat-q4_0-gguf", 175_115_616),
-            _P("q8_0", "ggml-org/gemma-4-12B-it-GGUF", 158_987_616),
-        ),
-        drafts=(_P("q8_0", "ggml-org/gemma-4-12B-it-GGUF"),),
-        draft_shape=_draft_shape(1024, 3840, 16, 8192),
+        mmproj=(175_115_616, 158_987_616),
     ),
-    Model(
+    _model(
         "26b",
-        "Gemma 4 26B-A4B",
-        "google/gemma-4-26B-A4B-it",
+        "26B-A4B",
         _26B,
         25_805_936_206,
-        "q4_0",
-        published=(
-            _google_qat("26B-A4B", 14_439_363_584, sha256="3eca3b8f", revision="d1c082be"),
-            _P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 26_859_858_464, revision="bb4531cd"),
-            _P("bf16", "ggml-org/gemma-4-26B-A4B-it-GGUF", revision="bb4531cd"),
-            _P("q4_k_m", "ggml-org/gemma-4-26B-A4B-it-GGUF", 16_796_015_136, revision="bb4531cd"),
-            _P("q4_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 14_618_145_824, revision="bb4531cd"),
+        files=(
+            ("q4_0", _GOOGLE, 14_439_363_584),
+            ("q8_0", _GGML, 26_859_858_464),
+            ("bf16", _GGML, 0),
+            ("q4_k_m", _GGML, 16_796_015_136),
+            ("q4_0", _GGML, 14_618_145_824),
         ),
-        mmproj=(
-            _P("bf16", "google/gemma-4-26B-A4B-it-qat-q4_0-gguf", 1_194_828_160),
-            _P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF", 806_408_320),
-        ),
-        drafts=(_P("q8_0", "ggml-org/gemma-4-26B-A4B-it-GGUF"),),
-        draft_shape=_draft_shape(1024, 2816, 16, 8192),
+        mmproj=(1_194_828_160, 806_408_320),
     ),
-    Model(
+    _model(
         "31b",
-        "Gemma 4 31B",
-        "google/gemma-4-31B-it",
+        "31B",
         _31B,
         31_273_088_876,
-        "q4_0",
-        published=(
-            _google_qat("31B", 17_651_001_568, sha256="179cfb99", revision="59dde245"),
-            _P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 32_635_674_400, revision="4fa4fdf3"),
-            _P("bf16", "ggml-org/gemma-4-31B-it-GGUF", revision="4fa4fdf3"),
-            _P("q4_k_m", "ggml-org/gemma-4-31B-it-GGUF", 18_687_061_792, revision="4fa4fdf3"),
-            _P("q4_0", "ggml-org/gemma-4-31B-it-GGUF", 17_992_313_088, revision="4fa4fdf3"),
+        files=(
+            ("q4_0", _GOOGLE, 17_651_001_568),
+            ("q8_0", _GGML, 32_635_674_400),
+            ("bf16", _GGML, 0),
+            ("q4_k_m", _GGML, 18_687_061_792),
+            ("q4_0", _GGML, 17_992_313_088),
         ),
-        mmproj=(
-            _P("bf16", "google/gemma-4-31B-it-qat-q4_0-gguf"),
-            _P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 809_541_728),
-        ),
-        drafts=(_P("q8_0", "ggml-org/gemma-4-31B-it-GGUF", 514_687_104),),
-        draft_shape=_draft_shape(1024, 5376, 32, 8192),
+        mmproj=(0, 809_541_728),
+        draft=514_687_104,
     ),
 )
 

@@ -154,8 +154,8 @@ class _Planner:
             return _plan_nothing(
                 here, f"cannot check for a newer file ({err.message}); the one on this disk is used"
             )
-        if published.note:
-            self.notes.append(f"{ref}: {published.note}, from {published.repo}")
+        if published.is_qat:
+            self.notes.append(f"{ref}: Google's quantization-aware training, from {published.repo}")
         return self._plan_fetch(repository, ref.model.name, ref.type, ref.model)
 
     def plan_address(self, repo: str, path: str, type_name: str, revision: str | None) -> PullPlan:
