@@ -26,10 +26,11 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS.parent))
 
 from g4cli.runtime.engine.context import Context  # noqa: E402
+from g4cli.runtime.engine.draft_model import DraftModel  # noqa: E402
 from g4cli.runtime.engine.drafting import N_DRAFT  # noqa: E402
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine  # noqa: E402
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling  # noqa: E402
-from g4cli.runtime.engine.speculation import LookupDrafter, ModelDrafter, Speculation  # noqa: E402
+from g4cli.runtime.engine.speculation import LookupDrafter, Speculation  # noqa: E402
 from g4cli.runtime.llama.library import load_llama  # noqa: E402
 
 TEXT = TESTS.parent / "README.md"
@@ -40,9 +41,9 @@ N_PROMPT = 300
 class PaidOracle:
     """Runs the draft model, but returns the right tokens, each with probability `p`."""
 
-    cost = ModelDrafter.cost
+    cost = DraftModel.cost
 
-    def __init__(self, network: ModelDrafter, truth: Sequence[int], p: float) -> None:
+    def __init__(self, network: DraftModel, truth: Sequence[int], p: float) -> None:
         self._network, self._truth, self._p = network, truth, p
         self._rng = random.Random(1)
 
@@ -188,7 +189,7 @@ def main() -> None:
         if args.draft:
             prompt, answer = cases["new text"]
             truth = [*prompt, *answer]
-            network = ModelDrafter(args.draft, engine.context, ModelOptions())
+            network = DraftModel(args.draft, engine.context, ModelOptions())
             engine.context.truncate(0)  # the network shares the cells, and has emptied them
             engine._sequence.tokens = []
             data["network by acceptance"] = compare_speeds(

@@ -33,15 +33,15 @@ class Counting:
     def __init__(self) -> None:
         self.n_single = self.n_rounds = 0
 
-    def decode_one(self, _token: int) -> bool:
+    def decode_one(self, _token: int, _seq: int) -> bool:
         self.n_single += 1
         return True
 
-    def decode_with_logits(self, _tokens: list[int]) -> bool:
+    def decode_with_logits(self, _tokens: list[int], _seq: int) -> bool:
         self.n_rounds += 1
         return True
 
-    def truncate(self, _n_past: int) -> None: ...
+    def truncate(self, _n_past: int, _seq: int) -> None: ...
     def advance_row(self) -> None: ...
 
 

@@ -44,7 +44,6 @@ MTP: Final = 1  # LLAMA_CONTEXT_TYPE_MTP (multi-token prediction): the context o
 SWA_ONLY: Final = 1  # LLAMA_STATE_SEQ_FLAGS_SWA_ONLY, include/llama.h
 # llama_decode's results, include/llama.h.
 _NO_SLOT, _ABORTED = 1, 2
-_INT8_P = ctypes.POINTER(ctypes.c_int8)
 
 
 class Context:
@@ -108,13 +107,20 @@ class Context:
         self.n_ubatch: int = params.n_ubatch
         self.kv_type = options.kv_type
         self.n_threads: int = params.n_threads
-        self._token = (self._c.llama_token * 1)()  # the batch holds a pointer to it
-        self._one = self._c.llama_batch_get_one(self._token, 1)
-        self._many = (self._c.llama_token * self.n_batch)()
         self.row = -1  # llama.cpp: the last one
-        self.n_outputs = min(options.n_outputs, self.n_batch)
-        self._with_logits = (ctypes.c_int8 * self.n_outputs)(*[1] * self.n_outputs)
-        self._run = (self._c.llama_token * self.n_outputs)()
+        self._many = (self._c.llama_token * self.n_batch)()
+        # Two batches, of one token and of a few. They point to arrays that have to live as long.
+        # Without positions, llama.cpp goes on behind the last token of the sequence.
+        count = min(options.n_outputs, self.n_batch)
+        self._seq = (self._c.llama_seq_id * 1)()
+        ones = (ctypes.c_int32 * count)(*[1] * count)
+        pointers = (ctypes.POINTER(self._c.llama_seq_id) * count)(*[self._seq] * count)
+        self._token, self._few_tokens = ((self._c.llama_token * n)() for n in (1, count))
+        self._one, self._few = (
+            self._c.llama_batch(n_tokens=1, token=tokens, n_seq_id=ones, seq_id=pointers)
+            for tokens in (self._token, self._few_tokens)
+        )
+        self._few.logits = (ctypes.c_int8 * count)(*[1] * count)
 
     @property
     def handle(self) -> Any:
@@ -131,14 +137,14 @@ class Context:
                 hint=f"--ctx {len(prompt) + 1024} or a shorter prompt",
             )
 
-    def decode_one(self, token: int) -> bool:
+    def decode_one(self, token: int, seq: int = 0) -> bool:
         """Evaluate one token. Return False if interrupted. Raises ContextFull or RuntimeFailed."""
-        self._token[0] = token
+        self._token[0], self._seq[0] = token, seq
         self.row = 0
         return self._check_result(self._c.llama_decode(self.handle, self._one))
 
     def decode_tokens(self, tokens: Sequence[int]) -> bool:
-        """Evaluate up to `n_batch` tokens, with logits for the last one.
+        """Evaluate up to `n_batch` tokens of sequence 0, with logits for the last one.
 
         Return False if interrupted.
         """
@@ -148,17 +154,15 @@ class Context:
             self._c.llama_decode(self.handle, self._c.llama_batch_get_one(self._many, len(tokens)))
         )
 
-    def decode_with_logits(self, tokens: Sequence[int]) -> bool:
+    def decode_with_logits(self, tokens: Sequence[int], seq: int = 0) -> bool:
         """Evaluate up to `n_outputs` tokens with logits for each; `row` is the first one.
 
         Return False if interrupted: then none of them is in the KV cache.
         """
-        self._run[: len(tokens)] = tokens
+        self._few_tokens[: len(tokens)] = tokens
+        self._few.n_tokens, self._seq[0] = len(tokens), seq
         self.row = 0
-        batch = self._c.llama_batch(
-            n_tokens=len(tokens), token=self._run, logits=ctypes.cast(self._with_logits, _INT8_P)
-        )
-        return self._check_result(self._c.llama_decode(self.handle, batch))
+        return self._check_result(self._c.llama_decode(self.handle, self._few))
 
     def decode_batch(self, batch: Any) -> bool:
         """Evaluate a llama_batch, which marks the tokens that get logits.

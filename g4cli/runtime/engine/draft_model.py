@@ -12,12 +12,13 @@ model cannot be used.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import NoMemory, UsageError
 from g4cli.core.gguf import read_header
+from g4cli.estimate import N_DRAFT
 from g4cli.runtime.engine.context import FLASH_ATTENTION_AUTO, KV_TYPES, MTP, Context
 from g4cli.runtime.engine.drafting import find_mismatch
 from g4cli.runtime.engine.model import Model
@@ -28,13 +29,11 @@ from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 _N_BATCH: Final = 1  # one token at a time: each depends on the one before
 
 
-def explain_unsupported(find: Callable[[str], Any] | None = None) -> str | None:
+def explain_unsupported(find: Callable[[str], Any] = find_function) -> str | None:
     """Return why this build of llama.cpp cannot use a draft model, or None.
 
-    `find` returns an exported function by its name, or None; by default it is `find_function`.
-    Raises EngineMissing.
+    `find` returns an exported function by its name, or None. Raises EngineMissing.
     """
-    find = find or find_function
     missing = [name for name in (SET_STATES, STATE) if find(name) is None]
     if missing:
         return f"this build of llama.cpp cannot use draft models: it does not export {missing[0]}"
@@ -42,7 +41,12 @@ def explain_unsupported(find: Callable[[str], Any] | None = None) -> str | None:
 
 
 class DraftModel:
-    """A loaded draft model that reads the KV cache of `target`. Close it before the target."""
+    """A loaded draft model that reads the KV cache of `target`, as a `speculation.Drafter`.
+
+    Close it before the target.
+    """
+
+    cost: Final = 0.25  # tests/bench/bench_draft.py
 
     def __init__(self, path: Path, target: Context, model_options: ModelOptions) -> None:
         """Load `path`. The KV cache of `target`, which is shared from now on, is empty afterwards.
@@ -68,7 +72,9 @@ class DraftModel:
         set_states(self._handle, True, True)
         self._token = (self._c.llama_token * 1)()
         self._position = (self._c.llama_pos * 1)()
-        self._with_logits = (ctypes.c_int8 * 1)(1)
+        self._batch = self._c.llama_batch(
+            n_tokens=1, token=self._token, pos=self._position, logits=(ctypes.c_int8 * 1)(1)
+        )
 
     def _make_context(self) -> None:
         c, target = self._c, self._target
@@ -94,7 +100,13 @@ class DraftModel:
                 hint="--draft lookup needs no memory",
             )
 
-    def draft_tokens(self, token: int, count: int, position: int) -> list[int]:
+    def set_tokens(self, tokens: Sequence[int]) -> None:
+        """Ignored: what it needs of them is in the KV cache of the target."""
+
+    def add_token(self, token: int) -> None:
+        """Ignored, as above."""
+
+    def draft_tokens(self, token: int, position: int, count: int = N_DRAFT) -> list[int]:
         """Return `count` tokens that may follow `token`, which will stand at `position`.
 
         The target must have evaluated everything before `position`, and its `row` must be the one
@@ -104,14 +116,8 @@ class DraftModel:
         draft: list[int] = []
         while state and len(draft) < count:
             self._token[0], self._position[0] = token, position
-            batch = self._c.llama_batch(
-                n_tokens=1,
-                token=self._token,
-                embd=state,
-                pos=self._position,
-                logits=ctypes.cast(self._with_logits, ctypes.POINTER(ctypes.c_int8)),
-            )
-            if self._c.llama_decode(self._handle, batch) != 0:
+            self._batch.embd = state
+            if self._c.llama_decode(self._handle, self._batch) != 0:
                 break
             token = self._find_best_token()
             draft.append(token)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import Exactness
-from g4cli.runtime.engine.sequence_context import SequenceContext
 from g4cli.runtime.engine.slot import Turn
 from g4cli.runtime.engine.speculation import LookupDrafter, Speculation
 
@@ -21,9 +20,9 @@ class LoneDrafting:
 
     def __init__(self, context: Context, exactness: Exactness, *, has_experts: bool) -> None:
         """`context` must have been made with N_OUTPUTS rows of logits for a sequence."""
-        self._context = SequenceContext(context)
+        self._context = context
         self._speculation = Speculation(
-            self._context, LookupDrafter(), exactness, has_experts=has_experts
+            context, LookupDrafter(), exactness, has_experts=has_experts
         )
         self._turn: Turn | None = None
 
@@ -55,7 +54,7 @@ class LoneDrafting:
     def _begin(self, turn: Turn) -> None:
         """Draft for `turn` from now on: it has just begun its answer, or the others have ended."""
         self.stop()
-        self._context.number = turn.sequence.number
+        self._speculation.seq = turn.sequence.number
         if turn.drafted is None:
             self._speculation.begin_answer(len(turn.sequence.tokens), greedy=turn.is_greedy)
             turn.drafted = self._speculation.drafted

@@ -27,28 +27,25 @@ When it pays: a rejected draft costs time. `DraftPacer` waits longer between rou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from g4cli.chat.lookup import DraftPacer, PromptLookup
 from g4cli.estimate import N_DRAFT
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.drafting import N_OUTPUTS, DraftStats, Exactness
 
-if TYPE_CHECKING:
-    from g4cli.runtime.engine.options import ModelOptions
-
-# In the time of single tokens (tests/bench/bench_draft.py): what a round takes beyond one of them,
-# and what its drafts by a draft model take.
+# In the time of single tokens (tests/bench/bench_draft.py): what a round takes beyond one of them.
 _ROUND_COST: Final = 0.7
-_DRAFT_MODEL_COST: Final = 0.25
 # Computed: of 26B, four tokens read 29 experts of 128 where one reads 8, twice the weights in all.
 _ROUND_COST_EXPERTS: Final = 1.5
 _BLOCK_CELLS: Final = 256  # llama.cpp attends to the cache in steps of so many (get_n_kv)
 
 
 class Drafter(Protocol):
-    """Proposes tokens. `cost` is the time of N_DRAFT of them, in evaluated single tokens."""
+    """Proposes tokens: a LookupDrafter or a `draft_model.DraftModel`.
+
+    `cost` is the time that N_DRAFT of them take, in evaluated single tokens.
+    """
 
     @property
     def cost(self) -> float: ...
@@ -56,21 +53,6 @@ class Drafter(Protocol):
     def add_token(self, token: int) -> None: ...
     def draft_tokens(self, token: int, position: int, /) -> list[int]: ...
     def close(self) -> None: ...
-
-
-class Evaluator(Protocol):
-    """What evaluates the tokens of a conversation: a Context with one sequence, or one of several.
-
-    Its methods are described at `Context`.
-    """
-
-    @property
-    def n_ctx(self) -> int: ...
-    def decode_one(self, token: int, /) -> bool: ...
-    def decode_with_logits(self, tokens: Sequence[int], /) -> bool: ...
-    def advance_row(self) -> None: ...
-    def truncate(self, n_past: int, /) -> None: ...
-    def copy_logits(self) -> bytes: ...
 
 
 class LookupDrafter:
@@ -97,44 +79,19 @@ class LookupDrafter:
         """Nothing is to be freed."""
 
 
-class ModelDrafter:
-    """Drafts by the draft model that was published for the model."""
-
-    cost: Final = _DRAFT_MODEL_COST
-
-    def __init__(self, path: Path, context: Context, options: ModelOptions) -> None:
-        """Load the draft model. Raises what `DraftModel` raises."""
-        from g4cli.runtime.engine.draft_model import DraftModel
-
-        self._model = DraftModel(path, context, options)
-
-    def set_tokens(self, tokens: Sequence[int]) -> None:
-        """Ignored: a draft model reads the KV cache of the model."""
-
-    def add_token(self, token: int) -> None:
-        """Ignored, as above."""
-
-    def draft_tokens(self, token: int, position: int) -> list[int]:
-        """Return N_DRAFT tokens that may follow `token`; fewer if interrupted."""
-        return self._model.draft_tokens(token, N_DRAFT, position)
-
-    def close(self) -> None:
-        """Free the draft model."""
-        self._model.close()
-
-
 class Speculation:
     """Evaluates the tokens of answers for the engine, several at once where drafts allow it."""
 
     def __init__(
         self,
-        context: Evaluator,
+        context: Context,
         drafter: Drafter,
         exactness: Exactness,
         *,
         has_experts: bool = False,
     ) -> None:
-        """`context` must have been made with N_OUTPUTS rows of logits."""
+        """`context` must have been made with N_OUTPUTS rows of logits for a sequence."""
+        self.seq = 0  # the number of the sequence that the tokens are of
         self.drafted = DraftStats()
         self._exactness = exactness
         self._cost = drafter.cost + (_ROUND_COST_EXPERTS if has_experts else _ROUND_COST)
@@ -182,7 +139,7 @@ class Speculation:
             done = (
                 self._evaluate_round(token, draft, n_past)
                 if draft
-                else self._context.decode_one(token)
+                else self._context.decode_one(token, self.seq)
             )
         if done:
             self._drafter.add_token(token)
@@ -192,7 +149,7 @@ class Speculation:
         """Truncate the context to `n_past` tokens: pending drafts were not sampled."""
         if self._pending:
             self._pending.clear()
-            self._context.truncate(n_past)
+            self._context.truncate(n_past, self.seq)
             self._end_round()
 
     def close(self) -> None:
@@ -240,10 +197,10 @@ class Speculation:
                 return False
             if not equal:
                 self._stopped_at = self.drafted.stopped_at = n_past
-                self._context.truncate(n_past)
-                return self._context.decode_one(token)
+                self._context.truncate(n_past, self.seq)
+                return self._context.decode_one(token, self.seq)
             self._equal_blocks.add(block)
-        elif not self._context.decode_with_logits([token, *draft]):
+        elif not self._context.decode_with_logits([token, *draft], self.seq):
             return False
         self._pending = draft
         self.drafted.n_drafted += len(draft)
@@ -254,10 +211,10 @@ class Speculation:
 
         They are compared bit by bit. None if interrupted. The batch stays in the KV cache.
         """
-        if not self._context.decode_one(token):
+        if not self._context.decode_one(token, self.seq):
             return None
         alone = self._context.copy_logits()
-        self._context.truncate(n_past)
-        if not self._context.decode_with_logits([token, *draft]):
+        self._context.truncate(n_past, self.seq)
+        if not self._context.decode_with_logits([token, *draft], self.seq):
             return None
         return alone == self._context.copy_logits()

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, UsageError, too_many_tokens
-from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.draft_model import explain_unsupported
+from g4cli.runtime.engine.draft_model import DraftModel, explain_unsupported
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.masks import make_grammar_error
 from g4cli.runtime.engine.messages import (
@@ -40,7 +39,7 @@ from g4cli.runtime.engine.messages import (
 )
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.service import Handler, Service, Turns
-from g4cli.runtime.engine.speculation import Drafter, LookupDrafter, ModelDrafter
+from g4cli.runtime.engine.speculation import LookupDrafter
 from g4cli.runtime.engine.turn_queue import TurnQueue
 from g4cli.runtime.llama.devices import list_devices
 
@@ -144,11 +143,9 @@ class EngineWorker:
             yield Opening(path)
             # It has neither experts nor a table of per-layer embeddings.
             options = replace(request.model, lazy_ple="off", n_cpu_moe=0)
-
-            def make_drafter(context: Context) -> Drafter:
-                return ModelDrafter(path, context, options)
-
-            engine.attach_drafter(make_drafter, draft.exactness)
+            engine.attach_drafter(
+                lambda context: DraftModel(path, context, options), draft.exactness
+            )
 
     def _describe_loaded(self) -> Loaded:
         model, context = self._engine.model, self._engine.context

@@ -22,11 +22,12 @@ from g4cli.core.errors import BadMedia, FileMissing, Interrupted, RuntimeFailed,
 from g4cli.prompt.messages import Media, Part
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.draft_model import DraftModel
 from g4cli.runtime.engine.drafting import N_OUTPUTS
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.media import MediaEncoder
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
-from g4cli.runtime.engine.speculation import Drafter, LookupDrafter, ModelDrafter
+from g4cli.runtime.engine.speculation import Drafter, LookupDrafter
 from tests.support.builders.draft_file import build_tiny_draft
 from tests.support.builders.media_files import bmp, picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny
@@ -198,7 +199,7 @@ def test_speculative_decoding_after_an_image(folder: Path, network: bool) -> Non
 
     def drafter(context: Context) -> Drafter:
         return (
-            ModelDrafter(folder / "draft.gguf", context, ModelOptions())
+            DraftModel(folder / "draft.gguf", context, ModelOptions())
             if network
             else LookupDrafter()
         )

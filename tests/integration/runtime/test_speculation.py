@@ -20,11 +20,12 @@ from g4cli.core.errors import ContextFull
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.draft_model import DraftModel
 from g4cli.runtime.engine.drafting import N_DRAFT, N_OUTPUTS, DraftStats
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
-from g4cli.runtime.engine.speculation import Drafter, LookupDrafter, ModelDrafter
+from g4cli.runtime.engine.speculation import Drafter, LookupDrafter
 from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.interrupt import Interrupt
 from tests.support.builders.draft_file import build_tiny_draft
@@ -135,7 +136,7 @@ def said(engine: LlamaEngine, count: int) -> list[int]:
 def drafters(folder: Path, truth: Sequence[int] = ()) -> dict[str, Make]:
     return {
         "lookup": lambda _: LookupDrafter(),
-        "network": lambda context: ModelDrafter(folder / "draft.gguf", context, ModelOptions()),
+        "network": lambda context: DraftModel(folder / "draft.gguf", context, ModelOptions()),
         "oracle 0.6": lambda _: Oracle(truth, 0.6),
         "oracle 1.0": lambda _: Oracle(truth, 1.0),
     }
@@ -234,14 +235,14 @@ class TestWhereScoresWouldDiffer:
         real_run, real_logits = Context.decode_with_logits, Context.copy_logits
         runs: dict[Context, bool] = {}
 
-        def decode_with_logits(self: Context, tokens: Sequence[int]) -> bool:
-            done = real_run(self, tokens)
+        def decode_with_logits(self: Context, tokens: Sequence[int], seq: int = 0) -> bool:
+            done = real_run(self, tokens, seq)
             runs[self] = True
             return done
 
-        def decode_one(self: Context, token: int) -> bool:
+        def decode_one(self: Context, token: int, seq: int = 0) -> bool:
             runs[self] = False
-            return real_one(self, token)
+            return real_one(self, token, seq)
 
         real_one = Context.decode_one
         monkeypatch.setattr(Context, "decode_with_logits", decode_with_logits)
