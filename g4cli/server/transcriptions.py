@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from g4cli.core.errors import BadField
+from g4cli.core.errors import BadField, RuntimeFailed
 from g4cli.operations.serving.service import Service
 from g4cli.operations.transcription.formats import (
     format_srt,
@@ -144,10 +144,14 @@ async def _transcribe_file(
 
 
 def _decode_upload(data: memoryview) -> Recording:
-    with tempfile.TemporaryDirectory(prefix="g4-serve-") as folder:
-        path = Path(folder) / "recording"
-        path.write_bytes(data)
-        return decode_recording(path, name="the recording")
+    """Return the recording in `data`. Raises BadMedia or RuntimeFailed."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="g4-serve-") as folder:
+            path = Path(folder) / "recording"
+            path.write_bytes(data)
+            return decode_recording(path, name="the recording")
+    except OSError as err:
+        raise RuntimeFailed(f"the recording cannot be stored: {err.strerror}") from err
 
 
 def _close_recording(decoding: asyncio.Task[Recording]) -> None:

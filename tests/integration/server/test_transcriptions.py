@@ -6,6 +6,7 @@ What is said in the answers means nothing: `tiny` has heard no speech. Times, fo
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,16 @@ def test_an_unknown_model_and_a_form_without_a_file(server: RunningServer, clien
     answer = httpx.post(url, files={"model": (None, "tiny")}, timeout=60)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file")
     assert httpx.post(url, json={"model": "tiny"}, timeout=60).status_code == 400
+
+
+def test_no_room_for_temporary_files_is_said(
+    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    url = f"{server.url}/v1/audio/transcriptions"
+    answer = httpx.post(url, files={"file": ("speech.wav", SHORT)}, timeout=60)
+    assert answer.status_code == 500
+    assert "the recording cannot be stored" in answer.json()["error"]["message"]
 
 
 def test_a_model_that_takes_no_audio_is_named(tmp_path: Path) -> None:
