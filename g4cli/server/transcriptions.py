@@ -81,6 +81,7 @@ def _describe_form() -> dict[str, Any]:
     openapi_extra=_describe_form(),
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
+@router.post("/audio/transcriptions", response_model=None, include_in_schema=False)
 async def transcribe_recording(request: Request, service: ServiceParam) -> Response:
     """Write down what is said in a recording: as JSON, as text, or as subtitles."""
     body, content_type = await request.body(), request.headers.get("content-type", "")

@@ -125,6 +125,12 @@ def test_an_unknown_model_and_a_form_without_a_file(server: RunningServer, clien
     assert httpx.post(url, json={"model": "tiny"}, timeout=60).status_code == 400
 
 
+def test_the_path_may_lack_v1(server: RunningServer) -> None:
+    url = f"{server.url}/audio/transcriptions"
+    answer = httpx.post(url, files={"file": ("speech.wav", SHORT)}, timeout=60)
+    assert (answer.status_code, bool(answer.json()["text"])) == (200, True)
+
+
 def test_no_room_for_temporary_files_is_said(
     server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
