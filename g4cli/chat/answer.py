@@ -166,7 +166,7 @@ class Answer:
         rest = self._decoder.flush()
         events = self._read_text(rest)
         if not self._options.raw:
-            events += self._parser.finish()
+            events += self._parser.finish(is_cut=self.finish != "stop")
         return self._record_events([*self._filter_events(events), *self._stops.release_held()])
 
     def make_reply(

@@ -116,11 +116,14 @@ class ReplyParser:
             return []
         return [ThoughtText(piece) if self._state is _Place.THOUGHT else AnswerText(piece)]
 
-    def finish(self) -> list[ReplyEvent]:
-        """Return the events of an answer that ends inside a call or the name of a channel."""
+    def finish(self, *, is_cut: bool = False) -> list[ReplyEvent]:
+        """Return the events of an answer that ends inside a call or the name of a channel.
+
+        `is_cut`: the model had not ended it. What there is of a call is then left out.
+        """
         held, self._held = self._held, ""
         if self._state is _Place.CALL and held:
-            return self._parse_call(held)
+            return [] if is_cut and parse_call(held) is None else self._parse_call(held)
         if self._state is _Place.NAME and held:
             return [ThoughtText(held)]
         return []

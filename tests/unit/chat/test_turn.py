@@ -132,6 +132,11 @@ class TestTurn:
         data = "日".encode()
         assert reply_of(ScriptedEngine(data[:1], data[1:2], data[2:], "!")).text == "日!"
 
+    def test_a_call_that_was_cut_off_is_no_text(self) -> None:
+        pieces = ("<|tool_call>", "call:f{a:", "1}", "<tool_call|>")
+        reply = reply_of(ScriptedEngine(*pieces), TurnOptions(max_tokens=2))
+        assert (reply.text, reply.tool_calls, reply.finish_reason) == ("", (), "length")
+
     def test_an_unfinished_character_does_not_vanish(self) -> None:
         assert reply_of(ScriptedEngine("a", b"\xe6")).text == "a�"
 

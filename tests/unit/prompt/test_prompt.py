@@ -294,9 +294,10 @@ class TestTools:
 
 
 class TestReplies:
-    def fed(self, *pieces: str) -> list[Any]:
+    def fed(self, *pieces: str, is_cut: bool = False) -> list[Any]:
         parser = ReplyParser()
-        return [event for piece in pieces for event in parser.feed(piece)] + parser.finish()
+        events = [event for piece in pieces for event in parser.feed(piece)]
+        return events + parser.finish(is_cut=is_cut)
 
     def test_plain(self) -> None:
         assert self.fed("Hel", "lo", "") == [AnswerText("Hel"), AnswerText("lo")]
@@ -327,6 +328,11 @@ class TestReplies:
     def test_a_call_that_cannot_be_read_is_shown(self) -> None:
         assert self.fed("<|tool_call>", "rubbish", "<tool_call|>") == [AnswerText("rubbish")]
         assert self.fed("<|tool_call>", "call:f{") == [AnswerText("call:f{")]
+
+    def test_a_call_that_was_cut_off_is_left_out(self) -> None:
+        assert self.fed("<|tool_call>", "call:f{", is_cut=True) == []
+        whole = self.fed("<|tool_call>", "call:f{}", is_cut=True)
+        assert whole == [CallMade(ToolCall("f", {}))]
 
     def test_marks_spelled_in_letters_are_text(self) -> None:
         assert self.fed("<", "|channel>", "thought") == [
