@@ -68,7 +68,7 @@ class Catalog:
         `mmproj`: the encoder that all models are loaded with; None: the one that belongs to each.
 
         Raises what find_model_file raises, BadGGUF for a file that is not Gemma 4's, and UsageError
-        for two files of one name.
+        for two files of one name, and for an alias that is the name of another model.
         """
         self._fixed = tuple(
             _offer_file(word, aliases if index == 0 else ()) for index, word in enumerate(words)
@@ -78,6 +78,13 @@ class Catalog:
                 raise UsageError(
                     f"{first.path} and {second.path} would both be called {first.name}",
                     hint=shell_command("mv", second.path, second.path.with_stem("OTHER-NAME")),
+                )
+        for word, offer in zip(words[1:], self._fixed[1:], strict=True):
+            hidden = sorted({word, offer.name} & set(aliases))
+            if hidden and offer.path != self._fixed[0].path:
+                raise UsageError(
+                    f"--alias {hidden[0]} is the name of another model: {offer.path}",
+                    hint="another --alias, or none",
                 )
         self._aliases, self._mmproj = tuple(aliases), mmproj
         self._seen: tuple[Offer, ...] = ()

@@ -60,6 +60,14 @@ def test_an_alias_may_have_the_tag_of_ollama(tmp_path: Path) -> None:
         assert catalog.find(name).path == model
 
 
+@pytest.mark.parametrize("alias", ["two", "{folder}/two.gguf"])
+def test_an_alias_that_would_hide_another_model_is_refused(tmp_path: Path, alias: str) -> None:
+    words = [str(write(tmp_path / f"{name}.gguf", build_tiny())) for name in ("one", "two")]
+    with pytest.raises(UsageError, match="is the name of another model"):
+        Catalog(words, aliases=["gpt", alias.format(folder=tmp_path)])
+    assert Catalog(words, aliases=["gpt", "one"]).find("gpt").name == "one"
+
+
 def test_a_file_that_was_deleted_leaves_the_others_on_offer(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{name}.gguf", build_tiny()) for name in ("one", "two")]
     pool = ModelPool(open_model=lambda *_: pytest.fail("nothing is opened"))
