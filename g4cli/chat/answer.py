@@ -189,6 +189,7 @@ class Answer:
             tokens=tuple(self.tokens),
             stop_string=self._stops.found,
             retried=self._retried,
+            thought_tokens=self._n_thought,
         )
 
     def _parse_token(self, token: int, sampled: SampledToken | None) -> list[ReplyEvent]:
@@ -235,6 +236,7 @@ class Answer:
         if self._options.stop_on_loop and self._loop is None:
             loop = self._detector.feed(token, probability)
             self._loop = self._describe_loop(loop) if loop is not None else None
+        self._n_thought += self._parser.in_thought
         if self._stops.found or len(self._calls) >= (self._options.max_calls or math.inf):
             self.finish = "stop"
         elif self._loop is not None and self._options.on_loop != "warn":
@@ -243,10 +245,9 @@ class Answer:
             self.finish = "length"
         elif not has_room:
             self.finish, self._context_full = "length", True
-        elif self._parser.in_thought:
-            self._n_thought += 1
+        elif self._parser.in_thought and not self._forced:
             # A thought that is opened again gets no new budget.
-            if 0 < self._options.thought_tokens <= self._n_thought and not self._forced:
+            if 0 < self._options.thought_tokens <= self._n_thought:
                 self._forced = list(self._close_thought)
 
     def _describe_loop(self, loop: Loop) -> FoundLoop:

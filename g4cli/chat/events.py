@@ -107,7 +107,8 @@ class Reply:
     `prompt_tokens` are `reused_tokens`, which were in the KV cache, and `evaluated_tokens`.
     `tokens` are the ids of the answer, thoughts and calls included. `stop_string`: the one that
     ended the answer, which is not part of `text`, or "". `retried`: the repetition that was cut out
-    of the answer.
+    of the answer. `thought_tokens` are those of `tokens` within the thinking channel, the name of
+    the channel included.
     """
 
     text: str
@@ -125,6 +126,7 @@ class Reply:
     tokens: tuple[int, ...]
     stop_string: str = ""
     retried: FoundLoop | None = None
+    thought_tokens: int = 0
 
     @classmethod
     def interrupted(cls) -> Reply:

@@ -209,6 +209,7 @@ class ResponseStream:
                 "input_tokens": reply.prompt_tokens,
                 "input_tokens_details": {"cached_tokens": reply.reused_tokens},
                 "output_tokens": reply.completion_tokens,
+                "output_tokens_details": {"reasoning_tokens": reply.thought_tokens},
                 "total_tokens": reply.prompt_tokens + reply.completion_tokens,
             },
         }

@@ -37,6 +37,7 @@ def test_a_response_is_what_a_chat_says(openai: OpenAI) -> None:
     assert response.output_text == chat.choices[0].message.content
     assert (response.object, response.model, response.store) == ("response", "tiny", False)
     assert response.usage.input_tokens == chat.usage.prompt_tokens
+    assert response.usage.output_tokens_details.reasoning_tokens == 0
     assert response.status == ("completed" if response.usage.output_tokens < 16 else "incomplete")
 
 

@@ -309,7 +309,11 @@ class TestTurn:
         engine = ScriptedEngine("<|channel>", "thought", "\n", "h", "m", "m", "m", "m")
         reply = reply_of(engine, TurnOptions(thought_tokens=5))
         assert 5 in engine.advanced
-        assert (reply.thought, reply.text) == ("hm", "mmm")
+        assert (reply.thought, reply.text, reply.thought_tokens) == ("hm", "mmm", 5)
+
+    def test_the_last_token_of_a_thought_that_is_cut_off_counts(self) -> None:
+        engine = ScriptedEngine("<|channel>", "thought", "\n", "h", "m")
+        assert reply_of(engine, TurnOptions(max_tokens=4)).thought_tokens == 4
 
     def test_a_thought_that_is_opened_again_gets_no_new_budget(self) -> None:
         pieces = ("<|channel>", "thought", "\n", "h", "m", "a", "<|channel>", "x", "y", "b")
