@@ -247,8 +247,8 @@ class Answer:
             self.finish, self._context_full = "length", True
         elif self._parser.in_thought and not self._forced:
             # A thought that is opened again gets no new budget.
-            if 0 < self._options.thought_tokens <= self._n_thought:
-                self._forced = list(self._close_thought)
+            is_spent = 0 < self._options.thought_tokens <= self._n_thought
+            self._forced = list(self._close_thought) if is_spent else []
 
     def _describe_loop(self, loop: Loop) -> FoundLoop:
         repeated = self.tokens[loop.onset : loop.onset + loop.period]
