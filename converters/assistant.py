@@ -9,36 +9,36 @@ from __future__ import annotations
 
 from typing import Final
 
-from g4cli.converters import text
-from g4cli.converters.config import Config
+from g4cli.converters import text as text_network
+from g4cli.converters.config import TextConfig
 from g4cli.converters.names import Ignore, Row
 from g4cli.core.gguf_values import Value, uint32_value
 
-ROWS: Final = (
-    *text.ROWS,
+ROWS: Final[tuple[Row[TextConfig], ...]] = (
+    *text_network.ROWS,
     Row(
         "pre_projection.weight",
         "nextn.pre_projection.weight",
-        lambda c, _: (c.text.hidden, 2 * (c.backbone_hidden or 0)),
+        lambda t, _: (t.hidden, 2 * t.backbone_hidden),
     ),
     Row(
         "post_projection.weight",
         "nextn.post_projection.weight",
-        lambda c, _: (c.backbone_hidden or 0, c.text.hidden),
+        lambda t, _: (t.backbone_hidden, t.hidden),
     ),
 )
 
 IGNORES: Final = (
-    *text.IGNORES,
+    *text_network.IGNORES,
     # Centroids of the vocabulary let transformers skip most logits. llama.cpp computes all logits,
     # and its converter leaves the centroids out (filter_tensors, "masked_embedding").
     Ignore(r"(model\.)?masked_embedding\..*", "an index that llama.cpp does not use"),
 )
 
 
-def extra_keys(config: Config, arch: str) -> dict[str, Value]:
+def extra_keys(text: TextConfig, arch: str) -> dict[str, Value]:
     """Return the keys that a draft model has in addition to those of a text network."""
     return {
-        f"{arch}.embedding_length_out": uint32_value(config.backbone_hidden or 0),
-        f"{arch}.nextn_predict_layers": uint32_value(config.text.n_layer),
+        f"{arch}.embedding_length_out": uint32_value(text.backbone_hidden),
+        f"{arch}.nextn_predict_layers": uint32_value(text.n_layer),
     }

@@ -9,86 +9,70 @@ from __future__ import annotations
 
 from typing import Final
 
-from g4cli.converters.config import Config
-from g4cli.converters.media_config import AudioConfig
+from g4cli.converters.media_config import AudioConfig, EmbedderConfig
 from g4cli.converters.names import Row, ShapeOf
 from g4cli.converters.transforms import apply_softplus, drop_middle
-from g4cli.converters.vision import clipped_linear_rows, require_embedder
+from g4cli.converters.vision import clipped_linear_rows
 from g4cli.core.gguf_values import Value, bool_value, float32_value, string_value, uint32_value
 
 
-def require_audio(config: Config) -> AudioConfig:
-    """Return the conformer's config; the caller has checked that there is one."""
-    if config.audio is None:
-        raise ValueError("no audio_config")
-    return config.audio
+def _linear_rows(
+    source: str, target: str, shape: ShapeOf[AudioConfig]
+) -> tuple[Row[AudioConfig], ...]:
+    return clipped_linear_rows(f"audio_tower.layers.{{}}.{source}", f"a.blk.{{}}.{target}", shape)
 
 
-def _linear_rows(source: str, target: str, shape: ShapeOf) -> tuple[Row, ...]:
-    return clipped_linear_rows(
-        f"audio_tower.layers.{{}}.{source}",
-        f"a.blk.{{}}.{target}",
-        shape,
-        lambda c, _: require_audio(c).clipped,
-    )
+def _square_shape(audio: AudioConfig, _: int) -> tuple[int, ...]:
+    return audio.hidden, audio.hidden
 
 
-def _hidden_shape(config: Config, _: int) -> tuple[int, ...]:
-    return (require_audio(config).hidden,)
+def _up_shape(audio: AudioConfig, _: int) -> tuple[int, ...]:
+    return 4 * audio.hidden, audio.hidden
 
 
-def _square_shape(config: Config, _: int) -> tuple[int, ...]:
-    return require_audio(config).hidden, require_audio(config).hidden
+def _down_shape(audio: AudioConfig, _: int) -> tuple[int, ...]:
+    return audio.hidden, 4 * audio.hidden
 
 
-def _up_shape(config: Config, _: int) -> tuple[int, ...]:
-    return 4 * require_audio(config).hidden, require_audio(config).hidden
-
-
-def _down_shape(config: Config, _: int) -> tuple[int, ...]:
-    return require_audio(config).hidden, 4 * require_audio(config).hidden
-
-
-def _norm_row(source: str, target: str) -> Row:
+def _norm_row(source: str, target: str) -> Row[AudioConfig]:
     return Row(
-        f"audio_tower.layers.{{}}.{source}.weight", f"a.blk.{{}}.{target}.weight", _hidden_shape
+        f"audio_tower.layers.{{}}.{source}.weight",
+        f"a.blk.{{}}.{target}.weight",
+        lambda a, _: (a.hidden,),
     )
 
 
 _SUBSAMPLE: Final = "audio_tower.subsample_conv_projection"
 
-CONFORMER_ROWS: Final = (
+CONFORMER_ROWS: Final[tuple[Row[AudioConfig], ...]] = (
     Row(
         f"{_SUBSAMPLE}.layer0.conv.weight",
         "a.conv1d.0.weight",
-        lambda c, _: (require_audio(c).channels[0], 1, 3, 3),
+        lambda a, _: (a.channels[0], 1, 3, 3),
         f32=True,
     ),
     Row(
         f"{_SUBSAMPLE}.layer0.norm.weight",
         "a.conv1d.0.norm.weight",
-        lambda c, _: (require_audio(c).channels[0],),
+        lambda a, _: (a.channels[0],),
     ),
     Row(
         f"{_SUBSAMPLE}.layer1.conv.weight",
         "a.conv1d.1.weight",
-        lambda c, _: (require_audio(c).channels[1], require_audio(c).channels[0], 3, 3),
+        lambda a, _: (a.channels[1], a.channels[0], 3, 3),
         f32=True,
     ),
     Row(
         f"{_SUBSAMPLE}.layer1.norm.weight",
         "a.conv1d.1.norm.weight",
-        lambda c, _: (require_audio(c).channels[1],),
+        lambda a, _: (a.channels[1],),
     ),
     Row(
         f"{_SUBSAMPLE}.input_proj_linear.weight",
         "a.input_projection.weight",
         # Two convolutions of stride 2 leave a quarter of the mel bins. transformers computes that
         # from the first number of channels, which equals the number of bins (128).
-        lambda c, _: (
-            require_audio(c).hidden,
-            require_audio(c).channels[0] // 4 * require_audio(c).channels[1],
-        ),
+        lambda a, _: (a.hidden, a.channels[0] // 4 * a.channels[1]),
         f32=True,
     ),
     *_linear_rows("feed_forward1.ffw_layer_1", "ffn_up", _up_shape),
@@ -111,19 +95,15 @@ CONFORMER_ROWS: Final = (
     Row(
         "audio_tower.layers.{}.self_attn.per_dim_scale",
         "a.blk.{}.per_dim_scale.weight",
-        lambda c, _: (require_audio(c).hidden // require_audio(c).n_head,),
+        lambda a, _: (a.hidden // a.n_head,),
         value=apply_softplus,
     ),
-    *_linear_rows(
-        "lconv1d.linear_start",
-        "conv_pw1",
-        lambda c, _: (2 * require_audio(c).hidden, require_audio(c).hidden),
-    ),
+    *_linear_rows("lconv1d.linear_start", "conv_pw1", lambda a, _: (2 * a.hidden, a.hidden)),
     *_linear_rows("lconv1d.linear_end", "conv_pw2", _square_shape),
     Row(
         "audio_tower.layers.{}.lconv1d.depthwise_conv1d.weight",
         "a.blk.{}.conv_dw.weight",
-        lambda c, _: (require_audio(c).hidden, 1, require_audio(c).kernel),
+        lambda a, _: (a.hidden, 1, a.kernel),
         view=drop_middle,
         f32=True,
     ),
@@ -135,39 +115,35 @@ CONFORMER_ROWS: Final = (
     Row(
         "audio_tower.output_proj.weight",
         "a.pre_encode.out.weight",
-        lambda c, _: (require_audio(c).n_out, require_audio(c).hidden),
+        lambda a, _: (a.n_out, a.hidden),
     ),
-    Row(
-        "audio_tower.output_proj.bias",
-        "a.pre_encode.out.bias",
-        lambda c, _: (require_audio(c).n_out,),
-    ),
+    Row("audio_tower.output_proj.bias", "a.pre_encode.out.bias", lambda a, _: (a.n_out,)),
     Row(
         "embed_audio.embedding_projection.weight",
         "mm.a.input_projection.weight",
-        lambda c, _: (c.text.hidden, require_audio(c).n_out),
+        lambda a, _: (a.text_hidden, a.n_out),
     ),
 )
 
-EMBEDDER_ROWS: Final = (
+EMBEDDER_ROWS: Final[tuple[Row[EmbedderConfig], ...]] = (
     Row(
         "embed_audio.embedding_projection.weight",
         "mm.a.input_projection.weight",
-        lambda c, _: (c.text.hidden, require_embedder(c).n_samples),
+        lambda e, _: (e.text_hidden, e.n_samples),
     ),
 )
 
 
-def audio_keys(config: Config) -> dict[str, Value]:
+def audio_keys(network: AudioConfig | EmbedderConfig) -> dict[str, Value]:
     """Return the audio keys, but those that llama.cpp's converter writes last (`closing_keys`)."""
-    if config.embedder is not None:
-        hidden, n_ff, n_layer, n_head = config.embedder.n_samples, 0, 0, 0
+    if isinstance(network, EmbedderConfig):  # it has no layers
+        hidden, n_ff, n_layer, n_head = network.n_samples, 0, 0, 0
     else:
-        a = require_audio(config)
-        hidden, n_ff, n_layer, n_head = a.hidden, 4 * a.hidden, a.n_layer, a.n_head
+        hidden, n_layer, n_head = network.hidden, network.n_layer, network.n_head
+        n_ff = 4 * hidden
     return {
         "clip.has_audio_encoder": bool_value(True),
-        "clip.audio.projection_dim": uint32_value(config.text.hidden),
+        "clip.audio.projection_dim": uint32_value(network.text_hidden),
         "clip.audio.embedding_length": uint32_value(hidden),
         "clip.audio.feed_forward_length": uint32_value(n_ff),
         "clip.audio.block_count": uint32_value(n_layer),
@@ -175,18 +151,17 @@ def audio_keys(config: Config) -> dict[str, Value]:
     }
 
 
-def closing_keys(config: Config) -> dict[str, Value]:
+def closing_keys(network: AudioConfig | EmbedderConfig) -> dict[str, Value]:
     """Return the projector's name, the mel bins and the norm's epsilon.
 
     The 12B embeds samples, not mel bins; llama.cpp's converter writes 128 for it all the same. The
     epsilon is 1e-6 there, whatever the config says.
     """
+    name, n_mel = (
+        ("gemma4ua", 128) if isinstance(network, EmbedderConfig) else ("gemma4a", network.n_mel)
+    )
     return {
-        "clip.audio.projector_type": string_value(
-            "gemma4a" if config.embedder is None else "gemma4ua"
-        ),
-        "clip.audio.num_mel_bins": uint32_value(
-            128 if config.embedder is not None else require_audio(config).n_mel
-        ),
+        "clip.audio.projector_type": string_value(name),
+        "clip.audio.num_mel_bins": uint32_value(n_mel),
         "clip.audio.attention.layer_norm_epsilon": float32_value(1e-6),
     }

@@ -45,33 +45,13 @@ class Coder(Protocol):
         """Yield the bytes of all tensors, in order."""
 
 
-class NotFinite:
-    """The checkpoint tensors that hold NaN or Inf, to report all of them at once.
-
-    `names` is a set in order of discovery.
-    """
-
-    def __init__(self) -> None:
-        self.names: dict[str, None] = {}
-
-    def check_block(self, block: NDArray[Any], origin: str, infinite: bool) -> NDArray[Any]:
-        """Return `block`, or zeros of its shape if it holds NaN or Inf, and record `origin` then.
-
-        `origin` is the tensor's name in the checkpoint. The conversion thus continues and finds
-        every such tensor. `infinite` allows Inf.
-        """
-        if is_finite(block) or (infinite and not np.isnan(to_float32(block)).any()):
-            return block
-        self.names.setdefault(origin)
-        return np.zeros_like(block)
-
-
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A tensor to convert: a view of the file that is written as rows of `row_length` numbers.
 
     `value` transforms float32 blocks, None changes nothing. `infinite` allows Inf. `origin` is the
-    tensor's name in the checkpoint, which is added to `not_finite` if it holds NaN or Inf.
+    tensor's name in the checkpoint. If it holds NaN or Inf, the name becomes a key of `not_finite`,
+    and zeros are read instead: the conversion continues, to report all such tensors at once.
     """
 
     view: NDArray[Any]
@@ -79,7 +59,7 @@ class Tensor:
     value: ValueTransform | None
     infinite: bool
     origin: str
-    not_finite: NotFinite
+    not_finite: dict[str, None]
 
     def iter_blocks(self, weights: int = BLOCK_WEIGHTS) -> Iterator[Block]:
         """Yield the tensor in blocks of whole rows, of about `weights` numbers each."""
@@ -102,7 +82,10 @@ class Tensor:
             changed = self.value(to_float32(rows))
             # llama.cpp's converter computes in the source's own type where that is F16.
             rows = changed.astype(np.float16) if rows.dtype == np.float16 else changed
-        return self.not_finite.check_block(rows, self.origin, self.infinite)
+        if is_finite(rows) or (self.infinite and not np.isnan(to_float32(rows)).any()):
+            return rows
+        self.not_finite.setdefault(self.origin)
+        return np.zeros_like(rows)
 
 
 def is_finite(block: NDArray[Any]) -> bool:

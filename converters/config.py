@@ -52,7 +52,9 @@ class TextConfig:
     The last `n_shared_kv` layers read the KV cache of earlier ones. `partial_full` is the share of
     a head that RoPE rotates, `theta` its base. `double_wide`: layers with shared KV have a
     feed-forward network of twice the size. `k_eq_v`: the keys of global layers are their values
-    too. `moe`: the network has experts. `tied`: the output matrix is the embedding table.
+    too. `moe`: the network has experts; their numbers are 0 where config.json has none. `tied`: the
+    output matrix is the embedding table. `backbone_hidden` is the hidden size of the model that an
+    assistant drafts for, 0 for other families.
     """
 
     n_layer: int
@@ -77,10 +79,11 @@ class TextConfig:
     double_wide: bool
     k_eq_v: bool
     moe: bool
-    n_expert: int | None
-    n_expert_used: int | None
-    n_ff_expert: int | None
+    n_expert: int
+    n_expert_used: int
+    n_ff_expert: int
     tied: bool
+    backbone_hidden: int
 
     def head_dim_of(self, layer: int) -> int:
         """Return the size of a head in `layer`."""
@@ -111,8 +114,7 @@ class TextConfig:
 class Config:
     """A checked config.json; `raw` is the parsed file.
 
-    The unified model (12B) has `embedder` instead of `vision` and `audio`. `backbone_hidden` is the
-    hidden size of the model that an assistant drafts for, None for other families.
+    The unified model (12B) has `embedder` instead of `vision` and `audio`.
     """
 
     family: Family
@@ -120,7 +122,6 @@ class Config:
     vision: VisionConfig | None
     audio: AudioConfig | None
     embedder: EmbedderConfig | None
-    backbone_hidden: int | None
     raw: Mapping[str, Any]
 
 
@@ -138,29 +139,23 @@ def read_config(
     if not isinstance(text, dict):
         raise BadCheckpoint(f"{where}: no text_config")
     faults = check_keys(raw, ignore, media=media)
-    reader = Reader(dict(text), faults)
-    text_config = _read_text(reader, family)
+    text_config = _read_text(Reader(text, faults), Reader(raw, faults), family)
+    hidden = text_config.hidden
     names = ("vision_config", "audio_config")
     raw_vision, raw_audio = (_read_part(raw, name, faults) if media else None for name in names)
     vision, audio, embedder = None, None, None
     if family != "unified":
-        vision = None if raw_vision is None else read_vision_config(raw_vision, faults)
-        audio = None if raw_audio is None else read_audio_config(raw_audio, faults)
+        vision = None if raw_vision is None else read_vision_config(raw_vision, hidden, faults)
+        audio = None if raw_audio is None else read_audio_config(raw_audio, hidden, faults)
     elif raw_vision is not None and raw_audio is not None:
-        embedder = read_embedder_config(raw_vision, raw_audio, faults)
-    backbone_hidden = None
-    if family == "assistant":
-        # The defaults of Gemma4AssistantConfig and Gemma4UnifiedAssistantConfig: E2B's and the
-        # 12B's hidden sizes.
-        default = 1536 if "Unified" not in str(raw["architectures"]) else 3840
-        backbone_hidden = Reader(dict(raw), faults).read_int("backbone_hidden_size", default)
+        embedder = read_embedder_config(raw_vision, raw_audio, hidden, faults)
     if faults:
         ignorable = any(fault.startswith("unknown key") for fault in faults)
         raise BadCheckpoint(
             f"{where}: " + "; ".join(faults),
             hint="--ignore-key NAME, if the key does not change the network" if ignorable else None,
         )
-    return Config(family, text_config, vision, audio, embedder, backbone_hidden, raw)
+    return Config(family, text_config, vision, audio, embedder, raw)
 
 
 def _read_family(raw: Mapping[str, Any], where: str) -> Family:
@@ -181,7 +176,8 @@ def _read_family(raw: Mapping[str, Any], where: str) -> Family:
     return ARCHITECTURES[name]
 
 
-def _read_text(reader: Reader, family: Family) -> TextConfig:
+def _read_text(reader: Reader, top: Reader, family: Family) -> TextConfig:
+    """Return the text network; `reader` reads its part of config.json, `top` the whole."""
     # The 12B and its draft model have their own defaults.
     unified = family == "unified" or reader.raw.get("model_type") == "gemma4_unified_text"
     n_layer = reader.read_int("num_hidden_layers", 30, high=MAX_LAYERS + 1)
@@ -223,11 +219,19 @@ def _read_text(reader: Reader, family: Family) -> TextConfig:
         double_wide=reader.read_bool("use_double_wide_mlp", False),
         k_eq_v=k_eq_v,
         moe=moe,
-        n_expert=reader.read_optional_int("num_experts"),
-        n_expert_used=reader.read_optional_int("top_k_experts"),
-        n_ff_expert=reader.read_optional_int("moe_intermediate_size"),
+        n_expert=reader.read_optional_int("num_experts") or 0,
+        n_expert_used=reader.read_optional_int("top_k_experts") or 0,
+        n_ff_expert=reader.read_optional_int("moe_intermediate_size") or 0,
         tied=reader.read_bool("tie_word_embeddings", True),
+        backbone_hidden=_read_backbone_hidden(top) if family == "assistant" else 0,
     )
+
+
+def _read_backbone_hidden(top: Reader) -> int:
+    # The defaults of Gemma4AssistantConfig and Gemma4UnifiedAssistantConfig: E2B's and the 12B's
+    # hidden sizes.
+    default = 1536 if "Unified" not in str(top.raw["architectures"]) else 3840
+    return top.read_int("backbone_hidden_size", default)
 
 
 def _read_layer_types(reader: Reader, n_layer: int) -> tuple[bool, ...]:

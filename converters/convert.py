@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from g4cli.converters.blocks import Coder, NotFinite, PlainCoder, Tensor
+from g4cli.converters.blocks import Coder, PlainCoder, Tensor
 from g4cli.converters.checkpoint import (
     DOWNLOAD_AGAIN,
     Checkpoint,
@@ -20,16 +20,14 @@ from g4cli.converters.checkpoint import (
     read_json,
     require_folder,
 )
-from g4cli.converters.config import Config, read_config
+from g4cli.converters.config import read_config
 from g4cli.converters.metadata import general_keys
-from g4cli.converters.names import Claim, ExpectedTensor, claim_tensors, expand_rows
+from g4cli.converters.names import Claim, claim_tensors
 from g4cli.converters.parts import Part, PartName, make_part
 from g4cli.core.errors import BadCheckpoint, UsageError
-from g4cli.core.ggml import BF16, F16, F32, QUANTIZATION_VERSION, GGMLType
-from g4cli.core.gguf_values import Value, uint32_value
+from g4cli.core.ggml import BF16, F16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
-from g4cli.core.row_blocks import Rows
 
 # general.file_type of the types without quantization, called plain types here (enum llama_ftype,
 # include/llama.h, llama.cpp@0c1e57098).
@@ -63,14 +61,6 @@ class Converted:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A tensor to write: its spec without quantization, and its rows."""
-
-    spec: TensorSpec
-    rows: Rows
-
-
 def convert_checkpoint(
     folder: Path,
     target: Path,
@@ -92,29 +82,29 @@ def convert_checkpoint(
     if plain is not None and plain.name not in FILE_TYPES:
         raise UsageError(f"{plain.name} is not an unquantized type", hint="one of: bf16 f16 f32")
     coder = coder or PlainCoder()
-    folder, not_finite = Path(folder), NotFinite()
     where = folder / "config.json"
     require_folder(folder)
     config = read_config(read_json(where), str(where), ignore_keys, media=part == "mmproj")
     checkpoint = open_checkpoint(folder)
-    output = make_part(part, config, folder)
     plain = plain or checkpoint.plain_type()
-    claims, ignored = _claim_tensors_of_part(checkpoint, output, config)
-    jobs = {
-        job.spec.name: job
-        for job in _make_jobs(checkpoint, output, claims, plain, not_finite, coder.block_weights)
-    }
-    keys, specs = coder.plan_tensors(
-        _make_keys(folder, config, output, plain, jobs), [job.spec for job in jobs.values()]
+    output = make_part(part, config, folder, FILE_TYPES[plain.name])
+    claims, ignored = claim_tensors(
+        checkpoint.tensors, output.expected, output.ignores, output.normalize_name, str(folder)
     )
-    if sorted(spec.name for spec in specs) != sorted(jobs):
+    not_finite: dict[str, None] = {}
+    planned = list(_make_tensors(checkpoint, output, claims, plain, not_finite))
+    rows = {spec.name: partial(tensor.iter_blocks, coder.block_weights) for spec, tensor in planned}
+    plain_specs = [spec for spec, _ in planned]
+    general = general_keys(folder, config.raw, output.arch, output.kind, plain_specs)
+    keys, specs = coder.plan_tensors({**general, **output.keys}, plain_specs)
+    if sorted(spec.name for spec in specs) != sorted(rows):
         raise ValueError("a coder must keep all tensors and add none")
     with create_gguf(target, keys, specs) as writer:
-        for piece in coder.encode_tensors((spec, jobs[spec.name].rows) for spec in specs):
+        for piece in coder.encode_tensors((spec, rows[spec.name]) for spec in specs):
             writer.write(piece)
             progress(writer.nbytes, writer.total, output.kind)
-        if not_finite.names:
-            bad = list_names("not finite (NaN or Inf)", list(not_finite.names))
+        if not_finite:
+            bad = list_names("not finite (NaN or Inf)", list(not_finite))
             raise BadCheckpoint(f"{folder}: {bad}", hint=DOWNLOAD_AGAIN)
         written = writer.finish()
     verify_written(written, specs)
@@ -129,42 +119,17 @@ def convert_checkpoint(
     )
 
 
-def _claim_tensors_of_part(
-    checkpoint: Checkpoint, part: Part, config: Config
-) -> tuple[list[Claim], dict[str, str]]:
-    """Return what `claim_tensors` does, for the tensors that `part` is made of."""
-    expected: dict[str, ExpectedTensor] = {}
-    for rows, n_layer in part.tables:
-        expected |= expand_rows(rows, config, n_layer)
-    return claim_tensors(
-        checkpoint.tensors, expected, part.ignores, part.normalize_name, str(checkpoint.folder)
-    )
-
-
-def _make_keys(
-    folder: Path, config: Config, part: Part, plain: GGMLType, jobs: Mapping[str, _Job]
-) -> dict[str, Value]:
-    keys = general_keys(
-        folder, config.raw, part.arch, part.kind, [job.spec for job in jobs.values()]
-    )
-    keys.update(part.make_keys(FILE_TYPES[plain.name]))
-    keys["general.quantization_version"] = uint32_value(QUANTIZATION_VERSION)
-    keys.update(part.tokenizer_keys)
-    return keys
-
-
-def _make_jobs(
+def _make_tensors(
     checkpoint: Checkpoint,
     part: Part,
     claims: Sequence[Claim],
     plain: GGMLType,
-    not_finite: NotFinite,
-    block_weights: int,
-) -> Iterator[_Job]:
+    not_finite: dict[str, None],
+) -> Iterator[tuple[TensorSpec, Tensor]]:
+    """Yield the tensors to write, with their specs without quantization."""
     for name, data in part.generated.items():
         spec = TensorSpec(name, F32, tuple(reversed(data.shape)))
-        tensor = Tensor(data, data.shape[-1], None, False, name, not_finite)
-        yield _Job(spec, partial(tensor.iter_blocks, block_weights))
+        yield spec, Tensor(data, data.shape[-1], None, False, name, not_finite)
     for claim in claims:
         row, origin, name = claim.expected.row, claim.source.name, claim.expected.target
         view = row.view(checkpoint.map_array(origin))
@@ -172,8 +137,10 @@ def _make_jobs(
         # A GGUF lists the fastest dimension, the row length, first.
         shape = tuple(reversed((*view.shape[:n_kept], prod(view.shape[n_kept:]))))
         kind = plain_type(name, len(shape), plain, force_f32=row.f32)
-        tensor = Tensor(view, shape[0], row.value, row.infinite, origin, not_finite)
-        yield _Job(TensorSpec(name, kind, shape), partial(tensor.iter_blocks, block_weights))
+        yield (
+            TensorSpec(name, kind, shape),
+            Tensor(view, shape[0], row.value, row.infinite, origin, not_finite),
+        )
 
 
 def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = False) -> GGMLType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 _MAX_INT: Final = 1 << 31  # keys of a GGUF are 32-bit integers
@@ -14,7 +15,7 @@ class Reader:
     A method returns the default then, so that reading can continue.
     """
 
-    def __init__(self, raw: dict[str, Any], faults: list[str]) -> None:
+    def __init__(self, raw: Mapping[str, Any], faults: list[str]) -> None:
         self.raw, self.faults = raw, faults
 
     def read_int(self, key: str, default: int, *, low: int = 1, high: int = _MAX_INT) -> int:

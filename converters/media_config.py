@@ -1,4 +1,8 @@
-"""vision_config and audio_config as typed values; defaults as in transformers 5.23.0."""
+"""vision_config and audio_config as typed values; defaults as in transformers 5.23.0.
+
+`text_hidden` is in all of them the hidden size of the text network, which the projector's outputs
+have.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,7 @@ class VisionConfig:
     n_positions: int
     clipped: bool
     standardize: bool
+    text_hidden: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class AudioConfig:
     n_out: int
     clipped: bool
     n_mel: int
+    text_hidden: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +71,12 @@ class EmbedderConfig:
     patch_key: int
     n_positions: int
     n_samples: int
+    text_hidden: int
 
 
-def read_vision_config(raw: Mapping[str, Any], faults: list[str]) -> VisionConfig:
+def read_vision_config(raw: Mapping[str, Any], text_hidden: int, faults: list[str]) -> VisionConfig:
     """Return the vision encoder's config; faults are added to `faults`."""
-    reader = Reader(dict(raw), faults)
+    reader = Reader(raw, faults)
     head_dim = reader.read_int("head_dim", 64)
     # Published configs have both; the encoder has no global layers.
     if reader.read_int("global_head_dim", head_dim) != head_dim:
@@ -86,12 +93,13 @@ def read_vision_config(raw: Mapping[str, Any], faults: list[str]) -> VisionConfi
         n_positions=reader.read_int("position_embedding_size", 10240),
         clipped=reader.read_bool("use_clipped_linears", False),
         standardize=reader.read_bool("standardize", False),
+        text_hidden=text_hidden,
     )
 
 
-def read_audio_config(raw: Mapping[str, Any], faults: list[str]) -> AudioConfig:
+def read_audio_config(raw: Mapping[str, Any], text_hidden: int, faults: list[str]) -> AudioConfig:
     """Return the audio encoder's config; faults are added to `faults`."""
-    reader = Reader(dict(raw), faults)
+    reader = Reader(raw, faults)
     channels = raw.get("subsampling_conv_channels", [128, 32])
     if (
         not isinstance(channels, list)
@@ -109,14 +117,15 @@ def read_audio_config(raw: Mapping[str, Any], faults: list[str]) -> AudioConfig:
         n_out=reader.read_int("output_proj_dims", 1536),
         clipped=reader.read_bool("use_clipped_linears", True),
         n_mel=reader.read_int("input_feat_size", 128),
+        text_hidden=text_hidden,
     )
 
 
 def read_embedder_config(
-    vision: Mapping[str, Any], audio: Mapping[str, Any], faults: list[str]
+    vision: Mapping[str, Any], audio: Mapping[str, Any], text_hidden: int, faults: list[str]
 ) -> EmbedderConfig:
     """Return the 12B's embedders; faults are added to `faults`."""
-    reader, audio_reader = Reader(dict(vision), faults), Reader(dict(audio), faults)
+    reader, audio_reader = Reader(vision, faults), Reader(audio, faults)
     patch = reader.read_int("patch_size", 16, high=1024)
     merged = patch * reader.read_int("pooling_kernel_size", 3, high=64)
     if reader.read_int("model_patch_size", merged) != merged:
@@ -128,4 +137,5 @@ def read_embedder_config(
         patch_key=patch,
         n_positions=reader.read_int("mm_posemb_size", 1120),
         n_samples=audio_reader.read_int("audio_embed_dim", 640),
+        text_hidden=text_hidden,
     )

@@ -1,7 +1,7 @@
 """The mapping of checkpoint tensors to GGUF tensors: tables of rows, expanded for a config.
 
 A table (text.py, vision.py, audio.py, assistant.py) has one Row per kind of tensor. `expand_rows`
-computes the names and shapes for a config, and `claim_tensors` compares a checkpoint with them.
+computes the names and shapes in a network, and `claim_tensors` compares a checkpoint with them.
 Every tensor must be claimed by exactly one row, or be listed as ignored with a reason; convert.py
 then writes the claimed ones.
 """
@@ -11,38 +11,38 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from g4cli.converters.checkpoint import FLOATS, CheckpointTensor, list_names
-from g4cli.converters.config import Config
 from g4cli.converters.transforms import ValueTransform, ViewTransform, as_is
 from g4cli.core.errors import BadCheckpoint
 
-# Functions of a config and a layer (0 for tensors of the whole network): a shape, a condition.
-ShapeOf: TypeAlias = Callable[[Config, int], tuple[int, ...]]
-When: TypeAlias = Callable[[Config, int], bool]
+Network = TypeVar("Network")  # the config of one network: TextConfig, VisionConfig, ...
+# Functions of a network and a layer (0 for tensors of the whole network): a shape, a condition.
+ShapeOf: TypeAlias = Callable[[Network, int], tuple[int, ...]]
+When: TypeAlias = Callable[[Network, int], bool]
 
 
-def always_true(_config: Config, _layer: int) -> bool:
-    """Return True: the condition of a tensor that every config has."""
+def always_true(_network: object, _layer: int) -> bool:
+    """Return True: the condition of a tensor that every network has."""
     return True
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Row(Generic[Network]):
     """One kind of tensor. `source` is its name in the checkpoint, `target` that in the GGUF.
 
     `{}` in both names is the layer; `shape` is the checkpoint's, in torch's order. `when`: this
-    config has such a tensor. `needed`: it must not be missing. `view` and `value` transform it
+    network has such a tensor. `needed`: it must not be missing. `view` and `value` transform it
     (transforms.py). `f32`: always written as F32. `merge`: how many trailing axes of the view
     become the row in the GGUF. `infinite`: Inf is allowed (a bound that was never set).
     """
 
     source: str
     target: str
-    shape: ShapeOf
-    when: When = always_true
-    needed: When = always_true
+    shape: ShapeOf[Network]
+    when: When[Network] = always_true
+    needed: When[Network] = always_true
     view: ViewTransform = as_is
     value: ValueTransform | None = None
     f32: bool = False
@@ -65,7 +65,7 @@ class ExpectedTensor:
     `needed`: the checkpoint must have it.
     """
 
-    row: Row
+    row: Row[Any]
     target: str
     shape: tuple[int, ...]
     needed: bool
@@ -79,21 +79,20 @@ class Claim:
     expected: ExpectedTensor
 
 
-def expand_rows(rows: Sequence[Row], config: Config, n_layer: int) -> dict[str, ExpectedTensor]:
-    """Return every tensor that `rows` describe for this config, by normalized checkpoint name.
-
-    `n_layer` is the number of layers of the network that the rows describe.
-    """
+def expand_rows(
+    rows: Sequence[Row[Network]], network: Network, n_layer: int
+) -> dict[str, ExpectedTensor]:
+    """Return every tensor that `rows` describe in this network, by normalized checkpoint name."""
     expected: dict[str, ExpectedTensor] = {}
     for row in rows:
         for layer in range(n_layer) if "{}" in row.source else (0,):
-            if row.when(config, layer):
+            if row.when(network, layer):
                 name = row.source.format(layer)
                 if name in expected:
                     raise ValueError(f"two rows claim {name}")
                 target = row.target.format(layer)
                 expected[name] = ExpectedTensor(
-                    row, target, row.shape(config, layer), row.needed(config, layer)
+                    row, target, row.shape(network, layer), row.needed(network, layer)
                 )
     return expected
 
@@ -137,18 +136,14 @@ def claim_tensors(
                 )
             claims.append(Claim(source, tensor))
     missing = [name for name, tensor in expected.items() if tensor.needed and name not in seen]
-    faults = [
-        text
-        for text in (
-            list_names("missing tensors", missing),
-            list_names("unknown tensors", unclaimed),
-            list_names("wrong tensors", wrong),
-        )
-        if text
-    ]
-    if faults:
+    faults = (
+        list_names("missing tensors", missing),
+        list_names("unknown tensors", unclaimed),
+        list_names("wrong tensors", wrong),
+    )
+    if any(faults):
         raise BadCheckpoint(
-            f"{where}: " + "; ".join(faults),
+            f"{where}: " + "; ".join(filter(None, faults)),
             hint="g4 convert supports published Gemma 4 checkpoints only",
         )
     return claims, ignored

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,77 +16,75 @@ from numpy.typing import NDArray
 from g4cli.converters import assistant, audio, text, vision
 from g4cli.converters.checkpoint import read_json
 from g4cli.converters.config import Config
-from g4cli.converters.names import Ignore, Row
+from g4cli.converters.names import ExpectedTensor, Ignore, expand_rows
 from g4cli.converters.tokenizer import read_tokenizer, tokenizer_keys
 from g4cli.core.errors import BadCheckpoint, UsageError
+from g4cli.core.ggml import QUANTIZATION_VERSION
 from g4cli.core.gguf_values import Value, ValueType, array_value, uint32_value
 from g4cli.core.quoting import shell_word
 
 PartName: TypeAlias = Literal["text", "mmproj"]
+_QUANTIZATION_KEYS: Final = {"general.quantization_version": uint32_value(QUANTIZATION_VERSION)}
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """The content of one output file.
 
-    `arch` and `kind` are the values of general.architecture and general.type. `tables` pair the
-    rows of a mapping (names.py) with the number of layers of their network. `generated` are tensors
-    that no checkpoint has. `make_keys(file_type)` returns the network's keys. `tokenizer_keys` are
-    written last, after general.quantization_version; an mmproj has none.
+    `arch` and `kind` are the values of general.architecture and general.type. `expected` are the
+    tensors that it is made of, by normalized checkpoint name, and `generated` those that no
+    checkpoint has. `keys` are written after general.*.
     """
 
     arch: str
     kind: str
-    tables: Sequence[tuple[Sequence[Row], int]]
+    expected: Mapping[str, ExpectedTensor]
     ignores: Sequence[Ignore]
     normalize_name: Callable[[str], str]
-    generated: Mapping[str, NDArray[Any]]
-    make_keys: Callable[[int], dict[str, Value]]
-    tokenizer_keys: Mapping[str, Value]
+    generated: Mapping[str, NDArray[np.float32]]
+    keys: Mapping[str, Value]
 
 
-def make_part(name: PartName, config: Config, folder: Path) -> Part:
-    """Return the part `name` of the checkpoint in `folder`.
+def make_part(name: PartName, config: Config, folder: Path, file_type: int) -> Part:
+    """Return the part `name` of the checkpoint in `folder`; `file_type` is general.file_type.
 
     Raises UsageError if the checkpoint has no such part, BadCheckpoint if a file of it is unusable.
     """
-    return _make_text_part(config, folder) if name == "text" else _make_mmproj_part(config, folder)
+    make = _make_text_part if name == "text" else _make_mmproj_part
+    return make(config, folder, file_type)
 
 
-def _make_text_part(config: Config, folder: Path) -> Part:
+def _make_text_part(config: Config, folder: Path, file_type: int) -> Part:
+    network = config.text
     is_assistant = config.family == "assistant"
     arch = "gemma4-assistant" if is_assistant else "gemma4"
     tokenizer = read_tokenizer(
-        folder, config.raw, config.text.n_vocab, with_suppressed=config.family == "unified"
+        folder, config.raw, network.n_vocab, with_suppressed=config.family == "unified"
     )
-
-    def make_keys(file_type: int) -> dict[str, Value]:
-        keys = text.hparam_keys(config, arch, file_type)
-        if tokenizer.suppressed_ids is not None:
-            keys["tokenizer.ggml.suppress_tokens"] = array_value(
-                ValueType.INT32, tokenizer.suppressed_ids
-            )
-        if is_assistant:
-            keys.update(assistant.extra_keys(config, arch))
-        return keys
-
-    generated: dict[str, NDArray[np.float32]] = {"rope_freqs.weight": text.rope_freqs(config.text)}
+    keys = text.hparam_keys(network, arch, file_type)
+    if tokenizer.suppressed_ids is not None:
+        keys["tokenizer.ggml.suppress_tokens"] = array_value(
+            ValueType.INT32, tokenizer.suppressed_ids
+        )
+    if is_assistant:
+        keys |= assistant.extra_keys(network, arch)
+    rows = assistant.ROWS if is_assistant else text.ROWS
     return Part(
         arch=arch,
         kind="model",
-        tables=[(assistant.ROWS if is_assistant else text.ROWS, config.text.n_layer)],
+        expected=expand_rows(rows, network, network.n_layer),
         ignores=assistant.IGNORES if is_assistant else text.IGNORES,
         normalize_name=text.normalize_name,
-        generated=generated,
-        make_keys=make_keys,
-        tokenizer_keys=tokenizer_keys(tokenizer),
+        generated={"rope_freqs.weight": text.rope_freqs(network)},
+        keys={**keys, **_QUANTIZATION_KEYS, **tokenizer_keys(tokenizer)},
     )
 
 
-def _make_mmproj_part(config: Config, folder: Path) -> Part:
+def _make_mmproj_part(config: Config, folder: Path, file_type: int) -> Part:
     # The embedders of the 12B are for images and audio.
-    has_audio = config.audio is not None or config.embedder is not None
-    if config.vision is None and config.embedder is None:
+    for_images = config.embedder or config.vision
+    for_audio = config.embedder or config.audio
+    if for_images is None:
         missing = (
             "vision_config" if config.family != "unified" else "vision_config and audio_config"
         )
@@ -95,24 +93,30 @@ def _make_mmproj_part(config: Config, folder: Path) -> Part:
             hint=f"g4 convert {shell_word(folder)}",
         )
     mean, std = _read_pixel_mean_and_std(folder)
-
-    def make_keys(file_type: int) -> dict[str, Value]:
-        return {
-            "general.file_type": uint32_value(file_type),
-            **vision.vision_keys(config, mean, std),
-            **(audio.audio_keys(config) if has_audio else {}),
-            **vision.closing_keys(config),
-            **(audio.closing_keys(config) if has_audio else {}),
-        }
-
-    tables: list[tuple[Sequence[Row], int]] = []
+    keys = {
+        "general.file_type": uint32_value(file_type),
+        **vision.vision_keys(for_images, mean, std),
+        **(audio.audio_keys(for_audio) if for_audio else {}),
+        **vision.closing_keys(for_images),
+        **(audio.closing_keys(for_audio) if for_audio else {}),
+    }
+    expected: dict[str, ExpectedTensor] = {}
     if config.embedder is not None:
-        tables += [(vision.EMBEDDER_ROWS, 0), (audio.EMBEDDER_ROWS, 0)]
+        expected |= expand_rows(vision.EMBEDDER_ROWS, config.embedder, 0)
+        expected |= expand_rows(audio.EMBEDDER_ROWS, config.embedder, 0)
     if config.vision is not None:
-        tables.append((vision.ENCODER_ROWS, config.vision.n_layer))
+        expected |= expand_rows(vision.ENCODER_ROWS, config.vision, config.vision.n_layer)
     if config.audio is not None:
-        tables.append((audio.CONFORMER_ROWS, config.audio.n_layer))
-    return Part("clip", "mmproj", tables, vision.IGNORES, vision.normalize_name, {}, make_keys, {})
+        expected |= expand_rows(audio.CONFORMER_ROWS, config.audio, config.audio.n_layer)
+    return Part(
+        arch="clip",
+        kind="mmproj",
+        expected=expected,
+        ignores=vision.IGNORES,
+        normalize_name=vision.normalize_name,
+        generated={},
+        keys={**keys, **_QUANTIZATION_KEYS},
+    )
 
 
 def _read_pixel_mean_and_std(folder: Path) -> tuple[list[float], list[float]]:

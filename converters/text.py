@@ -12,155 +12,106 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from g4cli.converters.config import Config, TextConfig
-from g4cli.converters.names import Ignore, Row, When, always_true
+from g4cli.converters.config import TextConfig
+from g4cli.converters.names import Ignore, Row, ShapeOf, When, always_true
 from g4cli.core.gguf_values import Value, ValueType, array_value, float32_value, uint32_value
 
 
-def _has_ple(config: Config, _: int) -> bool:
-    return config.text.hidden_per_layer > 0
+def _has_ple(text: TextConfig, _: int) -> bool:
+    return text.hidden_per_layer > 0
 
 
-def _has_moe(config: Config, _: int) -> bool:
-    return config.text.moe
+def _has_moe(text: TextConfig, _: int) -> bool:
+    return text.moe
 
 
-def _owns_kv(config: Config, layer: int) -> bool:
-    return not config.text.is_shared(layer)
+def _owns_kv(text: TextConfig, layer: int) -> bool:
+    return not text.is_shared(layer)
 
 
-def _owns_v(config: Config, layer: int) -> bool:
-    return not config.text.is_shared(layer) and not config.text.k_is_v(layer)
+def _hidden_shape(text: TextConfig, _: int) -> tuple[int, ...]:
+    return (text.hidden,)
 
 
-def _has_v(config: Config, layer: int) -> bool:
-    return not config.text.k_is_v(layer)
+def _head_shape(text: TextConfig, layer: int) -> tuple[int, ...]:
+    return (text.head_dim_of(layer),)
 
 
-def _is_untied(config: Config, _: int) -> bool:
-    return not config.text.tied
+def _kv_shape(text: TextConfig, layer: int) -> tuple[int, ...]:
+    return text.n_head_kv_of(layer) * text.head_dim_of(layer), text.hidden
 
 
-def _hidden_shape(config: Config, _: int) -> tuple[int, ...]:
-    return (config.text.hidden,)
-
-
-def _norm_row(source: str, target: str, when: When = always_true) -> Row:
-    return Row(f"layers.{{}}.{source}.weight", f"blk.{{}}.{target}.weight", _hidden_shape, when)
-
-
-def _n_expert(config: TextConfig) -> int:
-    return config.n_expert or 0
-
-
-def _n_ff_expert(config: TextConfig) -> int:
-    return config.n_ff_expert or 0
+def _layer_row(
+    source: str,
+    target: str,
+    shape: ShapeOf[TextConfig] = _hidden_shape,
+    when: When[TextConfig] = always_true,
+    needed: When[TextConfig] = always_true,
+) -> Row[TextConfig]:
+    """Return the row of a weight that each layer has; by default it is a norm's vector."""
+    return Row(f"layers.{{}}.{source}.weight", f"blk.{{}}.{target}.weight", shape, when, needed)
 
 
 # Layers with shared KV need no key and value projections, but published checkpoints have them.
-ROWS: Final = (
-    Row("embed_tokens.weight", "token_embd.weight", lambda c, _: (c.text.n_vocab, c.text.hidden)),
+ROWS: Final[tuple[Row[TextConfig], ...]] = (
+    Row("embed_tokens.weight", "token_embd.weight", lambda t, _: (t.n_vocab, t.hidden)),
     Row(
         "embed_tokens_per_layer.weight",
         "per_layer_token_embd.weight",
-        lambda c, _: (c.text.n_vocab, c.text.n_layer * c.text.hidden_per_layer),
+        lambda t, _: (t.n_vocab, t.n_layer * t.hidden_per_layer),
         _has_ple,
     ),
     Row(
         "per_layer_model_projection.weight",
         "per_layer_model_proj.weight",
-        lambda c, _: (c.text.n_layer * c.text.hidden_per_layer, c.text.hidden),
+        lambda t, _: (t.n_layer * t.hidden_per_layer, t.hidden),
         _has_ple,
     ),
     Row(
         "per_layer_projection_norm.weight",
         "per_layer_proj_norm.weight",
-        lambda c, _: (c.text.hidden_per_layer,),
+        lambda t, _: (t.hidden_per_layer,),
         _has_ple,
     ),
     Row("norm.weight", "output_norm.weight", _hidden_shape),
     Row(
         "lm_head.weight",
         "output.weight",
-        lambda c, _: (c.text.n_vocab, c.text.hidden),
-        needed=_is_untied,
+        lambda t, _: (t.n_vocab, t.hidden),
+        needed=lambda t, _: not t.tied,
     ),
-    _norm_row("input_layernorm", "attn_norm"),
-    Row(
-        "layers.{}.self_attn.q_proj.weight",
-        "blk.{}.attn_q.weight",
-        lambda c, i: (c.text.n_head * c.text.head_dim_of(i), c.text.hidden),
+    _layer_row("input_layernorm", "attn_norm"),
+    _layer_row("self_attn.q_proj", "attn_q", lambda t, i: (t.n_head * t.head_dim_of(i), t.hidden)),
+    _layer_row("self_attn.k_proj", "attn_k", _kv_shape, needed=_owns_kv),
+    _layer_row("self_attn.v_proj", "attn_v", _kv_shape, lambda t, i: not t.k_is_v(i), _owns_kv),
+    _layer_row(
+        "self_attn.o_proj", "attn_output", lambda t, i: (t.hidden, t.n_head * t.head_dim_of(i))
     ),
-    Row(
-        "layers.{}.self_attn.k_proj.weight",
-        "blk.{}.attn_k.weight",
-        lambda c, i: (c.text.n_head_kv_of(i) * c.text.head_dim_of(i), c.text.hidden),
-        needed=_owns_kv,
-    ),
-    Row(
-        "layers.{}.self_attn.v_proj.weight",
-        "blk.{}.attn_v.weight",
-        lambda c, i: (c.text.n_head_kv_of(i) * c.text.head_dim_of(i), c.text.hidden),
-        _has_v,
-        needed=_owns_v,
-    ),
-    Row(
-        "layers.{}.self_attn.o_proj.weight",
-        "blk.{}.attn_output.weight",
-        lambda c, i: (c.text.hidden, c.text.n_head * c.text.head_dim_of(i)),
-    ),
-    Row(
-        "layers.{}.self_attn.q_norm.weight",
-        "blk.{}.attn_q_norm.weight",
-        lambda c, i: (c.text.head_dim_of(i),),
-    ),
-    Row(
-        "layers.{}.self_attn.k_norm.weight",
-        "blk.{}.attn_k_norm.weight",
-        lambda c, i: (c.text.head_dim_of(i),),
-        needed=_owns_kv,
-    ),
-    _norm_row("post_attention_layernorm", "post_attention_norm"),
-    _norm_row("pre_feedforward_layernorm", "ffn_norm"),
-    _norm_row("post_feedforward_layernorm", "post_ffw_norm"),
-    Row(
-        "layers.{}.mlp.gate_proj.weight",
-        "blk.{}.ffn_gate.weight",
-        lambda c, i: (c.text.n_ff_of(i), c.text.hidden),
-    ),
-    Row(
-        "layers.{}.mlp.up_proj.weight",
-        "blk.{}.ffn_up.weight",
-        lambda c, i: (c.text.n_ff_of(i), c.text.hidden),
-    ),
-    Row(
-        "layers.{}.mlp.down_proj.weight",
-        "blk.{}.ffn_down.weight",
-        lambda c, i: (c.text.hidden, c.text.n_ff_of(i)),
-    ),
-    Row("layers.{}.layer_scalar", "blk.{}.layer_output_scale.weight", lambda _c, _i: (1,)),
+    _layer_row("self_attn.q_norm", "attn_q_norm", _head_shape),
+    _layer_row("self_attn.k_norm", "attn_k_norm", _head_shape, needed=_owns_kv),
+    _layer_row("post_attention_layernorm", "post_attention_norm"),
+    _layer_row("pre_feedforward_layernorm", "ffn_norm"),
+    _layer_row("post_feedforward_layernorm", "post_ffw_norm"),
+    _layer_row("mlp.gate_proj", "ffn_gate", lambda t, i: (t.n_ff_of(i), t.hidden)),
+    _layer_row("mlp.up_proj", "ffn_up", lambda t, i: (t.n_ff_of(i), t.hidden)),
+    _layer_row("mlp.down_proj", "ffn_down", lambda t, i: (t.hidden, t.n_ff_of(i))),
+    Row("layers.{}.layer_scalar", "blk.{}.layer_output_scale.weight", lambda _t, _i: (1,)),
     # per-layer embeddings
-    Row(
-        "layers.{}.per_layer_input_gate.weight",
-        "blk.{}.inp_gate.weight",
-        lambda c, _: (c.text.hidden_per_layer, c.text.hidden),
-        _has_ple,
+    _layer_row(
+        "per_layer_input_gate", "inp_gate", lambda t, _: (t.hidden_per_layer, t.hidden), _has_ple
     ),
-    Row(
-        "layers.{}.per_layer_projection.weight",
-        "blk.{}.proj.weight",
-        lambda c, _: (c.text.hidden, c.text.hidden_per_layer),
-        _has_ple,
+    _layer_row(
+        "per_layer_projection", "proj", lambda t, _: (t.hidden, t.hidden_per_layer), _has_ple
     ),
-    _norm_row("post_per_layer_input_norm", "post_norm", _has_ple),
+    _layer_row("post_per_layer_input_norm", "post_norm", when=_has_ple),
     # mixture of experts
-    _norm_row("pre_feedforward_layernorm_2", "pre_ffw_norm_2", _has_moe),
-    _norm_row("post_feedforward_layernorm_1", "post_ffw_norm_1", _has_moe),
-    _norm_row("post_feedforward_layernorm_2", "post_ffw_norm_2", _has_moe),
+    _layer_row("pre_feedforward_layernorm_2", "pre_ffw_norm_2", when=_has_moe),
+    _layer_row("post_feedforward_layernorm_1", "post_ffw_norm_1", when=_has_moe),
+    _layer_row("post_feedforward_layernorm_2", "post_ffw_norm_2", when=_has_moe),
     Row(
         "layers.{}.router.proj.weight",
         "blk.{}.ffn_gate_inp.weight",
-        lambda c, _: (_n_expert(c.text), c.text.hidden),
+        lambda t, _: (t.n_expert, t.hidden),
         _has_moe,
         f32=True,
     ),
@@ -168,19 +119,19 @@ ROWS: Final = (
     Row(
         "layers.{}.router.per_expert_scale",
         "blk.{}.ffn_down_exps.scale",
-        lambda c, _: (_n_expert(c.text),),
+        lambda t, _: (t.n_expert,),
         _has_moe,
     ),
     Row(
         "layers.{}.experts.gate_up_proj",
         "blk.{}.ffn_gate_up_exps.weight",
-        lambda c, _: (_n_expert(c.text), 2 * _n_ff_expert(c.text), c.text.hidden),
+        lambda t, _: (t.n_expert, 2 * t.n_ff_expert, t.hidden),
         _has_moe,
     ),
     Row(
         "layers.{}.experts.down_proj",
         "blk.{}.ffn_down_exps.weight",
-        lambda c, _: (_n_expert(c.text), c.text.hidden, _n_ff_expert(c.text)),
+        lambda t, _: (t.n_expert, t.hidden, t.n_ff_expert),
         _has_moe,
     ),
 )
@@ -212,9 +163,8 @@ def rope_freqs(text: TextConfig) -> NDArray[np.float32]:
     return factors
 
 
-def hparam_keys(config: Config, arch: str, file_type: int) -> dict[str, Value]:
+def hparam_keys(text: TextConfig, arch: str, file_type: int) -> dict[str, Value]:
     """Return the network's keys and general.file_type, in the order of llama.cpp's converter."""
-    text = config.text
     int_array = ValueType.INT32
     n_ff = (
         array_value(int_array, [text.n_ff_of(i) for i in range(text.n_layer)])
@@ -236,10 +186,8 @@ def hparam_keys(config: Config, arch: str, file_type: int) -> dict[str, Value]:
         "rope.freq_base": float32_value(text.theta_full),
         "rope.freq_base_swa": float32_value(text.theta_swa),
         "attention.layer_norm_rms_epsilon": float32_value(text.rms_eps),
-        "expert_count": None if text.n_expert is None else uint32_value(text.n_expert),
-        "expert_used_count": None
-        if text.n_expert_used is None
-        else uint32_value(text.n_expert_used),
+        "expert_count": _uint32_or_none(text.n_expert),
+        "expert_used_count": _uint32_or_none(text.n_expert_used),
         "attention.key_length": uint32_value(text.head_dim_full),
         "attention.value_length": uint32_value(text.head_dim_full),
         "general.file_type": uint32_value(file_type),
@@ -250,9 +198,7 @@ def hparam_keys(config: Config, arch: str, file_type: int) -> dict[str, Value]:
         "attention.sliding_window_pattern": array_value(ValueType.BOOL, text.is_swa),
         "attention.key_length_swa": uint32_value(text.head_dim),
         "attention.value_length_swa": uint32_value(text.head_dim),
-        "expert_feed_forward_length": None
-        if text.n_ff_expert is None
-        else uint32_value(text.n_ff_expert),
+        "expert_feed_forward_length": _uint32_or_none(text.n_ff_expert),
         "rope.dimension_count": uint32_value(text.head_dim_full),
         "rope.dimension_count_swa": uint32_value(text.head_dim),
     }
@@ -261,3 +207,7 @@ def hparam_keys(config: Config, arch: str, file_type: int) -> dict[str, Value]:
         for name, value in keys.items()
         if value is not None
     }
+
+
+def _uint32_or_none(number: int) -> Value | None:
+    return uint32_value(number) if number else None

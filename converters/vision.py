@@ -7,11 +7,10 @@ conversion/base.py (MmprojModel) and gguf-py/gguf/tensor_mapping.py, llama.cpp@0
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
-from g4cli.converters.config import Config
-from g4cli.converters.media_config import EmbedderConfig, VisionConfig
-from g4cli.converters.names import Ignore, Row, ShapeOf, When
+from g4cli.converters.media_config import AudioConfig, EmbedderConfig, VisionConfig
+from g4cli.converters.names import Ignore, Row, ShapeOf
 from g4cli.converters.transforms import (
     ViewTransform,
     as_is,
@@ -33,121 +32,85 @@ IGNORES: Final = (
     Ignore(r"(model\.)?language_model\..*|lm_head\..*", "text: g4 convert without --mmproj"),
     Ignore(r".*\.rotary_emb\..*inv_freq", "computed from the config"),
 )
-# The limits to which a clipped linear layer clamps its input and its output.
-BOUNDS: Final = ("input_min", "input_max", "output_min", "output_max")
 
 
-def require_vision(config: Config) -> VisionConfig:
-    """Return the vision encoder's config; the caller has checked that there is one."""
-    if config.vision is None:
-        raise ValueError("no vision_config")
-    return config.vision
+Encoder = TypeVar("Encoder", VisionConfig, AudioConfig)
 
 
-def require_embedder(config: Config) -> EmbedderConfig:
-    """Return the config of the 12B's embedders; the caller has checked that there are some."""
-    if config.embedder is None:
-        raise ValueError("not a unified model")
-    return config.embedder
+def _is_clipped(encoder: VisionConfig | AudioConfig, _: int) -> bool:
+    return encoder.clipped
 
 
-def clipped_linear_rows(source: str, target: str, shape: ShapeOf, when: When) -> tuple[Row, ...]:
-    """Return the rows of a linear layer and of its four bounds, which exist where `when` is true.
+def clipped_linear_rows(
+    source: str, target: str, shape: ShapeOf[Encoder]
+) -> tuple[Row[Encoder], ...]:
+    """Return the rows of a linear layer and, if it is clipped, of the bounds of its values.
 
     A bound that was never set is infinite (Gemma4ClippableLinear, transformers 5.23.0).
     """
-    bounds = (
-        Row(f"{source}.{b}", f"{target}.{b}", lambda _c, _i: (), when, f32=True, infinite=True)
-        for b in BOUNDS
-    )
-    return (Row(f"{source}.weight", f"{target}.weight", shape), *bounds)
+    rows: list[Row[Encoder]] = [Row(f"{source}.weight", f"{target}.weight", shape)]
+    for end in ("input_min", "input_max", "output_min", "output_max"):
+        name, new_name = f"{source}.{end}", f"{target}.{end}"
+        rows.append(Row(name, new_name, lambda _e, _i: (), _is_clipped, f32=True, infinite=True))
+    return tuple(rows)
 
 
-def _linear_rows(source: str, target: str, shape: ShapeOf) -> tuple[Row, ...]:
+def _linear_rows(
+    source: str, target: str, shape: ShapeOf[VisionConfig]
+) -> tuple[Row[VisionConfig], ...]:
     return clipped_linear_rows(
-        f"vision_tower.encoder.layers.{{}}.{source}",
-        f"v.blk.{{}}.{target}",
-        shape,
-        lambda c, _: require_vision(c).clipped,
+        f"vision_tower.encoder.layers.{{}}.{source}", f"v.blk.{{}}.{target}", shape
     )
 
 
-def _norm_row(source: str, target: str) -> Row:
+def _hidden_shape(vision: VisionConfig, _: int) -> tuple[int, ...]:
+    return (vision.hidden,)
+
+
+def _norm_row(
+    source: str, target: str, shape: ShapeOf[VisionConfig] = _hidden_shape
+) -> Row[VisionConfig]:
     return Row(
-        f"vision_tower.encoder.layers.{{}}.{source}.weight",
-        f"v.blk.{{}}.{target}.weight",
-        lambda c, _: (require_vision(c).hidden,),
+        f"vision_tower.encoder.layers.{{}}.{source}.weight", f"v.blk.{{}}.{target}.weight", shape
     )
 
 
-def _qkv_shape(config: Config, _: int) -> tuple[int, ...]:
-    v = require_vision(config)
-    return v.n_head * v.head_dim, v.hidden
+def _qkv_shape(vision: VisionConfig, _: int) -> tuple[int, ...]:
+    return vision.n_head * vision.head_dim, vision.hidden
 
 
-def _up_shape(config: Config, _: int) -> tuple[int, ...]:
-    return require_vision(config).n_ff, require_vision(config).hidden
+def _head_shape(vision: VisionConfig, _: int) -> tuple[int, ...]:
+    return (vision.head_dim,)
 
 
-def _head_norm_shape(config: Config, _: int) -> tuple[int, ...]:
-    return (require_vision(config).head_dim,)
+def _is_standardized(vision: VisionConfig, _: int) -> bool:
+    return vision.standardize
 
 
-def _is_standardized(config: Config, _: int) -> bool:
-    return require_vision(config).standardize
-
-
-ENCODER_ROWS: Final = (
+ENCODER_ROWS: Final[tuple[Row[VisionConfig], ...]] = (
     Row(
         "vision_tower.patch_embedder.input_proj.weight",
         "v.patch_embd.weight",
-        lambda c, _: (require_vision(c).hidden, 3 * require_vision(c).patch ** 2),
+        lambda v, _: (v.hidden, 3 * v.patch**2),
         view=patches_to_chw,
     ),
     Row(
         "vision_tower.patch_embedder.position_embedding_table",
         "v.position_embd.weight",
-        lambda c, _: (2, require_vision(c).n_positions, require_vision(c).hidden),
+        lambda v, _: (2, v.n_positions, v.hidden),
         f32=True,
     ),
-    Row(
-        "vision_tower.std_bias",
-        "v.std_bias",
-        lambda c, _: (require_vision(c).hidden,),
-        _is_standardized,
-    ),
-    Row(
-        "vision_tower.std_scale",
-        "v.std_scale",
-        lambda c, _: (require_vision(c).hidden,),
-        _is_standardized,
-    ),
+    Row("vision_tower.std_bias", "v.std_bias", _hidden_shape, _is_standardized),
+    Row("vision_tower.std_scale", "v.std_scale", _hidden_shape, _is_standardized),
     *_linear_rows("self_attn.q_proj", "attn_q", _qkv_shape),
     *_linear_rows("self_attn.k_proj", "attn_k", _qkv_shape),
     *_linear_rows("self_attn.v_proj", "attn_v", _qkv_shape),
-    *_linear_rows(
-        "self_attn.o_proj",
-        "attn_out",
-        lambda c, _: (
-            require_vision(c).hidden,
-            require_vision(c).n_head * require_vision(c).head_dim,
-        ),
-    ),
-    *_linear_rows("mlp.gate_proj", "ffn_gate", _up_shape),
-    *_linear_rows("mlp.up_proj", "ffn_up", _up_shape),
-    *_linear_rows(
-        "mlp.down_proj", "ffn_down", lambda c, _: (require_vision(c).hidden, require_vision(c).n_ff)
-    ),
-    Row(
-        "vision_tower.encoder.layers.{}.self_attn.q_norm.weight",
-        "v.blk.{}.attn_q_norm.weight",
-        _head_norm_shape,
-    ),
-    Row(
-        "vision_tower.encoder.layers.{}.self_attn.k_norm.weight",
-        "v.blk.{}.attn_k_norm.weight",
-        _head_norm_shape,
-    ),
+    *_linear_rows("self_attn.o_proj", "attn_out", lambda v, _: (v.hidden, v.n_head * v.head_dim)),
+    *_linear_rows("mlp.gate_proj", "ffn_gate", lambda v, _: (v.n_ff, v.hidden)),
+    *_linear_rows("mlp.up_proj", "ffn_up", lambda v, _: (v.n_ff, v.hidden)),
+    *_linear_rows("mlp.down_proj", "ffn_down", lambda v, _: (v.hidden, v.n_ff)),
+    _norm_row("self_attn.q_norm", "attn_q_norm", _head_shape),
+    _norm_row("self_attn.k_norm", "attn_k_norm", _head_shape),
     _norm_row("input_layernorm", "ln1"),
     _norm_row("post_attention_layernorm", "attn_post_norm"),
     _norm_row("pre_feedforward_layernorm", "ln2"),
@@ -155,23 +118,27 @@ ENCODER_ROWS: Final = (
     Row(
         "embed_vision.embedding_projection.weight",
         "mm.input_projection.weight",
-        lambda c, _: (c.text.hidden, require_vision(c).hidden),
+        lambda v, _: (v.text_hidden, v.hidden),
     ),
 )
 
 
-def _patch_values_shape(config: Config, _: int) -> tuple[int, ...]:
+def _patch_values_shape(embedder: EmbedderConfig, _: int) -> tuple[int, ...]:
     """Return the number of values of a patch: three colors for each pixel."""
-    return (3 * require_embedder(config).patch ** 2,)
+    return (3 * embedder.patch**2,)
 
 
-def _embed_shape(config: Config, _: int) -> tuple[int, ...]:
-    return (require_embedder(config).embed,)
+def _embed_shape(embedder: EmbedderConfig, _: int) -> tuple[int, ...]:
+    return (embedder.embed,)
 
 
 def _weight_and_bias_rows(
-    source: str, target: str, shape: ShapeOf, view: ViewTransform = as_is, merge: int = 1
-) -> tuple[Row, ...]:
+    source: str,
+    target: str,
+    shape: ShapeOf[EmbedderConfig],
+    view: ViewTransform = as_is,
+    merge: int = 1,
+) -> tuple[Row[EmbedderConfig], ...]:
     return tuple(
         Row(f"vision_embedder.{source}.{end}", f"{target}.{end}", shape, view=view, merge=merge)
         for end in ("weight", "bias")
@@ -180,31 +147,29 @@ def _weight_and_bias_rows(
 
 # The first projection and the norm before it expect the values of a patch in the order (row,
 # column, color). ggml passes them in the order (color, row, column).
-EMBEDDER_ROWS: Final = (
+EMBEDDER_ROWS: Final[tuple[Row[EmbedderConfig], ...]] = (
     Row(
         "vision_embedder.patch_dense.weight",
         "v.patch_embd.weight",
-        lambda c, i: (require_embedder(c).embed, *_patch_values_shape(c, i)),
+        lambda e, i: (e.embed, *_patch_values_shape(e, i)),
         view=columns_to_chw,
         merge=3,
     ),
     Row("vision_embedder.patch_dense.bias", "v.patch_embd.bias", _embed_shape),
-    *_weight_and_bias_rows(
-        "patch_ln1", "v.patch_norm.1", _patch_values_shape, view=columns_to_chw, merge=3
-    ),
+    *_weight_and_bias_rows("patch_ln1", "v.patch_norm.1", _patch_values_shape, columns_to_chw, 3),
     *_weight_and_bias_rows("patch_ln2", "v.patch_norm.2", _embed_shape),
     *_weight_and_bias_rows("pos_norm", "v.patch_norm.3", _embed_shape),
     Row(
         "vision_embedder.pos_embedding",
         "v.position_embd.weight",
-        lambda c, _: (require_embedder(c).n_positions, 2, require_embedder(c).embed),
+        lambda e, _: (e.n_positions, 2, e.embed),
         view=swap_first_two,
         f32=True,
     ),
     Row(
         "embed_vision.embedding_projection.weight",
         "mm.input_projection.weight",
-        lambda c, _: (c.text.hidden, require_embedder(c).n_out),
+        lambda e, _: (e.text_hidden, e.n_out),
     ),
 )
 
@@ -214,17 +179,21 @@ def normalize_name(name: str) -> str:
     return name.removeprefix("model.").replace(".linear.", ".")
 
 
-def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> dict[str, Value]:
-    """Return the vision keys, but those that llama.cpp's converter writes last (`closing_keys`)."""
-    if config.embedder is not None:  # the 12B has no encoder: its sizes are 0
-        sizes = (config.embedder.patch_key, config.embedder.embed, 0, 0, 0)
+def vision_keys(
+    network: VisionConfig | EmbedderConfig, mean: Sequence[float], std: Sequence[float]
+) -> dict[str, Value]:
+    """Return the vision keys, but those that llama.cpp's converter writes last (`closing_keys`).
+
+    `mean` and `std` are those of the pixels, for each color.
+    """
+    if isinstance(network, EmbedderConfig):  # it has no layers
+        patch, hidden, n_ff, n_layer, n_head = network.patch_key, network.embed, 0, 0, 0
     else:
-        v = require_vision(config)
-        sizes = (v.patch, v.hidden, v.n_ff, v.n_layer, v.n_head)
-    patch, hidden, n_ff, n_layer, n_head = sizes
+        patch, hidden, n_ff = network.patch, network.hidden, network.n_ff
+        n_layer, n_head = network.n_layer, network.n_head
     return {
         "clip.has_vision_encoder": bool_value(True),
-        "clip.vision.projection_dim": uint32_value(config.text.hidden),
+        "clip.vision.projection_dim": uint32_value(network.text_hidden),
         "clip.vision.image_size": uint32_value(224),  # required by llama.cpp, and not used
         "clip.vision.patch_size": uint32_value(patch),
         "clip.vision.embedding_length": uint32_value(hidden),
@@ -236,12 +205,12 @@ def vision_keys(config: Config, mean: Sequence[float], std: Sequence[float]) -> 
     }
 
 
-def closing_keys(config: Config) -> dict[str, Value]:
+def closing_keys(network: VisionConfig | EmbedderConfig) -> dict[str, Value]:
     """Return the last vision keys: the projector's name and the epsilon of the norms.
 
     llama.cpp's converter writes 1e-6, whatever the config says.
     """
-    projector = "gemma4v" if config.embedder is None else "gemma4uv"
+    projector = "gemma4uv" if isinstance(network, EmbedderConfig) else "gemma4v"
     return {
         "clip.vision.projector_type": string_value(projector),
         "clip.vision.attention.layer_norm_epsilon": float32_value(1e-6),

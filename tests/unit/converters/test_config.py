@@ -79,7 +79,7 @@ def test_an_assistant_shares_all_its_layers() -> None:
     raw = {**RAW, "architectures": ["Gemma4AssistantForCausalLM"], "backbone_hidden_size": 64}
     raw["text_config"] = {**RAW["text_config"], "num_kv_shared_layers": 0}
     config = read_config(raw, "c")
-    assert (config.text.n_shared_kv, config.backbone_hidden) == (10, 64)
+    assert (config.text.n_shared_kv, config.text.backbone_hidden) == (10, 64)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_tower_s_config_cannot_hinder_the_text_network() -> None:
 def test_an_mmproj_of_the_12b_needs_both_embedders() -> None:
     raw = {name: value for name, value in PUBLISHED_12B.items() if name != "audio_config"}
     with pytest.raises(UsageError, match="no vision_config and audio_config, so no mmproj"):
-        make_part("mmproj", read_config(raw, "c"), Path("12b"))
+        make_part("mmproj", read_config(raw, "c"), Path("12b"), 32)
 
 
 def test_layers_may_be_numbered_with_leading_zeros() -> None:

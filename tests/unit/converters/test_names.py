@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from g4cli.converters import assistant, audio, text, vision
 from g4cli.converters.checkpoint import CheckpointTensor
-from g4cli.converters.config import Config, read_config
+from g4cli.converters.config import Config, TextConfig, read_config
 from g4cli.converters.names import Row, claim_tensors, expand_rows
 from g4cli.core.errors import BadCheckpoint
 from tests.support.builders import variants
@@ -94,21 +95,25 @@ def config(name: str) -> Config:
 
 
 @pytest.mark.parametrize(
-    ("variant", "rows", "normalize_name", "cases"),
+    ("variant", "network", "rows", "normalize_name", "cases"),
     [
-        ("gemma-4-E2B-it", text.ROWS, text.normalize_name, TEXT),
-        ("gemma-4-26B-A4B-it", text.ROWS, text.normalize_name, MOE),
-        ("gemma-4-E2B-it", vision.ENCODER_ROWS, vision.normalize_name, VISION),
-        ("gemma-4-E2B-it", audio.CONFORMER_ROWS, vision.normalize_name, AUDIO),
-        ("gemma-4-12B-it", vision.EMBEDDER_ROWS, vision.normalize_name, UNIFIED),
-        ("gemma-4-E2B-it-assistant", assistant.ROWS, text.normalize_name, ASSISTANT),
+        ("gemma-4-E2B-it", "text", text.ROWS, text.normalize_name, TEXT),
+        ("gemma-4-26B-A4B-it", "text", text.ROWS, text.normalize_name, MOE),
+        ("gemma-4-E2B-it", "vision", vision.ENCODER_ROWS, vision.normalize_name, VISION),
+        ("gemma-4-E2B-it", "audio", audio.CONFORMER_ROWS, vision.normalize_name, AUDIO),
+        ("gemma-4-12B-it", "embedder", vision.EMBEDDER_ROWS, vision.normalize_name, UNIFIED),
+        ("gemma-4-E2B-it-assistant", "text", assistant.ROWS, text.normalize_name, ASSISTANT),
     ],
     ids=["text", "experts", "vision", "audio", "12B", "assistant"],
 )
 def test_in_and_want(
-    variant: str, rows: tuple[Row, ...], normalize_name: object, cases: list[tuple[str, str]]
+    variant: str,
+    network: str,
+    rows: tuple[Row[Any], ...],
+    normalize_name: object,
+    cases: list[tuple[str, str]],
 ) -> None:
-    table = expand_rows(rows, config(variant), 4)
+    table = expand_rows(rows, getattr(config(variant), network), 4)
     for name, want in cases:
         assert table[normalize_name(name)].target == want, name  # type: ignore[operator]
 
@@ -122,7 +127,7 @@ def test_every_row_is_met_by_a_recorded_checkpoint() -> None:
                 re.sub(r"\.\d+\.", ".{}.", n(key))
                 for n in (text.normalize_name, vision.normalize_name)
             }
-    tables = (
+    tables: tuple[tuple[Row[Any], ...], ...] = (
         assistant.ROWS,
         vision.ENCODER_ROWS,
         vision.EMBEDDER_ROWS,
@@ -134,13 +139,13 @@ def test_every_row_is_met_by_a_recorded_checkpoint() -> None:
 
 
 def test_two_rows_for_one_name_are_a_bug() -> None:
-    row = Row("a.weight", "b.weight", lambda _c, _i: (1,))
+    row: Row[TextConfig] = Row("a.weight", "b.weight", lambda _t, _i: (1,))
     with pytest.raises(ValueError, match=r"two rows claim a\.weight"):
-        expand_rows((row, row), config("my-finetune"), 1)
+        expand_rows((row, row), config("my-finetune").text, 1)
 
 
 def test_the_same_tensor_under_two_names_is_refused() -> None:
-    table = expand_rows(text.ROWS, config("my-finetune"), 0)
+    table = expand_rows(text.ROWS, config("my-finetune").text, 0)
     shape = (variants.N_VOCAB, 64)
     tensors = {
         name: CheckpointTensor(name, "BF16", shape, 0, 0, 2)

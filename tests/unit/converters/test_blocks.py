@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from g4cli.converters.blocks import NotFinite, PlainCoder, Tensor, is_finite, to_bf16, to_plain
+from g4cli.converters.blocks import PlainCoder, Tensor, is_finite, to_bf16, to_plain
 from g4cli.converters.transforms import (
     apply_softplus,
     columns_to_chw,
@@ -28,10 +28,7 @@ from g4cli.core.gguf_write import TensorSpec
 
 
 def rows_of(view: NDArray[Any], row: int, weights: int) -> list[NDArray[Any]]:
-    return [
-        block.read()
-        for block in Tensor(view, row, None, False, "x", NotFinite()).iter_blocks(weights)
-    ]
+    return [block.read() for block in Tensor(view, row, None, False, "x", {}).iter_blocks(weights)]
 
 
 @pytest.mark.parametrize("weights", [1, 7, 24, 100, 10_000])
@@ -62,9 +59,7 @@ def test_blocks_are_the_view_in_order(
         np.concatenate(found).reshape(-1).tolist()
         == np.ascontiguousarray(seen).reshape(-1).tolist()
     )
-    starts = [
-        b.start for b in Tensor(seen, row, None, False, "x", NotFinite()).iter_blocks(weights)
-    ]
+    starts = [b.start for b in Tensor(seen, row, None, False, "x", {}).iter_blocks(weights)]
     assert starts == np.cumsum([0] + [len(f) for f in found[:-1]]).tolist()
 
 
@@ -129,7 +124,7 @@ def test_many_threads_keep_the_order() -> None:
     tensors = [
         (
             TensorSpec(f"t{i}", ggml.F32, (8, 40)),
-            partial(Tensor(a, 8, None, False, "x", NotFinite()).iter_blocks, 16),
+            partial(Tensor(a, 8, None, False, "x", {}).iter_blocks, 16),
         )
         for i, a in enumerate(arrays)
     ]
