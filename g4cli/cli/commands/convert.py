@@ -23,7 +23,6 @@ def convert(
         typer.Argument(
             help="Folder with config.json and safetensors, or hf:OWNER/REPO.",
             metavar="DIR",
-            show_default=False,
         ),
     ],
     target: OutOpt = None,

@@ -17,11 +17,10 @@ def copy(
         typer.Argument(
             help="A model (e2b) or one type of it (e2b:q4_0).",
             metavar="MODEL",
-            show_default=False,
             autocompletion=complete_pulled,
         ),
     ],
-    name: Annotated[str, typer.Argument(help="The new name.", metavar="NAME", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The new name.", metavar="NAME")],
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:

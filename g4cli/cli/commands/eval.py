@@ -27,7 +27,6 @@ def eval_(
             "--text",
             help="Conversations (.jsonl with messages, or a saved chat) or plain text; - reads "
             "standard input.",
-            metavar="FILE",
         ),
     ],
     against: Annotated[

@@ -18,7 +18,6 @@ def imatrix(
         typer.Argument(
             help="Model to measure, preferably BF16: its name, or the path of a GGUF file.",
             metavar="[MODEL]",
-            show_default=False,
         ),
     ] = None,
     text: Annotated[
@@ -26,8 +25,6 @@ def imatrix(
         typer.Option(
             "--text",
             help="Conversations (.jsonl with messages) or plain text. Default: g4's own text.",
-            metavar="FILE",
-            show_default=False,
         ),
     ] = None,
     raw: Annotated[
@@ -35,15 +32,13 @@ def imatrix(
         typer.Option("--raw", help="Do not format the text as a chat, as llama-imatrix does it."),
     ] = False,
     target: OutOpt = None,
-    ctx: Annotated[int, typer.Option("--ctx", "-c", help="Tokens of a chunk.", metavar="N")] = 512,
+    ctx: Annotated[int, typer.Option("--ctx", "-c", help="Tokens of a chunk.")] = 512,
     chunks: Annotated[
         int, typer.Option("--chunks", help="Use only the first N chunks; 0: all.", min=0)
     ] = 0,
     in_file: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--in-file", help="Importance matrix (GGUF) to add to. Repeatable.", metavar="FILE"
-        ),
+        typer.Option("--in-file", help="Importance matrix (GGUF) to add to. Repeatable."),
     ] = None,
     threads: o.ThreadsOpt = 0,
     gpu_layers: o.GpuLayersOpt = "auto",

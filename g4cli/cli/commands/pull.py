@@ -20,7 +20,6 @@ ModelToPull = Annotated[
         help="tiny, e2b, e2b:q8_0, OWNER/REPO, a checkpoint folder, or a GGUF file.",
         metavar="MODEL",
         autocompletion=complete_known,
-        show_default=False,
     ),
 ]
 NameOpt = Annotated[
@@ -29,7 +28,6 @@ NameOpt = Annotated[
         "--name",
         metavar="NAME",
         help="Name of the model in the store, for a local folder or file.",
-        show_default=False,
     ),
 ]
 

@@ -23,7 +23,6 @@ def remove(
             help="One type of a model (e2b:q4_0), or all files of it (e2b).",
             metavar="MODEL",
             autocompletion=complete_pulled,
-            show_default=False,
         ),
     ] = "",
     states: StatesOpt = False,

@@ -22,7 +22,6 @@ def show(
         typer.Argument(
             metavar="OTHER",
             help="With --diff: the model to compare with.",
-            show_default=False,
             autocompletion=complete_pulled,
             callback=expand_model,
         ),

@@ -35,7 +35,6 @@ PromptOpt: TypeAlias = Annotated[
     typer.Option(
         "--prompt",
         "-p",
-        metavar="TEXT",
         help="Answer this prompt and exit; @FILE: that in a file; piped input goes before it.",
     ),
 ]
@@ -43,7 +42,6 @@ SystemOpt: TypeAlias = Annotated[
     str,
     typer.Option(
         "--system",
-        metavar="TEXT",
         help="The system prompt; @FILE reads it from a file.",
         rich_help_panel=_PROMPT,
     ),
@@ -84,7 +82,6 @@ StopOpt: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--stop",
-        metavar="TEXT",
         help="End the answer before this text (repeatable).",
         rich_help_panel=_PROMPT,
     ),
@@ -126,7 +123,6 @@ JsonSchemaOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--json-schema",
-        metavar="FILE",
         help="Constrain the answer to JSON that matches this JSON Schema; - reads it from standard "
         "input.",
         rich_help_panel=_PROMPT,
@@ -145,7 +141,6 @@ GrammarOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--grammar",
-        metavar="FILE",
         help="Constrain the answer to this grammar: FILE.lark, or else GBNF.",
         rich_help_panel=_PROMPT,
     ),

@@ -18,7 +18,6 @@ ToolsOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--tools",
-        metavar="FILE",
         help="Python file whose public functions the model may call; or a JSON list of tools in "
         "OpenAI's format, whose calls are printed, not run.",
         rich_help_panel=_PROMPT,
@@ -37,7 +36,6 @@ McpOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--mcp",
-        metavar="FILE",
         help="JSON with mcpServers, whose tools the model may call.",
         rich_help_panel=_PROMPT,
     ),
@@ -65,7 +63,6 @@ ToolRoundsOpt: TypeAlias = Annotated[
     typer.Option(
         "--max-tool-rounds",
         min=1,
-        metavar="N",
         help="Stop an answer that called tools so many times.",
         rich_help_panel=_PROMPT,
     ),

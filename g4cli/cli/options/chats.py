@@ -30,7 +30,7 @@ LimitOpt: TypeAlias = Annotated[
 WordsArg: TypeAlias = Annotated[list[str], typer.Argument(metavar="TEXT...", help="Words to find.")]
 ExportArg: TypeAlias = Annotated[
     Path | None,
-    typer.Argument(help="File to write, .md or .json.", metavar="[FILE]", show_default=False),
+    typer.Argument(help="File to write, .md or .json.", metavar="[FILE]"),
 ]
 FormatOpt: TypeAlias = Annotated[
     Literal["auto", "md", "json"],

@@ -25,9 +25,7 @@ YesOpt: TypeAlias = Annotated[
 StatesOpt: TypeAlias = Annotated[
     bool, typer.Option("--states", help="The saved states of prompts, instead of models.")
 ]
-OutOpt: TypeAlias = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write.", show_default=False)
-]
+OutOpt: TypeAlias = Annotated[Path | None, typer.Option("--out", "-o", help="File to write.")]
 ForceOpt: TypeAlias = Annotated[
     bool, typer.Option("--force", "-f", help="Overwrite the file if it exists.")
 ]
@@ -37,7 +35,6 @@ ModelArg: TypeAlias = Annotated[
         help="Model (e2b, 31b:q4_0, OWNER/REPO) or path of a GGUF file.",
         metavar="MODEL",
         autocompletion=complete_model_or_preset,
-        show_default=False,
     ),
 ]
 

@@ -22,7 +22,6 @@ PromptArg: TypeAlias = Annotated[
     typer.Argument(
         help="What to ask every model; with --types, the model whose types are compared.",
         metavar="PROMPT",
-        show_default=False,
     ),
 ]
 ModelsOpt: TypeAlias = Annotated[
@@ -59,7 +58,6 @@ PromptLimitOpt: TypeAlias = Annotated[
     int,
     typer.Option(
         "--limit",
-        metavar="N",
         min=0,
         help="Use the first N prompts, and the first N documents of --text; 0: all.",
         rich_help_panel=_ANSWERS,
@@ -70,7 +68,6 @@ SamplesOpt: TypeAlias = Annotated[
     typer.Option(
         "--samples",
         "-n",
-        metavar="N",
         min=1,
         max=1000,
         help="Answers of each model to each prompt.",
@@ -103,7 +100,6 @@ CompareCtxOpt: TypeAlias = Annotated[
         "-c",
         metavar="N",
         help="Tokens of context of local models: 8192, 32k, max. Default: 16k.",
-        show_default=False,
         rich_help_panel=_ANSWERS,
     ),
 ]
@@ -122,7 +118,6 @@ TextOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         "--text",
-        metavar="FILE",
         help="Measure perplexity on this text (as g4 eval) and speed of local models.",
         rich_help_panel=_MEASURE,
     ),

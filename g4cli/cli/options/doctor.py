@@ -16,7 +16,6 @@ FileArg: TypeAlias = Annotated[
         help="GGUF file, pulled model, or OWNER/REPO with --quick. "
         "Without FILE, this machine is checked.",
         metavar="FILE",
-        show_default=False,
         autocompletion=complete_pulled,
         callback=expand_model,
     ),
@@ -26,7 +25,6 @@ PromptArg: TypeAlias = Annotated[
     typer.Argument(
         help="With --loop: the prompt at which the model repeats itself.",
         metavar="PROMPT",
-        show_default=False,
     ),
 ]
 LoopOpt: TypeAlias = Annotated[

@@ -31,7 +31,6 @@ FitModelArg: TypeAlias = Annotated[
         help="Model (e2b, 31b:q8_0), GGUF file, or OWNER/REPO on the hub; none: all models.",
         metavar="MODEL",
         autocompletion=complete_known,
-        show_default=False,
     ),
 ]
 CtxOpt: TypeAlias = Annotated[
@@ -58,19 +57,16 @@ DraftOpt: TypeAlias = Annotated[
 MmprojOpt: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE",
         help="Include this mmproj (images and audio).",
-        show_default=False,
         rich_help_panel=_RUN_PANEL,
     ),
 ]
 ImageTokensOpt: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", help="Most tokens per image.", rich_help_panel=_RUN_PANEL)
+    int, typer.Option(help="Most tokens per image.", rich_help_panel=_RUN_PANEL)
 ]
 UbatchOpt: TypeAlias = Annotated[
     int,
     typer.Option(
-        metavar="N",
         help="Tokens computed at once (n_ubatch).",
         min=1,
         rich_help_panel=_DETAILS_PANEL,
@@ -78,7 +74,7 @@ UbatchOpt: TypeAlias = Annotated[
 ]
 SequencesOpt: TypeAlias = Annotated[
     int,
-    typer.Option(metavar="N", help="Parallel sequences.", min=1, rich_help_panel=_DETAILS_PANEL),
+    typer.Option(help="Parallel sequences.", min=1, rich_help_panel=_DETAILS_PANEL),
 ]
 FlashAttnOpt: TypeAlias = Annotated[
     bool, typer.Option(help="Use flash attention.", rich_help_panel=_DETAILS_PANEL)
@@ -128,7 +124,6 @@ NCpuMoeOpt: TypeAlias = Annotated[
     int,
     typer.Option(
         "--n-cpu-moe",
-        metavar="N",
         min=0,
         help="Keep the experts of the first N layers on the CPU.",
         rich_help_panel=_WHERE_PANEL,
@@ -139,7 +134,6 @@ MemoryOpt: TypeAlias = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Assume a machine with this much memory: 8GB.",
-        show_default=False,
         rich_help_panel=_WHERE_PANEL,
     ),
 ]
@@ -148,7 +142,6 @@ GpuMemoryOpt: TypeAlias = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Assume a GPU with this much memory: 24GB; two GPUs: 24GB,24GB.",
-        show_default=False,
         rich_help_panel=_WHERE_PANEL,
     ),
 ]
@@ -163,7 +156,6 @@ WorkerMemoryOpt: TypeAlias = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Assume workers with this much memory: 16GB; two of them: 16GB,8GB.",
-        show_default=False,
         rich_help_panel=_WHERE_PANEL,
     ),
 ]

@@ -17,7 +17,7 @@ SourceArg: TypeAlias = Annotated[
                         callback=expand_model)]
 TargetArg: TypeAlias = Annotated[
     Path | None, typer.Argument(help="GGUF file to write. Default: next to FILE.",
-                                metavar="OUT", show_default=False)]
+                                metavar="OUT")]
 TypeOpt: TypeAlias = Annotated[
     str, typer.Option("--type", "-t", metavar="TYPE", autocompletion=complete_type,
                       help="q4_0, sfp8, bf16, q8_0, q6_k, q5_k_m, q4_k_m, ...")]

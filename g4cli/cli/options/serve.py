@@ -23,7 +23,6 @@ ModelsArg: TypeAlias = Annotated[
         help="Models to offer (e2b, 31b:q4_0, tiny) or GGUF files; none: all that were pulled.",
         metavar="[MODEL]...",
         autocompletion=complete_model_or_preset,
-        show_default=False,
     ),
 ]
 HostOpt: TypeAlias = Annotated[

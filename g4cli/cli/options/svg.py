@@ -12,7 +12,6 @@ FileArg: TypeAlias = Annotated[
     typer.Argument(
         help="SVG file, or an answer that contains one; - reads standard input.",
         metavar="FILE",
-        show_default=False,
     ),
 ]
 RepairedArg: TypeAlias = Annotated[
@@ -20,12 +19,9 @@ RepairedArg: TypeAlias = Annotated[
     typer.Argument(
         help="File to write. Default: standard output.",
         metavar="OUT",
-        show_default=False,
     ),
 ]
-PictureArg: TypeAlias = Annotated[
-    Path, typer.Argument(help="PNG file to write.", metavar="OUT", show_default=False)
-]
+PictureArg: TypeAlias = Annotated[Path, typer.Argument(help="PNG file to write.", metavar="OUT")]
 WidthOpt: TypeAlias = Annotated[
     int | None,
     typer.Option("--width", min=1, max=8192, help="Width in pixels. Default: that of the drawing."),

@@ -15,7 +15,6 @@ RecordingsArg: TypeAlias = Annotated[
     typer.Argument(
         help="Recordings: wav, mp3, flac or ogg, up to four hours each.",
         metavar="FILE...",
-        show_default=False,
     ),
 ]
 ModelOpt: TypeAlias = Annotated[
@@ -28,7 +27,6 @@ ModelOpt: TypeAlias = Annotated[
         callback=expand_model,
         help="Model with an audio encoder (e2b, e4b, 12b) or a GGUF file. "
         "Default: the first of g4 list that has one.",
-        show_default=False,
     ),
 ]
 FormOpt: TypeAlias = Annotated[
@@ -41,7 +39,6 @@ LanguageOpt: TypeAlias = Annotated[
         "--language",
         metavar="LANG",
         help="Language that is spoken: de, or German. Default: the model finds it out.",
-        show_default=False,
     ),
 ]
 TranslateOpt: TypeAlias = Annotated[
@@ -50,7 +47,6 @@ TranslateOpt: TypeAlias = Annotated[
         "--translate",
         metavar="LANG",
         help="Translate to this language: en, or English.",
-        show_default=False,
     ),
 ]
 PromptOpt: TypeAlias = Annotated[
@@ -58,9 +54,7 @@ PromptOpt: TypeAlias = Annotated[
     typer.Option(
         "--prompt",
         "-p",
-        metavar="TEXT",
         help="Names and words that occur in the recording.",
-        show_default=False,
     ),
 ]
 OutOpt: TypeAlias = Annotated[
@@ -70,6 +64,5 @@ OutOpt: TypeAlias = Annotated[
         "-o",
         metavar="PATH",
         help="File to write; with several recordings a folder. Default: standard output.",
-        show_default=False,
     ),
 ]
