@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-import g4cli.cli.options.chat as o
+import g4cli.cli.options.engine as e
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
-from g4cli.cli.options.rpc import RpcOpt, TensorSplitOpt, make_worker_options
 from g4cli.cli.output import make_output
 
 
@@ -48,15 +47,15 @@ def bench(
     no_warmup: Annotated[
         bool, typer.Option("--no-warmup", help="Do not warm up before measuring.")
     ] = False,
-    threads: o.ThreadsOpt = 0,
-    kv_type: o.KvTypeOpt = "f16",
-    gpu_layers: o.GpuLayersOpt = "auto",
-    device: o.DeviceOpt = None,
-    mmap: o.MmapOpt = True,
-    lazy_ple: o.LazyPleOpt = "auto",
-    cpu_moe: o.CpuMoeOpt = False,
-    rpc: RpcOpt = "",
-    tensor_split: TensorSplitOpt = "",
+    threads: e.ThreadsOpt = 0,
+    kv_type: e.KvTypeOpt = "f16",
+    gpu_layers: e.GpuLayersOpt = "auto",
+    device: e.DeviceOpt = None,
+    mmap: e.MmapOpt = True,
+    lazy_ple: e.LazyPleOpt = "auto",
+    cpu_moe: e.CpuMoeOpt = False,
+    rpc: e.RpcOpt = "",
+    tensor_split: e.TensorSplitOpt = "",
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -86,7 +85,7 @@ def bench(
 
     if not n_prompt and not n_gen:
         raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
-    workers, depths = make_worker_options(rpc, tensor_split), parse_depths(depth)
+    workers, depths = e.make_worker_options(rpc, tensor_split), parse_depths(depth)
     loadable = prepare_model(model, out)
     places = place_layers_of_run(
         loadable,

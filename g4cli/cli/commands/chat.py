@@ -5,10 +5,9 @@ from __future__ import annotations
 import typer
 
 import g4cli.cli.options.chat as o
-import g4cli.cli.options.chat_output as form
 import g4cli.cli.options.chat_tools as t
+import g4cli.cli.options.engine as e
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt
-from g4cli.cli.options.rpc import RpcOpt, TensorSplitOpt, make_worker_options
 from g4cli.cli.output import make_output
 from g4cli.cli.settings import read_origins
 from g4cli.core.errors import UsageError
@@ -22,8 +21,8 @@ def chat(
     parallel: o.ParallelOpt = "auto",
     image: o.ImageOpt = None,
     audio: o.AudioOpt = None,
-    mmproj: o.MmprojOpt = None,
-    image_tokens: o.ImageTokensOpt = None,
+    mmproj: e.MmprojOpt = None,
+    image_tokens: e.ImageTokensOpt = None,
     system: o.SystemOpt = "",
     think: o.ThinkOpt = "off",
     thoughts: o.ThoughtsOpt = "show",
@@ -51,23 +50,23 @@ def chat(
     stop: o.StopOpt = None,
     no_loop_stop: o.NoLoopStopOpt = False,
     on_loop: o.OnLoopOpt = "stop",
-    ctx: o.CtxOpt = "",
-    kv_type: o.KvTypeOpt = "f16",
-    threads: o.ThreadsOpt = 0,
-    gpu_layers: o.GpuLayersOpt = "auto",
-    device: o.DeviceOpt = None,
-    mmap: o.MmapOpt = True,
-    lazy_ple: o.LazyPleOpt = "auto",
-    cpu_moe: o.CpuMoeOpt = False,
-    rpc: RpcOpt = "",
-    tensor_split: TensorSplitOpt = "",
-    expand: o.ExpandOpt = "bf16",
-    draft: o.DraftOpt = "auto",
-    state_cache: o.StateCacheOpt = "auto",
-    output: form.OutputOpt = None,
-    extract: form.OnlyCodeOpt = False,
-    stream_json: form.StreamJsonOpt = False,
-    logprobs: form.LogprobsOpt = None,
+    ctx: e.CtxOpt = "",
+    kv_type: e.KvTypeOpt = "f16",
+    threads: e.ThreadsOpt = 0,
+    gpu_layers: e.GpuLayersOpt = "auto",
+    device: e.DeviceOpt = None,
+    mmap: e.MmapOpt = True,
+    lazy_ple: e.LazyPleOpt = "auto",
+    cpu_moe: e.CpuMoeOpt = False,
+    rpc: e.RpcOpt = "",
+    tensor_split: e.TensorSplitOpt = "",
+    expand: e.ExpandOpt = "bf16",
+    draft: e.DraftOpt = "auto",
+    state_cache: e.StateCacheOpt = "auto",
+    output: o.OutputOpt = None,
+    extract: o.OnlyCodeOpt = False,
+    stream_json: o.StreamJsonOpt = False,
+    logprobs: o.LogprobsOpt = None,
     stats: o.StatsOpt = False,
     svg: o.DrawingOpt = None,
     json: JsonOpt = False,
@@ -126,7 +125,7 @@ def chat(
         kv_type=kv_type, threads=threads, gpu_layers=gpu_layers, device=device, mmap=mmap,
         lazy_ple=lazy_ple, cpu_moe=cpu_moe, expand=expand, draft=draft,
         state_cache="off" if private else state_cache,
-        workers=make_worker_options(rpc, tensor_split),
+        workers=e.make_worker_options(rpc, tensor_split),
     )  # fmt: skip
     display = ChatDisplay(
         thoughts=thoughts, stats=stats, banner=not quiet, drawing=svg, private=private,

@@ -7,15 +7,9 @@ from typing import Annotated
 
 import typer
 
+import g4cli.cli.options.engine as e
 from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import (
-    JsonOpt,
-    ModelArg,
-    QuietOpt,
-    check_threads,
-    expand_model,
-)
-from g4cli.cli.options.rpc import RpcOpt, TensorSplitOpt, make_worker_options
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, expand_model
 from g4cli.cli.output import make_output
 
 
@@ -45,14 +39,9 @@ def eval_(
             "--limit", help="Score only the first N conversations or parts; 0: all.", min=0
         ),
     ] = 0,
-    threads: Annotated[
-        int,
-        typer.Option(
-            "--threads", help="Number of threads; 0 for all cores.", min=0, callback=check_threads
-        ),
-    ] = 0,
-    rpc: RpcOpt = "",
-    tensor_split: TensorSplitOpt = "",
+    threads: e.ThreadsOpt = 0,
+    rpc: e.RpcOpt = "",
+    tensor_split: e.TensorSplitOpt = "",
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
@@ -79,7 +68,7 @@ def eval_(
     from g4cli.runtime.measure.eval_text import MAX_CTX, read_conversations
     from g4cli.runtime.measure.messages import RunEvaluation
 
-    workers = make_worker_options(rpc, tensor_split)
+    workers = e.make_worker_options(rpc, tensor_split)
     conversations = read_conversations(text)
     conversations = conversations[: limit or len(conversations)]
     loadable = prepare_model(model, out)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
+import g4cli.cli.options.engine as e
 import g4cli.cli.options.fit as o
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.options.rpc import make_worker_options
 from g4cli.cli.output import make_output
 from g4cli.core.errors import DoesNotFit, UsageError
 from g4cli.core.units import MORE_LAYERS
@@ -14,26 +14,26 @@ from g4cli.core.units import MORE_LAYERS
 
 def fit(
     model: o.FitModelArg = "",
-    ctx: o.CtxOpt = "",
-    kv_type: o.KvTypeOpt = "f16",
+    ctx: e.CtxOpt = "",
+    kv_type: e.KvTypeOpt = "f16",
+    draft: e.DraftOpt = "auto",
+    gpu_layers: e.GpuLayersOpt = "auto",
+    mmap: e.MmapOpt = True,
+    lazy_ple: e.LazyPleOpt = "auto",
+    cpu_moe: e.CpuMoeOpt = False,
+    rpc: e.RpcOpt = "",
+    tensor_split: e.TensorSplitOpt = "",
     ubatch: o.UbatchOpt = 512,
     sequences: o.SequencesOpt = 1,
     flash_attn: o.FlashAttnOpt = True,
     swa_full: o.SwaFullOpt = False,
-    mmap: o.MmapOpt = True,
-    lazy_ple: o.LazyPleOpt = "auto",
+    n_cpu_moe: o.NCpuMoeOpt = 0,
     mmproj: o.MmprojOpt = None,
     image_tokens: o.ImageTokensOpt = 1120,
     gpu: o.GpuOpt = "auto",
-    gpu_layers: o.GpuLayersOpt = "auto",
-    cpu_moe: o.CpuMoeOpt = False,
-    n_cpu_moe: o.NCpuMoeOpt = 0,
-    draft: o.DraftOpt = "auto",
     memory: o.MemoryOpt = "",
     gpu_memory: o.GpuMemoryOpt = "",
-    rpc: o.RpcOpt = "",
     worker_memory: o.WorkerMemoryOpt = "",
-    tensor_split: o.TensorSplitOpt = "",
     verify: o.VerifyOpt = False,
     matrix: o.MatrixOpt = False,
     measure: o.MeasureOpt = False,
@@ -72,7 +72,7 @@ def fit(
     from g4cli.operations.fit.answer import answer_fit, answer_matrix
     from g4cli.operations.fit.request import FitRequest
 
-    workers = make_worker_options(rpc, tensor_split)
+    workers = e.make_worker_options(rpc, tensor_split)
     request = FitRequest(
         model=model,
         ctx=o.parse_context(ctx),

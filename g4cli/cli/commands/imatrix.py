@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-import g4cli.cli.options.chat as o
+import g4cli.cli.options.engine as e
 from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt
 from g4cli.cli.output import make_output
 
@@ -40,10 +40,10 @@ def imatrix(
         list[Path] | None,
         typer.Option("--in-file", help="Importance matrix (GGUF) to add to. Repeatable."),
     ] = None,
-    threads: o.ThreadsOpt = 0,
-    gpu_layers: o.GpuLayersOpt = "auto",
-    device: o.DeviceOpt = None,
-    cpu_moe: o.CpuMoeOpt = False,
+    threads: e.ThreadsOpt = 0,
+    gpu_layers: e.GpuLayersOpt = "auto",
+    device: e.DeviceOpt = None,
+    cpu_moe: e.CpuMoeOpt = False,
     force: ForceOpt = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,

@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 import g4cli.cli.options.chat as o
+import g4cli.cli.options.engine as e
 import g4cli.cli.options.serve as s
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.options.rpc import RpcOpt, TensorSplitOpt, make_worker_options
 from g4cli.cli.output import make_output
 
 
@@ -27,8 +27,8 @@ def serve(
     max_models: s.MaxModelsOpt = 0,
     parallel: s.ParallelOpt = "auto",
     queue: s.QueueOpt = 64,
-    mmproj: o.MmprojOpt = None,
-    image_tokens: o.ImageTokensOpt = None,
+    mmproj: e.MmprojOpt = None,
+    image_tokens: e.ImageTokensOpt = None,
     temp: o.TempOpt = None,
     top_p: o.TopPOpt = None,
     top_k: o.TopKOpt = None,
@@ -38,17 +38,17 @@ def serve(
     max_tokens: o.MaxTokensOpt = 0,
     no_loop_stop: o.NoLoopStopOpt = False,
     on_loop: s.OnLoopOpt = "stop",
-    ctx: o.CtxOpt = "",
-    kv_type: o.KvTypeOpt = "f16",
-    threads: o.ThreadsOpt = 0,
-    gpu_layers: o.GpuLayersOpt = "auto",
-    device: o.DeviceOpt = None,
-    mmap: o.MmapOpt = True,
-    cpu_moe: o.CpuMoeOpt = False,
-    rpc: RpcOpt = "",
-    tensor_split: TensorSplitOpt = "",
-    draft: o.DraftOpt = "auto",
-    state_cache: o.StateCacheOpt = "auto",
+    ctx: e.CtxOpt = "",
+    kv_type: e.KvTypeOpt = "f16",
+    threads: e.ThreadsOpt = 0,
+    gpu_layers: e.GpuLayersOpt = "auto",
+    device: e.DeviceOpt = None,
+    mmap: e.MmapOpt = True,
+    cpu_moe: e.CpuMoeOpt = False,
+    rpc: e.RpcOpt = "",
+    tensor_split: e.TensorSplitOpt = "",
+    draft: e.DraftOpt = "auto",
+    state_cache: e.StateCacheOpt = "auto",
     log_format: s.LogFormatOpt = "text",
     json: JsonOpt = False,
     quiet: QuietOpt = False,
@@ -106,7 +106,7 @@ def serve(
         keep_alive_s=parse_duration(keep_alive),
         max_models=max_models,
         queue=queue,
-        workers=make_worker_options(rpc, tensor_split),
+        workers=e.make_worker_options(rpc, tensor_split),
     )
     keys = read_keys(api_key or (), api_key_file)
     require_key(host, keys, no_auth=no_auth)

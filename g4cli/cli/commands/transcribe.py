@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import g4cli.cli.options.chat as o
+import g4cli.cli.options.engine as e
 import g4cli.cli.options.transcribe as t
 from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt
 from g4cli.cli.output import Output, make_output
@@ -24,10 +24,10 @@ def transcribe(
     prompt: t.PromptOpt = "",
     out_path: t.OutOpt = None,
     force: ForceOpt = False,
-    mmproj: o.MmprojOpt = None,
-    threads: o.ThreadsOpt = 0,
-    gpu_layers: o.GpuLayersOpt = "auto",
-    device: o.DeviceOpt = None,
+    mmproj: e.MmprojOpt = None,
+    threads: e.ThreadsOpt = 0,
+    gpu_layers: e.GpuLayersOpt = "auto",
+    device: e.DeviceOpt = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:

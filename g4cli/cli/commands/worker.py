@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import g4cli.cli.options.worker as w
-from g4cli.cli.options.chat import ThreadsOpt
 from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.options.engine import ThreadsOpt
 from g4cli.cli.output import make_output
 
 

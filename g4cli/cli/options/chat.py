@@ -1,34 +1,19 @@
-"""The options of `g4 chat`; other commands that run a model share them.
-
-An option whose value is not one of a list, such as --ctx or --draft, arrives as text: what it means
-depends on the model, so it is parsed where the model is prepared (`operations/chat/plan.py`, and
-`drafting.py` beside it, which makes a path of --draft).
-"""
+"""The options of `g4 chat` that do not concern the engine; some are shared with other commands."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
 
 from g4cli.cli.completion import complete_conversation
-from g4cli.cli.options.common import check_threads
-from g4cli.core.units import parse_gpu_layers
+from g4cli.cli.options.engine import MEDIA
 
 # The panels of `g4 chat --help`.
-_PROMPT = "Prompt"
-_MEDIA = "Images and audio"
-_SAMPLING = "Sampling"
-_ENGINE = "Engine"
-
-Think: TypeAlias = Literal["off", "on", "low", "medium", "high"]
-Thoughts: TypeAlias = Literal["show", "fold", "hide"]
-Overflow: TypeAlias = Literal["drop", "error"]
-KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
-Container: TypeAlias = Literal["bf16", "q8_0"]
-LazyPle: TypeAlias = Literal["auto", "on", "off"]
-
+_PROMPT: Final = "Prompt"
+_SAMPLING: Final = "Sampling"
+_OUTPUT: Final = "Output"
 
 PromptOpt: TypeAlias = Annotated[
     str | None,
@@ -47,7 +32,7 @@ SystemOpt: TypeAlias = Annotated[
     ),
 ]
 ThinkOpt: TypeAlias = Annotated[
-    Think,
+    Literal["off", "on", "low", "medium", "high"],
     typer.Option(
         "--think",
         help="Think before answering; low: at most 256 tokens, medium: at most 1024.",
@@ -55,7 +40,7 @@ ThinkOpt: TypeAlias = Annotated[
     ),
 ]
 ThoughtsOpt: TypeAlias = Annotated[
-    Thoughts,
+    Literal["show", "fold", "hide"],
     typer.Option(
         "--thoughts",
         help="Show thoughts, fold them into one line, or hide them.",
@@ -112,7 +97,7 @@ PrivateOpt: TypeAlias = Annotated[
     ),
 ]
 OverflowOpt: TypeAlias = Annotated[
-    Overflow,
+    Literal["drop", "error"],
     typer.Option(
         "--on-overflow",
         help="When the context is full: drop the oldest turns, or exit with an error.",
@@ -156,29 +141,11 @@ RegexOpt: TypeAlias = Annotated[
 ]
 ImageOpt: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option("--image", help="Image (jpg, png, bmp, gif). Repeatable.", rich_help_panel=_MEDIA),
+    typer.Option("--image", help="Image (jpg, png, bmp, gif). Repeatable.", rich_help_panel=MEDIA),
 ]
 AudioOpt: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--audio", help="Audio file (wav, mp3, flac). Repeatable.", rich_help_panel=_MEDIA
-    ),
-]
-MmprojOpt: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--mmproj",
-        help="Encoder of images and audio. Default: the mmproj in the folder of the model.",
-        rich_help_panel=_MEDIA,
-    ),
-]
-ImageTokensOpt: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "--image-tokens",
-        help="Most tokens that one image takes: 70, 140, 280, 560 or 1120.",
-        rich_help_panel=_MEDIA,
-    ),
+    typer.Option("--audio", help="Audio file (wav, mp3, flac). Repeatable.", rich_help_panel=MEDIA),
 ]
 TempOpt: TypeAlias = Annotated[
     float | None,
@@ -262,92 +229,40 @@ OnLoopOpt: TypeAlias = Annotated[
         rich_help_panel=_SAMPLING,
     ),
 ]
-CtxOpt: TypeAlias = Annotated[
-    str,
+OutputOpt: TypeAlias = Annotated[
+    Path | None,
     typer.Option(
-        "--ctx",
-        metavar="N",
-        help="Tokens of context: 8192, 32k, max. Default: as many as fit.",
-        rich_help_panel=_ENGINE,
+        "--output",
+        "-o",
+        help="Write the answer to FILE; with --prompts, append the answers to it.",
+        rich_help_panel=_OUTPUT,
     ),
 ]
-KvTypeOpt: TypeAlias = Annotated[
-    KvType, typer.Option("--kv-type", help="Type of the KV cache.", rich_help_panel=_ENGINE)
-]
-ThreadsOpt: TypeAlias = Annotated[
-    int,
+OnlyCodeOpt: TypeAlias = Annotated[
+    bool,
     typer.Option(
-        "--threads",
-        "-t",
+        "--extract",
+        "-x",
+        help="Print only the first code block of the answer.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+StreamJsonOpt: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--stream-json",
+        help="Print a line of JSON for each event of the answer.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+LogprobsOpt: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--logprobs",
         min=0,
-        help="CPU threads; 0: all cores.",
-        callback=check_threads,
-        rich_help_panel=_ENGINE,
-    ),
-]
-GpuLayersOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--gpu-layers",
-        metavar="N|auto|all",
-        help="Layers to offload, counted from the last; auto: as many as fit.",
-        callback=parse_gpu_layers,
-        rich_help_panel=_ENGINE,
-    ),
-]
-DeviceOpt: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        metavar="NAME",
-        help="GPU to use, by its name in llama.cpp, such as CUDA0.",
-        rich_help_panel=_ENGINE,
-    ),
-]
-MmapOpt: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--mmap/--no-mmap",
-        help="Map the file into memory instead of reading it.",
-        rich_help_panel=_ENGINE,
-    ),
-]
-LazyPleOpt: TypeAlias = Annotated[
-    LazyPle,
-    typer.Option(
-        "--lazy-ple",
-        help="Keep per-layer embeddings on the disk; auto: above 4 GiB.",
-        rich_help_panel=_ENGINE,
-    ),
-]
-CpuMoeOpt: TypeAlias = Annotated[
-    bool,
-    typer.Option("--cpu-moe", help="Keep the experts of 26B on the CPU.", rich_help_panel=_ENGINE),
-]
-ExpandOpt: TypeAlias = Annotated[
-    Container,
-    typer.Option(
-        "--expand",
-        help="Type to expand an SFP8 archive to: bf16 (exact) or q8_0.",
-        rich_help_panel=_ENGINE,
-    ),
-]
-DraftOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--draft",
-        metavar="auto|off|lookup|network|FILE",
-        help="Speculative decoding: prompt lookup, or a draft model (network: the one pulled).",
-        rich_help_panel=_ENGINE,
-    ),
-]
-StateCacheOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--state-cache",
-        metavar="SIZE|off",
-        help="Most disk for prompts that were read (8G); auto: a tenth of what is free.",
-        rich_help_panel=_ENGINE,
+        max=20,  # as in OpenAI's API
+        help="With --json or --stream-json: log-probabilities of each token and N alternatives.",
+        rich_help_panel=_OUTPUT,
     ),
 ]
 StatsOpt: TypeAlias = Annotated[

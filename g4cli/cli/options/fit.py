@@ -1,7 +1,4 @@
-"""The options of `g4 fit`, and the parsers of their values.
-
-Those that `g4 chat` has too are declared again, because they stand in other panels of --help.
-"""
+"""The options of `g4 fit` that `g4 chat` does not have, and the parsers of their values."""
 
 from __future__ import annotations
 
@@ -11,15 +8,13 @@ from typing import Annotated, Final, Literal, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_known
-from g4cli.cli.options.chat import KvType, LazyPle
-from g4cli.cli.options.rpc import make_rpc_option, make_tensor_split_option
+from g4cli.cli.options.engine import MEDIA
 from g4cli.core.errors import UsageError
-from g4cli.core.units import GIB, parse_count, parse_gpu_layers, parse_size
+from g4cli.core.units import GIB, parse_count, parse_size
 
-# The panels of `g4 fit --help`.
-_RUN_PANEL: Final = "What runs"
-_DETAILS_PANEL: Final = "Details of the run"
-_WHERE_PANEL: Final = "Where it runs"
+# Panels of `g4 fit --help`, beside those that other commands have too.
+_DETAILS: Final = "Details of the run"
+_MACHINE: Final = "Machine"
 # A choice: what lies outside is a typing error, such as "8" (bytes) for "8GB".
 _MIN_MEMORY_BYTES: Final = GIB // 4
 _MAX_MEMORY_BYTES: Final = 1 << 60
@@ -33,91 +28,29 @@ FitModelArg: TypeAlias = Annotated[
         autocompletion=complete_known,
     ),
 ]
-CtxOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--ctx",
-        metavar="N",
-        help="Tokens of context: 8192, 32k, max.",
-        rich_help_panel=_RUN_PANEL,
-    ),
-]
-KvTypeOpt: TypeAlias = Annotated[
-    KvType, typer.Option("--kv-type", help="Type of the KV cache.", rich_help_panel=_RUN_PANEL)
-]
-DraftOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--draft",
-        metavar="auto|off|lookup|network|FILE",
-        help="Speculative decoding: prompt lookup, or a draft model (network: the published one).",
-        rich_help_panel=_RUN_PANEL,
-    ),
-]
 MmprojOpt: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        help="Include this mmproj (images and audio).",
-        rich_help_panel=_RUN_PANEL,
-    ),
+    typer.Option(help="Include this mmproj (images and audio).", rich_help_panel=MEDIA),
 ]
 ImageTokensOpt: TypeAlias = Annotated[
-    int, typer.Option(help="Most tokens per image.", rich_help_panel=_RUN_PANEL)
+    int, typer.Option(help="Most tokens per image.", rich_help_panel=MEDIA)
 ]
 UbatchOpt: TypeAlias = Annotated[
     int,
-    typer.Option(
-        help="Tokens computed at once (n_ubatch).",
-        min=1,
-        rich_help_panel=_DETAILS_PANEL,
-    ),
+    typer.Option(help="Tokens computed at once (n_ubatch).", min=1, rich_help_panel=_DETAILS),
 ]
 SequencesOpt: TypeAlias = Annotated[
-    int,
-    typer.Option(help="Parallel sequences.", min=1, rich_help_panel=_DETAILS_PANEL),
+    int, typer.Option(help="Parallel sequences.", min=1, rich_help_panel=_DETAILS)
 ]
 FlashAttnOpt: TypeAlias = Annotated[
-    bool, typer.Option(help="Use flash attention.", rich_help_panel=_DETAILS_PANEL)
+    bool, typer.Option(help="Use flash attention.", rich_help_panel=_DETAILS)
 ]
 SwaFullOpt: TypeAlias = Annotated[
     bool,
     typer.Option(
         "--swa-full",
         help="Full-size KV cache for sliding-window layers.",
-        rich_help_panel=_DETAILS_PANEL,
-    ),
-]
-MmapOpt: TypeAlias = Annotated[
-    bool, typer.Option(help="Map the file instead of reading it.", rich_help_panel=_DETAILS_PANEL)
-]
-LazyPleOpt: TypeAlias = Annotated[
-    LazyPle,
-    typer.Option(
-        help="Keep per-layer embeddings on the disk; auto: above 4 GiB.",
-        rich_help_panel=_DETAILS_PANEL,
-    ),
-]
-GpuOpt: TypeAlias = Annotated[
-    Literal["auto", "off", "probe"],
-    typer.Option(
-        help="auto: use the GPUs of this machine; probe: detect them again; off: ignore them.",
-        rich_help_panel=_WHERE_PANEL,
-    ),
-]
-GpuLayersOpt: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--gpu-layers",
-        metavar="N|auto|all",
-        help="Layers to offload, counted from the last; auto: as many as fit.",
-        callback=parse_gpu_layers,
-        rich_help_panel=_WHERE_PANEL,
-    ),
-]
-CpuMoeOpt: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--cpu-moe", help="Keep the experts of 26B on the CPU.", rich_help_panel=_WHERE_PANEL
+        rich_help_panel=_DETAILS,
     ),
 ]
 NCpuMoeOpt: TypeAlias = Annotated[
@@ -126,7 +59,14 @@ NCpuMoeOpt: TypeAlias = Annotated[
         "--n-cpu-moe",
         min=0,
         help="Keep the experts of the first N layers on the CPU.",
-        rich_help_panel=_WHERE_PANEL,
+        rich_help_panel=_DETAILS,
+    ),
+]
+GpuOpt: TypeAlias = Annotated[
+    Literal["auto", "off", "probe"],
+    typer.Option(
+        help="auto: use the GPUs of this machine; probe: detect them again; off: ignore them.",
+        rich_help_panel=_MACHINE,
     ),
 ]
 MemoryOpt: TypeAlias = Annotated[
@@ -134,7 +74,7 @@ MemoryOpt: TypeAlias = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Assume a machine with this much memory: 8GB.",
-        rich_help_panel=_WHERE_PANEL,
+        rich_help_panel=_MACHINE,
     ),
 ]
 GpuMemoryOpt: TypeAlias = Annotated[
@@ -142,13 +82,7 @@ GpuMemoryOpt: TypeAlias = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Assume a GPU with this much memory: 24GB; two GPUs: 24GB,24GB.",
-        rich_help_panel=_WHERE_PANEL,
-    ),
-]
-RpcOpt: TypeAlias = Annotated[
-    str,
-    make_rpc_option(
-        "Ask these workers (g4 worker) for their memory, and give layers to them.", _WHERE_PANEL
+        rich_help_panel=_MACHINE,
     ),
 ]
 WorkerMemoryOpt: TypeAlias = Annotated[
@@ -156,10 +90,9 @@ WorkerMemoryOpt: TypeAlias = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Assume workers with this much memory: 16GB; two of them: 16GB,8GB.",
-        rich_help_panel=_WHERE_PANEL,
+        rich_help_panel=_MACHINE,
     ),
 ]
-TensorSplitOpt: TypeAlias = Annotated[str, make_tensor_split_option(_WHERE_PANEL)]
 VerifyOpt: TypeAlias = Annotated[
     bool, typer.Option("--verify", help="Compare with llama.cpp's own figures.")
 ]
