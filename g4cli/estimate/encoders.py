@@ -58,42 +58,27 @@ class _EncoderBuilder:
     def __init__(self, encoder: Encoder) -> None:
         self.graph, self.encoder = Graph(), encoder
 
-    def clamped_mul_mat(self, ne: tuple[int, ...], x: Node) -> Node:
-        """Return `x` times weights, clamped before and after to the ranges in the file."""
+    def multiply_clamped(self, x: Node, n_out: int) -> Node:
+        """Return `x` times weights, clamped before and after to the ranges in the file.
+
+        `n_out` replaces the first extent of `x`.
+        """
         g = self.graph
-        return g.new_like("clamp", g.new_op("mul_mat", ne, g.new_like("clamp", x)))
-
-    def rms_norm(self, x: Node) -> Node:
-        """Return `x` normalized and multiplied by the norm's weights."""
-        return self.graph.new_like("mul", self.graph.new_like("rms_norm", x))
-
-    def new_half_precision(self, op: str, ne: tuple[int, ...], x: Node) -> Node:
-        """Return the result of an operation with elements of 2 bytes."""
-        return Node(op, ne, (x,), item_bytes=2)
-
-    def copy_view(self, x: Node, *ne: int) -> Node:
-        """Return a contiguous copy of a view of `x` with the extents `ne`."""
-        return self.graph.new_op("cont", ne, self.graph.new_view(x, *ne))
+        return g.new_like("clamp", g.multiply(g.new_like("clamp", x), n_out))
 
     def convolve_unfolded(self, x: Node, columns: int, n_positions: int, n_out: int) -> Node:
         """Return a convolution: the `columns` inputs of each position, times the weights."""
         g, ne = self.graph, (columns, n_positions)
-        unfolded = (
-            g.new_op("im2col", ne, x)
-            if self.encoder.is_wide
-            else self.new_half_precision("im2col", ne, x)
-        )
+        unfolded = Node("im2col", ne, (x,), item_bytes=4 if self.encoder.is_wide else 2)
         out = g.new_op("mul_mat", (n_positions, n_out), g.new_view(unfolded, *ne))
-        return self.copy_view(out, n_positions, n_out)
+        return g.copy_view(out, n_positions, n_out)
 
 
 def vision_graph(encoder: Encoder, n_patches: int) -> Graph:
     """Return the graph that encodes one image of `n_patches`."""
-    return (
-        _VisionBuilder(encoder, n_patches).build_graph()
-        if encoder.n_layer
-        else _build_raw_pixels(encoder, n_patches)
-    )
+    if encoder.n_layer:
+        return _VisionBuilder(encoder, n_patches).build_graph()
+    return _build_raw_pixels(encoder, n_patches)
 
 
 class _VisionBuilder(_EncoderBuilder):
@@ -107,7 +92,7 @@ class _VisionBuilder(_EncoderBuilder):
         g, encoder, n = self.graph, self.encoder, self.n_patches
         pixels = g.new_like("scale", g.new_input(n * encoder.patch**2 * 3))
         x = self.convolve_unfolded(pixels, encoder.patch**2 * 3, n, encoder.hidden)
-        x = self.copy_view(x, encoder.hidden, n)
+        x = g.copy_view(x, encoder.hidden, n)
         self.coordinates = (g.new_input(n), g.new_input(n))
         for position in self.coordinates:
             x = g.new_like("add", x, g.new_op("get_rows", x.ne, position))
@@ -115,35 +100,28 @@ class _VisionBuilder(_EncoderBuilder):
         for _ in range(encoder.n_layer):
             x = self._add_layer(x)
         n_pooled = n // encoder.merge**2
-        x = g.new_op(
-            "pool",
-            (n_pooled, encoder.hidden),
-            self.copy_view(g.new_view(x, *x.ne), n, encoder.hidden),
-        )
-        x = g.new_like("scale", self.copy_view(x, encoder.hidden, n_pooled))
+        x = g.copy_view(g.new_view(x, *x.ne), n, encoder.hidden)
+        x = g.new_op("pool", (n_pooled, encoder.hidden), x)
+        x = g.new_like("scale", g.copy_view(x, encoder.hidden, n_pooled))
         if encoder.standardize:
             x = g.new_like("mul", g.new_like("sub", x))
-        g.append_node(self.clamped_mul_mat((encoder.n_out, n_pooled), g.new_like("rms_norm", x)))
+        g.append_node(self.multiply_clamped(g.new_like("rms_norm", x), encoder.n_out))
         return g
 
     def _add_layer(self, stream: Node) -> Node:
-        g, n = self.graph, self.n_patches
-        attended = g.new_like(
-            "add", self.rms_norm(self._add_attention(self.rms_norm(stream))), stream
-        )
-        x = self.rms_norm(attended)
-        up, gate = (
-            self.clamped_mul_mat((self.encoder.n_ff, n), x),
-            self.clamped_mul_mat((self.encoder.n_ff, n), x),
-        )
-        out = self.clamped_mul_mat((self.encoder.hidden, n), g.new_op("glu", gate.ne, gate, up))
-        return g.new_like("add", attended, self.rms_norm(out))
+        g, encoder = self.graph, self.encoder
+        attended = g.rms_norm(self._add_attention(g.rms_norm(stream)))
+        attended = g.new_like("add", attended, stream)
+        x = g.rms_norm(attended)
+        up, gate = (self.multiply_clamped(x, encoder.n_ff) for _ in range(2))
+        out = self.multiply_clamped(g.new_op("glu", gate.ne, gate, up), encoder.hidden)
+        return g.new_like("add", attended, g.rms_norm(out))
 
     def _add_attention(self, x: Node) -> Node:
         g, width, n = self.graph, self.encoder.hidden, self.n_patches
         heads = (width // self.encoder.n_head, self.encoder.n_head, n)
-        q, k, v = (g.new_view(self.clamped_mul_mat((width, n), x), *heads) for _ in range(3))
-        q, k = self.rms_norm(q), self.rms_norm(k)
+        q, k, v = (g.new_view(self.multiply_clamped(x, width), *heads) for _ in range(3))
+        q, k = g.rms_norm(q), g.rms_norm(k)
         for position in self.coordinates:
             q = g.new_like("rope", q, position)
         for position in self.coordinates:
@@ -151,24 +129,23 @@ class _VisionBuilder(_EncoderBuilder):
         v = g.new_like("rms_norm", v)
         for node in (q, k, v):
             g.append_node(node)
-        k, v = (self.new_half_precision("cast", heads, g.new_view(node, *heads)) for node in (k, v))
+        k, v = (Node("cast", heads, (g.new_view(x, *heads),), item_bytes=2) for x in (k, v))
         mixed = g.new_op("flash_attn", heads, g.new_view(q, *heads), k, v)
-        return self.clamped_mul_mat((width, n), g.new_view(mixed, width, n))
+        return self.multiply_clamped(g.new_view(mixed, width, n), width)
 
 
 def _build_raw_pixels(encoder: Encoder, n_patches: int) -> Graph:
-    builder = _EncoderBuilder(encoder)
-    g, columns = builder.graph, (encoder.patch * encoder.merge) ** 2 * 3
+    g, columns = Graph(), (encoder.patch * encoder.merge) ** 2 * 3
     # mtmd makes the kernel an input of the graph, although im2col uses only its shape.
     kernel, pixels = g.new_input(columns), g.new_input(n_patches * columns)
     x = g.new_view(g.new_op("im2col", (columns, n_patches), kernel, pixels), columns, n_patches)
     x = _layer_norm(g, x)
-    x = g.new_like("add", g.new_op("mul_mat", (encoder.hidden, n_patches), x))
+    x = g.new_like("add", g.multiply(x, encoder.hidden))
     x = _layer_norm(g, x)
     for position in (g.new_input(n_patches), g.new_input(n_patches)):
         x = g.new_like("add", x, g.new_op("get_rows", x.ne, position))
     x = g.new_like("rms_norm", _layer_norm(g, x))
-    g.append_node(g.new_op("mul_mat", (encoder.n_out, n_patches), x))
+    g.append_node(g.multiply(x, encoder.n_out))
     return g
 
 
@@ -181,20 +158,15 @@ def audio_graph(encoder: Encoder, n_frames: int) -> Graph:
 
     Frames are mel frames of 10 ms, or raw ones of `n_mel` samples for an encoder without layers.
     """
-    return (
-        _AudioBuilder(encoder, n_frames).build_graph()
-        if encoder.n_layer
-        else _build_raw_audio(encoder, n_frames)
-    )
+    if encoder.n_layer:
+        return _AudioBuilder(encoder, n_frames).build_graph()
+    return _build_raw_audio(encoder, n_frames)
 
 
 def _build_raw_audio(encoder: Encoder, n_frames: int) -> Graph:
-    builder = _EncoderBuilder(encoder)
-    g = builder.graph
-    x = g.new_like(
-        "rms_norm", builder.copy_view(g.new_input(n_frames, encoder.n_mel), encoder.n_mel, n_frames)
-    )
-    g.append_node(g.new_op("mul_mat", (encoder.n_out, n_frames), x))
+    g, n_samples = Graph(), encoder.n_mel
+    x = g.copy_view(g.new_input(n_frames, n_samples), n_samples, n_frames)
+    g.append_node(g.multiply(g.new_like("rms_norm", x), encoder.n_out))
     return g
 
 
@@ -213,46 +185,42 @@ class _AudioBuilder(_EncoderBuilder):
         self.relative_positions = g.new_input(encoder.hidden, _PAST + 1)
         self.mask = g.new_input(_SPAN, _CHUNK, self.n_chunks)
         for _ in range(encoder.n_layer):
-            stream = self._add_half_step(x, x)
-            stream = g.new_like(
-                "add", stream, self.rms_norm(self._add_attention(self.rms_norm(stream)))
-            )
-            stream = g.new_like("add", stream, self._add_convolution(self.rms_norm(stream)))
-            x = self.rms_norm(self._add_half_step(stream, stream))
-        x = g.new_like("add", self.clamped_mul_mat((encoder.n_encoded, self.n), x))
-        g.append_node(self.clamped_mul_mat((encoder.n_out, self.n), g.new_like("rms_norm", x)))
+            stream = self._add_half_step(x)
+            attended = g.rms_norm(self._add_attention(g.rms_norm(stream)))
+            stream = g.new_like("add", stream, attended)
+            stream = g.new_like("add", stream, self._add_convolution(g.rms_norm(stream)))
+            x = g.rms_norm(self._add_half_step(stream))
+        x = g.new_like("add", self.multiply_clamped(x, encoder.n_encoded))
+        g.append_node(self.multiply_clamped(g.new_like("rms_norm", x), encoder.n_out))
         return g
 
     def _add_subsampling(self) -> Node:
         g, encoder = self.graph, self.encoder
         frames, mel, before = self.n_frames, encoder.n_mel, 1
-        x = self.copy_view(g.new_input(frames, mel), mel, frames)
+        x = g.copy_view(g.new_input(frames, mel), mel, frames)
         for channels in encoder.channels:
             frames, mel = _halve_extent(frames), _halve_extent(mel)
             # Kernels of 3 x 3 over all channels of the layer before.
             x = self.convolve_unfolded(x, 9 * before, mel * frames, channels)
-            x = g.new_like("mul", g.new_like("norm", self.copy_view(x, channels, mel * frames)))
-            x = g.new_like("unary", self.copy_view(x, mel * frames, channels))
+            x = g.new_like("mul", g.new_like("norm", g.copy_view(x, channels, mel * frames)))
+            x = g.new_like("unary", g.copy_view(x, mel * frames, channels))
             before = channels
-        x = self.copy_view(x, before * mel, frames)
-        return self.clamped_mul_mat((encoder.hidden, self.n), g.new_view(x, before * mel, frames))
+        x = g.copy_view(x, before * mel, frames)
+        return self.multiply_clamped(g.new_view(x, before * mel, frames), encoder.hidden)
 
-    def _add_half_step(self, x: Node, stream: Node) -> Node:
-        g, n = self.graph, self.n
-        inner = g.new_like("unary", self.clamped_mul_mat((self.encoder.n_ff, n), self.rms_norm(x)))
-        out = self.rms_norm(self.clamped_mul_mat((self.encoder.hidden, n), inner))
+    def _add_half_step(self, stream: Node) -> Node:
+        g, encoder = self.graph, self.encoder
+        inner = g.new_like("unary", self.multiply_clamped(g.rms_norm(stream), encoder.n_ff))
+        out = g.rms_norm(self.multiply_clamped(inner, encoder.hidden))
         return g.new_like("add", stream, g.new_like("scale", out))
 
     def _add_attention(self, x: Node) -> Node:
         g, width, n, n_head = self.graph, self.encoder.hidden, self.n, self.encoder.n_head
         dim, padded = width // n_head, self.n_chunks * _CHUNK
-        q, k, v = (
-            g.new_view(self.clamped_mul_mat((width, n), x), dim, n_head, n) for _ in range(3)
-        )
+        q, k, v = (g.new_view(self.multiply_clamped(x, width), dim, n_head, n) for _ in range(3))
         q, k = g.new_like("mul", g.new_like("scale", q)), g.new_like("scale", k)
-        q = self.copy_view(
-            g.new_op("pad", (dim, n_head, padded), q), dim, _CHUNK, self.n_chunks, n_head
-        )
+        q = g.new_op("pad", (dim, n_head, padded), q)
+        q = g.copy_view(q, dim, _CHUNK, self.n_chunks, n_head)
         k, v = self._add_windows(k, dim), self._add_windows(v, dim)
         scores_ne = (_SPAN, _CHUNK, self.n_chunks, n_head)
         scores = g.new_op("mul_mat", scores_ne, k, q)
@@ -261,49 +229,39 @@ class _AudioBuilder(_EncoderBuilder):
             scores = g.new_like(op, scores)
         scores = g.new_like("soft_max", g.new_like("add", scores, self.mask))
         x = g.new_op("mul_mat", (dim, _CHUNK, self.n_chunks, n_head), v, scores)
-        x = self.copy_view(x, dim, n_head, _CHUNK, self.n_chunks)
+        x = g.copy_view(x, dim, n_head, _CHUNK, self.n_chunks)
         x = g.new_op("cont", (width, padded), x)
         if padded > n:
-            x = g.new_op("cont", (width, n), g.new_view(x, width, n))
-        return self.clamped_mul_mat((width, n), x)
+            x = g.copy_view(x, width, n)
+        return self.multiply_clamped(x, width)
 
     def _add_windows(self, x: Node, dim: int) -> Node:
         """Return the keys or values of each chunk and of the frames before it, copied together."""
         g, n_head, n_chunks = self.graph, self.encoder.n_head, self.n_chunks
         x = g.new_op("pad", (dim, n_head, _SPAN * n_chunks), x)
-        x = g.new_op(
-            "cont", (dim, n_head, _SPAN, n_chunks), g.new_view(x, dim, n_head, _SPAN, n_chunks)
-        )
-        return self.copy_view(x, dim, _SPAN, n_chunks, n_head)
+        x = g.copy_view(x, dim, n_head, _SPAN, n_chunks)
+        return g.copy_view(x, dim, _SPAN, n_chunks, n_head)
 
     def _add_shifted_scores(self, q: Node, dim: int) -> Node:
         """Return the scores of relative positions, shifted to align with those of the keys."""
-        g, n_head, n_chunks, width = (
-            self.graph,
-            self.encoder.n_head,
-            self.n_chunks,
-            self.encoder.hidden,
-        )
-        p = g.new_op("mul_mat", (width, _PAST + 1), self.relative_positions)
-        p = self.copy_view(p, dim, _PAST + 1, n_head)
+        g, n_head, n_chunks = self.graph, self.encoder.n_head, self.n_chunks
+        p = g.multiply(self.relative_positions, self.encoder.hidden)
+        p = g.copy_view(p, dim, _PAST + 1, n_head)
         flat = g.new_view(q, dim, _CHUNK * n_chunks, n_head)
         x = g.new_op("mul_mat", (_PAST + 1, _CHUNK * n_chunks, n_head), p, flat)
-        x = g.new_op(
-            "pad",
-            (_SPAN + 1, _CHUNK, n_chunks, n_head),
-            g.new_view(x, _PAST + 1, _CHUNK, n_chunks, n_head),
-        )
-        x = self.copy_view(x, _CHUNK * _SPAN, n_chunks, n_head)
+        x = g.new_view(x, _PAST + 1, _CHUNK, n_chunks, n_head)
+        x = g.new_op("pad", (_SPAN + 1, _CHUNK, n_chunks, n_head), x)
+        x = g.copy_view(x, _CHUNK * _SPAN, n_chunks, n_head)
         return g.new_view(x, _SPAN, _CHUNK, n_chunks, n_head)
 
     def _add_convolution(self, x: Node) -> Node:
         g, width, n = self.graph, self.encoder.hidden, self.n
-        both = self.clamped_mul_mat((2 * width, n), x)
-        gate = g.new_like("unary", self.copy_view(both, width, n))
-        x = self.copy_view(g.new_like("mul", g.new_view(both, width, n), gate), n, width)
+        both = self.multiply_clamped(x, 2 * width)
+        gate = g.new_like("unary", g.copy_view(both, width, n))
+        x = g.copy_view(g.new_like("mul", g.new_view(both, width, n), gate), n, width)
         x = g.new_op("ssm_conv", (width, n), g.new_op("pad", (n + _KERNEL - 1, width), x))
-        x = g.new_like("unary", self.rms_norm(x))
-        return self.clamped_mul_mat((width, n), x)
+        x = g.new_like("unary", g.rms_norm(x))
+        return self.multiply_clamped(x, width)
 
 
 def _halve_extent(n: int) -> int:

@@ -80,11 +80,26 @@ class Graph:
         """Return the result of an operation that keeps the shape of its first source."""
         return Node(op, first.ne, (first, *rest))
 
+    def multiply(self, x: Node, n_out: int) -> Node:
+        """Return the product of `x` and a matrix outside the graph (weights, a cache).
+
+        `n_out` replaces the first extent of `x`.
+        """
+        return Node("mul_mat", (n_out, *x.ne[1:]), (x,))
+
+    def rms_norm(self, x: Node) -> Node:
+        """Return `x` normalized and multiplied by the norm's weights."""
+        return self.new_like("mul", self.new_like("rms_norm", x))
+
     def new_view(self, of: Node, *ne: int) -> Node:
         """Return a view of `of` with the extents `ne`: a reshape, a slice or a permutation."""
         node = Node("view", ne, (of,))
         node.root = of.root or of
         return node
+
+    def copy_view(self, of: Node, *ne: int) -> Node:
+        """Return a contiguous copy of a view of `of` with the extents `ne`."""
+        return Node("cont", ne, (self.new_view(of, *ne),))
 
     def new_store(self, *src: Node) -> Node:
         """Return a write into memory outside the graph: the KV cache."""
