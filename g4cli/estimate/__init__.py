@@ -113,39 +113,31 @@ def estimate_memory(
     for device in dict.fromkeys((HOST, *devices)):
         terms += _kv_terms(shape, options, devices, device)
     terms += _compute_terms(shape, options, used)
+    work = work_buffer_bytes(shape, options)
+    process = _FRONT_BYTES + _WORKER_BYTES + vocabulary_bytes(shape.n_vocab)
     terms += [
-        Term(
-            "kernel work buffer",
-            HOST,
-            "process",
-            work_buffer_bytes(shape, options),
-            "activations as the kernels read them",
-        ),
-        Term("process", HOST, "process", process_bytes(shape), "Python, libraries, vocabulary"),
+        Term("kernel work buffer", HOST, "process", work, "activations as the kernels read them"),
+        Term("process", HOST, "process", process, "Python, libraries, vocabulary"),
     ]
     local = [device for device in used if not is_remote(device)]
     terms += _media_terms(options, local[0] if local else HOST)
     terms += _transfer_terms(tensors, options, devices, terms)
     terms += draft_terms(shape, options, used)
-    sliding = kv_bytes(shape, options)[1]
-    if sliding and sliding * options.n_checkpoints <= CHECKPOINTS_BYTES:
+    checkpoints = kv_bytes(shape, options)[1] * options.n_checkpoints
+    if 0 < checkpoints <= CHECKPOINTS_BYTES:
         # A chat adds checkpoints while it runs; the estimate counts those that it always has.
         note = f"{options.n_checkpoints} kept; up to 256 MiB in a long chat"
-        terms.append(
-            Term("window checkpoints", HOST, "process", sliding * options.n_checkpoints, note)
-        )
+        terms.append(Term("window checkpoints", HOST, "process", checkpoints, note))
     return Estimate(tuple(terms))
 
 
 def _kv_terms(shape: Shape, options: Options, devices: Sequence[str], device: str) -> list[Term]:
     cells = kv_cells(shape, options)
-    sums = {False: 0, True: 0}
-    for layer in range(shape.n_layer):
-        if devices[layer] == device:
-            sums[shape.is_swa[layer]] += layer_kv_bytes(shape, options, layer)
+    layers = [layer for layer in range(shape.n_layer) if devices[layer] == device]
+    full, sliding = kv_bytes(shape, options, layers)
     terms = (
-        Term("KV cache, full", device, "kv", sums[False], f"{cells.full:,} tokens"),
-        Term("KV cache, sliding", device, "kv", sums[True], f"{cells.swa:,} tokens"),
+        Term("KV cache, full", device, "kv", full, f"{cells.full:,} tokens"),
+        Term("KV cache, sliding", device, "kv", sliding, f"{cells.swa:,} tokens"),
     )
     return [t for t in terms if t.nbytes]
 
@@ -156,16 +148,12 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
     if options.outputs > 1:
         note += f", logits of {options.outputs:,}"
     output = Term("output buffer", HOST, "compute", output_bytes(shape, options))
-    if not gpus:
-        return [
-            Term("compute buffer", HOST, "compute", compute_bytes(shape, options), note),
-            output,
-        ]
     # If all layers are on GPUs, the host only prepares their inputs.
+    only_inputs = gpus and options.n_gpu_layers < 0
+    host = inputs_bytes(shape, options) if only_inputs else compute_bytes(shape, options)
+    if not gpus:
+        return [Term("compute buffer", HOST, "compute", host, note), output]
     on_gpu = compute_bytes(shape, options, GPU_ALIGNMENT)
-    host = (
-        inputs_bytes(shape, options) if options.n_gpu_layers < 0 else compute_bytes(shape, options)
-    )
     owners = "workers'" if any(is_remote(gpu) for gpu in gpus) else "GPU's"
     pipelined = is_pipelined(shape, options, len(gpus))
     if pipelined:
@@ -209,21 +197,10 @@ def _media_terms(options: Options, device: str) -> list[Term]:
     media = options.media
     if media is None:
         return []
-    terms = [Term("encoder", device, "weights", media.weights, "for images and audio")]
-    if media.image:
-        terms.append(
-            Term("image compute buffer", device, "compute", media.image, "from the first image on")
-        )
-        terms.append(
-            Term("image work buffer", HOST, "process", media.work, "pixels and kernel work buffer")
-        )
-    if media.audio:
-        terms.append(
-            Term("audio compute buffer", device, "compute", media.audio, "from the first audio on")
-        )
-    return terms
-
-
-def process_bytes(shape: Shape) -> int:
-    """Return the resident bytes of g4's two processes: Python, llama.cpp, vocabulary."""
-    return _FRONT_BYTES + _WORKER_BYTES + vocabulary_bytes(shape.n_vocab)
+    terms = (
+        Term("encoder", device, "weights", media.weights, "for images and audio"),
+        Term("image compute buffer", device, "compute", media.image, "from the first image on"),
+        Term("image work buffer", HOST, "process", media.work, "pixels and kernel work buffer"),
+        Term("audio compute buffer", device, "compute", media.audio, "from the first audio on"),
+    )
+    return [term for term in terms if term.nbytes]

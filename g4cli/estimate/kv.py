@@ -10,6 +10,7 @@ Source: src/llama-kv-cache-iswa.cpp and llama-kv-cache.cpp (constructors), llama
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from g4cli.core.shape import Shape
@@ -40,9 +41,8 @@ def kv_cells(shape: Shape, options: Options) -> Cells:
     # In a unified cache every sequence needs a window of its own.
     together = options.n_seq if options.kv_unified else 1
     sliding = _pad_cells(min(full, shape.n_swa * together + options.ubatch))
-    return Cells(
-        full, full if options.swa_full else sliding, 1 if options.kv_unified else options.n_seq
-    )
+    n_stream = 1 if options.kv_unified else options.n_seq
+    return Cells(full, full if options.swa_full else sliding, n_stream)
 
 
 def layer_kv_bytes(shape: Shape, options: Options, layer: int) -> int:
@@ -59,8 +59,14 @@ def layer_kv_bytes(shape: Shape, options: Options, layer: int) -> int:
     return n_cells * row
 
 
-def kv_bytes(shape: Shape, options: Options) -> tuple[int, int]:
-    """Return the bytes of all full-attention layers and of all sliding-window layers."""
-    per_layer = [layer_kv_bytes(shape, options, i) for i in range(shape.n_layer)]
-    sliding = sum(n for n, is_swa in zip(per_layer, shape.is_swa, strict=True) if is_swa)
-    return sum(per_layer) - sliding, sliding
+def kv_bytes(
+    shape: Shape, options: Options, layers: Iterable[int] | None = None
+) -> tuple[int, int]:
+    """Return the bytes of the full-attention and of the sliding-window layers among `layers`.
+
+    None: all layers.
+    """
+    sums = [0, 0]
+    for layer in range(shape.n_layer) if layers is None else layers:
+        sums[shape.is_swa[layer]] += layer_kv_bytes(shape, options, layer)
+    return sums[0], sums[1]

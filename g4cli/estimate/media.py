@@ -8,15 +8,17 @@ them no larger.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from types import MappingProxyType
+from typing import Final, Literal
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import MMPROJ, PROJECTORS
 from g4cli.core.gguf_header import Header
 from g4cli.estimate.encoders import Encoder, audio_graph, vision_graph
-from g4cli.estimate.graph import graph_bytes
+from g4cli.estimate.graph import Graph, graph_bytes
 
 DEFAULT_IMAGE_TOKENS: Final = 1120
 """The default image token budget, and the largest: set_limit_image_tokens for Gemma 4, clip.cpp,
@@ -30,6 +32,13 @@ _RAW_SAMPLES: Final = 640  # 40 ms at 16 kHz
 # More than any encoder has, choices: they bound the work that a file can cause.
 _MAX_LAYERS: Final = 512
 _MAX_NUMBER: Final = 1 << 20
+
+
+# Names in an mmproj: the projection to the language model, and the first convolution.
+_TENSORS: Final = MappingProxyType({
+    "vision": ("mm.input_projection.weight", "v.patch_embd.weight"),
+    "audio": ("mm.a.input_projection.weight", "a.conv1d.0.weight"),
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +72,14 @@ def media_bytes(header: Header, image_tokens: int = DEFAULT_IMAGE_TOKENS) -> Med
     weights = sum(t.nbytes for t in header.tensors.values())
     image = audio = work = 0
     if header.get("clip.has_vision_encoder", bool, False):
-        encoder = _read_encoder(header, "vision", "mm.input_projection.weight")
+        encoder = _read_encoder(header, "vision")
         n_patches = image_tokens * (encoder.merge**2 if encoder.n_layer else 1)
-        image = _image_bytes(encoder, n_patches)
+        image = _compute_bytes(vision_graph, encoder, n_patches)
         work = _work_bytes(encoder, n_patches)
     if header.get("clip.has_audio_encoder", bool, False):
-        encoder = _read_encoder(header, "audio", "mm.a.input_projection.weight")
-        audio = _audio_bytes(encoder, _MEL_FRAMES if encoder.n_layer else _RAW_FRAMES)
+        encoder = _read_encoder(header, "audio")
+        n_frames = _MEL_FRAMES if encoder.n_layer else _RAW_FRAMES
+        audio = _compute_bytes(audio_graph, encoder, n_frames)
     return Media(weights, image, audio, work)
 
 
@@ -111,7 +121,7 @@ def read_image_grid(header: Header) -> ImageGrid | None:
     """
     if not header.get("clip.has_vision_encoder", bool, False):
         return None
-    encoder = _read_encoder(header, "vision", "mm.input_projection.weight")
+    encoder = _read_encoder(header, "vision")
     table = header.tensors.get("v.position_embd.weight")
     if table is None or len(table.shape) < 2:
         raise BadGGUF(
@@ -131,21 +141,14 @@ def _work_bytes(encoder: Encoder, n_patches: int) -> int:
     return n_patches * (4 * 3 * side**2 + 2 * max(encoder.n_ff, encoder.hidden))
 
 
-@lru_cache(maxsize=16)
-def _image_bytes(encoder: Encoder, n_patches: int) -> int:
-    return graph_bytes(vision_graph(encoder, n_patches))
+@lru_cache(maxsize=32)
+def _compute_bytes(make_graph: Callable[[Encoder, int], Graph], encoder: Encoder, size: int) -> int:
+    return graph_bytes(make_graph(encoder, size))
 
 
-@lru_cache(maxsize=16)
-def _audio_bytes(encoder: Encoder, n_frames: int) -> int:
-    return graph_bytes(audio_graph(encoder, n_frames))
-
-
-def _read_encoder(header: Header, modality: str, projection: str) -> Encoder:
-    """Return the encoder that `header` declares for `modality`, "vision" or "audio".
-
-    Raises BadGGUF.
-    """
+def _read_encoder(header: Header, modality: Literal["vision", "audio"]) -> Encoder:
+    """Return the encoder that `header` declares for `modality`. Raises BadGGUF."""
+    projection, first_convolution = _TENSORS[modality]
 
     def read_number(
         key: str, default: int | None = None, least: int = 0, most: int = _MAX_NUMBER
@@ -170,9 +173,7 @@ def _read_encoder(header: Header, modality: str, projection: str) -> Encoder:
             header.path, "the projection to the language model is missing", field=projection
         )
     n_layer = read_number("block_count", 0, most=_MAX_LAYERS)
-    first = header.tensors.get(
-        "v.patch_embd.weight" if modality == "vision" else "a.conv1d.0.weight"
-    )
+    first = header.tensors.get(first_convolution)
     return Encoder(
         n_layer=n_layer,
         hidden=read_number("embedding_length", least=1),

@@ -8,6 +8,7 @@ short.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -16,7 +17,7 @@ from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
 from g4cli.estimate.graph import CPU_ALIGNMENT
 from g4cli.estimate.options import Options
 from g4cli.estimate.placement import device_of
-from g4cli.estimate.result import HOST, Term, is_remote
+from g4cli.estimate.result import HOST, Group, Term, is_remote
 from g4cli.estimate.tensor import Tensor
 
 # ggml_repack_get_optimal_repack_type, ggml/src/ggml-cpu/repack.cpp, llama.cpp@0c1e57098. The
@@ -68,40 +69,31 @@ def weight_terms(
     if any(not is_remote(gpu) for gpu in gpus):
         # make_cpu_buft_list prefers the GPU's pinned host buffer to CPU_REPACK; workers have none.
         options = replace(options, repack=frozenset())
-    device_by_name = {t.name: device_of(t.name, devices, options) for t in tensors} if gpus else {}
-    on_host = [t for t in tensors if device_by_name[t.name] == HOST] if gpus else tensors
-    repacked = [t for t in on_host if is_repacked(t, options)]
-    ple_table = [t for t in on_host if t.name == PER_LAYER_TOKEN_EMBD]
+    on: dict[str, list[Tensor]] = {device: [] for device in (HOST, *gpus)}
+    for tensor in tensors:
+        on[device_of(tensor.name, devices, options)].append(tensor)
+    repacked = [t for t in on[HOST] if is_repacked(t, options)]
+    ple_table = [t for t in on[HOST] if t.name == PER_LAYER_TOKEN_EMBD]
     with_own_terms = {t.name for t in (*repacked, *ple_table)}
     # Which tensors hold the unlisted bytes is unknown: they are counted with the first layer.
-    unlisted = {devices[0]: options.unlisted_weight_bytes}
-    others = _total_bytes((t for t in on_host if t.name not in with_own_terms), options)
-    terms = [Term("weights", HOST, "weights", others + unlisted.get(HOST, 0))]
+    unlisted = Counter({devices[0]: options.unlisted_weight_bytes})
+    others = _total_bytes((t for t in on[HOST] if t.name not in with_own_terms), options)
+    terms = [Term("weights", HOST, "weights", others + unlisted[HOST])]
     if repacked:
         terms.append(Term("weights, repacked", HOST, "weights", _total_bytes(repacked, options)))
     terms += _output_terms(tensors, options, devices)
-    if ple_table and options.lazy_ple:
-        terms.append(
-            Term(
-                "per-layer embeddings",
-                HOST,
-                "disk",
-                _total_bytes(ple_table, options),
-                "rows are read when needed",
-            )
-        )
-    elif ple_table:
+    if ple_table:
+        group: Group = "disk" if options.lazy_ple else "weights"
+        note = "rows are read when needed" if options.lazy_ple else ""
         nbytes = _total_bytes(ple_table, options)
-        terms.append(Term("per-layer embeddings", HOST, "weights", nbytes))
+        terms.append(Term("per-layer embeddings", HOST, group, nbytes, note))
     for gpu in gpus:
-        nbytes = sum(t.nbytes for t in tensors if device_by_name[t.name] == gpu) + unlisted.get(
-            gpu, 0
-        )
+        nbytes = sum(t.nbytes for t in on[gpu]) + unlisted[gpu]
         terms.append(Term("weights", gpu, "weights", nbytes))
-    copied = [*repacked, *(t for t in tensors if gpus and device_by_name[t.name] != HOST)]
+    copied = [*repacked, *(t for gpu in gpus for t in on[gpu])]
     if options.mmap and copied:
         note = "of copied weights; freed if needed"
-        nbytes = _total_bytes(copied, options) + sum(unlisted.get(gpu, 0) for gpu in gpus)
+        nbytes = _total_bytes(copied, options) + sum(unlisted[gpu] for gpu in gpus)
         terms.append(Term("page cache", HOST, "cache", nbytes, note))
     return terms
 
