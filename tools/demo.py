@@ -62,7 +62,7 @@ STEPS = (
         'g4 chat dashes.gguf -p "Hello" --temp 0 > answer.txt',
         9,
     ),
-    Step("This was the answer (the first 4 lines of 125):", "head -n 4 answer.txt"),
+    Step("These are the first lines of the answer:", "head -n 4 answer.txt"),
     Step("The doctor finds the cause.", "g4 doctor dashes.gguf", 8),
 )
 
