@@ -140,7 +140,12 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Return whether a turn runs or waits."""
-        return bool(self._waiting) or any(slot.turn for slot in self._slots)
+        return bool(self._waiting or self._running)
+
+    @property
+    def _running(self) -> list[Turn]:
+        """Return the turns that have slots, in the order of their sequences."""
+        return [slot.turn for slot in self._slots if slot.turn]
 
     def add_turn(self, number: int, request: RunTurn) -> None:
         """Append a turn to those that wait for a slot."""
@@ -156,8 +161,8 @@ class Scheduler:
         self._service.hold_output()
         self._end_cancelled()
         self._fill_slots()
-        running = [(slot, slot.turn) for slot in self._slots if slot.turn]
-        if any(turn.is_reading for _, turn in running):
+        running = self._running
+        if any(turn.is_reading for turn in running):
             self._send_kept()  # a prompt takes longer than a token
             self._service.hold_output()
         if running:
@@ -173,41 +178,41 @@ class Scheduler:
         self._service.flush_output()
         self._sent_at, self._is_urgent = time.perf_counter(), False
 
-    def _evaluate(self, running: list[tuple[Slot, Turn]]) -> None:
+    def _evaluate(self, running: list[Turn]) -> None:
         ready = running
         if self.prompts.media is not None:
-            ready = [(slot, turn) for slot, turn in running if self._is_ready(slot, turn)]
+            ready = [turn for turn in running if self._is_ready(turn)]
             if not ready:
-                if any(slot.turn for slot in self._slots):
+                if self._running:
                     self.prompts.require_media().wait(_ENCODER_WAIT_S)
                 return
             self._evaluate_run(ready)
-            ready = [(slot, turn) for slot, turn in ready if slot.turn and turn.next_run is None]
+            ready = [turn for turn in ready if turn.slot.turn and turn.next_run is None]
             if not ready:
                 return
         try:
-            if self._drafting is not None and self._may_draft():
-                self._evaluate_alone(self._drafting, *ready[0])
+            if self._drafting is not None and len(self._running) == 1 and not ready[0].is_reading:
+                self._evaluate_alone(self._drafting, ready[0])
             else:
                 ready = choose_turns(ready, prompts_first=self._reads_next)
-                self._reads_next = not ready[0][1].is_reading
+                self._reads_next = not ready[0].is_reading
                 self._evaluate_batch(ready)
         except Exception as err:
-            for slot, turn in ready:
-                slot.sequence.truncate(0)  # what it holds now is unknown
-                self._fail_turn(slot, turn, err)
+            for turn in ready:
+                turn.sequence.truncate(0)  # what it holds now is unknown
+                self._fail_turn(turn, err)
 
     def _end_cancelled(self) -> None:
         """End the turns that nobody reads any more; their slots are free for the next batch."""
-        for slot in self._slots:
-            if (turn := slot.turn) and self._service.is_cancelled(turn.number):
+        for turn in self._running:
+            if self._service.is_cancelled(turn.number):
                 if turn.next_run is not None:
                     self.prompts.require_media().abandon_run(turn.next_run)
                 turn.answer.finish = "interrupted"
                 try:
-                    self._end_turn(slot, turn, [])
+                    self._end_turn(turn, [])
                 except Exception as err:
-                    self._fail_turn(slot, turn, err)
+                    self._fail_turn(turn, err)
         for waiting in [w for w in self._waiting if self._service.is_cancelled(w.number)]:
             self._is_urgent = True
             self._waiting.remove(waiting)
@@ -221,30 +226,30 @@ class Scheduler:
             try:
                 slot = choose_slot(self._slots, waiting.request.prompt)
                 slot.used_at = self._n_started
-                slot.turn = Turn(waiting, self.model, slot.sequence, self.masks)
+                slot.turn = Turn(waiting, self.model, slot, self.masks)
             except Exception as err:
                 self._is_urgent = True
                 self._service.fail_request(err, waiting.number)
 
-    def _is_ready(self, slot: Slot, turn: Turn) -> bool:
+    def _is_ready(self, turn: Turn) -> bool:
         """Return whether a turn can go on: not while the image or sound that comes is encoded."""
         if turn.next_run is None:
             return True
         try:
             return self.prompts.require_media().prepare_run(turn.next_run)
         except Exception as err:
-            self._fail_turn(slot, turn, err)
+            self._fail_turn(turn, err)
             return False
 
-    def _evaluate_run(self, ready: list[tuple[Slot, Turn]]) -> None:
+    def _evaluate_run(self, ready: list[Turn]) -> None:
         """Evaluate an image or sound that a prompt has come to, if one has."""
-        for slot, turn in ready:
+        for turn in ready:
             if turn.next_run is not None:
                 try:
                     self._decode_run(turn, turn.next_run)
                 except Exception as err:
-                    slot.sequence.truncate(0)  # what it holds now is unknown
-                    self._fail_turn(slot, turn, err)
+                    turn.sequence.truncate(0)  # what it holds now is unknown
+                    self._fail_turn(turn, err)
                 return
 
     def _decode_run(self, turn: Turn, token: int) -> None:
@@ -255,24 +260,16 @@ class Scheduler:
         else:
             sequence.truncate_unfinished(turn.prompt)
 
-    def _may_draft(self) -> bool:
-        """Return whether one turn runs, and answers."""
-        running = [slot.turn for slot in self._slots if slot.turn]
-        return len(running) == 1 and not running[0].is_reading
-
-    def _evaluate_alone(self, drafting: LoneDrafting, slot: Slot, turn: Turn) -> None:
-        if not drafting.advance(turn):
+    def _evaluate_alone(self, drafting: LoneDrafting, turn: Turn) -> None:
+        if drafting.advance(turn):
+            self._continue_answer(turn)
+        else:
             turn.sequence.truncate_unfinished(turn.sequence.tokens)
-            return
-        try:
-            self._continue_answer(slot, turn)
-        except Exception as err:
-            self._fail_turn(slot, turn, err)
 
-    def _evaluate_batch(self, running: list[tuple[Slot, Turn]]) -> None:
+    def _evaluate_batch(self, running: list[Turn]) -> None:
         if self._drafting is not None:
             self._drafting.stop()
-        n_prompt_tokens = self._fill_batch([turn for _, turn in running])
+        n_prompt_tokens = self._fill_batch(running)
         if not self._batch.n_tokens:  # all of them wait for their grammars
             self.masks.read_replies(_WAIT_S)
             return
@@ -283,20 +280,16 @@ class Scheduler:
             for sequence in self._filled:
                 sequence.truncate(len(sequence.tokens))
         if not done:
-            for _, turn in running:
+            for turn in running:
                 turn.sequence.truncate_unfinished(turn.sequence.tokens)
             return  # all of them are cancelled
         self.pacer.record_batch(n_prompt_tokens, time.perf_counter() - started)
-        for _, turn in running:
+        for turn in running:
             if turn.is_reading:
                 turn.sequence.record_reading(n_prompt_tokens, started)
-        for slot, turn in running:
-            if turn.row is None:
-                continue
-            try:
-                self._continue_answer(slot, turn)
-            except Exception as err:  # such as a grammar that allows no token: the others go on
-                self._fail_turn(slot, turn, err)
+        for turn in running:
+            if turn.row is not None:
+                self._continue_answer(turn)
 
     def _fill_batch(self, turns: list[Turn]) -> int:
         """Fill the batch; return how many tokens of prompts are in it: all or none."""
@@ -314,7 +307,7 @@ class Scheduler:
         return 0
 
     def _add_prompts(self, turns: list[Turn]) -> None:
-        others_answer = any(slot.turn and not slot.turn.is_reading for slot in self._slots)
+        others_answer = any(not turn.is_reading for turn in self._running)
         room = min(self.pacer.count_tokens(others_answer=others_answer), self.context.n_batch)
         for n_before, turn in enumerate(turns):
             position = len(turn.sequence.tokens)
@@ -341,37 +334,43 @@ class Scheduler:
             self._batch.add_tokens((_FILLER,), position, sequence.number, with_logits=False)
         self._filled += between
 
-    def _continue_answer(self, slot: Slot, turn: Turn) -> None:
+    def _continue_answer(self, turn: Turn) -> None:
+        try:
+            self._send_next_token(turn)
+        except Exception as err:  # such as a grammar that allows no token: the others go on
+            self._fail_turn(turn, err)
+
+    def _send_next_token(self, turn: Turn) -> None:
         events: list[Any] = []
         if turn.is_reading:
-            events.append(turn.end_prompt(slot.sequence.number))
+            events.append(turn.end_prompt())
             self._is_urgent = True
         # Beside other answers, tokens that one of them has more than the others cost a reading of
         # the weights of their own.
-        is_alone = sum(slot.turn is not None for slot in self._slots) == 1
+        is_alone = len(self._running) == 1
         may_take = is_alone and self._drafting is None and self.context.n_batch >= _LEAST_BATCH
         events += turn.sample_token(self.context, may_take_certain=may_take)
         if turn.answer.finish:
-            self._end_turn(slot, turn, events)
+            self._end_turn(turn, events)
         else:
             self._service.send_to(turn.number, *events)
 
-    def _end_turn(self, slot: Slot, turn: Turn, events: list[Any]) -> None:
-        if self._drafting is not None:
-            self._drafting.stop()
-        slot.sequence.mark_unsaved()
+    def _end_turn(self, turn: Turn, events: list[Any]) -> None:
+        self._free_slot(turn)
+        turn.sequence.mark_unsaved()
         self._service.send_to(turn.number, *events, *turn.end())
-        slot.turn = None
-        self._is_urgent = True
         self._service.finish_request(turn.number)
 
-    def _fail_turn(self, slot: Slot, turn: Turn, err: Exception) -> None:
-        if self._drafting is not None:
-            self._drafting.stop()
-        slot.turn = None
-        self._is_urgent = True
+    def _fail_turn(self, turn: Turn, err: Exception) -> None:
+        self._free_slot(turn)
         turn.close()
         self._service.fail_request(err, turn.number)
+
+    def _free_slot(self, turn: Turn) -> None:
+        if self._drafting is not None:
+            self._drafting.stop()
+        turn.slot.turn = None
+        self._is_urgent = True
 
     def close(self) -> None:
         """Free everything."""

@@ -34,10 +34,8 @@ class WaitingTurn:
 class Turn:
     """A turn in a slot: it reads its prompt, then answers, one token a batch."""
 
-    def __init__(
-        self, waiting: WaitingTurn, model: Model, sequence: Sequence, masks: MaskProcess
-    ) -> None:
-        """Build its sampler, and keep what the sequence already holds of its prompt.
+    def __init__(self, waiting: WaitingTurn, model: Model, slot: Slot, masks: MaskProcess) -> None:
+        """Build its sampler, and keep what the slot's sequence already holds of its prompt.
 
         `masks`: for its grammar, if it has one.
         """
@@ -48,10 +46,10 @@ class Turn:
         self._sampler = _make_sampler(model, request, masks)
         close_thought = model.tokenize(request.close_thought, control=True)
         self.answer = Answer(model, request.options, TextDecoder(), close_thought)
-        self._model, self.sequence = model, sequence
+        self._model, self.slot, self.sequence = model, slot, slot.sequence
         self._started = time.perf_counter()
         self._answer_started: float | None = None
-        self._reused = sequence.reuse_prefix(self.prompt).n_tokens
+        self._reused = self.sequence.reuse_prefix(self.prompt).n_tokens
         self.next_tokens: tuple[int, ...] = ()  # sampled, and certain to follow
         self.row: int | None = None  # of its logits in the batch that is evaluated
 
@@ -90,12 +88,12 @@ class Turn:
         self.row = row if with_logits else None
         held += tokens
 
-    def end_prompt(self, slot: int) -> PromptRead:
+    def end_prompt(self) -> PromptRead:
         """Note that the prompt is evaluated; return the event that says so."""
         self.sequence.mark_prompt_end()
         self._answer_started = time.perf_counter()
         seconds = self._answer_started - self._started
-        return PromptRead(len(self.prompt), self._reused, seconds, slot)
+        return PromptRead(len(self.prompt), self._reused, seconds, self.sequence.number)
 
     def sample_token(self, context: Context, *, may_take_certain: bool) -> list[TurnEvent]:
         """Sample the next token from the logits of `row`; return its events.
@@ -214,15 +212,15 @@ def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot:
     return max((slot for slot in slots if not slot.turn), key=rate)
 
 
-def choose_turns(ready: list[tuple[Slot, Turn]], *, prompts_first: bool) -> list[tuple[Slot, Turn]]:
+def choose_turns(ready: list[Turn], *, prompts_first: bool) -> list[Turn]:
     """Return those of `ready` whose tokens the next batch holds: all read prompts, or all answer.
 
     `prompts_first`: where some read and some answer, it is for the prompts.
     """
-    reading = [(slot, turn) for slot, turn in ready if turn.is_reading]
-    answering = [(slot, turn) for slot, turn in ready if not turn.is_reading]
+    reading = [turn for turn in ready if turn.is_reading]
+    answering = [turn for turn in ready if not turn.is_reading]
     if not (reading and answering):
         return ready
     # A prompt whose last token waits for its grammar must not make the answers wait.
-    can_read = any(turn.can_read for _, turn in reading)
+    can_read = any(turn.can_read for turn in reading)
     return reading if prompts_first and can_read else answering
