@@ -14,14 +14,12 @@ import os
 import subprocess
 from collections import deque
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import G4Error, ReaderTooSlow, RuntimeFailed, error_of
-from g4cli.runtime.engine.codec import READ_BYTES, Codec, FrameReader, ProtocolError
-from g4cli.runtime.engine.ending import count_oom_kills, make_exit_error
+from g4cli.runtime.engine.codec import Codec, ProtocolError
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
-from g4cli.runtime.engine.process import END_S, KEPT_BYTES, start_worker_process
+from g4cli.runtime.engine.process import END_S, ModelProcess
 
 MAX_WAITING: Final = 4096
 """Answers to one request that may wait for their reader; a choice: minutes of generated tokens."""
@@ -70,28 +68,14 @@ class Answers:
             self._wake.set_result(None)
 
 
-class AsyncWorkerProcess:
+class AsyncWorkerProcess(ModelProcess):
     """One worker process. Use it from one event loop; close it when done."""
 
     def __init__(self, module: str, codec: Codec) -> None:
-        """Start `module`, which serves messages of `codec`. Raises RuntimeFailed."""
-        self._codec = codec
-        self._oom_kills = count_oom_kills()
-        self._child = start_worker_process(module)
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        assert self._child.stderr is not None
-        self._into = self._child.stdin.fileno()
-        self._out = self._child.stdout.fileno()
-        self._stderr = self._child.stderr.fileno()
-        self._frames = FrameReader(self._out)
-        self._said = bytearray()
+        """Start it as ModelProcess does."""
+        super().__init__(module, codec)
         self._outgoing = bytearray()
-        self._number = 0
-        self.current_file: Path | None = None  # the file that a crash is blamed on
-        self._opening: Path | None = None  # the file that is being loaded
         self.hello = Answers(0)
-        # Number 0 is no request of ours: the worker answers it with Hello when it has started.
         self._open_answers: dict[int, Answers] = {0: self.hello}
         self.end_error: G4Error | None = None
         self._ended = asyncio.Event()
@@ -106,11 +90,6 @@ class AsyncWorkerProcess:
     def has_ended(self) -> bool:
         """Return whether the process is gone, or is being ended."""
         return self._ending is not None
-
-    @property
-    def pid(self) -> int:
-        """Return the id of the process."""
-        return self._child.pid
 
     def send_request(self, message: Any) -> Answers:
         """Send a request and return its answers. Raises what the end of the worker raises."""
@@ -194,21 +173,9 @@ class AsyncWorkerProcess:
             answers.mark_end()
 
     def _read_stderr(self) -> None:
-        """Keep the end of what the worker writes to its standard error.
-
-        Nothing of it is shown as it is.
-        """
-        try:
-            data = os.read(self._stderr, READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._loop.remove_reader(self._stderr)
-            return
-        self._said += data
-        del self._said[:-KEPT_BYTES]
+        with contextlib.suppress(BlockingIOError):
+            if not self._keep_stderr():
+                self._loop.remove_reader(self._stderr)
 
     def _begin_end(self) -> None:
         """Stop reading, and clean up in a task of its own. Calling it again does nothing."""
@@ -224,18 +191,11 @@ class AsyncWorkerProcess:
         except subprocess.TimeoutExpired:  # it closed its pipe and goes on: it serves nobody
             self._child.kill()
             status = await asyncio.to_thread(self._child.wait)
-        with contextlib.suppress(OSError):  # what is left in the pipe
-            while data := os.read(self._stderr, READ_BYTES):
-                self._said += data
+        with contextlib.suppress(BlockingIOError):
+            while self._keep_stderr():  # what is left in the pipe
+                pass
         self._loop.remove_reader(self._stderr)
-        kills = count_oom_kills()
-        self.end_error = self.end_error or make_exit_error(
-            status,
-            bytes(self._said[-KEPT_BYTES:]).decode("utf-8", "replace"),
-            current_file=self.current_file,
-            opening=self._opening,
-            out_of_memory=None if self._oom_kills is None else kills != self._oom_kills,
-        )
+        self.end_error = self.end_error or self._make_exit_error(status)
         self._child.close()
         for answers in self._open_answers.values():
             answers.mark_end(self.end_error)

@@ -12,6 +12,7 @@ first press kills.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
@@ -22,11 +23,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from g4cli.core.child import NO_VARIABLES, Child, start_child
+from g4cli.core.child import NO_VARIABLES, start_child
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, error_of
 from g4cli.core.progress import Progress as ProgressCallback
 from g4cli.core.progress import no_progress
-from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError, write_all
+from g4cli.runtime.engine.codec import READ_BYTES, Codec, FrameReader, ProtocolError, write_all
 from g4cli.runtime.engine.ctrl_c import CtrlC
 from g4cli.runtime.engine.ending import count_oom_kills, make_exit_error
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
@@ -36,7 +37,7 @@ PATIENCE_S: Final = 2.0  # a choice: twenty times what a worker takes to stop
 # wait.
 _POLL_S: Final = 0.05
 END_S: Final = 5.0  # a choice, for a process that has closed its pipe to end
-KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
+_KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
 # glibc asks Linux for pages of 2 MiB where it allocates that much: to read the weights takes fewer
 # look-ups of addresses, and E2B answers some per cent faster. Other C libraries ignore it.
 _HUGE_PAGES: Final[Mapping[str, str]] = MappingProxyType(
@@ -44,21 +45,63 @@ _HUGE_PAGES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def start_worker_process(module: str, environment: Mapping[str, str] = NO_VARIABLES) -> Child:
-    """Start `module`, which will hold a model, with large pages: chats and measurements alike.
+class ModelProcess:
+    """A process that holds a model, with the ends of its pipes: what is the same for all clients.
 
-    `environment`: variables that it gets in addition. Raises RuntimeFailed if the system starts no
-    process.
+    Large pages are asked for in all of them, so that measurements hold for chats.
     """
-    try:
-        return start_child(
-            module, ignore_interrupt=True, environment={**_HUGE_PAGES, **environment}
+
+    def __init__(
+        self, module: str, codec: Codec, environment: Mapping[str, str] = NO_VARIABLES
+    ) -> None:
+        """Start `module`, which serves messages of `codec`.
+
+        `environment`: variables that it gets in addition. Raises RuntimeFailed if the system starts
+        no process.
+        """
+        self._codec, self._oom_kills = codec, count_oom_kills()
+        try:
+            self._child = start_child(
+                module, ignore_interrupt=True, environment={**_HUGE_PAGES, **environment}
+            )
+        except OSError as err:
+            raise RuntimeFailed(f"the system starts no process for the model: {err}") from err
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        self._into = self._child.stdin.fileno()
+        self._out = self._child.stdout.fileno()
+        self._stderr = self._child.stderr.fileno()
+        self._frames = FrameReader(self._out)
+        self._said = bytearray()  # the end of its standard error; nothing of it is shown as it is
+        self._number = 0  # of the last request; number 0 is the start, answered with Hello
+        self.current_file: Path | None = None  # the file that a crash is blamed on
+        self._opening: Path | None = None  # the file that is being loaded
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        return self._child.pid
+
+    def _keep_stderr(self) -> bool:
+        """Take in a part of its standard error; return False at its end."""
+        data = os.read(self._stderr, READ_BYTES)
+        self._said += data
+        del self._said[:-_KEPT_BYTES]
+        return bool(data)
+
+    def _make_exit_error(self, status: int) -> G4Error:
+        """Return the error that says how the process ended."""
+        return make_exit_error(
+            status,
+            self._said.decode("utf-8", "replace"),
+            current_file=self.current_file,
+            opening=self._opening,
+            out_of_memory=None if self._oom_kills is None else count_oom_kills() != self._oom_kills,
         )
-    except OSError as err:
-        raise RuntimeFailed(f"the system starts no process for the model: {err}") from err
 
 
-class WorkerProcess:
+class WorkerProcess(ModelProcess):
     """One worker process. Close it when done; use it from one thread."""
 
     def __init__(
@@ -70,31 +113,17 @@ class WorkerProcess:
         end_s: float = END_S,
         environment: Mapping[str, str] = NO_VARIABLES,
     ) -> None:
-        """Start `module`, which serves messages of `codec`.
+        """Start it as ModelProcess does.
 
         `ctrl_c`: where presses are counted; it has to call `handle_interrupt`. `end_s`: how long to
-        wait for a process that closed its pipe. `environment`: variables that it gets in addition.
-        Raises RuntimeFailed if the system starts no process.
+        wait for a process that closed its pipe.
         """
-        self._codec, self._ctrl_c, self._end_s = codec, ctrl_c, end_s
-        self._oom_kills = count_oom_kills()
-        self._child = start_worker_process(module, environment)
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        assert self._child.stderr is not None
-        self._into = self._child.stdin.fileno()
-        self._out = self._child.stdout.fileno()
-        self._frames = FrameReader(self._out)
-        self._said = bytearray()
-        self._stderr_reader = threading.Thread(
-            target=self._read_stderr, args=(self._child.stderr.fileno(),), daemon=True
-        )
+        super().__init__(module, codec, environment)
+        self._ctrl_c, self._end_s = ctrl_c, end_s
+        self._stderr_reader = threading.Thread(target=self._read_stderr, daemon=True)
         self._stderr_reader.start()
-        self.current_file: Path | None = None  # the file that a crash is blamed on
-        self._number = 0
         self._running = False
         self._starting = True
-        self._opening: Path | None = None
         self._writing = self._cancel_due = False
         self._cancelled_at = 0.0
         self._killed = False
@@ -103,11 +132,6 @@ class WorkerProcess:
     def has_ended(self) -> bool:
         """Return whether the process is gone."""
         return self._child.poll() is not None
-
-    @property
-    def pid(self) -> int:
-        """Return the id of the process."""
-        return self._child.pid
 
     def send_request(self, message: Any) -> int:
         """Send a request and return its number.
@@ -213,13 +237,7 @@ class WorkerProcess:
         if self._killed:
             return RuntimeFailed("the model did not stop at Ctrl-C: its process was ended")
         self._stderr_reader.join(self._end_s)
-        return make_exit_error(
-            status,
-            bytes(self._said).decode("utf-8", "replace"),
-            current_file=self.current_file,
-            opening=self._opening,
-            out_of_memory=None if self._oom_kills is None else count_oom_kills() != self._oom_kills,
-        )
+        return self._make_exit_error(status)
 
     def _send_message(self, number: int, message: Any) -> None:
         frame = self._codec.encode(number, message)
@@ -253,17 +271,7 @@ class WorkerProcess:
             else:
                 self._send_message(self._number, Cancel())
 
-    def _read_stderr(self, fd: int) -> None:
-        """Keep the end of what the worker writes to its standard error.
-
-        Nothing of it is shown as it is.
-        """
-        while True:
-            try:
-                data = os.read(fd, 1 << 12)
-            except OSError:
-                return
-            if not data:
-                return
-            self._said += data
-            del self._said[:-KEPT_BYTES]
+    def _read_stderr(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._keep_stderr():
+                pass
