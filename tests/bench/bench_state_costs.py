@@ -31,9 +31,9 @@ from g4cli.runtime.engine.options import (  # noqa: E402
     ModelOptions,
     StateOptions,
 )
+from g4cli.runtime.engine.state_cache import StateCache  # noqa: E402
 from g4cli.runtime.engine.state_copy import allocate_state, put_state, take_state  # noqa: E402
 from g4cli.runtime.engine.state_layout import find_tables  # noqa: E402
-from g4cli.runtime.engine.states import StateCache  # noqa: E402
 from g4cli.runtime.llama.interrupt import Interrupt  # noqa: E402
 from g4cli.store.states.folder import About, StateFolder, StateName  # noqa: E402
 from g4cli.store.states.keys import make_namespace  # noqa: E402

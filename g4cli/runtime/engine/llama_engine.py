@@ -31,7 +31,7 @@ from g4cli.runtime.llama.interrupt import Interrupt
 if TYPE_CHECKING:
     from g4cli.runtime.engine.options import MediaOptions
     from g4cli.runtime.engine.speculation import Drafter
-    from g4cli.runtime.engine.states import StateCache
+    from g4cli.runtime.engine.state_cache import StateCache
 
 RETRY_TEMP: Final = 1.0
 """The temperature from which on an answer is continued that was truncated because of a loop: the
@@ -62,7 +62,7 @@ class LlamaEngine:
         context = Context(self.model, self._options, self.interrupt)
         sequence = Sequence(context, self.prompts, checkpoint_bytes=CHECKPOINT_BYTES)
         if self._states is not None:
-            sequence.states = self._states.attach(context, self.prompts, 0)
+            sequence.use_states(self._states)
         return context, sequence
 
     @property
@@ -249,7 +249,7 @@ class LlamaEngine:
     def use_states(self, cache: StateCache) -> None:
         """Save and restore states of prompts from now on."""
         self._states = cache
-        self._sequence.states = cache.attach(self.context, self.prompts, 0)
+        self._sequence.use_states(cache)
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of `token`."""

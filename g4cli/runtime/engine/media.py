@@ -29,7 +29,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.files import require_file
@@ -51,11 +51,14 @@ from g4cli.runtime.engine.media_split import (
 )
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions
-from g4cli.runtime.engine.saved_embeddings import SavedEmbeddings, StateWriter
+from g4cli.runtime.engine.saved_embeddings import SavedEmbeddings
 from g4cli.runtime.llama.background import Background
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama, load_mtmd
 from g4cli.store.states.model_id import identify_model
+
+if TYPE_CHECKING:
+    from g4cli.runtime.engine.state_cache import StateCache
 
 # Operations between two calls of the callback that may stop an encoder. A choice: each call makes
 # the encoder's threads wait, and an abandoned encoder should not compute for long.
@@ -78,7 +81,7 @@ class MediaEncoder:
         model: Model,
         options: MediaOptions,
         interrupt: Interrupt | None = None,
-        states: StateWriter | None = None,
+        states: StateCache | None = None,
     ) -> None:
         """Load the encoder. `states`: where embeddings are saved beside states of prompts.
 

@@ -9,39 +9,24 @@ it they are named by the content of the file that they are of, never by its path
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.runtime.engine.options import MediaOptions, StateOptions
+from g4cli.runtime.engine.options import MediaOptions
 from g4cli.store.states.files import DamagedStateError
-from g4cli.store.states.folder import About, StateFolder, StateName
+from g4cli.store.states.folder import About, StateName
 from g4cli.store.states.keys import make_namespace
 from g4cli.store.states.rows import Tables
 
+if TYPE_CHECKING:
+    from g4cli.runtime.engine.state_cache import StateCache
+
 _VERSION: Final = 1  # of what is saved: a change makes older files foreign
-
-
-class StateWriter(Protocol):
-    """What embeddings need of the saved states of a model (`states.StateCache`)."""
-
-    @property
-    def options(self) -> StateOptions: ...
-    @property
-    def folder(self) -> StateFolder: ...
-    @property
-    def environment(self) -> tuple[str, list[str]]: ...
-    @property
-    def model_path(self) -> Path: ...
-    @property
-    def has_room(self) -> bool: ...
-    def submit(self, job: Callable[[], None], /) -> None: ...
 
 
 class SavedEmbeddings:
     """The embeddings on disk of one encoder and its options."""
 
-    def __init__(self, states: StateWriter, encoder_id: str, options: MediaOptions) -> None:
+    def __init__(self, states: StateCache, encoder_id: str, options: MediaOptions) -> None:
         """`encoder_id` is the same for the same encoder file alone (`identify_model`)."""
         self._states = states
         self._about = About(states.options.name, str(states.model_path), kv_type="", holds="media")

@@ -65,7 +65,7 @@ from g4cli.runtime.engine.slot import (
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.drafting import Exactness
-    from g4cli.runtime.engine.states import StateCache
+    from g4cli.runtime.engine.state_cache import StateCache
 
 _FILLER: Final = 0  # any token will do
 _WAIT_S: Final = 0.01  # for a grammar, while there is nothing else to do
@@ -120,8 +120,7 @@ class Scheduler:
         """Save and restore states of prompts from now on."""
         self._states = cache
         for slot in self._slots:
-            sequence = slot.sequence
-            sequence.states = cache.attach(self.context, self.prompts, sequence.number)
+            slot.sequence.use_states(cache)
 
     def attach_media(self, options: MediaOptions) -> None:
         """Load the encoder of images and sound, before the first turn.

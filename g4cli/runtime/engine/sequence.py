@@ -17,7 +17,8 @@ from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
 
 if TYPE_CHECKING:
-    from g4cli.runtime.engine.states import SequenceStates
+    from g4cli.runtime.engine.sequence_states import SequenceStates
+    from g4cli.runtime.engine.state_cache import StateCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,12 @@ class Sequence:
         self.states: SequenceStates | None = None  # saves and restores what it holds
         self._is_unsaved = False
         self._is_prompt_end = False
+
+    def use_states(self, cache: StateCache) -> None:
+        """Save and restore states of prompts from now on."""
+        from g4cli.runtime.engine.sequence_states import SequenceStates  # not every chat needs it
+
+        self.states = SequenceStates(cache, self._context, self._prompts, self.number)
 
     def count_common(self, prompt: Tokens[int]) -> int:
         """Return the length of the common prefix with `prompt`, whose last token is never counted.

@@ -45,7 +45,7 @@ from g4cli.runtime.llama.devices import list_devices
 
 if TYPE_CHECKING:
     from g4cli.runtime.engine.scheduler import Scheduler
-    from g4cli.runtime.engine.states import StateCache
+    from g4cli.runtime.engine.state_cache import StateCache
 
 
 class EngineWorker:
@@ -128,7 +128,7 @@ class EngineWorker:
             yield from self._attach_drafter(engine, request)
             self._turns = TurnQueue(engine, self._service)
         if request.states is not None:
-            from g4cli.runtime.engine.states import StateCache
+            from g4cli.runtime.engine.state_cache import StateCache
 
             kv_type = request.context.kv_type
             self._states = StateCache(request.states, model, request.model, kv_type)

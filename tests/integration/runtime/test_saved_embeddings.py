@@ -19,7 +19,7 @@ from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.media import MediaEncoder
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, StateOptions
-from g4cli.runtime.engine.states import StateCache
+from g4cli.runtime.engine.state_cache import StateCache
 from g4cli.runtime.llama.interrupt import Interrupt
 from tests.support.builders.media_files import picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny

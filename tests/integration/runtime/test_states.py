@@ -20,6 +20,8 @@ from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling, StateOptions
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.engine.scheduler import Scheduler
+from g4cli.runtime.engine.sequence_states import MIN_TOKENS
+from g4cli.runtime.engine.state_cache import StateCache
 from g4cli.runtime.engine.state_copy import put_state, take_state
 from g4cli.runtime.engine.state_layout import (
     UnknownLayoutError,
@@ -27,7 +29,6 @@ from g4cli.runtime.engine.state_layout import (
     fit_to_context,
     make_portable,
 )
-from g4cli.runtime.engine.states import MIN_TOKENS, StateCache
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.store.states.rows import BLOCK_TOKENS, cut_block
 from tests.support.builders.tiny_file import build_tiny
@@ -224,7 +225,9 @@ def test_states_of_another_model_or_build_are_foreign(
     names = {make_cache(model, tmp_path).namespace, make_cache(model, tmp_path, name="b").namespace}
     monkeypatch.setenv("LLAMA_ATTN_ROT_DISABLE", "1")
     names.add(make_cache(model, tmp_path).namespace)
-    monkeypatch.setattr("g4cli.runtime.engine.states.library_fingerprint", lambda: "another build")
+    monkeypatch.setattr(
+        "g4cli.runtime.engine.state_cache.library_fingerprint", lambda: "another build"
+    )
     names.add(make_cache(model, tmp_path).namespace)
     assert len(names) == 4
 
@@ -259,7 +262,7 @@ def test_a_state_that_finds_no_memory_is_read_again(
     """A state is copied for a context of several sequences: not at the cost of the answer."""
     prompt, fails = make_tokens(model, 80), Mock(side_effect=MemoryError)
     for fit, n_reused in ((fit_to_context, 0), (fails, 0), (fit_to_context, 79)):
-        monkeypatch.setattr("g4cli.runtime.engine.states.fit_to_context", fit)
+        monkeypatch.setattr("g4cli.runtime.engine.sequence_states.fit_to_context", fit)
         engine, cache = make_engine(model), make_cache(model, tmp_path)
         engine.use_states(cache)
         try:
