@@ -194,7 +194,7 @@ def _ask_own_tokenizer(facts: FileFacts, header: Header, path: Path) -> FileFact
 def _interview_other_model(facts: FileFacts) -> Interview | None:
     """Return the questions for another network; None if llama.cpp cannot ask it any."""
     tokenizer = facts.own_tokenizer
-    if tokenizer is None or tokenizer.failed or facts.reason_not_generative:
+    if tokenizer is None or tokenizer.failure or facts.reason_not_generative:
         return None
     asked = own_questions(facts.own_prompt, tokenizer)
     plain = own_plain_questions(tokenizer)

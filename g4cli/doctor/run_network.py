@@ -94,8 +94,7 @@ def _configs_to_compare(
     on_cpu = tuple(config for config in ALTERNATIVE_CONFIGS if not config.needs_gpu)
     if not first.runs:
         # A crash may belong to one configuration: another one may answer.
-        crashed = first.exit_code < 0 and not (first.timed_out or first.over_limit)
-        return on_cpu if crashed else ()
+        return on_cpu if first.child.crashed else ()
     if untrained:
         return ()
     if suspicious:

@@ -137,8 +137,8 @@ def _reason_not_asked(facts: FileFacts) -> str:
     """Return why llama.cpp gave no answers of this file, or ''."""
     if facts.probe_skipped:
         return facts.probe_skipped
-    if facts.probe is not None and facts.probe.died:  # too slow, or too large
-        return facts.probe.died
+    if facts.probe is not None and facts.probe.child.died:  # too slow, or too large
+        return facts.probe.child.died
     if facts.has_unknown_architecture:
         return "this llama.cpp does not know the architecture"
     return facts.reason_not_generative if facts.is_other_model else ""

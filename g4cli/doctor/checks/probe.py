@@ -31,7 +31,7 @@ from g4cli.doctor.probe.answers import (
     mean_score,
     shorten_answer,
 )
-from g4cli.doctor.probe.child import GreedyRun, strip_function_names
+from g4cli.doctor.probe.child import GreedyRun
 from g4cli.doctor.probe.compare import ConfigComparison, FormatAnswers
 from g4cli.doctor.probe.prompts import FILE_TEMPLATE, PLAIN_TEXT
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
@@ -58,20 +58,21 @@ def check_load(facts: FileFacts) -> Outcome:
     probe = facts.probe
     if probe is None:
         return skipped(facts.probe_skipped or "llama.cpp was not asked", EXAMINE_DEEP)
-    if probe.over_limit:
-        return _too_much_memory(facts)
-    if probe.timed_out:
+    child = probe.child
+    if child.over_limit:
+        return _too_much_memory(facts, size_text(child.limit_bytes))
+    if child.timed_out:
         return skipped("no answer in time: the model is too slow on this machine", TRY_SMALLER)
-    if probe.died:
+    if child.died:
         return fail(
-            f"llama.cpp crashes on this file ({probe.died})",
+            f"llama.cpp crashes on this file ({child.died})",
             "g4 doctor (checks this machine), then try another file of the same model",
             cause="runtime",
             confidence="medium",
         )
-    if probe.exit_code:
+    if child.exit_code:
         return fail(
-            f"llama.cpp refuses the file: {strip_function_names(probe.error)}",
+            f"llama.cpp refuses the file: {child.failure}",
             GET_ANOTHER,
             cause="conversion-defect",
             confidence="high",
@@ -79,10 +80,8 @@ def check_load(facts: FileFacts) -> Outcome:
     return ok(f"llama.cpp loads it and answers {len(probe.runs)} prompts")
 
 
-def _too_much_memory(facts: FileFacts) -> Outcome:
+def _too_much_memory(facts: FileFacts, limit: str) -> Outcome:
     """Return the outcome of a child that needed more memory than any published model."""
-    assert facts.probe is not None
-    limit = size_text(facts.probe.limit_bytes)
     if facts.model_name:
         return fail(
             f"llama.cpp needed more than {limit} besides the file, which {facts.model_name} never "

@@ -11,7 +11,6 @@ from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAI
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.vocabulary import hash_array, tiny_vocabulary_hashes
 from g4cli.doctor.known_faults import find_fault
-from g4cli.doctor.probe.child import strip_function_names
 from g4cli.doctor.reference import (
     BYTE_TYPE,
     CONTROL_TOKENS,
@@ -214,10 +213,9 @@ def check_encoding(facts: FileFacts) -> Outcome:
     answers = facts.tokenizer
     if answers is None:
         return skipped("llama.cpp was not asked", EXAMINE)
-    if answers.died or answers.error:
-        why = answers.died or strip_function_names(answers.error)
+    if answers.failure:
         return fail(
-            f"llama.cpp cannot use the tokenizer: {why}",
+            f"llama.cpp cannot use the tokenizer: {answers.failure}",
             RECONVERT,
             cause="tokenizer",
             confidence="high",

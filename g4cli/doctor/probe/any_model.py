@@ -56,7 +56,7 @@ class OwnPrompt:
 
 @dataclass(frozen=True, slots=True)
 class OwnTokenizer:
-    """What llama.cpp makes of the file's vocabulary, or how it failed (`died`, `error`, `code`).
+    """What llama.cpp makes of the file's vocabulary, or why it failed (`failure`, `code`).
 
     `round_trips` holds (text, detokenized text), `markers` what the template writes as control
     tokens with the ids of the tokens that the text becomes, `ends` the tokens that end an answer,
@@ -68,14 +68,8 @@ class OwnTokenizer:
     ends: tuple[tuple[int, str], ...] = ()
     bos: str = ""
     adds_bos: bool = False
-    died: str = ""
-    error: str = ""
+    failure: str = ""
     code: str = ""
-
-    @property
-    def failed(self) -> bool:
-        """Whether there are no answers."""
-        return bool(self.died or self.error)
 
 
 def render_own_template(template: str, header: Header) -> OwnPrompt:
@@ -132,9 +126,7 @@ def ask_own_tokenizer(path: Path, prompt: OwnPrompt | None) -> OwnTokenizer:
     )
     event = answer.find_event("described")
     if event is None:
-        return OwnTokenizer(
-            died=answer.died, error=answer.error or "no answer", code=answer.error_code
-        )
+        return OwnTokenizer(failure=answer.failure, code=answer.error_code)
     return OwnTokenizer(
         tuple(zip(ROUND_TRIPS, event["round_trips"], strict=True)),
         tuple((text, tuple(ids)) for text, ids in zip(markers, event["ids"], strict=True)),

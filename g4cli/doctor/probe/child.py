@@ -36,7 +36,7 @@ _TIMEOUT_S_PER_GIB: Final = 30.0
 # needs 440 MiB for its KV cache as F32 and 180 MiB of compute buffer; Python and the vocabulary
 # need 300 MiB.
 MEMORY_BYTES: Final = 2 * GIB
-# The names of functions in llama.cpp's error messages.
+# The names of functions in llama.cpp's error messages, which tell its users nothing.
 _FUNCTION_NAMES: Final = re.compile(
     r"llama\.cpp cannot load the file: |error loading model: |llama_\w+: |"
     r"; llama_model_load_from_file_impl: failed to load model$"
@@ -70,48 +70,35 @@ class GreedyRun:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeResult:
-    """The answers of a child. `exit_code` is negative for a signal; `error` is llama.cpp's message.
+class ChildAnswer:
+    """The JSON lines of a child, and how it ended. `exit_code` is negative for a signal.
 
-    `gpus` are ggml's names of the GPUs that it found, `n_vocab` the size of the vocabulary.
-    `over_limit`: the child was ended because it needed more memory than `limit_bytes`; `peak_bytes`
-    is the most that was seen. `surprise`: the mean of -log2 p over the tokens of a known text, None
-    if none was read.
+    `over_limit`: the child was ended because it needed more memory than `limit_bytes`.
     """
 
-    runs: tuple[GreedyRun, ...] = ()
+    lines: tuple[dict[str, Any], ...] = ()
     exit_code: int = 0
     timed_out: bool = False
-    error: str = ""
-    gpus: tuple[str, ...] = ()
-    n_vocab: int = 0
+    stderr: str = ""
     over_limit: bool = False
-    limit_bytes: int = 0
-    peak_bytes: int = 0
-    surprise: float | None = None
-
-    @property
-    def died(self) -> str:
-        """How the child failed: 'SIGSEGV', 'no answer in time' ..., or ''."""
-        return _describe_death(self)
-
-
-@dataclass(frozen=True, slots=True)
-class ChildAnswer:
-    """The JSON lines of a child and how it ended; the other fields are those of ProbeResult."""
-
-    lines: tuple[dict[str, Any], ...]
-    exit_code: int
-    timed_out: bool
-    stderr: str
-    over_limit: bool = False
-    peak_bytes: int = 0
     limit_bytes: int = 0
 
     @property
     def died(self) -> str:
         """How the child failed: 'SIGSEGV', 'no answer in time' ..., or ''."""
-        return _describe_death(self)
+        if self.over_limit:
+            return f"it needed more than {size_text(self.limit_bytes)} of memory"
+        return "no answer in time" if self.timed_out else signal_name(self.exit_code)
+
+    @property
+    def crashed(self) -> bool:
+        """Whether a signal ended the child that its limits did not cause."""
+        return self.exit_code < 0 and not (self.timed_out or self.over_limit)
+
+    @property
+    def failure(self) -> str:
+        """Why there is no answer: how the child died, or llama.cpp's message."""
+        return self.died or _FUNCTION_NAMES.sub("", self.error) or "no answer"
 
     def find_event(self, name: str) -> dict[str, Any] | None:
         """Return the first line of the event `name`, or None."""
@@ -133,17 +120,19 @@ class ChildAnswer:
         return errors[-1] if errors else stderr[-1] if stderr else ""
 
 
-def _describe_death(child: ProbeResult | ChildAnswer) -> str:
-    if child.over_limit:
-        return f"it needed more than {size_text(child.limit_bytes)} of memory"
-    if child.timed_out:
-        return "no answer in time"
-    return signal_name(child.exit_code)
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """The answers of a network, and the child that gave them.
 
+    `gpus` are ggml's names of the GPUs that it found, `n_vocab` the size of the vocabulary.
+    `surprise`: the mean of -log2 p over the tokens of a known text, None if none was read.
+    """
 
-def strip_function_names(error: str) -> str:
-    """Return an error message of llama.cpp without the names of its functions."""
-    return _FUNCTION_NAMES.sub("", error)
+    runs: tuple[GreedyRun, ...] = ()
+    child: ChildAnswer = ChildAnswer()
+    gpus: tuple[str, ...] = ()
+    n_vocab: int = 0
+    surprise: float | None = None
 
 
 def ask_child(
@@ -166,7 +155,6 @@ def ask_child(
         result.timed_out,
         result.stderr[-4000:],  # its last line tells, and llama.cpp may write megabytes
         result.over_limit,
-        result.peak_bytes,
         limit_bytes,
     )
     if not result.over_limit and _OUT_OF_MEMORY.search(answer.error):
@@ -205,14 +193,9 @@ def greedy_probe(
     loaded = answer.find_event("loaded") or {}
     return ProbeResult(
         runs,
-        answer.exit_code,
-        answer.timed_out,
-        answer.error,
+        answer,
         tuple(loaded.get("gpus", ())),
         int(loaded.get("n_vocab", 0)),
-        answer.over_limit,
-        limit_bytes,
-        answer.peak_bytes,
         (answer.find_event("read") or {}).get("surprise"),
     )
 

@@ -175,11 +175,11 @@ def compare_run(
 ) -> ConfigComparison:
     """Return how the first run in `result`, with the configuration `name`, differs from `base`."""
     if not result.runs:
-        if result.died and not (result.timed_out or result.over_limit):
+        if result.child.crashed:
             if base is _NO_ANSWER:
                 return ConfigComparison(name, kind, base_broken=True, broken=True)
-            return ConfigComparison(name, kind, failed=f"llama.cpp crashes ({result.died})")
-        return ConfigComparison(name, kind, untried=result.died or result.error or "no answer")
+            return ConfigComparison(name, kind, failed=f"llama.cpp crashes ({result.child.died})")
+        return ConfigComparison(name, kind, untried=result.child.failure)
     run = result.runs[0]
     # Compare equally many tokens: a loop of three shows in 18 tokens and not in 16.
     expected, tokens = base.tokens[:N_ANSWER_TOKENS_SHORT], run.tokens[:N_ANSWER_TOKENS_SHORT]
@@ -217,7 +217,7 @@ def ask_in_formats(
             continue
         result = probe(path, [(q.name, q.text) for q in questions], n_tokens=n_tokens)
         if not result.runs:
-            answers.append(FormatAnswers(name, untried=result.died or result.error or "no answer"))
+            answers.append(FormatAnswers(name, untried=result.child.failure))
             continue
         score = mean_score(result.runs, [q.expected for q in questions])
         answers.append(FormatAnswers(name, result.runs, score))

@@ -28,9 +28,7 @@ def ask_engine() -> EngineFacts:
     """Return what llama.cpp says about itself, and which of its matrix products work."""
     answer = ask_child({"task": "machine"}, _TIMEOUT_S)
     library, kernels = answer.find_event("library"), answer.find_event("kernels")
-    error = ""
-    if library is None or kernels is None:
-        error = answer.error or f"the probe ended with code {answer.exit_code}"
+    error = answer.failure if library is None or kernels is None else ""
     return EngineFacts(library or {}, kernels or {}, answer.find_event("backends") or {}, error)
 
 

@@ -40,7 +40,7 @@ ENDS_PUBLISHED: Final = ((212, False), (50, True))
 
 @dataclass(frozen=True, slots=True)
 class TokenizerAnswers:
-    """What llama.cpp makes of known texts, or how it failed (`died`, `error`).
+    """What llama.cpp makes of known texts, or why it failed (`failure`).
 
     `encoded` holds (text, ids, expected ids), `round_trips` (text, detokenized text), `ends`
     (token, whether it ends generation, expected).
@@ -49,8 +49,7 @@ class TokenizerAnswers:
     encoded: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
     round_trips: tuple[tuple[str, str], ...] = ()
     ends: tuple[tuple[int, bool, bool], ...] = ()
-    died: str = ""
-    error: str = ""
+    failure: str = ""
 
 
 def known_texts(n_tokens: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
@@ -77,7 +76,7 @@ def ask_tokenizer(path: Path, n_tokens: int) -> TokenizerAnswers:
     )
     event = answer.find_event("tokenized")
     if event is None:
-        return TokenizerAnswers(died=answer.died, error=answer.error or "no answer")
+        return TokenizerAnswers(failure=answer.failure)
     return TokenizerAnswers(
         tuple(
             (text, tuple(ids), want) for (text, want), ids in zip(known, event["ids"], strict=True)

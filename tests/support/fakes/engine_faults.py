@@ -113,9 +113,9 @@ class Engine:
         """Return the lines of a child that has this fault."""
         self.requests.append(request)
         if request["task"] != "greedy":
-            return ChildAnswer(({"event": request["task"]},), 0, False, "")
+            return ChildAnswer(({"event": request["task"]},))
         gpus = ["CUDA0"] if self.fault is not None and self.fault.gpu else []
-        done = ChildAnswer(({"event": "loaded", "n_vocab": N_VOCAB, "gpus": gpus},), 0, False, "")
+        done = ChildAnswer(({"event": "loaded", "n_vocab": N_VOCAB, "gpus": gpus},))
         for prompt in request["prompts"]:
             line = _line(self.answers.get(prompt, "I cannot say."), request["n_tokens"])
             if self.fault is None or not self.fault.where(request["options"], prompt):

@@ -21,7 +21,7 @@ from g4cli.core.units import GIB
 from g4cli.doctor.diagnose import diagnose_file, judge_facts
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import gather_facts
-from g4cli.doctor.probe.child import ProbeResult
+from g4cli.doctor.probe.child import ChildAnswer, ProbeResult
 from g4cli.doctor.run_network import LARGE_BYTES, Interview, run_network
 from tests.support.builders.damage import GGUF, KINDS, value, with_key
 from tests.support.builders.gguf import F32, Key, Tensor, build_gguf, write_gguf
@@ -232,7 +232,7 @@ def test_a_gguf_with_a_damaged_magic_is_a_damaged_gguf(tmp_path: Path) -> None:
 def test_no_command_that_would_be_too_slow_again_is_advised(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(build_tiny())
-    slow = ProbeResult(exit_code=-9, timed_out=True)
+    slow = ProbeResult(child=ChildAnswer(exit_code=-9, timed_out=True))
     facts = replace(gather_facts(path, only=("file",)), probe=slow)
     report = judge_facts(facts, ("probe",))
     assert (report.verdict, report.exit_code) == ("not-checked", 0)

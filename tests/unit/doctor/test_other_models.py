@@ -18,7 +18,7 @@ from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.vocabulary import Vocabulary
 from g4cli.doctor.probe.any_model import OwnTokenizer
-from g4cli.doctor.probe.child import GreedyRun, ProbeResult
+from g4cli.doctor.probe.child import ChildAnswer, GreedyRun, ProbeResult
 from g4cli.doctor.probe.compare import ConfigComparison
 from tests.support.builders.gguf import write_gguf
 from tests.support.builders.other_kinds import MATRIX, foreign_keys
@@ -65,7 +65,7 @@ def test_logits_that_leave_no_choice_are_a_defect() -> None:
 def test_no_command_of_g4_that_takes_gemma_4_alone_is_advised(tmp_path: Path) -> None:
     broken = (ConfigComparison("the GPU", "gpu", broken=True),)
     no_f16 = (ConfigComparison("a Q8_0 KV cache", "kv", base_broken=True),)
-    slow = ProbeResult(exit_code=-9, timed_out=True)
+    slow = ProbeResult(child=ChildAnswer(exit_code=-9, timed_out=True))
     tensors = [("blk.0.attn_q.weight", IQ3_S, [256, 1], bytes(110))]
     header = read_header(write_gguf(tmp_path / "m.gguf", foreign_keys("llama"), tensors))
     for facts in (

@@ -143,9 +143,9 @@ def is_suspicious(facts: FileFacts) -> bool:
 def check_loading(facts: FileFacts) -> Outcome:
     """Judge as `probe.check_load` does, but a large need for memory is no fault here."""
     probe = facts.probe
-    if probe is not None and probe.over_limit:
+    if probe is not None and probe.child.over_limit:
         return skipped(
-            f"it needs more than {size_text(probe.limit_bytes)} besides the file to answer a "
+            f"it needs more than {size_text(probe.child.limit_bytes)} besides the file to answer a "
             "question: it was not run"
         )
     if facts.has_unknown_architecture:

@@ -7,7 +7,7 @@ from typing import Final
 from g4cli.core.gguf_values import Array
 from g4cli.doctor.checks.advice import EXAMINE, GET_ANOTHER, UPDATE_ENGINE
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.probe.child import UNKNOWN_PRE_TOKENIZER, strip_function_names
+from g4cli.doctor.probe.child import UNKNOWN_PRE_TOKENIZER
 from g4cli.doctor.reference import TOKENIZER
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
@@ -81,7 +81,7 @@ def check_ids(facts: FileFacts) -> Outcome:
     if bad:
         return fail("; ".join(bad), GET_ANOTHER, cause="tokenizer")
     answers = facts.own_tokenizer
-    if answers is not None and not answers.failed:
+    if answers is not None and not answers.failure:
         # Without eos_token_id llama.cpp takes a number that was right for another vocabulary.
         # Whatever type the file gives to <|endoftext|>, it is a control token to llama.cpp.
         text = next(
@@ -104,7 +104,7 @@ def check_ids(facts: FileFacts) -> Outcome:
 def check_control(facts: FileFacts) -> Outcome:
     """Fail if the tokens that the template writes are not in the vocabulary as single tokens."""
     prompt, answers = facts.own_prompt, facts.own_tokenizer
-    if prompt is None or answers is None or answers.failed:
+    if prompt is None or answers is None or answers.failure:
         return skipped("no prompt of the file's own template was tokenized", EXAMINE)
     split = [(text, ids) for text, ids in answers.markers if len(ids) != 1]
     if split:
@@ -132,10 +132,9 @@ def check_encoding(facts: FileFacts) -> Outcome:
         return skipped("llama.cpp was not asked", EXAMINE)
     if answers.code == UNKNOWN_PRE_TOKENIZER:
         return skipped("this llama.cpp does not know the pre-tokenizer")
-    if answers.died or answers.error:
-        why = answers.died or strip_function_names(answers.error)
+    if answers.failure:
         return fail(
-            f"llama.cpp cannot use the tokenizer: {why}",
+            f"llama.cpp cannot use the tokenizer: {answers.failure}",
             GET_ANOTHER,
             cause="tokenizer",
             confidence="high",
