@@ -24,10 +24,17 @@ CONSTANT_KEYS: Final = (
 
 N_TOKENS: Final = 262_144
 N_MERGES: Final = 514_906
-# sha256 of two arrays of ggml-vocab-gemma-4.gguf: of their items as encoded in the file, each
-# string after its length (u64).
-TOKENS_SHA256: Final = "a5a6b2886a2d1ccb33ba3c5ba62b32066be33c29c1d67fea478891721883e808"
-MERGES_SHA256: Final = "1fc76734735fa624f5091b768899592b570356e2737a717d4ca32aeda12f8ace"
+VOCABULARY_SHA256: Final = {
+    "tokens": "a5a6b2886a2d1ccb33ba3c5ba62b32066be33c29c1d67fea478891721883e808",
+    "merges": "1fc76734735fa624f5091b768899592b570356e2737a717d4ca32aeda12f8ace",
+}
+"""The sha256 of two arrays of ggml-vocab-gemma-4.gguf: of their items as encoded in the file, each
+string after its length (u64)."""
+TINY_VOCABULARY_SHA256: Final = {
+    "tokens": "285a839d4b5b4dda914956a9f2601283456f244ed9809470eeede02d7fc9e950",
+    "merges": "cc1df0ac94d3b475028a859bb075e860c2a1d8932ad716feed2fe837b1fa30d5",
+}
+"""The same of the bundled model `tiny`."""
 # Id, text, type (llama_token_type in llama.h): 3 is a control token, which llama.cpp does not
 # print, 4 a user-defined one, which it prints. Both kinds are control tokens in g4's documentation.
 CONTROL_TOKENS: Final = (

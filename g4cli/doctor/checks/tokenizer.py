@@ -9,18 +9,18 @@ from g4cli.core.inventory import TOKEN_EMBD
 from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAIR
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.facts.vocabulary import hash_array, tiny_vocabulary_hashes
+from g4cli.doctor.facts.vocabulary import hash_array
 from g4cli.doctor.known_faults import find_fault
 from g4cli.doctor.reference import (
     BYTE_TYPE,
     CONTROL_TOKENS,
-    MERGES_SHA256,
     N_MERGES,
     N_TOKENS,
     SPECIAL_IDS,
     SUPPRESSED_TOKENS,
+    TINY_VOCABULARY_SHA256,
     TOKENIZER,
-    TOKENS_SHA256,
+    VOCABULARY_SHA256,
 )
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
@@ -178,8 +178,11 @@ def check_vocabulary(facts: FileFacts) -> Outcome:
         return skipped("no Gemma 4 tokenizer")
     if facts.depth == "quick":
         return skipped("not read with --quick", EXAMINE)
-    expected = _expected_hashes(facts)
-    if expected is None:
+    if v.n_tokens == N_TOKENS:
+        expected = VOCABULARY_SHA256
+    elif facts.model_name == "tiny":
+        expected = TINY_VOCABULARY_SHA256
+    else:
         return skipped("g4 has no copy of this vocabulary")
     wrong = [name for name, sha in expected.items() if hash_array(header, name) != sha]
     if wrong == ["tokens"]:
@@ -196,16 +199,6 @@ def check_vocabulary(facts: FileFacts) -> Outcome:
             confidence="high",
         )
     return ok("tokens and merges equal those of Gemma 4, byte by byte")
-
-
-def _expected_hashes(facts: FileFacts) -> dict[str, str] | None:
-    """Return the sha256 of "tokens" and "merges", None for a vocabulary that g4 does not know."""
-    assert facts.vocabulary is not None
-    if facts.vocabulary.n_tokens == N_TOKENS:
-        return {"tokens": TOKENS_SHA256, "merges": MERGES_SHA256}
-    if facts.model_name == "tiny":
-        return tiny_vocabulary_hashes()
-    return None
 
 
 def check_encoding(facts: FileFacts) -> Outcome:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from typing import Final
 
@@ -13,8 +11,7 @@ import numpy as np
 
 from g4cli.core.file_kind import text_key
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_values import Array, ValueType, array_value
-from g4cli.core.paths import tiny_dir
+from g4cli.core.gguf_values import Array
 from g4cli.doctor.reference import TOKENIZER
 
 # Tokens whose texts are kept. All of Gemma 4's control tokens have smaller ids.
@@ -84,20 +81,3 @@ def hash_array(header: Header, name: str) -> str:
     value = header.keys.get(TOKENIZER + name)
     raw = value.data.read_bytes() if value is not None and isinstance(value.data, Array) else b""
     return hashlib.sha256(raw).hexdigest()
-
-
-@cache
-def tiny_vocabulary_hashes() -> dict[str, str] | None:
-    """Return what `hash_array` gives for tokens and merges of `tiny`, None without its files."""
-    path = tiny_dir() / "tokenizer.json"
-    if not path.is_file():
-        return None
-    model = json.loads(path.read_text(encoding="utf-8"))["model"]
-    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
-    hashes = {}
-    for name, items in (("tokens", tokens), ("merges", merges)):
-        array = array_value(ValueType.STRING, items).data
-        assert isinstance(array, Array)
-        hashes[name] = hashlib.sha256(array.read_bytes()).hexdigest()
-    return hashes

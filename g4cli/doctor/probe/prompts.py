@@ -6,12 +6,14 @@ network.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from g4cli.core.errors import BadFile
+from g4cli.core.paths import tiny_dir
 from g4cli.core.template_child import render_template
-from g4cli.doctor.probe.tiny_questions import read_tiny_questions
 from g4cli.doctor.reference import EMPTY_THOUGHT_MODELS
 from g4cli.prompt.messages import Message
 from g4cli.prompt.render import PromptStyle, render
@@ -87,7 +89,7 @@ def plain_text_questions(model_name: str) -> tuple[Question, ...]:
         return tuple(Question(text, "<bos>" + text, answer) for text, answer in PLAIN_QUESTIONS)
     # `tiny` knows no texts but its answers: their first halves are what it continues.
     questions = []
-    for _, answer in read_tiny_questions(_N_TINY_QUESTIONS):
+    for _, answer in _read_tiny_questions():
         words = answer.split(" ")
         begin = " ".join(words[: max(3, len(words) // 2)])
         questions.append(Question(begin, "<bos>" + begin, answer[len(begin) :].strip()))
@@ -113,4 +115,16 @@ def other_formats(
 
 def _questions_for(model_name: str) -> tuple[tuple[str, str], ...]:
     """Return (question, what the answer contains) for the model of that name."""
-    return read_tiny_questions(_N_TINY_QUESTIONS) if model_name == "tiny" else CHAT_QUESTIONS
+    return _read_tiny_questions() if model_name == "tiny" else CHAT_QUESTIONS
+
+
+@cache
+def _read_tiny_questions() -> tuple[tuple[str, str], ...]:
+    """Return six pairs (question, answer), spread over what the bundled model was trained on."""
+    corpus = (tiny_dir() / "corpus.jsonl").read_text(encoding="utf-8")
+    pairs = []
+    for line in corpus.splitlines():
+        messages = json.loads(line)["messages"]
+        if len(messages) == 2 and not messages[1].get("thought"):
+            pairs.append((messages[0]["content"], messages[1]["content"]))
+    return tuple(pairs[:: max(1, len(pairs) // _N_TINY_QUESTIONS)][:_N_TINY_QUESTIONS])
