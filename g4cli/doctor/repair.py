@@ -25,7 +25,6 @@ from g4cli.core.gguf import read_header
 from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import (
-    Array,
     Value,
     ValueType,
     array_value,
@@ -43,6 +42,7 @@ from g4cli.core.registry import MODELS, Model
 from g4cli.core.shape import Shape, shape_of
 from g4cli.core.template_child import TEMPLATE_KEY
 from g4cli.doctor.checks.tokenizer import TOKEN_TYPES
+from g4cli.doctor.facts.vocabulary import find_array
 from g4cli.doctor.reference import (
     BYTE_TYPE,
     CONSTANT_KEYS,
@@ -213,13 +213,7 @@ def _repair_values(_header: Header, keys: Keys, failed: Failed) -> list[Change]:
 def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed) -> list[Change]:
     changes = []
     # Gemma 4's tokenizer works by merges: without them its name alone would not repair the file.
-    merges = keys.get(TOKENIZER + "merges")
-    if (
-        "tokenizer.model" in failed
-        and merges is not None
-        and isinstance(merges.data, Array)
-        and len(merges.data)
-    ):
+    if "tokenizer.model" in failed and find_array(keys, "merges"):
         keys[TOKENIZER + "model"] = string_value("gemma4")
         keys.pop(TOKENIZER + "pre", None)  # files of Gemma 4 have none: "gemma4" implies it
         changes.append(Change("tokenizer.model", "tokenizer set to gemma4"))
@@ -240,17 +234,15 @@ def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed) -> list[Chang
 
 
 def _repair_token_types(_header: Header, keys: Keys, failed: Failed) -> list[Change]:
-    tokens, types = keys.get(TOKENIZER + "tokens"), keys.get(TOKENIZER + "token_type")
+    tokens, types = find_array(keys, "tokens"), find_array(keys, "token_type")
     finding = failed.get("tokenizer.control")
     if finding is None or finding.code != TOKEN_TYPES or tokens is None or types is None:
         return []
-    if not isinstance(tokens.data, Array) or not isinstance(types.data, Array):
-        return []
-    type_numbers = types.data.to_numpy().astype(np.int32).copy()
+    type_numbers = types.to_numpy().astype(np.int32).copy()
     for token, _, type_number in CONTROL_TOKENS:
         if token < len(type_numbers):
             type_numbers[token] = type_number
-    for token, text in enumerate(tokens.data.byte_strings()):
+    for token, text in enumerate(tokens.byte_strings()):
         if token < len(type_numbers) and _BYTE_TOKEN.fullmatch(text):
             type_numbers[token] = BYTE_TYPE
     keys[TOKENIZER + "token_type"] = array_value(ValueType.INT32, type_numbers)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
 from g4cli.core.file_kind import TEXT, kind_text, text_key
-from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_values import Value
 from g4cli.core.registry import MODELS
 from g4cli.core.shape import Shape
 from g4cli.doctor.checks.advice import RECONVERT, REPAIR
@@ -52,23 +53,18 @@ def check_architecture(facts: FileFacts) -> Outcome:
 
 def check_values(facts: FileFacts) -> Outcome:
     """Compare the keys that have one value in every Gemma 4 file."""
-    header = facts.header
-    if header is None or facts.shape is None:
+    if facts.shape is None:
         return skipped("no Gemma 4 header")
-    wrong = [
-        text
-        for key, value, why in CONSTANT_KEYS
-        if (text := _describe_difference(header, key, value, why))
-    ]
-    wrong += _list_rope_scaling(header)
+    differences = [_describe_difference(facts.keys, *row) for row in CONSTANT_KEYS]
+    wrong = [text for text in differences if text] + _list_rope_scaling(facts.keys)
     if wrong:
         return fail("; ".join(wrong), REPAIR, cause="conversion-defect")
     return ok("norm epsilon, RoPE bases and softcap are those of Gemma 4")
 
 
-def _describe_difference(header: Header, key: str, value: float, why: str) -> str:
+def _describe_difference(keys: Mapping[str, Value], key: str, value: float, why: str) -> str:
     """Return what is wrong with a key, or ''."""
-    stored = header.keys.get(key)
+    stored = keys.get(key)
     if stored is None:
         # llama.cpp's defaults are right except for this one (src/models/gemma4.cpp, 0c1e57098).
         return f"{key} is missing ({why})" if key == "gemma4.rope.freq_base" else ""
@@ -80,11 +76,11 @@ def _describe_difference(header: Header, key: str, value: float, why: str) -> st
     return ""
 
 
-def _list_rope_scaling(header: Header) -> list[str]:
+def _list_rope_scaling(keys: Mapping[str, Value]) -> list[str]:
     """Return what RoPE scaling keys say: no Gemma 4 has any, and llama.cpp would apply them."""
     faults = []
     for name in ("type", "factor"):
-        value = header.keys.get(f"gemma4.rope.scaling.{name}")
+        value = keys.get(f"gemma4.rope.scaling.{name}")
         if value is not None and value.data not in ("none", 1.0, 0.0):
             faults.append(
                 f"gemma4.rope.scaling.{name} is {value.data} (Gemma 4 has no RoPE scaling)"
@@ -95,9 +91,9 @@ def _list_rope_scaling(header: Header) -> list[str]:
 def check_shape(facts: FileFacts) -> Outcome:
     """Compare every number of the shape with that of the published model."""
     shape = facts.shape
-    if shape is None or facts.header is None:
+    if shape is None:
         return skipped("no Gemma 4 header")
-    bad = _list_impossible_numbers(shape, facts.header)
+    bad = _list_impossible_numbers(shape, facts.keys)
     if facts.model_name:
         known = next(m.shape for m in MODELS if m.name == facts.model_name)
         bad += [
@@ -123,7 +119,7 @@ def check_shape(facts: FileFacts) -> Outcome:
     )
 
 
-def _list_impossible_numbers(shape: Shape, header: Header) -> list[str]:
+def _list_impossible_numbers(shape: Shape, keys: Mapping[str, Value]) -> list[str]:
     """Return the statements of the keys that hold for no Gemma 4 of any size."""
     bad = []
     if shape.is_swa and shape.is_swa[-1]:
@@ -132,7 +128,7 @@ def _list_impossible_numbers(shape: Shape, header: Header) -> list[str]:
         bad.append(f"{shape.n_shared_kv} of {shape.n_layer} layers share a KV cache")
     for suffix, width in (("", shape.head_dim), ("_swa", shape.head_dim_swa)):
         for key in (f"attention.value_length{suffix}", f"rope.dimension_count{suffix}"):
-            value = header.keys.get(f"gemma4.{key}")
+            value = keys.get(f"gemma4.{key}")
             if value is not None and value.data != width:
                 bad.append(f"gemma4.{key} is {value.data}, the head dimension is {width}")
     # Published models have 512 or 1024.

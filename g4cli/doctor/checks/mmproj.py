@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from g4cli.core.file_kind import MMPROJ, PROJECTORS, TEXT, text_key
 from g4cli.core.gguf_header import Header
@@ -18,19 +18,19 @@ _OUTPUT: Final = {"vision": "mm.input_projection.weight", "audio": "mm.a.input_p
 
 def _list_encoders(header: Header) -> list[str]:
     """Return which of "vision" and "audio" the keys say that the file holds."""
-    has_keys = {encoder: header.keys.get(f"clip.has_{encoder}_encoder") for encoder in PROJECTORS}
-    return [encoder for encoder, key in has_keys.items() if key is not None and key.data is True]
+    return [e for e in PROJECTORS if _find_data(header, f"clip.has_{e}_encoder") is True]
 
 
-def _architecture(header: Header | None) -> str:
-    """Return the name in the header, "" without one: other checks judge that."""
-    return text_key(header, "general.architecture") if header is not None else ""
+def _find_data(header: Header, key: str) -> Any:
+    """Return the data under `key`, None if it is absent."""
+    value = header.keys.get(key)
+    return value.data if value is not None else None
 
 
 def check_projector(facts: FileFacts) -> Outcome:
     """Compare the projectors with those of Gemma 4, and tensors with the keys."""
     header = facts.header
-    if header is None or _architecture(header) != MMPROJ:
+    if header is None or text_key(header, "general.architecture") != MMPROJ:
         return skipped("not an mmproj file")
     encoders = _list_encoders(header)
     if not encoders:
@@ -41,23 +41,21 @@ def check_projector(facts: FileFacts) -> Outcome:
         )
     bad, widths = [], set()
     for encoder in encoders:
-        key = header.keys.get(f"clip.{encoder}.projector_type") or header.keys.get(
-            "clip.projector_type"
-        )
-        kind = str(key.data) if key is not None else "missing"
+        kind = _find_data(header, f"clip.{encoder}.projector_type")
+        kind = kind or _find_data(header, "clip.projector_type") or "missing"
         if kind not in PROJECTORS[encoder]:
             bad.append(
                 f"the {encoder} projector is {kind!r}, expected {' or '.join(PROJECTORS[encoder])}"
             )
-        width = header.keys.get(f"clip.{encoder}.projection_dim")
+        width = _find_data(header, f"clip.{encoder}.projection_dim")
         if width is not None:
-            widths.add(width.data)
+            widths.add(width)
             tensor = header.tensors.get(_OUTPUT[encoder])
             if tensor is None:
                 bad.append(f"{_OUTPUT[encoder]} is missing")
-            elif len(tensor.shape) == 2 and tensor.shape[1] != width.data:
+            elif len(tensor.shape) == 2 and tensor.shape[1] != width:
                 bad.append(
-                    f"{_OUTPUT[encoder]} has {tensor.shape[1]} outputs, the keys say {width.data}"
+                    f"{_OUTPUT[encoder]} has {tensor.shape[1]} outputs, the keys say {width}"
                 )
     if bad:
         return fail("; ".join(bad), GET_MMPROJ, cause="conversion-defect", detail=tuple(bad))
@@ -72,21 +70,16 @@ def check_projector(facts: FileFacts) -> Outcome:
 def check_pair(facts: FileFacts) -> Outcome:
     """Compare an mmproj with the model in its folder, if there is exactly one of each."""
     header = facts.header
-    own = _architecture(header)
+    assert header is not None
+    own = text_key(header, "general.architecture")
     wanted = {MMPROJ: TEXT, TEXT: MMPROJ}.get(own)
-    others = [h for h in facts.neighbors if _architecture(h) == wanted]
-    if header is None or len(others) != 1:
+    others = [h for h in facts.neighbors if text_key(h, "general.architecture") == wanted]
+    if len(others) != 1:
         return skipped("no other file to compare with")
     text, mmproj = (others[0], header) if own == MMPROJ else (header, others[0])
-    key = text.keys.get(f"{TEXT}.embedding_length")
-    width = key.data if key is not None else "no number"
-    wrong = {
-        v.data
-        for name in _list_encoders(mmproj)
-        if (v := mmproj.keys.get(f"clip.{name}.projection_dim")) is not None
-        and isinstance(v.data, int)
-        and v.data != width
-    }
+    width = _find_data(text, f"{TEXT}.embedding_length") or "no number"
+    widths = [_find_data(mmproj, f"clip.{e}.projection_dim") for e in _list_encoders(mmproj)]
+    wrong = {w for w in widths if isinstance(w, int) and w != width}
     other = Path(others[0].path).name
     if not wrong:
         return ok(f"fits {other}")

@@ -34,7 +34,7 @@ ATTACKS: Final = re.compile(
 
 def check_present(facts: FileFacts) -> Outcome:
     """Fail without a template, and for that of another model."""
-    if facts.header is None or facts.vocabulary is None:
+    if facts.vocabulary is None:
         return skipped("no tokenizer in the file")
     text = facts.stored_template
     if text and len(text) > TEMPLATE_LIMIT:

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.gguf_header import Header
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.inventory import OUTPUT, text_tensors, unused_kv
 from g4cli.core.shape import Shape
@@ -31,9 +30,9 @@ _ENCODER_PREFIXES: Final = ("v.", "a.", "mm.")
 
 def check_tied(facts: FileFacts) -> Outcome:
     """Fail for an output matrix: in Gemma 4 the token embeddings are the output matrix too."""
-    if facts.header is None or facts.shape is None:
+    if facts.shape is None:
         return skipped("no Gemma 4 header")
-    if OUTPUT in facts.header.tensors:
+    if OUTPUT in facts.tensors:
         return fail(
             f"{OUTPUT} is in the file: Gemma 4 ties its output to token_embd.weight, no published "
             "file has one, and llama.cpp uses it instead without a warning",
@@ -46,14 +45,12 @@ def check_tied(facts: FileFacts) -> Outcome:
 
 def check_inventory(facts: FileFacts) -> Outcome:
     """Compare names and shapes of the tensors with those that the keys demand."""
-    header, shape = facts.header, facts.shape
-    if header is None or shape is None:
+    tensors, shape = facts.tensors, facts.shape
+    if shape is None:
         return skipped("no Gemma 4 header")
-    if read_split_number(header, "count") > 1:
-        return skipped("one part of a split file: the other parts hold the rest")
-    if not header.tensors:
-        return skipped("a vocabulary file has no tensors")
-    encoders = [n for n in header.tensors if n.startswith(_ENCODER_PREFIXES)]
+    if why := find_reason_not_compared(facts):
+        return skipped(why)
+    encoders = [n for n in tensors if n.startswith(_ENCODER_PREFIXES)]
     if encoders:
         return fail(
             f"{count_text(len(encoders), 'tensor')} of an image or audio encoder in the file of "
@@ -62,17 +59,17 @@ def check_inventory(facts: FileFacts) -> Outcome:
             cause="conversion-defect",
             detail=tuple(encoders),
         )
-    wanted = _wanted_shapes(shape, header.tensors.keys())
+    wanted = _wanted_shapes(shape, tensors.keys())
     optional = unused_kv(shape)
-    missing = [name for name in wanted if name not in header.tensors and name not in optional]
-    extra = [n for n in header.tensors if n not in wanted and n != OUTPUT]
+    missing = [name for name in wanted if name not in tensors and name not in optional]
+    extra = [n for n in tensors if n not in wanted and n != OUTPUT]
     other = [
         f"{name} is {list(t.shape)}, expected {list(wanted[name])}"
-        for name, t in header.tensors.items()
+        for name, t in tensors.items()
         if name in wanted and t.shape != wanted[name]
     ]
     if not (missing or extra or other):
-        return ok(f"{len(header.tensors)} tensors with the names and shapes that the keys demand")
+        return ok(f"{len(tensors)} tensors with the names and shapes that the keys demand")
     parts = []
     if missing:
         parts.append(f"{len(missing)} missing ({_first_names(missing)})")
@@ -88,18 +85,24 @@ def check_inventory(facts: FileFacts) -> Outcome:
     )
 
 
-def read_split_number(header: Header, name: str) -> int:
+def find_reason_not_compared(facts: FileFacts) -> str:
+    """Return why the tensors of a file cannot be compared with what its keys demand, or ''."""
+    if _read_split_number(facts, "count") > 1:
+        return "one part of a split file: the other parts hold the rest"
+    return "" if facts.tensors else "a vocabulary file has no tensors"
+
+
+def _read_split_number(facts: FileFacts, name: str) -> int:
     """Return the number under `split.NAME`, "count" or "no" (from 0); 0 if there is none."""
-    value = header.keys.get(f"split.{name}")
+    value = facts.keys.get(f"split.{name}")
     return value.data if value is not None and isinstance(value.data, int) else 0
 
 
 def check_parts(facts: FileFacts) -> Outcome:
     """Fail if parts of a split file are missing from its folder."""
-    header = facts.header
-    if header is None or "split.count" not in header.keys:
+    if "split.count" not in facts.keys:
         return skipped("not a split file")
-    count, number = read_split_number(header, "count"), read_split_number(header, "no")
+    count, number = _read_split_number(facts, "count"), _read_split_number(facts, "no")
     if count <= 1:
         return ok("the only part")
     if is_on_hub(facts.path):
@@ -152,9 +155,7 @@ def _first_names(names: list[str]) -> str:
 
 def check_engine_bug(facts: FileFacts) -> Outcome:
     """Compare the tensor types, and the installed llama.cpp, with the table of known faults."""
-    if facts.header is None:
-        return skipped("the header cannot be read")
-    types = {t.type.name for t in facts.header.tensors.values()}
+    types = {t.type.name for t in facts.tensors.values()}
     outcomes = [
         _judge_fault(fault, backend, types, facts)
         for fault in find_type_faults(types)

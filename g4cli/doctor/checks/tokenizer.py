@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from g4cli.core.gguf_values import Array
 from g4cli.core.inventory import TOKEN_EMBD
 from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAIR
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.facts.vocabulary import hash_array
+from g4cli.doctor.facts.vocabulary import find_array, hash_array
 from g4cli.doctor.known_faults import find_fault
 from g4cli.doctor.reference import (
     BYTE_TYPE,
@@ -63,13 +62,13 @@ def check_model(facts: FileFacts) -> Outcome:
 
 def check_counts(facts: FileFacts) -> Outcome:
     """Compare the lengths of the arrays with each other and with the embeddings."""
-    v, header = facts.vocabulary, facts.header
-    if v is None or header is None:
+    v = facts.vocabulary
+    if v is None:
         return skipped("no tokenizer in the file")
     bad = []
     if v.n_tokens < 0:
         bad.append("the tokens are missing")
-    embedding = header.tensors.get(TOKEN_EMBD)
+    embedding = facts.tensors.get(TOKEN_EMBD)
     if (
         embedding is not None
         and len(embedding.shape) == 2
@@ -130,38 +129,35 @@ def check_control(facts: FileFacts) -> Outcome:
 
 def check_ids(facts: FileFacts) -> Outcome:
     """Compare special ids, add_space_prefix and add_bos_token with those of Gemma 4."""
-    header = facts.header
-    if header is None or facts.vocabulary is None:
+    if facts.vocabulary is None:
         return skipped("no tokenizer in the file")
     bad = []
     for name, expected in SPECIAL_IDS:
-        value = header.keys.get(TOKENIZER + name)
+        value = facts.keys.get(TOKENIZER + name)
         allowed = (expected, _END_OF_TURN) if name == "eos_token_id" else (expected,)
         if value is not None and value.data not in allowed:
             bad.append(f"{name} is {value.data}, expected {expected}{_CONSEQUENCES.get(name, '')}")
         if value is None and name in _CONSEQUENCES:
             bad.append(f"{name} is missing, expected {expected}{_CONSEQUENCES[name]}")
-    prefix = header.keys.get(TOKENIZER + "add_space_prefix")
+    prefix = facts.keys.get(TOKENIZER + "add_space_prefix")
     if prefix is not None and prefix.data is not False:
         bad.append("add_space_prefix is true: every text begins with a space")
     if bad:
         return fail("; ".join(bad), REPAIR, cause="tokenizer")
-    bos = header.keys.get(TOKENIZER + "add_bos_token")
+    bos = facts.keys.get(TOKENIZER + "add_bos_token")
     if bos is not None and bos.data is False:
         fault = find_fault("bos-missing")
         return warn(f"add_bos_token is false: {fault.engine} {fault.builds} omits <bos>", REPAIR)
-    eos = header.keys[f"{TOKENIZER}eos_token_id"].data
+    eos = facts.keys[f"{TOKENIZER}eos_token_id"].data
     return ok(f"BOS 2, EOS {eos}, no space before the text")
 
 
 def check_suppressed(facts: FileFacts) -> Outcome:
     """Fail for a 12B without its list of two control tokens that it must not generate."""
-    header = facts.header
-    if header is None or facts.model_name != "12b":
+    if facts.model_name != "12b":
         return skipped("only the 12B has a list of suppressed tokens")
-    value = header.keys.get(TOKENIZER + "suppress_tokens")
-    items = value.data.tolist() if value is not None and isinstance(value.data, Array) else []
-    if sorted(items) != sorted(SUPPRESSED_TOKENS):
+    items = find_array(facts.keys, "suppress_tokens")
+    if sorted(items.tolist() if items is not None else ()) != sorted(SUPPRESSED_TOKENS):
         return fail(
             "the list of suppressed tokens is missing: <image|> and <audio|> can appear in answers",
             REPAIR,
@@ -173,8 +169,8 @@ def check_suppressed(facts: FileFacts) -> Outcome:
 
 def check_vocabulary(facts: FileFacts) -> Outcome:
     """Compare tokens and merges with those of all published files, byte by byte."""
-    v, header = facts.vocabulary, facts.header
-    if v is None or header is None or v.model != "gemma4":
+    v = facts.vocabulary
+    if v is None or v.model != "gemma4":
         return skipped("no Gemma 4 tokenizer")
     if facts.depth == "quick":
         return skipped("not read with --quick", EXAMINE)
@@ -184,7 +180,7 @@ def check_vocabulary(facts: FileFacts) -> Outcome:
         expected = TINY_VOCABULARY_SHA256
     else:
         return skipped("g4 has no copy of this vocabulary")
-    wrong = [name for name, sha in expected.items() if hash_array(header, name) != sha]
+    wrong = [name for name, sha in expected.items() if hash_array(facts.keys, name) != sha]
     if wrong == ["tokens"]:
         return warn(
             "some tokens have other texts than in Gemma 4's vocabulary "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +24,7 @@ from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.tensor_scan import PAGE
 from g4cli.doctor.facts.tensor_stats import TensorStats
 from g4cli.doctor.reference import make_rope_table
-from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+from g4cli.doctor.report import Check, Confidence, Outcome, fail, ok, skipped, warn
 
 # Tables with one row per token. Rows of tokens that no text ever used may be zero in a sound file.
 # An output matrix is not judged by its zeros: in Gemma 4 it is a fault by itself (tensors.tied).
@@ -59,19 +60,15 @@ def check_zero(facts: FileFacts) -> Outcome:
     if not facts.stats:
         return _not_read()
     empty = [s.name for s in facts.stats if s.all_zero]
-    # Training may leave a bias at its initial value of zero.
-    lost = [name for name in empty if not name.endswith(".bias")]
-    if len(empty) == len(facts.stats) and facts.is_sparse:
-        # A placeholder of the right shape, or a download that never began.
-        found = (
-            f"all {len(empty)} tensors are zeros that use no disk space: there are no weights yet"
-        )
-        return Outcome("warn", found, DOWNLOAD_AGAIN, "file-damaged")
     if len(empty) == len(facts.stats):
-        return fail(
-            f"all {len(empty)} tensors are zeros: only the header was downloaded",
-            DOWNLOAD_AGAIN,
-            cause="file-damaged",
+        if facts.is_sparse:
+            # A placeholder of the right shape, or a download that never began.
+            found = f"all {len(empty)} tensors are zeros that use no disk space"
+            return Outcome(
+                "warn", f"{found}: there are no weights yet", DOWNLOAD_AGAIN, "file-damaged"
+            )
+        return _fail_damaged(
+            f"all {len(empty)} tensors are zeros: only the header was downloaded", (), "certain"
         )
     holes = [
         s
@@ -80,14 +77,10 @@ def check_zero(facts: FileFacts) -> Outcome:
         and s.name != OUTPUT
         and s.zero_pages * PAGE > (_MAX_ZEROS * s.read if s.name in _TABLES else 0)
     ]
+    # Training may leave a bias at its initial value of zero.
+    lost = [name for name in empty if not name.endswith(".bias")]
     if holes:
-        return fail(
-            _describe_holes(holes, len(lost)),
-            DOWNLOAD_AGAIN,
-            cause="file-damaged",
-            confidence="high",
-            detail=tuple(s.name for s in holes),
-        )
+        return _fail_damaged(_describe_holes(holes, len(lost)), holes)
     if lost:
         kinds = sorted({re.sub(r"^blk\.\d+\.", "", name) for name in lost})
         return fail(
@@ -120,13 +113,10 @@ def check_finite(facts: FileFacts) -> Outcome:
     bad = [s for s in facts.stats if s.non_finite and not _is_clip_limit(s)]
     if bad:
         count = sum(s.non_finite for s in bad)
-        return fail(
+        return _fail_damaged(
             f"NaN or infinite: {count_text(count, 'number')} in {count_text(len(bad), 'tensor')}, "
             f"first in {bad[0].name}",
-            DOWNLOAD_AGAIN,
-            cause="file-damaged",
-            confidence="high",
-            detail=tuple(s.name for s in bad),
+            bad,
         )
     return ok("all numbers are finite")
 
@@ -143,16 +133,14 @@ def check_scales(facts: FileFacts) -> Outcome:
     negative = [s for s in facts.stats if s.negative]
     if negative:
         first = negative[0]
-        return fail(
+        return _fail_damaged(
             f"{first.negative:,} of {first.scales:,} scales of {first.name} are negative, which "
             f"{first.type_name} never has: bytes are shifted or overwritten "
             f"({count_text(len(negative), 'tensor')})",
-            DOWNLOAD_AGAIN,
-            cause="file-damaged",
-            detail=tuple(s.name for s in negative),
+            negative,
+            "certain",
         )
-    tensors = facts.header.tensors.values() if facts.header is not None else ()
-    vectors = {t.name for t in tensors if len(t.shape) == 1}
+    vectors = {name for name, t in facts.tensors.items() if len(t.shape) == 1}
     implausible = [
         s
         for s in facts.stats
@@ -162,14 +150,11 @@ def check_scales(facts: FileFacts) -> Outcome:
     ]
     if implausible:
         first = implausible[0]
-        return fail(
+        return _fail_damaged(
             f"{first.name} has weights up to {first.largest:.3g}, half of them above "
             f"{first.median:.2g} ({count_text(len(implausible), 'tensor')}): "
             "bytes are shifted or overwritten",
-            DOWNLOAD_AGAIN,
-            cause="file-damaged",
-            confidence="high",
-            detail=tuple(s.name for s in implausible),
+            implausible,
         )
     return ok("the size of scales and weights is plausible")
 
@@ -187,11 +172,8 @@ def check_rope(facts: FileFacts) -> Outcome:
     kinds = sorted({f"{v:.3g}" for v in table.tolist()})
     # Wrong factors of a converter lie in this range; bytes that moved do not.
     if not np.all((table > 1e-6) & (table <= 2e30)):
-        return fail(
-            f"{ROPE_FREQS} holds {', '.join(kinds[:3])}: bytes are shifted or overwritten",
-            DOWNLOAD_AGAIN,
-            cause="file-damaged",
-        )
+        found = f"{ROPE_FREQS} holds {', '.join(kinds[:3])}: bytes are shifted or overwritten"
+        return _fail_damaged(found, (), "certain")
     return fail(
         f"{ROPE_FREQS} must be {n_rotated} x 1.0 and {n_others} x 1e30, "
         f"holds {', '.join(kinds[:4])}: positions in long texts are wrong, "
@@ -242,14 +224,11 @@ def check_duplicates(facts: FileFacts) -> Outcome:
     blocks = [s for s in facts.stats if s.repeated.block_rows]
     if blocks:
         s = max(blocks, key=lambda s: s.repeated.block_rows)
-        return fail(
+        return _fail_damaged(
             f"{s.repeated.block_rows:,} rows of {s.name} from row {s.repeated.second:,} on repeat "
             f"those from row {s.repeated.first:,} on: a part was written twice, and another one is "
             "missing",
-            DOWNLOAD_AGAIN,
-            cause="file-damaged",
-            confidence="high",
-            detail=tuple(s.name for s in blocks),
+            blocks,
         )
     return _judge_repeated_rows(facts)
 
@@ -280,9 +259,7 @@ def _judge_repeated_rows(facts: FileFacts) -> Outcome:
 
 def check_sfp8(facts: FileFacts) -> Outcome:
     """Compare the label of an SFP8 file with its tensors and their values."""
-    if facts.header is None:
-        return skipped("the header cannot be read")
-    container, names = read_labels(facts.header.keys)
+    container, names = read_labels(facts.keys)
     if not container:
         return skipped("the file is not labeled SFP8")
     mislabeled = _find_mislabeled(facts, container, names)
@@ -306,8 +283,7 @@ def check_sfp8(facts: FileFacts) -> Outcome:
 
 def _find_mislabeled(facts: FileFacts, container: str, names: frozenset[str]) -> Outcome | None:
     """Return the failure of a label that the header contradicts, or None."""
-    assert facts.header is not None
-    tensors, value = facts.header.tensors, facts.header.keys.get(TABLE_KEY)
+    tensors, value = facts.tensors, facts.keys.get(TABLE_KEY)
     table = value.data.tolist() if value is not None and isinstance(value.data, Array) else []
     other = [n for n in names if n not in tensors or tensors[n].type.name != container]
     if container not in _SFP8_CONTAINERS:
@@ -332,6 +308,14 @@ def _find_mislabeled(facts: FileFacts, container: str, names: frozenset[str]) ->
 
 def _not_read() -> Outcome:
     return skipped("the data was not read", EXAMINE)
+
+
+def _fail_damaged(
+    found: str, tensors: Sequence[TensorStats], confidence: Confidence = "high"
+) -> Outcome:
+    """Return the failure of a file of which these tensors, if it is known which, are damaged."""
+    names = tuple(s.name for s in tensors)
+    return fail(found, DOWNLOAD_AGAIN, cause="file-damaged", confidence=confidence, detail=names)
 
 
 CHECKS: Final = (

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import FileKind, makes_embeddings, text_key
-from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_header import Header, TensorInfo
+from g4cli.core.gguf_values import Value
 from g4cli.core.shape import Shape
 from g4cli.core.template_child import TEMPLATE_KEY, TEMPLATE_LIMIT
 from g4cli.doctor.facts.hashes import Hashes
@@ -74,6 +75,16 @@ class FileFacts:
     own_tokenizer: OwnTokenizer | None = None
 
     @property
+    def keys(self) -> Mapping[str, Value]:
+        """The keys of the header, none without one."""
+        return self.header.keys if self.header is not None else {}
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """The tensors in the header by name, none without one."""
+        return self.header.tensors if self.header is not None else {}
+
+    @property
     def runs(self) -> tuple[GreedyRun, ...]:
         """The answers to the prompts, () without any."""
         return self.probe.runs if self.probe is not None else ()
@@ -117,7 +128,7 @@ class FileFacts:
     @property
     def stored_template(self) -> str | None:
         """The chat template in the header, however long it is."""
-        value = self.header.keys.get(TEMPLATE_KEY) if self.header is not None else None
+        value = self.keys.get(TEMPLATE_KEY)
         return str(value.data) if value is not None and isinstance(value.data, str) else None
 
     @property

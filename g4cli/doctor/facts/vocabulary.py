@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -11,7 +12,7 @@ import numpy as np
 
 from g4cli.core.file_kind import text_key
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_values import Array
+from g4cli.core.gguf_values import Array, Value
 from g4cli.doctor.reference import TOKENIZER
 
 # Tokens whose texts are kept. All of Gemma 4's control tokens have smaller ids.
@@ -38,18 +39,20 @@ class Vocabulary:
     type_counts: tuple[tuple[int, int], ...]
 
 
+def find_array(keys: Mapping[str, Value], name: str) -> Array | None:
+    """Return the array under `tokenizer.ggml.NAME`, None if there is none."""
+    value = keys.get(TOKENIZER + name)
+    return value.data if value is not None and isinstance(value.data, Array) else None
+
+
 def read_vocabulary(header: Header) -> Vocabulary | None:
     """Return the facts about the tokens, or None for a file without a tokenizer."""
 
-    def find_array(name: str) -> Array | None:
-        value = header.keys.get(TOKENIZER + name)
-        return value.data if value is not None and isinstance(value.data, Array) else None
-
     def count_items(name: str) -> int:
-        items = find_array(name)
+        items = find_array(header.keys, name)
         return len(items) if items is not None else -1
 
-    tokens, types = find_array("tokens"), find_array("token_type")
+    tokens, types = find_array(header.keys, "tokens"), find_array(header.keys, "token_type")
     if tokens is None and TOKENIZER + "model" not in header.keys:
         return None
     first_texts: tuple[str, ...] = ()
@@ -76,8 +79,7 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
     )
 
 
-def hash_array(header: Header, name: str) -> str:
+def hash_array(keys: Mapping[str, Value], name: str) -> str:
     """Return the sha256 of the array `tokenizer.ggml.NAME` as stored, of no bytes without one."""
-    value = header.keys.get(TOKENIZER + name)
-    raw = value.data.read_bytes() if value is not None and isinstance(value.data, Array) else b""
-    return hashlib.sha256(raw).hexdigest()
+    items = find_array(keys, name)
+    return hashlib.sha256(items.read_bytes() if items is not None else b"").hexdigest()

@@ -106,10 +106,10 @@ def token_text(header: Header, key: str) -> str:
     number, tokens = header.keys.get(TOKENIZER + key), header.keys.get(TOKENIZER + "tokens")
     if number is None or tokens is None or not isinstance(tokens.data, Array):
         return ""
-    index = number.data
-    if not isinstance(index, int) or tokens.data.item_type.name != "STRING":
+    index, texts = number.data, tokens.data
+    if not isinstance(index, int) or texts.item_type.name != "STRING":
         return ""
-    return str(tokens.data.first_items(index + 1)[index]) if 0 <= index < len(tokens.data) else ""
+    return str(texts.first_items(index + 1)[index]) if 0 <= index < len(texts) else ""
 
 
 def ask_own_tokenizer(path: Path, prompt: OwnPrompt | None) -> OwnTokenizer:

@@ -92,8 +92,7 @@ def check_answers(facts: FileFacts) -> Outcome:
     )
     if n_right:
         return ok(text)
-    assert facts.header is not None
-    n_weights = sum(prod(t.shape) for t in facts.header.tensors.values())
+    n_weights = sum(prod(t.shape) for t in facts.tensors.values())
     if n_weights < _LARGE_ENOUGH or _continues_text(facts):
         return warn(f"{text}: weak, which a small or a special model may be")
     return fail(text, GET_ANOTHER, cause="conversion-defect", confidence="medium")

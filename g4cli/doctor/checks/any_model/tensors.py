@@ -11,7 +11,7 @@ from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import OUTPUT, TOKEN_EMBD
 from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import GET_ANOTHER
-from g4cli.doctor.checks.tensors import read_split_number
+from g4cli.doctor.checks.tensors import find_reason_not_compared
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
@@ -24,9 +24,7 @@ _EXPERTS: Final = re.compile(r"^blk\.\d+\.ffn_(gate|up|down|gate_up)_exps\.weigh
 
 def check_output(facts: FileFacts) -> Outcome:
     """Say whether the output matrix is stored, and fail if it has another size than the input."""
-    assert facts.header is not None
-    output = facts.header.tensors.get(OUTPUT)
-    embedding = facts.header.tensors.get(TOKEN_EMBD)
+    output, embedding = facts.tensors.get(OUTPUT), facts.tensors.get(TOKEN_EMBD)
     if embedding is None:
         return skipped(f"there is no {TOKEN_EMBD}")
     if output is None:
@@ -48,10 +46,8 @@ def check_inventory(facts: FileFacts) -> Outcome:
     """
     header = facts.header
     assert header is not None
-    if not header.tensors:
-        return skipped("a vocabulary file has no tensors")
-    if read_split_number(header, "count") > 1:
-        return skipped("one part of a split file: the other parts hold the rest")
+    if why := find_reason_not_compared(facts):
+        return skipped(why)
     bad = [*_missing_layers(header), *_missing_tensors(header), *_wrong_shapes(header, facts)]
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""

@@ -44,8 +44,8 @@ def check_model(facts: FileFacts) -> Outcome:
 
 def check_counts(facts: FileFacts) -> Outcome:
     """Compare the lengths of the arrays with each other."""
-    v, header = facts.vocabulary, facts.header
-    if v is None or header is None:
+    v = facts.vocabulary
+    if v is None:
         return skipped("no tokenizer in the file")
     bad = (
         ["the tokens are missing"] if v.n_tokens < 0 and v.model not in ("none", "no_vocab") else []
@@ -68,12 +68,12 @@ def check_counts(facts: FileFacts) -> Outcome:
 
 def check_ids(facts: FileFacts) -> Outcome:
     """Fail for special ids outside of the vocabulary, and for answers that could never end."""
-    header, v = facts.header, facts.vocabulary
-    if header is None or v is None or v.n_tokens < 0:
+    v = facts.vocabulary
+    if v is None or v.n_tokens < 0:
         return skipped("no tokens to look at")
     bad = []
     for name in _SPECIAL_IDS:
-        value = header.keys.get(TOKENIZER + name)
+        value = facts.keys.get(TOKENIZER + name)
         if value is None or isinstance(value.data, str | Array) or value.data in _NO_TOKEN:
             continue
         if not (isinstance(value.data, int) and 0 <= value.data < v.n_tokens):
