@@ -34,7 +34,7 @@ from g4cli.doctor.probe.answers import (
 from g4cli.doctor.probe.child import GreedyRun
 from g4cli.doctor.probe.compare import ConfigComparison, FormatAnswers
 from g4cli.doctor.probe.prompts import FILE_TEMPLATE, PLAIN_TEXT
-from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+from g4cli.doctor.report import Check, Confidence, Outcome, fail, ok, skipped, warn
 
 # The mean entropy of the next token, as a share of that of a random guess (log2 of the vocabulary),
 # above which a network is broken: see check_entropy.
@@ -71,12 +71,7 @@ def check_load(facts: FileFacts) -> Outcome:
             confidence="medium",
         )
     if child.exit_code:
-        return fail(
-            f"llama.cpp refuses the file: {child.failure}",
-            GET_ANOTHER,
-            cause="conversion-defect",
-            confidence="high",
-        )
+        return fail_network(f"llama.cpp refuses the file: {child.failure}", "high")
     return ok(f"llama.cpp loads it and answers {len(probe.runs)} prompts")
 
 
@@ -90,13 +85,15 @@ def _too_much_memory(facts: FileFacts, limit: str) -> Outcome:
             cause="runtime",
             confidence="medium",
         )
-    return fail(
+    return fail_network(
         f"llama.cpp needed more than {limit} besides the file to answer a question: it was "
-        "stopped; no Gemma 4 needs as much, so a number in the header is wrong",
-        GET_ANOTHER,
-        cause="conversion-defect",
-        confidence="medium",
+        "stopped; no Gemma 4 needs as much, so a number in the header is wrong"
     )
+
+
+def fail_network(found: str, confidence: Confidence = "medium") -> Outcome:
+    """Return the failure of a network that computes nonsense: the file was converted wrongly."""
+    return fail(found, GET_ANOTHER, cause="conversion-defect", confidence=confidence)
 
 
 def check_loop(facts: FileFacts) -> Outcome:
@@ -118,12 +115,7 @@ def check_loop(facts: FileFacts) -> Outcome:
     entropies = [bits for run in facts.runs for bits in run.entropy]
     if entropies and sum(entropies) / len(entropies) < _CERTAIN:
         text += ", with certainty"
-    return fail(
-        text + "; a sound model never does this",
-        GET_ANOTHER,
-        cause="conversion-defect",
-        confidence="medium",
-    )
+    return fail_network(text + "; a sound model never does this")
 
 
 def check_logits(facts: FileFacts) -> Outcome:
@@ -132,28 +124,13 @@ def check_logits(facts: FileFacts) -> Outcome:
         return skipped("there are no answers")
     non_finite = sum(run.non_finite for run in facts.runs)
     if non_finite:
-        return fail(
-            f"{count_text(non_finite, 'logit', 'are')} NaN or infinite",
-            GET_ANOTHER,
-            cause="conversion-defect",
-            confidence="medium",
-        )
+        return fail_network(f"{count_text(non_finite, 'logit', 'are')} NaN or infinite")
     spread = max(run.highest - run.lowest for run in facts.runs)
     if spread < _MIN_SPREAD:
-        return fail(
-            "all logits are equal: the embeddings are zero",
-            GET_ANOTHER,
-            cause="conversion-defect",
-            confidence="high",
-        )
+        return fail_network("all logits are equal: the embeddings are zero", "high")
     saturated = max(run.saturated for run in facts.runs)
     if saturated > MAX_SATURATED:
-        return fail(
-            f"{saturated:.0%} of the logits are saturated at the softcap of 30",
-            GET_ANOTHER,
-            cause="conversion-defect",
-            confidence="medium",
-        )
+        return fail_network(f"{saturated:.0%} of the logits are saturated at the softcap of 30")
     at_softcap = f", {saturated:.1%} at the softcap" if facts.shape is not None else ""
     return ok(f"finite, range {spread:.0f}{at_softcap}")
 
@@ -173,7 +150,7 @@ def check_answers(facts: FileFacts) -> Outcome:
         f"{shorten_answer(first)!r}"
     )
     if share < least_mean_score(facts.model_name):
-        return fail(text, GET_ANOTHER, cause="conversion-defect", confidence="medium")
+        return fail_network(text)
     return ok(f"{share:.0%} of the expected answers")
 
 
@@ -198,12 +175,7 @@ def check_entropy(facts: FileFacts) -> Outcome:
     if facts.is_untrained:
         return warn(f"{text}; the weights are random, so this proves nothing")
     if mean > _MAX_ENTROPY * random_guess:
-        return fail(
-            f"{text}: close to a random guess",
-            GET_ANOTHER,
-            cause="conversion-defect",
-            confidence="medium",
-        )
+        return fail_network(f"{text}: close to a random guess")
     return ok(text)
 
 
@@ -279,22 +251,16 @@ def _advise_config(comparison: ConfigComparison) -> str:
 def check_formats(facts: FileFacts) -> Outcome:
     """Fail if questions are answered well in one prompt format and not in another."""
     tried = {f.name: f for f in facts.formats if f.runs}
-    if not facts.runs or not tried:
-        return skipped("only with --deep, or if an answer is wrong", EXAMINE_DEEP)
-    if facts.is_untrained:
-        return skipped("the weights are random: no format gives an answer")
-    if any(c.differs for c in facts.comparisons):
-        return skipped("llama.cpp is at fault: its answers in other formats prove nothing")
+    if outcome := skip_formats(facts, bool(tried)):
+        return outcome
     chat_fails = _are_wrong(facts, facts.runs, mean_score(facts.runs, facts.expected))
     template, plain = tried.get(FILE_TEMPLATE), tried.get(PLAIN_TEXT)
     if template is not None and template.broken and not chat_fails:
-        return fail(
+        found = (
             f"with the file's own template the answer to {template.runs[0].prompt!r} is "
-            f"{shorten_answer(template.runs[0])!r}; with Gemma 4's it is sound",
-            REPAIR_TEMPLATE,
-            cause="template",
-            confidence="high",
+            f"{shorten_answer(template.runs[0])!r}; with Gemma 4's it is sound"
         )
+        return fail(found, REPAIR_TEMPLATE, cause="template", confidence="high")
     if template is not None and chat_fails and not _are_wrong(facts, template.runs, template.score):
         return fail(
             "the answers are sound with the file's own template and fail with Gemma 4's: the "
@@ -310,6 +276,17 @@ def check_formats(facts: FileFacts) -> Outcome:
     return ok(f"{' and '.join(tried)} give good answers too")
 
 
+def skip_formats(facts: FileFacts, were_tried: bool) -> Outcome | None:
+    """Return why the answers in other formats cannot be judged, or None."""
+    if not facts.runs or not were_tried:
+        return skipped("only with --deep, or if an answer is wrong", EXAMINE_DEEP)
+    if facts.is_untrained:
+        return skipped("the weights are random: no format gives an answer")
+    if any(c.differs for c in facts.comparisons):
+        return skipped("llama.cpp is at fault: its answers in other formats prove nothing")
+    return None
+
+
 def _judge_plain_text_only(facts: FileFacts, plain: FormatAnswers) -> Outcome:
     """Return the outcome of a network that continues plain text well and fails in every turn."""
     first = plain.runs[0]
@@ -318,12 +295,7 @@ def _judge_plain_text_only(facts: FileFacts, plain: FormatAnswers) -> Outcome:
         "turns are not answered"
     )
     if facts.is_chat_model:
-        return fail(
-            f"{found}: the meaning of the control tokens was lost",
-            GET_ANOTHER,
-            cause="conversion-defect",
-            confidence="high",
-        )
+        return fail_network(f"{found}: the meaning of the control tokens was lost", "high")
     return fail(
         f"{found}: this is a pre-trained model, not a chat model",
         "get the chat model (-it): g4 pull MODEL",

@@ -12,13 +12,15 @@ from math import log2, prod
 from typing import Final
 
 from g4cli.core.units import size_text
-from g4cli.doctor.checks.advice import EXAMINE_DEEP, GET_ANOTHER
+from g4cli.doctor.checks.advice import GET_ANOTHER
 from g4cli.doctor.checks.probe import (
     check_configs,
     check_entropy,
     check_load,
     check_logits,
     check_loop,
+    fail_network,
+    skip_formats,
 )
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.probe.answers import mean_score, shorten_answer
@@ -45,12 +47,9 @@ def check_logits_range(facts: FileFacts) -> Outcome:
     spread = max((run.highest - run.lowest for run in facts.runs), default=0.0)
     if outcome.status != "ok" or spread < _MAX_SPREAD or facts.is_untrained:
         return outcome
-    return fail(
+    return fail_network(
         f"the logits differ by {spread:,.0f}, so one token has all the probability: the last norm "
-        "or the output matrix has a wrong scale, and sampling has no effect",
-        GET_ANOTHER,
-        cause="conversion-defect",
-        confidence="medium",
+        "or the output matrix has a wrong scale, and sampling has no effect"
     )
 
 
@@ -69,12 +68,9 @@ def check_prediction(facts: FileFacts) -> Outcome:
     found = f"plain English is predicted with {probe.surprise:.1f} bits"
     if probe.surprise < chance:
         return ok(f"{outcome.found}; {found}")
-    return fail(
+    return fail_network(
         f"{found} per token, worse than a random guess ({chance:.1f}): no network that was trained "
-        "on text does this",
-        GET_ANOTHER,
-        cause="conversion-defect",
-        confidence="medium",
+        "on text does this"
     )
 
 
@@ -95,22 +91,19 @@ def check_answers(facts: FileFacts) -> Outcome:
     n_weights = sum(prod(t.shape) for t in facts.tensors.values())
     if n_weights < _LARGE_ENOUGH or _continues_text(facts):
         return warn(f"{text}: weak, which a small or a special model may be")
-    return fail(text, GET_ANOTHER, cause="conversion-defect", confidence="medium")
+    return fail_network(text)
 
 
 def check_formats(facts: FileFacts) -> Outcome:
     """Fail if plain text is continued well and no question in the file's template is answered."""
     plain = _find_plain_answers(facts)
-    if not facts.runs or plain is None:
-        return skipped("only with --deep, or if an answer is wrong", EXAMINE_DEEP)
-    if facts.is_untrained:
-        return skipped("the weights are random: no format gives an answer")
-    if any(c.differs for c in facts.comparisons):
-        return skipped("llama.cpp is at fault: its answers in other formats prove nothing")
+    if outcome := skip_formats(facts, plain is not None):
+        return outcome
     if mean_score(facts.runs, facts.expected) > 0:
         return ok("the file's template and plain text both give sound answers")
     if not _continues_text(facts):
         return ok("plain text is continued as badly: the template is not at fault")
+    assert plain is not None
     first = plain.runs[0]
     return fail(
         f"plain text is continued well ({first.prompt!r}: {shorten_answer(first)!r}), questions in "
