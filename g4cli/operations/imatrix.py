@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -11,9 +11,7 @@ from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import Interrupted, UsageError
 from g4cli.core.paths import cache_dir, calibration_path
 from g4cli.core.reporter import Reporter
-from g4cli.core.units import MORE_LAYERS
-from g4cli.core.worker_address import NO_WORKERS
-from g4cli.operations.models import LoadableModel, make_model_options, prepare_model
+from g4cli.operations.models import make_model_options, prepare_model
 from g4cli.operations.workers import place_layers_of_run
 from g4cli.quant.activation_sums import merge_files, write_sums
 from g4cli.quant.file import check_target
@@ -29,7 +27,7 @@ from g4cli.store.states.model_id import identify_model
 N_CTX: Final = 512
 """Tokens of a chunk, as llama-imatrix has it."""
 
-SAVE_EVERY_S: Final = 15.0  # a choice: so much of the work may be lost
+_SAVE_EVERY_S: Final = 15.0  # a choice: so much of the work may be lost
 _BUNDLED_NAME: Final = "g4 calibration text"
 _MIN_CTX, _MAX_CTX = 32, 32768  # a choice: tokens of a chunk
 
@@ -54,7 +52,6 @@ class ImatrixRequest:
     device: str | None = None
     cpu_moe: bool = False
     force: bool = False
-    save_every_s: float = SAVE_EVERY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +84,25 @@ def make_importance_matrix(request: ImatrixRequest, reporter: Reporter) -> Imatr
     name = "" if request.text else _BUNDLED_NAME
     text = read_calibration_text(request.text or calibration_path(), raw=request.raw, name=name)
     loadable = prepare_model(request.model, reporter)
-    run = _make_run(request, loadable, text, out)
-    places = place_layers_of_run(
-        loadable,
-        NO_WORKERS,
-        gpu_layers=request.gpu_layers,
-        n_cpu_moe=run.model.n_cpu_moe,
-        device=request.device,
-        n_ctx=request.n_ctx,
-        reporter=reporter,
+    loading = make_model_options(
+        loadable, gpu_layers=request.gpu_layers, device=request.device, cpu_moe=request.cpu_moe
     )
-    # The job is named before: a run that was interrupted goes on beside another use of the GPU.
-    options = _make_options(request, loadable, places.gpu_layers, places.n_cpu_moe)
-    run = replace(run, model=options)
+    # The job is named by the layers that were asked for: a run that was interrupted goes on beside
+    # another use of the GPU, where the plan may be another one.
+    job = _identify_job(request, loadable.path, loading, text)
+    run = RunImatrix(
+        path=loadable.path,
+        model=place_layers_of_run(loadable, loading, n_ctx=request.n_ctx, reporter=reporter),
+        text=text,
+        out=out,
+        partial_file=out.with_name(f".{out.name}.partial"),
+        job=job,
+        n_ctx=request.n_ctx,
+        n_chunks=request.n_chunks,
+        in_files=request.in_files,
+        n_threads=request.n_threads,
+        save_every_s=_SAVE_EVERY_S,
+    )
     if run.partial_file.is_file():
         reporter.say(f"continuing {run.partial_file.name}, if it is of this model and text")
     try:
@@ -158,42 +161,10 @@ def _find_or_make(model: str, reporter: Reporter, n_threads: int) -> Path:
     return out
 
 
-def _make_run(
-    request: ImatrixRequest, loadable: LoadableModel, text: CalibrationText, out: Path
-) -> RunImatrix:
-    """Return the message for the worker, with the layers where they were asked for."""
-    n_cpu_moe = MORE_LAYERS if request.cpu_moe else 0
-    run = RunImatrix(
-        path=loadable.path,
-        model=_make_options(request, loadable, request.gpu_layers, n_cpu_moe),
-        text=text,
-        out=out,
-        partial_file=out.with_name(f".{out.name}.partial"),
-        job="",
-        n_ctx=request.n_ctx,
-        n_chunks=request.n_chunks,
-        in_files=request.in_files,
-        n_threads=request.n_threads,
-        save_every_s=request.save_every_s,
-    )
-    return replace(run, job=_identify_job(run))
-
-
-def _make_options(
-    request: ImatrixRequest, loadable: LoadableModel, gpu_layers: str, n_cpu_moe: int
-) -> ModelOptions:
-    return make_model_options(
-        gpu_layers=gpu_layers,
-        device=request.device,
-        mmap=True,
-        lazy_ple="auto",
-        n_cpu_moe=n_cpu_moe,
-        use_extra_bufts=loadable.use_extra_bufts,
-    )
-
-
-def _identify_job(run: RunImatrix) -> str:
+def _identify_job(
+    request: ImatrixRequest, path: Path, loading: ModelOptions, text: CalibrationText
+) -> str:
     """Return a hash of all that the sums depend on."""
-    files = [identify_model(path) for path in (run.path, *run.in_files)]
-    facts = (LLAMA_CPP_PYTHON, files, run.model, run.text, run.n_ctx, run.n_chunks)
+    files = [identify_model(file) for file in (path, *request.in_files)]
+    facts = (LLAMA_CPP_PYTHON, files, loading, text, request.n_ctx, request.n_chunks)
     return hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()

@@ -16,7 +16,8 @@ from g4cli.core.paths import cache_dir
 from g4cli.core.reporter import Reporter
 from g4cli.core.sfp8 import ARCHIVE_SUFFIX
 from g4cli.core.shape import require_tokenizer, shape_of
-from g4cli.core.units import parse_gpu_layers
+from g4cli.core.units import MORE_LAYERS, parse_gpu_layers
+from g4cli.core.worker_address import NO_WORKERS, WorkerOptions
 from g4cli.runtime.engine.options import ALL_LAYERS, ModelOptions
 from g4cli.runtime.probes.kernels import probe_kernels
 from g4cli.store import find_model_path
@@ -75,25 +76,27 @@ def _require_gemma4(path: Path, header: Header) -> None:
 
 
 def make_model_options(
+    model: LoadableModel,
     *,
-    gpu_layers: str,
-    device: str | None,
-    mmap: bool,
-    lazy_ple: Literal["auto", "on", "off"],
-    n_cpu_moe: int,
-    use_extra_bufts: bool,
-    workers: tuple[str, ...] = (),
-    tensor_split: tuple[float, ...] = (),
+    gpu_layers: str = "auto",
+    device: str | None = None,
+    mmap: bool = True,
+    lazy_ple: Literal["auto", "on", "off"] = "auto",
+    cpu_moe: bool = False,
+    workers: WorkerOptions = NO_WORKERS,
 ) -> ModelOptions:
-    """Return how to load a model. Raises UsageError unless `gpu_layers` is "auto" or a number."""
+    """Return how to load `model` as the options of these names ask for it.
+
+    Raises UsageError unless `gpu_layers` is "auto" or a number.
+    """
     n_layers = parse_gpu_layers(gpu_layers)
     return ModelOptions(
         n_gpu_layers=ALL_LAYERS if n_layers == "auto" else int(n_layers),
         device=device,
         mmap=mmap,
         lazy_ple=lazy_ple,
-        n_cpu_moe=n_cpu_moe,
-        use_extra_bufts=use_extra_bufts,
-        workers=workers,
-        tensor_split=tensor_split,
+        n_cpu_moe=MORE_LAYERS if cpu_moe else 0,
+        use_extra_bufts=model.use_extra_bufts,
+        workers=workers.texts,
+        tensor_split=workers.tensor_split,
     )

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import UsageError
-from g4cli.core.units import count_text, parse_gpu_layers
-from g4cli.core.worker_address import WorkerAddress, WorkerOptions
+from g4cli.core.units import count_text
+from g4cli.core.worker_address import NO_WORKERS, WorkerAddress, WorkerOptions
 from g4cli.estimate import Options, is_remote, keeps_layers_together
 from g4cli.estimate.placement import layer_devices
 from g4cli.fit import Memory, try_options
 from g4cli.host import read_host
-from g4cli.operations.fit.options import fix_layout, list_memories, make_run_options
+from g4cli.operations.fit.options import list_memories, make_loading_options
 from g4cli.operations.fit.subject import Subject, make_subject
 from g4cli.runtime.rpc.tunnel import open_tunnels
 from g4cli.runtime.rpc.workers import find_worker_devices
@@ -21,6 +21,7 @@ from g4cli.runtime.rpc.workers import find_worker_devices
 if TYPE_CHECKING:
     from g4cli.core.reporter import Reporter
     from g4cli.operations.models import LoadableModel
+    from g4cli.runtime.engine.options import ModelOptions
 
 SYSTEM_SHARE: Final = 8
 """A choice: an eighth of the memory of a machine that the user describes counts as in use."""
@@ -45,62 +46,47 @@ def describe_worker_memories(sizes: Sequence[int]) -> tuple[Memory, ...]:
     )
 
 
-class LayerPlaces(NamedTuple):
-    """Where layers go: values of --gpu-layers and --tensor-split, and the first layers whose
-    experts stay on the host.
-    """
-
-    gpu_layers: str
-    n_cpu_moe: int
-    tensor_split: tuple[float, ...]
-
-
 def place_layers_of_run(
     model: LoadableModel,
-    workers: WorkerOptions,
+    loading: ModelOptions,
+    workers: WorkerOptions = NO_WORKERS,
     *,
-    gpu_layers: str,
-    n_cpu_moe: int = 0,
-    device: str | None = None,
     n_ctx: int,
     kv_type: str = "f16",
     reporter: Reporter,
-) -> LayerPlaces:
-    """Return where the layers go in a run without a conversation, such as a bench.
+) -> ModelOptions:
+    """Return `loading` with the layers placed, for a run without a conversation, such as a bench.
 
-    On workers, and on GPUs if `gpu_layers` is "auto", they are planned as a chat with a context of
-    `n_ctx` tokens would be. Raises UsageError (--gpu-layers, --tensor-split, the KV cache type),
+    On workers, and on GPUs if the number of layers was not given, they are planned as a chat with a
+    context of `n_ctx` tokens would be. Raises UsageError (--tensor-split, the KV cache type),
     BadGGUF, and what asking the workers raises.
     """
-    asked = LayerPlaces(gpu_layers, n_cpu_moe, workers.tensor_split)
-    is_fixed = parse_gpu_layers(gpu_layers) != "auto"
     host = read_host()
-    memories = list_memories(host, workers=ask_worker_memories(workers.addresses), device=device)
+    worker_memories = ask_worker_memories(workers.addresses)
+    memories = list_memories(host, workers=worker_memories, device=loading.device)
     check_split(workers.tensor_split, memories)
+    is_fixed = loading.n_gpu_layers >= 0
     if len(memories) == 1 or (is_fixed and not workers):  # the host alone, or nothing to plan
-        return asked
+        return loading
     subject = make_subject(model.path, model.header)
-    options = make_run_options(
-        host,
-        subject,
-        n_ctx=min(n_ctx, subject.shape.n_ctx_train),  # longer contexts cannot be estimated
-        kv_type=kv_type,
-        use_extra_bufts=model.use_extra_bufts,
-    )
-    options = replace(options, tensor_split=workers.tensor_split)
-    options = fix_layout(options, gpu_layers, n_cpu_moe)
+    n_ctx = min(n_ctx, subject.shape.n_ctx_train)  # longer contexts cannot be estimated
+    options = make_loading_options(host, subject, loading, n_ctx=n_ctx, kv_type=kv_type)
     trial = try_options(subject.shape, subject.tensors, options, memories)
     warn_of_divided_layers(subject, trial.options, memories, reporter)
     reporter.say(trial.placement)
     if not trial.verdict.fits:
         reporter.warn(f"the model may not fit into memory: {trial.verdict.reason}")
-    found = trial.options
-    return LayerPlaces(name_gpu_layers(found.n_gpu_layers), found.n_cpu_moe, found.tensor_split)
+    return take_placement(loading, trial.options)
 
 
-def name_gpu_layers(n_gpu_layers: int) -> str:
-    """Return the value of --gpu-layers for so many layers; below 0 "auto", which loads all."""
-    return "auto" if n_gpu_layers < 0 else str(n_gpu_layers)
+def take_placement(loading: ModelOptions, placed: Options) -> ModelOptions:
+    """Return `loading` with the layers where a plan has `placed` them."""
+    return replace(
+        loading,
+        n_gpu_layers=placed.n_gpu_layers,
+        n_cpu_moe=placed.n_cpu_moe,
+        tensor_split=placed.tensor_split,
+    )
 
 
 def warn_of_divided_layers(

@@ -75,7 +75,6 @@ def bench(
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.bench import bench_to_json, draw_bench
     from g4cli.core.errors import UsageError
-    from g4cli.core.units import MORE_LAYERS
     from g4cli.operations.fit.speed import has_gpus, remember_bench
     from g4cli.operations.models import make_model_options, prepare_model
     from g4cli.operations.workers import place_layers_of_run
@@ -87,25 +86,18 @@ def bench(
         raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
     workers, depths = e.make_worker_options(rpc, tensor_split), parse_depths(depth)
     loadable = prepare_model(model, out)
-    places = place_layers_of_run(
-        loadable,
-        workers,
-        gpu_layers=gpu_layers,
-        n_cpu_moe=MORE_LAYERS if cpu_moe else 0,
-        device=device,
-        n_ctx=max(n_prompt, n_gen) + max(depths),
-        kv_type=kv_type,
-        reporter=out,
-    )
     options = make_model_options(
-        gpu_layers=places.gpu_layers,
+        loadable,
+        gpu_layers=gpu_layers,
         device=device,
         mmap=mmap,
         lazy_ple=lazy_ple,
-        n_cpu_moe=places.n_cpu_moe,
-        use_extra_bufts=loadable.use_extra_bufts,
-        workers=workers.texts,
-        tensor_split=places.tensor_split,
+        cpu_moe=cpu_moe,
+        workers=workers,
+    )
+    n_ctx = max(n_prompt, n_gen) + max(depths)
+    options = place_layers_of_run(
+        loadable, options, workers, n_ctx=n_ctx, kv_type=kv_type, reporter=out
     )
     with out.progress(f"bench {loadable.path.name}", unit="steps") as progress:
         settings = BenchOptions(

@@ -73,17 +73,8 @@ def eval_(
     conversations = conversations[: limit or len(conversations)]
     loadable = prepare_model(model, out)
     reference = prepare_model(against, out) if against else None
-    places = place_layers_of_run(loadable, workers, gpu_layers="auto", n_ctx=MAX_CTX, reporter=out)
-    options = make_model_options(
-        gpu_layers=places.gpu_layers,
-        device=None,
-        mmap=True,
-        lazy_ple="auto",
-        n_cpu_moe=places.n_cpu_moe,
-        use_extra_bufts=loadable.use_extra_bufts,
-        workers=workers.texts,
-        tensor_split=places.tensor_split,
-    )
+    options = make_model_options(loadable, workers=workers)
+    options = place_layers_of_run(loadable, options, workers, n_ctx=MAX_CTX, reporter=out)
     with out.progress(f"evaluate {loadable.path.name}", unit="steps") as progress:
         request = RunEvaluation(
             loadable.path,

@@ -112,12 +112,12 @@ def parse_context(text: str) -> int | Literal["auto", "max"]:
     return "max" if text == "max" else parse_count(text)
 
 
-def parse_n_gpu_layers(text: str) -> int | Literal["auto"]:
-    """Return the value of --gpu-layers as a number, or "auto".
+def parse_n_gpu_layers(text: str) -> int:
+    """Return the value of --gpu-layers as a number, -1 for "auto".
 
     `text` comes from `core.units.parse_gpu_layers`, which has replaced "all" by a number.
     """
-    return "auto" if text == "auto" else int(text)
+    return -1 if text == "auto" else int(text)
 
 
 def parse_memory(text: str, example: str) -> int:

@@ -40,7 +40,6 @@ def open_session(
         from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
         from g4cli.operations.chat.session import ChatSession
         from g4cli.operations.models import prepare_model
-        from g4cli.operations.workers import ask_worker_memories
 
         conversation, inputs = find_conversation(request), read_inputs(request)
         model = prepare_model(request.model, reporter, expand=request.expand)
@@ -59,7 +58,6 @@ def open_session(
             reporter,
             draft=draft.option,
             require_fit=require_fit,
-            workers=ask_worker_memories(request.workers.addresses),
         )
         started = time.perf_counter()
         with reporter.progress(f"load {model.path.name}", unit="steps") as progress:

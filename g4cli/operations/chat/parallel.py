@@ -25,7 +25,6 @@ from g4cli.operations.chat.session import (
     truncate_sampled,
 )
 from g4cli.operations.models import LoadableModel, prepare_model
-from g4cli.operations.workers import ask_worker_memories
 from g4cli.prompt import PromptStyle, Renderer
 from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.runtime.engine.async_client import AsyncEngine
@@ -155,6 +154,5 @@ def _plan_loading(
     """Return how to load the model. A worker is started to list the devices, and ended."""
     with EngineClient() as engine:
         host = replace_gpus(read_host(), engine.hello().devices)
-    workers = ask_worker_memories(request.workers.addresses)
-    plan = plan_chat(request, model, host, reporter, n_parallel=n_parallel, workers=workers)
+    plan = plan_chat(request, model, host, reporter, n_parallel=n_parallel)
     return make_open_request(request, model, plan, _NO_DRAFT)

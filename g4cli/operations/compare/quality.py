@@ -11,7 +11,7 @@ from g4cli import __version__
 from g4cli.core.hashing import sha256_of
 from g4cli.core.reporter import Reporter
 from g4cli.host import read_host
-from g4cli.operations.chat.plan import choose_model_options, plan_chat
+from g4cli.operations.chat.plan import plan_chat
 from g4cli.operations.compare.answerers import describe_setup, identify_model
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
@@ -46,8 +46,7 @@ def measure_model(
     conversations = conversations[: limit or len(conversations)]
     request = spec.make_request()
     model = prepare_model(spec.name, reporter, expand=request.expand)
-    plan = plan_chat(request, model, read_host(), reporter, require_fit=True)
-    options = choose_model_options(request, model, plan)
+    options = plan_chat(request, model, read_host(), reporter, require_fit=True).loading
     with reporter.progress(f"evaluate {spec.label}", unit="steps") as progress:
         evaluation = measure_quality(
             RunEvaluation(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.inventory import PER_LAYER_TOKEN_EMBD
 from g4cli.core.shape import Shape
-from g4cli.core.units import GIB, parse_gpu_layers
+from g4cli.core.units import GIB
 from g4cli.estimate import HOST, Options, media_bytes, repacked_types
 from g4cli.estimate import kv_type as find_kv_type
 from g4cli.fit import Memory
@@ -20,6 +20,9 @@ from g4cli.operations.fit.drafting import add_drafting, find_draft_file
 from g4cli.operations.fit.request import FitRequest
 from g4cli.operations.fit.subject import Subject
 from g4cli.store.models import find_sidecar
+
+if TYPE_CHECKING:
+    from g4cli.runtime.engine.options import ModelOptions
 
 _N_BATCH: Final = 2048  # llama.cpp's default
 _LAZY_PLE_BYTES: Final = 4 * GIB  # see make_run_options
@@ -76,6 +79,26 @@ def make_run_options(
     )
 
 
+def make_loading_options(
+    host: HostFacts, subject: Subject, loading: ModelOptions, *, n_ctx: int = 0, kv_type: str
+) -> Options:
+    """Return the options of a run on `host` that loads `subject` as `loading` says.
+
+    `n_ctx` 0 is the model's own context. Raises UsageError for an unknown KV cache type.
+    """
+    options = make_run_options(
+        host,
+        subject,
+        n_ctx=n_ctx,
+        kv_type=kv_type,
+        mmap=loading.mmap,
+        lazy_ple=loading.lazy_ple,
+        use_extra_bufts=loading.use_extra_bufts,
+    )
+    options = replace(options, tensor_split=loading.tensor_split)
+    return _fix_layout(options, loading.n_gpu_layers, loading.n_cpu_moe)
+
+
 def make_fit_options(request: FitRequest, host: HostFacts, subject: Subject) -> Options:
     """Return the options that `request` asks for; without a number the context is the model's own.
 
@@ -93,22 +116,21 @@ def make_fit_options(request: FitRequest, host: HostFacts, subject: Subject) -> 
         swa_full=request.swa_full,
         tensor_split=request.tensor_split,
     )
-    options = fix_layout(options, str(request.n_gpu_layers), request.n_cpu_moe)
+    options = _fix_layout(options, request.n_gpu_layers, request.n_cpu_moe)
     if request.mmproj:
         options = add_encoder(options, subject.shape, request.mmproj, request.image_tokens)
     return add_drafting(options, subject, _choose_draft(request, subject))
 
 
-def fix_layout(options: Options, gpu_layers: str, n_cpu_moe: int) -> Options:
-    """Return `options` with the layers that --gpu-layers offloads, and the experts left behind.
+def _fix_layout(options: Options, n_gpu_layers: int, n_cpu_moe: int) -> Options:
+    """Return `options` with the layers to offload, and those whose experts stay behind.
 
-    "auto" leaves the number of layers to the planner. Raises UsageError for `gpu_layers`.
+    `n_gpu_layers` below 0 leaves the number of layers to the planner.
     """
     options = replace(options, n_cpu_moe=n_cpu_moe)
-    n_layers = parse_gpu_layers(gpu_layers)
-    if n_layers == "auto":
+    if n_gpu_layers < 0:
         return options
-    return replace(options, n_gpu_layers=int(n_layers), fixed_layout=True)
+    return replace(options, n_gpu_layers=n_gpu_layers, fixed_layout=True)
 
 
 def _choose_draft(request: FitRequest, subject: Subject) -> str:

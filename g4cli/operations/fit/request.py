@@ -19,9 +19,10 @@ class FitRequest:
     `draft` is "auto", "off", "lookup", "network" or the path of a draft model. `memory_bytes` and
     `gpu_memory_bytes` (one size for each GPU) describe another machine than this one. `gpu` "probe"
     asks llama.cpp for the GPUs of this machine, "auto" takes those that it saw last, "off" none.
-    `measure`: the rate at which this machine reads weights is measured again.
-    `rpc` are workers to ask for their memory; `worker_memory_bytes` describes workers, one size for
-    each. `tensor_split`: the proportions of the layers on workers and GPUs.
+    `n_gpu_layers` below 0: as many layers as fit. `measure`: the rate at which this machine reads
+    weights is measured again. `rpc` are workers to ask for their memory; `worker_memory_bytes`
+    describes workers, one size for each. `tensor_split`: the proportions of the layers on workers
+    and GPUs.
     """
 
     model: str
@@ -36,7 +37,7 @@ class FitRequest:
     mmproj: Path | None = None
     image_tokens: int = 1120
     gpu: Literal["auto", "off", "probe"] = "auto"
-    n_gpu_layers: int | Literal["auto"] = "auto"
+    n_gpu_layers: int = -1
     n_cpu_moe: int = 0
     draft: str = "auto"
     memory_bytes: int | None = None

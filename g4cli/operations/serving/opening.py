@@ -24,7 +24,6 @@ from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
 from g4cli.operations.serving.options import ServeOptions
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
-from g4cli.operations.workers import ask_worker_memories
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.messages import Hello, Open
@@ -116,7 +115,6 @@ class ModelOpener:
             draft=draft.option,
             n_parallel=n_parallel,
             require_fit=offer.name in self._contexts,
-            workers=ask_worker_memories(options.workers.addresses),
         )
         least = min(COMMON_CTX, shape_of(model.header).n_ctx_train)
         if others and (not plan.fits or (not request.ctx and plan.n_ctx < least)):

@@ -8,14 +8,17 @@ import pytest
 
 from g4cli.core.errors import BadFile, FileMissing, UsageError
 from g4cli.core.gguf import read_header
+from g4cli.core.gguf_header import Header
 from g4cli.core.paths import cache_dir
 from g4cli.core.units import MORE_LAYERS
-from g4cli.operations.models import make_model_options, prepare_model
+from g4cli.operations.models import LoadableModel, make_model_options, prepare_model
 from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
 from g4cli.runtime.engine.options import ALL_LAYERS
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.reporter import RecordingReporter
+
+MODEL = LoadableModel(Path("m.gguf"), Header("m.gguf", 3, 32, {}, {}, 0, 0), True)
 
 
 @pytest.mark.slow
@@ -58,25 +61,10 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     ("text", "n_layers"), [("auto", ALL_LAYERS), ("0", 0), ("12", 12), ("all", MORE_LAYERS)]
 )
 def test_layers_to_offload(text: str, n_layers: int) -> None:
-    options = make_model_options(
-        gpu_layers=text,
-        device=None,
-        mmap=True,
-        lazy_ple="auto",
-        n_cpu_moe=0,
-        use_extra_bufts=True,
-    )
-    assert options.n_gpu_layers == n_layers
+    assert make_model_options(MODEL, gpu_layers=text).n_gpu_layers == n_layers
 
 
 @pytest.mark.parametrize("text", ["most", "-1", "²", "9" * 10])
 def test_layers_that_are_no_number(text: str) -> None:
     with pytest.raises(UsageError, match="not a number of layers"):
-        make_model_options(
-            gpu_layers=text,
-            device=None,
-            mmap=True,
-            lazy_ple="auto",
-            n_cpu_moe=0,
-            use_extra_bufts=True,
-        )
+        make_model_options(MODEL, gpu_layers=text)

@@ -25,12 +25,14 @@ from g4cli.operations.compare.request import make_request
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import parse_models
 from g4cli.operations.compare.summary import Share, count_faults
+from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.messages import RunBench, RunEvaluation
 from g4cli.runtime.measure.reports import BenchReport, SpeedResult
 from tests.support.builders.media_files import write
 from tests.support.fakes.reporter import RecordingReporter
 
 SEED = {"seed": "1"}
+LOADING = ModelOptions(n_gpu_layers=0, use_extra_bufts=False)
 
 
 @pytest.mark.parametrize(("name", "count"), [("pelican", 20), ("facts", 20), ("code", 12)])
@@ -408,7 +410,7 @@ def test_a_text_is_evaluated_with_the_model_loaded_as_it_was_planned(
     model = SimpleNamespace(path=tmp_path / "m.gguf", use_extra_bufts=False)
     monkeypatch.setattr(quality, "identify_model", lambda *_: "id")
     monkeypatch.setattr(quality, "prepare_model", lambda *_, **__: model)
-    monkeypatch.setattr(quality, "plan_chat", lambda *_, **__: ChatPlan(512, "0", 0))
+    monkeypatch.setattr(quality, "plan_chat", lambda *_, **__: ChatPlan(512, LOADING))
     monkeypatch.setattr(quality, "measure_quality", measure)
     (tmp_path / "text.txt").write_text("A text that is long enough to be evaluated.\n")
     (spec,) = parse_models(["tiny"], SEED)
@@ -437,7 +439,7 @@ def test_a_model_is_measured_with_each_of_its_settings_of_loading(
     evaluation = SimpleNamespace(n_documents=1, score=score)
     monkeypatch.setattr(quality, "identify_model", lambda *_: "id")
     monkeypatch.setattr(quality, "prepare_model", prepare)
-    monkeypatch.setattr(quality, "plan_chat", lambda *_, **__: ChatPlan(512, "0", 0))
+    monkeypatch.setattr(quality, "plan_chat", lambda *_, **__: ChatPlan(512, LOADING))
     monkeypatch.setattr(quality, "measure_quality", lambda *_: evaluation)
     monkeypatch.setattr(quality, "measure_speed", bench)
     text = write(tmp_path / "text.txt", b"A text that is long enough to be evaluated.")

@@ -5,6 +5,7 @@ alone.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from g4cli.core.units import GIB, MORE_LAYERS
 from g4cli.core.worker_address import WorkerOptions, parse_worker_addresses
 from g4cli.fit import Memory
 from g4cli.host import Gpu, GpuList, HostFacts
+from g4cli.operations.chat import plan as chat_plan
 from g4cli.operations.chat.plan import ChatPlan, plan_chat, replace_gpus
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.models import LoadableModel
 from g4cli.runtime.engine.messages import DeviceFacts
+from g4cli.runtime.engine.options import ModelOptions
 from tests.support.builders import real_mmproj, real_shapes, shapes
 from tests.support.fakes.reporter import RecordingReporter
 
@@ -59,13 +62,15 @@ def plan(
 def test_on_a_cpu_only_the_context_is_planned(files: dict[str, LoadableModel]) -> None:
     reporter = RecordingReporter()
     found = plan(files["e2b"], machine(32 * GIB), reporter)
-    assert (found.n_ctx, found.gpu_layers, found.n_cpu_moe) == (131072, "auto", 0)
-    assert (found.fits, found.n_parallel, found.tensor_split) == (True, 1, ())
+    assert (found.n_ctx, found.loading) == (131072, ModelOptions())
+    assert (found.fits, found.n_parallel) == (True, 1)
     # Private memory: the file's pages do not count, the KV cache and repacked weights do.
     assert 3 * GIB < found.data_bytes < 12 * GIB
     assert reporter.messages == []
     found = plan(files["26b"], machine(16 * GIB), reporter)
     assert 4096 < found.n_ctx < 262144
+    broken = replace(files["e2b"], use_extra_bufts=False)
+    assert plan(broken, machine(32 * GIB)).loading == ModelOptions(use_extra_bufts=False)
     assert reporter.messages == [f"context {found.n_ctx:,}: the largest that leaves 1.00 GiB free"]
 
 
@@ -74,9 +79,9 @@ def test_what_was_asked_for_is_left_alone(files: dict[str, LoadableModel]) -> No
     for changes in ({"gpu_layers": "7"}, {"device": "CPU"}, {"cpu_moe": True}):
         found = plan(files["e2b"], machine(32 * GIB, gpu), ctx="8k", **changes)
         assert found.n_ctx == 8192
-        assert found.n_cpu_moe == (MORE_LAYERS if "cpu_moe" in changes else 0)
+        assert found.loading.n_cpu_moe == (MORE_LAYERS if "cpu_moe" in changes else 0)
         if "gpu_layers" in changes:
-            assert found.gpu_layers == "7"
+            assert found.loading.n_gpu_layers == 7
 
 
 def test_layers_that_are_asked_for_are_planned(files: dict[str, LoadableModel]) -> None:
@@ -89,7 +94,7 @@ def test_layers_that_are_asked_for_are_planned(files: dict[str, LoadableModel]) 
     big, low = Gpu("CUDA0", "a card", 80 * GIB, 79 * GIB), machine(5 * GIB)
     alone = plan(files["e2b"], low)
     beside = plan(files["e2b"], machine(5 * GIB, big), gpu_layers="0")
-    assert (beside.n_ctx, beside.gpu_layers) == (alone.n_ctx, "0")
+    assert (beside.n_ctx, beside.loading.n_gpu_layers) == (alone.n_ctx, 0)
     assert beside.spare_bytes == alone.spare_bytes
     assert plan(files["e2b"], machine(5 * GIB, big)).n_ctx > alone.n_ctx
     assert plan(files["e2b"], host, gpu_layers="all").fits
@@ -98,12 +103,13 @@ def test_layers_that_are_asked_for_are_planned(files: dict[str, LoadableModel]) 
 def test_only_the_device_that_is_asked_for_counts(files: dict[str, LoadableModel]) -> None:
     first, second = (Gpu(name, "a card", GIB, GIB) for name in ("CUDA0", "CUDA1"))
     alone = plan(files["e2b"], machine(32 * GIB, first), ctx="8k")
-    assert 0 < int(alone.gpu_layers) < 36
+    assert 0 < alone.loading.n_gpu_layers < 36
     both = machine(32 * GIB, first, second)
-    assert plan(files["e2b"], both, ctx="8k", device="cuda0") == alone
+    chosen = plan(files["e2b"], both, ctx="8k", device="cuda0")
+    assert chosen == replace(alone, loading=replace(alone.loading, device="cuda0"))
     assert plan(files["e2b"], both, ctx="8k") != alone
     split = plan(files["e2b"], both, ctx="8k", workers=WorkerOptions(tensor_split=(3, 1)))
-    assert split.tensor_split == (3, 1)
+    assert split.loading.tensor_split == (3, 1)
     # llama.cpp's own CPU device needs no plan; the driver of the card is loaded all the same.
     assert plan(files["e2b"], both, ctx="8k", device="CPU").data_bytes == 0
 
@@ -112,29 +118,23 @@ def test_as_many_layers_without_their_experts_as_fit(files: dict[str, LoadableMo
     reporter, card = RecordingReporter(), Gpu("CUDA0", "a card", 2 * GIB, 2 * GIB)
     found = plan(files["26b"], machine(32 * GIB, card), reporter, ctx="8k", cpu_moe=True)
     assert found.fits
-    assert (0 < int(found.gpu_layers) < 31, found.n_cpu_moe) == (True, MORE_LAYERS)
+    assert (0 < found.loading.n_gpu_layers < 31, found.loading.n_cpu_moe) == (True, MORE_LAYERS)
     assert "the experts of all layers in host memory" in reporter.messages[-1]
 
 
 @pytest.mark.parametrize("n_parallel", [1, 2])
 def test_experts_stay_here_and_layers_go_to_a_worker(
-    files: dict[str, LoadableModel], n_parallel: int
+    files: dict[str, LoadableModel], monkeypatch: pytest.MonkeyPatch, n_parallel: int
 ) -> None:
     worker = Memory("RPC0", 4 * GIB, 4 * GIB, place="laptop:50052")
-    request = ChatRequest(
-        model="it", ctx="8k", cpu_moe=True, workers=WorkerOptions(parse_worker_addresses("laptop"))
+    monkeypatch.setattr(chat_plan, "ask_worker_memories", lambda _: (worker,))
+    to = WorkerOptions(parse_worker_addresses("laptop"))
+    host, options = machine(32 * GIB), {"ctx": "8k", "cpu_moe": True, "workers": to}
+    found = plan(files["26b"], host, n_parallel=n_parallel, **options)
+    assert (found.fits, found.data_bytes) == (True, 0)
+    assert found.loading == ModelOptions(
+        n_cpu_moe=MORE_LAYERS, workers=("laptop:50052",), tensor_split=(31,)
     )
-    found = plan_chat(
-        request,
-        files["26b"],
-        machine(32 * GIB),
-        RecordingReporter(),
-        n_parallel=n_parallel,
-        workers=(worker,),
-    )
-    assert found.fits
-    assert (found.gpu_layers, found.n_cpu_moe) == ("auto", MORE_LAYERS)
-    assert (found.tensor_split, found.data_bytes) == ((31,), 0)
 
 
 def test_several_conversations_leave_the_host_what_a_card_takes(
@@ -162,14 +162,16 @@ def test_a_context_beyond_the_model_is_warned_of_not_lowered(
 def test_layers_that_do_not_fit_stay_behind(files: dict[str, LoadableModel]) -> None:
     reporter, small = RecordingReporter(), Gpu("CUDA0", "a card", GIB, GIB)
     found = plan(files["e2b"], machine(32 * GIB, small), reporter, ctx="8k")
-    assert 0 < int(found.gpu_layers) < 36
-    assert reporter.messages[-1].startswith(f"the last {found.gpu_layers} of 36 layers on CUDA0")
+    assert 0 < found.loading.n_gpu_layers < 36
+    assert reporter.messages[-1].startswith(
+        f"the last {found.loading.n_gpu_layers} of 36 layers on CUDA0"
+    )
 
 
 def test_a_long_context_pushes_no_layer_off_the_card(files: dict[str, LoadableModel]) -> None:
     reporter, card = RecordingReporter(), Gpu("CUDA0", "a card", 2 * GIB, 2 * GIB)
     found = plan(files["e2b"], machine(64 * GIB, card), reporter)
-    assert (32768 < found.n_ctx < 131072, found.gpu_layers) == (True, "auto")
+    assert (32768 < found.n_ctx < 131072, found.loading.n_gpu_layers) == (True, -1)
     assert "the largest with these layers on the GPU (131,072 if more" in reporter.messages[0]
     assert reporter.messages[1].startswith("all 35 layers on CUDA0")
 
@@ -204,8 +206,8 @@ def test_drafting_counts(files: dict[str, LoadableModel], tmp_path: Path) -> Non
 def test_experts_stay_behind_first(files: dict[str, LoadableModel]) -> None:
     card = Gpu("CUDA0", "a card", 12 * GIB, 12 * GIB)
     found = plan(files["26b"], machine(32 * GIB, card), ctx="8k")
-    assert (found.gpu_layers, found.fits) == ("auto", True)
-    assert 0 < found.n_cpu_moe < 30  # as the planner counted: not the experts of all layers
+    assert (found.loading.n_gpu_layers, found.fits) == (-1, True)
+    assert 0 < found.loading.n_cpu_moe < 30  # as the planner counted: not the experts of all layers
 
 
 def test_what_does_not_fit_is_opened_with_a_warning(files: dict[str, LoadableModel]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from g4cli.core.errors import UsageError
@@ -11,8 +13,9 @@ from g4cli.core.worker_address import NO_WORKERS, WorkerOptions, parse_worker_ad
 from g4cli.fit import Memory
 from g4cli.host import Gpu, GpuList, HostFacts
 from g4cli.operations import workers
-from g4cli.operations.models import LoadableModel
-from g4cli.operations.workers import LayerPlaces, place_layers_of_run
+from g4cli.operations.models import LoadableModel, make_model_options
+from g4cli.operations.workers import place_layers_of_run
+from g4cli.runtime.engine.options import ALL_LAYERS, ModelOptions
 from tests.support.builders import real_shapes, shapes
 from tests.support.fakes.reporter import RecordingReporter
 
@@ -34,16 +37,12 @@ def place(
     device: str | None = None,
     to: WorkerOptions = NO_WORKERS,
     reporter: RecordingReporter | None = None,
-) -> LayerPlaces:
+) -> ModelOptions:
     host = HostFacts(64 * GIB, 32 * GIB, "memory", frozenset(), GpuList(cards, "0.3.36", 0.0))
     monkeypatch.setattr(workers, "read_host", lambda: host)
+    loading = make_model_options(model, gpu_layers=gpu_layers, device=device, workers=to)
     return place_layers_of_run(
-        model,
-        to,
-        gpu_layers=gpu_layers,
-        device=device,
-        n_ctx=512,
-        reporter=reporter or RecordingReporter(),
+        model, loading, to, n_ctx=512, reporter=reporter or RecordingReporter()
     )
 
 
@@ -52,27 +51,26 @@ def test_a_card_gets_as_many_layers_as_fit(
 ) -> None:
     half = GIB // 2
     small, large = Gpu("CUDA0", "a card", half, half), Gpu("CUDA1", "a card", 24 * GIB, 24 * GIB)
-    assert 0 < int(place(model, monkeypatch, small).gpu_layers) < 35
-    assert place(model, monkeypatch, large).gpu_layers == "auto"  # all of them
-    assert place(model, monkeypatch, small, large, device="cuda0") == place(
-        model, monkeypatch, small
-    )
+    assert 0 < place(model, monkeypatch, small).n_gpu_layers < 35
+    assert place(model, monkeypatch, large).n_gpu_layers == ALL_LAYERS
+    alone = replace(place(model, monkeypatch, small), device="cuda0")
+    assert place(model, monkeypatch, small, large, device="cuda0") == alone
 
 
 def test_what_was_asked_for_is_left_alone(
     model: LoadableModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Gpu("CUDA0", "a card", GIB // 2, GIB // 2)
-    assert place(model, monkeypatch, small, gpu_layers="35") == ("35", 0, ())
-    assert place(model, monkeypatch, small, device="CPU") == ("auto", 0, ())
-    assert place(model, monkeypatch) == ("auto", 0, ())
+    assert place(model, monkeypatch, small, gpu_layers="35") == ModelOptions(35)
+    assert place(model, monkeypatch, small, device="CPU") == ModelOptions(device="CPU")
+    assert place(model, monkeypatch) == ModelOptions()
 
 
 def test_only_layers_on_other_machines_cross_the_network(
     model: LoadableModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reporter, small = RecordingReporter(), Gpu("CUDA0", "a card", GIB // 2, GIB // 2)
-    assert 0 < int(place(model, monkeypatch, small, reporter=reporter).gpu_layers) < 35
+    assert 0 < place(model, monkeypatch, small, reporter=reporter).n_gpu_layers < 35
     assert reporter.warnings == []
     laptop = (Memory("RPC0", 8 * GIB, 8 * GIB, place="laptop:50052"),)
     monkeypatch.setattr(workers, "ask_worker_memories", lambda _: laptop)
@@ -91,4 +89,5 @@ def test_a_split_has_a_number_for_each_device(
         with pytest.raises(UsageError, match=f"has 2 numbers; the layers go to {what}"):
             place(model, monkeypatch, *cards[:some], gpu_layers=gpu_layers, to=to)
     found = place(model, monkeypatch, *cards, gpu_layers=gpu_layers, to=to)
-    assert found == (gpu_layers, 0, (1, 2))
+    n_layers = ALL_LAYERS if gpu_layers == "auto" else int(gpu_layers)
+    assert found == ModelOptions(n_layers, tensor_split=(1, 2))
