@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import g4cli.cli.options.chat as o
 import g4cli.cli.options.engine as e
@@ -73,6 +72,7 @@ def serve(
     from g4cli.cli.views.serve import describe_loaded, show_start
     from g4cli.core.loopback import is_loopback
     from g4cli.core.units import parse_duration, parse_size
+    from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.serving.opening import make_service
     from g4cli.operations.serving.options import ServeOptions, parse_parallel
     from g4cli.server.guard import GuardOptions
@@ -80,33 +80,21 @@ def serve(
     from g4cli.server.logs import LogReporter, log_reply, start_log
     from g4cli.server.run import make_url, open_port, serve_until_stopped
 
-    sampling: dict[str, Any] = {
-        "temp": temp, "top_p": top_p, "top_k": top_k, "min_p": min_p,
-        "repeat_penalty": repeat_penalty, "seed": seed,
-    }  # fmt: skip
+    chat = ChatRequest(
+        mmproj=mmproj, image_tokens=image_tokens, temp=temp, top_p=top_p, top_k=top_k, min_p=min_p,
+        repeat_penalty=repeat_penalty, seed=seed, max_tokens=max_tokens,
+        stop_on_loop=not no_loop_stop, on_loop=on_loop, ctx=ctx, kv_type=kv_type, threads=threads,
+        gpu_layers=gpu_layers, device=device, mmap=mmap, cpu_moe=cpu_moe, draft=draft,
+        state_cache=state_cache, workers=e.make_worker_options(rpc, tensor_split),
+    )  # fmt: skip
     options = ServeOptions(
         models=models or (),
         aliases=alias or (),
-        ctx=ctx,
+        chat=chat,
         parallel=parse_parallel(parallel),
-        kv_type=kv_type,
-        threads=threads,
-        gpu_layers=gpu_layers,
-        device=device,
-        mmap=mmap,
-        cpu_moe=cpu_moe,
-        draft=draft,
-        state_cache=state_cache,
-        mmproj=mmproj,
-        image_tokens=image_tokens,
-        sampling={name: value for name, value in sampling.items() if value is not None},
-        max_tokens=max_tokens,
-        stop_on_loop=not no_loop_stop,
-        on_loop=on_loop,
         keep_alive_s=parse_duration(keep_alive),
         max_models=max_models,
         queue=queue,
-        workers=e.make_worker_options(rpc, tensor_split),
     )
     keys = read_keys(api_key or (), api_key_file)
     require_key(host, keys, no_auth=no_auth)

@@ -45,6 +45,7 @@ def transcribe(
       g4 transcribe meeting.wav --model e4b --prompt "Özil, GGUF" --json
     """
     out = make_output(as_json=json, quiet=quiet)
+    from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.serving.opening import make_service
     from g4cli.operations.serving.options import ServeOptions
     from g4cli.operations.transcription.files import (
@@ -59,19 +60,17 @@ def transcribe(
     targets = plan_outputs(files, out_path, "txt" if json and not out_path else to, force)
     spoken = find_language(language, "--language")
     written = find_language(translate, "--translate")
-    options = ServeOptions(
-        models=[model] if model else (),
+    chat = ChatRequest(
         ctx="2048",
-        parallel=1,
         mmproj=mmproj,
         threads=threads,
         gpu_layers=gpu_layers,
         device=device,
         draft="off",
         state_cache="off",  # no window comes again, neither as a prompt nor as a sound
-        media_cache=False,
-        keep_alive_s=-1,
     )
+    models = [model] if model else ()
+    options = ServeOptions(models=models, chat=chat, parallel=1, media_cache=False, keep_alive_s=-1)
     service = make_service(options, out)
     name = choose_model(service, model)
     request = TranscriptionRequest(

@@ -32,7 +32,7 @@ class ChatRequest:
     name.
     """
 
-    model: str
+    model: str = ""
     image: Sequence[Path] = ()
     audio: Sequence[Path] = ()
     mmproj: Path | None = None

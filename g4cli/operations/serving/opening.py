@@ -16,7 +16,6 @@ from g4cli.fit import COMMON_CTX
 from g4cli.host import HostFacts, read_host
 from g4cli.operations.chat.drafting import choose_draft, explain_no_draft
 from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
-from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.chat.session import choose_file_renderer, find_media_options
 from g4cli.operations.models import LoadableModel, prepare_model
 from g4cli.operations.serving.catalog import Catalog, Offer
@@ -36,13 +35,13 @@ def make_service(
     on_reply: Callable[[str, Reply], None] = lambda _model, _reply: None,
 ) -> Service:
     """Return the service that `options` describe. Raises what finding its models raises."""
-    catalog = Catalog(options.models, options.aliases, options.mmproj)
+    catalog = Catalog(options.models, options.aliases, options.chat.mmproj)
     contexts: dict[str, int] = {}
     opener = ModelOpener(options, catalog, reporter, contexts)
     # A worker serves one client, and each model is one.
-    max_models = 1 if options.workers else options.max_models
+    max_models = 1 if options.chat.workers else options.max_models
     pool = ModelPool(opener.open_model, max_models=max_models, keep_alive_s=options.keep_alive_s)
-    image_tokens = options.image_tokens or IMAGE_TOKENS[-1]
+    image_tokens = options.chat.image_tokens or IMAGE_TOKENS[-1]
     return Service(catalog, pool, on_reply, image_tokens=image_tokens, contexts=contexts)
 
 
@@ -80,10 +79,9 @@ class ModelOpener:
         model, request, media = await asyncio.to_thread(self._plan_loading, offer, others)
         renderer = await asyncio.to_thread(choose_file_renderer, model, self._reporter)
         engine = await AsyncEngine.start(request, media, n_queue=self._options.queue)
-        sampling = replace(read_recommended_sampling(model.header), **self._options.sampling)
-        defaults = ModelDefaults(
-            sampling, self._options.max_tokens, self._options.stop_on_loop, self._options.on_loop
-        )
+        chat = self._options.chat
+        sampling = replace(read_recommended_sampling(model.header), **chat.sampling)
+        defaults = ModelDefaults(sampling, chat.max_tokens, chat.stop_on_loop, chat.on_loop)
         n_slots = request.context.n_parallel
         self._weight_bytes[name] = engine.loaded.size_bytes
         return LoadedModel(name, engine, renderer, defaults, n_slots=n_slots)
@@ -95,14 +93,19 @@ class ModelOpener:
         assert self._hello is not None
         hello, options = self._hello, self._options
         model = prepare_model(str(offer.path), self._reporter)
-        request = self._make_request(offer)
+        request = replace(
+            options.chat,
+            model=offer.name,
+            mmproj=self._catalog.find_encoder(offer),
+            ctx=str(self._contexts.get(offer.name) or options.chat.ctx),
+        )
         n_parallel = options.parallel
-        if n_parallel == 0 and options.draft not in ("auto", "off", "lookup"):
+        if n_parallel == 0 and request.draft not in ("auto", "off", "lookup"):
             n_parallel = 1  # a draft model serves one conversation
         draft = choose_draft(
-            options.draft,
+            request.draft,
             model,
-            lambda: explain_no_draft(options.workers) or hello.draft_refusal,
+            lambda: explain_no_draft(request.workers) or hello.draft_refusal,
             self._reporter,
             is_shared=n_parallel != 1,
         )
@@ -131,27 +134,10 @@ class ModelOpener:
 
         A mapped file counts as free memory, and yet each token needs all of it.
         """
-        if not self._options.mmap:
+        if not self._options.chat.mmap:
             return host
         mapped = sum(self._weight_bytes.get(name, 0) for name in others)
         return replace(host, available_bytes=max(0, host.available_bytes - mapped))
-
-    def _make_request(self, offer: Offer) -> ChatRequest:
-        options = self._options
-        return ChatRequest(
-            model=offer.name,
-            mmproj=self._catalog.find_encoder(offer),
-            image_tokens=options.image_tokens,
-            ctx=str(self._contexts.get(offer.name) or options.ctx),
-            kv_type=options.kv_type,
-            threads=options.threads,
-            gpu_layers=options.gpu_layers,
-            device=options.device,
-            mmap=options.mmap,
-            cpu_moe=options.cpu_moe,
-            state_cache=options.state_cache,
-            workers=options.workers,
-        )
 
 
 def _read_hello() -> Hello:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.page import pulls
 from g4cli.operations.serving.options import ServeOptions
 from tests.e2e.page.test_conversation import ask
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.requires_chromium, pytest.mark.slow]
 
 
 def test_a_pulled_model_is_loaded_and_asked(page: Any) -> None:
-    with run_server(ServeOptions(ctx="1024", threads=1)) as server:
+    with run_server(ServeOptions(chat=ChatRequest(ctx="1024", threads=1))) as server:
         page.goto(server.url)
         expect(page.locator("#model")).to_contain_text("No model yet")
         page.get_by_role("button", name="Choose a model").click()
@@ -53,7 +54,7 @@ def test_a_pull_from_a_hub_goes_on_when_the_page_is_closed(
         }
     )
     hub.rate = len(model) / 4
-    with running(hub), run_server(ServeOptions(ctx="1024", threads=1)) as server:
+    with running(hub), run_server(ServeOptions(chat=ChatRequest(ctx="1024", threads=1))) as server:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         page.goto(server.url)
         page.get_by_role("button", name="Models").click()

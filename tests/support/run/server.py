@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import uvicorn
 
+from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.serving.opening import make_service
 from g4cli.operations.serving.options import ServeOptions
 from g4cli.operations.serving.service import Service
@@ -89,11 +90,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def tiny_options(path: Path, **changes: object) -> ServeOptions:
-    """Return options for a server of the model at `path`: greedy, with 1,024 tokens of context."""
-    defaults: dict[str, object] = {
-        "models": [str(path)],
-        "ctx": "1024",
-        "threads": 1,
-        "sampling": {"temp": 0.0},
-    }
-    return ServeOptions(**{**defaults, **changes})  # type: ignore[arg-type]
+    """Return options for a server of the model at `path`: greedy, with 1,024 tokens of context.
+
+    `changes` are fields of ServeOptions, or of its ChatRequest.
+    """
+    own = {field.name for field in fields(ServeOptions)}
+    chat: dict[str, object] = {"ctx": "1024", "threads": 1, "temp": 0.0}
+    chat |= {name: value for name, value in changes.items() if name not in own}
+    options = {"models": [str(path)], "chat": ChatRequest(**chat)}  # type: ignore[arg-type]
+    options |= {name: value for name, value in changes.items() if name in own}
+    return ServeOptions(**options)  # type: ignore[arg-type]
