@@ -200,7 +200,13 @@ RepeatPenaltyOpt: TypeAlias = Annotated[
 ]
 SeedOpt: TypeAlias = Annotated[
     int | None,
-    typer.Option("--seed", help="Same seed, same answer.", min=0, rich_help_panel=_SAMPLING),
+    typer.Option(
+        "--seed",
+        help="Same seed, same answer.",
+        min=0,
+        max=(1 << 32) - 2,  # the last number of 32 bits is llama.cpp's "another seed each time"
+        rich_help_panel=_SAMPLING,
+    ),
 ]
 MaxTokensOpt: TypeAlias = Annotated[
     int,

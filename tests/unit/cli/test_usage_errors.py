@@ -18,6 +18,9 @@ from tests.support.run.command import g4
         ("doctor a.gguf --loop --budget=-5m", "--budget must be longer than 0", "--budget 10m"),
         ("doctor a.gguf --loop --budget soon", "not a duration: 'soon'", "1h30m"),
         ("serve tiny --keep-alive soon", "not a duration: 'soon'", "1h30m"),
+        # llama.cpp takes this number for "another seed each time".
+        ("chat tiny -p Hi --seed 4294967295", "Invalid value for '--seed'", "g4 chat --help"),
+        ("serve tiny --seed 4294967296", "Invalid value for '--seed'", "g4 serve --help"),
     ],
 )
 def test_a_request_that_makes_no_sense(
