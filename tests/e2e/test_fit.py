@@ -243,6 +243,9 @@ def test_matrix_lists_every_type_of_every_model(
     assert "8.00 GiB free on host" in text
     for kind in MADE_TYPES:
         assert f"\n{kind} " in text
+    assert run(["fit", "--matrix", "--quiet"]) == 0
+    fitting = [f"{model}:{kind}" for (model, kind), row in cells.items() if row["fits"]]
+    assert capsys.readouterr().out.split() == fitting
 
 
 @pytest.mark.slow

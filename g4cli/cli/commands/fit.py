@@ -105,7 +105,8 @@ def fit(
     )
     if matrix:
         every = answer_matrix(request)
-        out.result(every.rows, lambda: draw_matrix(out, every))
+        fitting = [f"{row['model']}:{row['type']}" for row in every.rows if row["fits"]]
+        out.result(every.rows, lambda: draw_matrix(out, every), brief=fitting)
         return
     if not model:
         from g4cli.cli.views.fit_overview import draw_overview
