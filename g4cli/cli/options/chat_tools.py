@@ -5,66 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import typer
-
+from g4cli.cli.options.chat import prompt_option
 from g4cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from g4cli.operations.tools.options import ToolOptions
 
-_PROMPT = "Prompt"  # a panel of `g4 chat --help`
-
 ToolsOpt: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
+    prompt_option(
         "--tools",
         help="Python file whose public functions the model may call; or a JSON list of tools in "
         "OpenAI's format, whose calls are printed, not run.",
-        rich_help_panel=_PROMPT,
     ),
 ]
 ToolOpt: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
+    prompt_option(
         "--tool",
         metavar="MODULE:FUNCTION",
         help="Python function that the model may call. Repeatable.",
-        rich_help_panel=_PROMPT,
     ),
 ]
 McpOpt: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--mcp",
-        help="JSON with mcpServers, whose tools the model may call.",
-        rich_help_panel=_PROMPT,
-    ),
+    prompt_option("--mcp", help="JSON with mcpServers, whose tools the model may call."),
 ]
 BuiltinOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    prompt_option(
         "--builtin",
         metavar="NAMES",
         help="Tools of g4 that the model may call: time,files:FOLDER (reads below FOLDER).",
-        rich_help_panel=_PROMPT,
     ),
 ]
 YesToolOpt: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
-        "--yes",
-        metavar="TOOL",
-        help="Run this tool without asking. Repeatable.",
-        rich_help_panel=_PROMPT,
-    ),
+    prompt_option("--yes", metavar="TOOL", help="Run this tool without asking. Repeatable."),
 ]
 ToolRoundsOpt: TypeAlias = Annotated[
     int,
-    typer.Option(
-        "--max-tool-rounds",
-        min=1,
-        help="Stop an answer that called tools so many times.",
-        rich_help_panel=_PROMPT,
+    prompt_option(
+        "--max-tool-rounds", min=1, help="Stop an answer that called tools so many times."
     ),
 ]
 

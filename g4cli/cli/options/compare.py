@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -12,10 +13,10 @@ from g4cli.cli.options.common import expand_model
 from g4cli.core.config import expand_alias
 from g4cli.core.quoting import shell_command
 
-# The panels of `g4 compare --help`.
-_MODELS = "Models"
-_ANSWERS = "Answers"
-_MEASURE = "Measurements"
+# The panels of `g4 compare --help` in which options stand.
+_models_option = partial(typer.Option, rich_help_panel="Models")
+_answers_option = partial(typer.Option, rich_help_panel="Answers")
+_measure_option = partial(typer.Option, rich_help_panel="Measurements")
 
 PromptArg: TypeAlias = Annotated[
     str,
@@ -26,100 +27,81 @@ PromptArg: TypeAlias = Annotated[
 ]
 ModelsOpt: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
+    _models_option(
         "--model",
         "-m",
         metavar="MODEL[@OPTION=VALUE,...]",
         autocompletion=complete_pulled,
         help="Model, path, or openai:URL#NAME for a model of a server. Repeatable.",
         callback=lambda words: [expand_alias(word) for word in words or ()],
-        rich_help_panel=_MODELS,
     ),
 ]
 TypesOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    _models_option(
         "--types",
         metavar="TYPE,TYPE",
         help="Compare these types of the model that is named in place of the prompt.",
-        rich_help_panel=_MODELS,
     ),
 ]
 PromptsOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    _answers_option(
         "--prompts",
         metavar="pelican|facts|code|schema|FILE",
         help="A set of prompts, or a file of JSON lines with id and prompt.",
-        rich_help_panel=_ANSWERS,
     ),
 ]
 PromptLimitOpt: TypeAlias = Annotated[
     int,
-    typer.Option(
+    _answers_option(
         "--limit",
         min=0,
         help="Use the first N prompts, and the first N documents of --text; 0: all.",
-        rich_help_panel=_ANSWERS,
     ),
 ]
 SamplesOpt: TypeAlias = Annotated[
     int,
-    typer.Option(
-        "--samples",
-        "-n",
-        min=1,
-        max=1000,
-        help="Answers of each model to each prompt.",
-        rich_help_panel=_ANSWERS,
+    _answers_option(
+        "--samples", "-n", min=1, max=1000, help="Answers of each model to each prompt."
     ),
 ]
 SeedOpt: TypeAlias = Annotated[
     int,
-    typer.Option(
+    _answers_option(
         "--seed",
         min=0,
         max=(1 << 32) - 1001,  # llama.cpp's seeds have 32 bits, and --samples at most 1000
         help="Seed of the first answer; the next ones count on from it.",
-        rich_help_panel=_ANSWERS,
     ),
 ]
 MaxTokensOpt: TypeAlias = Annotated[
     int,
-    typer.Option(
-        "--max-tokens",
-        min=0,
-        help="Most tokens of an answer; 0: no limit.",
-        rich_help_panel=_ANSWERS,
-    ),
+    _answers_option("--max-tokens", min=0, help="Most tokens of an answer; 0: no limit."),
 ]
 CompareCtxOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    _answers_option(
         "--ctx",
         "-c",
         metavar="N",
         help="Tokens of context of local models: 8192, 32k, max. Default: 16k.",
-        rich_help_panel=_ANSWERS,
     ),
 ]
 JudgeOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    _measure_option(
         "--judge",
         metavar="MODEL",
         autocompletion=complete_pulled,
         help="Let this model say which of two answers is better: an opinion.",
         callback=expand_model,
-        rich_help_panel=_MEASURE,
     ),
 ]
 TextOpt: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--text",
-        help="Measure perplexity on this text (as g4 eval) and speed of local models.",
-        rich_help_panel=_MEASURE,
+    _measure_option(
+        "--text", help="Measure perplexity on this text (as g4 eval) and speed of local models."
     ),
 ]
 ReportOpt: TypeAlias = Annotated[

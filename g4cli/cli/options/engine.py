@@ -7,8 +7,9 @@ depends on the model, so it is parsed where the model is prepared (`operations/c
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -16,131 +17,100 @@ from g4cli.cli.options.common import check_threads
 from g4cli.core.units import parse_gpu_layers
 from g4cli.core.worker_address import WorkerOptions, parse_tensor_split, parse_worker_addresses
 
-# Panels of help pages.
-ENGINE: Final = "Engine"
-MEDIA: Final = "Images and audio"
+# The panels of help pages in which these options stand.
+engine_option = partial(typer.Option, rich_help_panel="Engine")
+media_option = partial(typer.Option, rich_help_panel="Images and audio")
 
 CtxOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
-        "--ctx",
-        metavar="N",
-        help="Tokens of context: 8192, 32k, max. Default: as many as fit.",
-        rich_help_panel=ENGINE,
+    engine_option(
+        "--ctx", metavar="N", help="Tokens of context: 8192, 32k, max. Default: as many as fit."
     ),
 ]
 KvTypeOpt: TypeAlias = Annotated[
     Literal["f16", "q8_0", "q4_0"],
-    typer.Option("--kv-type", help="Type of the KV cache.", rich_help_panel=ENGINE),
+    engine_option("--kv-type", help="Type of the KV cache."),
 ]
 ThreadsOpt: TypeAlias = Annotated[
     int,
-    typer.Option(
-        "--threads",
-        "-t",
-        min=0,
-        help="CPU threads; 0: all cores.",
-        callback=check_threads,
-        rich_help_panel=ENGINE,
+    engine_option(
+        "--threads", "-t", min=0, help="CPU threads; 0: all cores.", callback=check_threads
     ),
 ]
 GpuLayersOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    engine_option(
         "--gpu-layers",
         metavar="N|auto|all",
         help="Layers to offload, counted from the last; auto: as many as fit.",
         callback=parse_gpu_layers,
-        rich_help_panel=ENGINE,
     ),
 ]
 DeviceOpt: TypeAlias = Annotated[
     str | None,
-    typer.Option(
-        "--device",
-        metavar="NAME",
-        help="GPU to use, by its name in llama.cpp, such as CUDA0.",
-        rich_help_panel=ENGINE,
+    engine_option(
+        "--device", metavar="NAME", help="GPU to use, by its name in llama.cpp, such as CUDA0."
     ),
 ]
 MmapOpt: TypeAlias = Annotated[
     bool,
-    typer.Option(
-        "--mmap/--no-mmap",
-        help="Map the file into memory instead of reading it.",
-        rich_help_panel=ENGINE,
-    ),
+    engine_option("--mmap/--no-mmap", help="Map the file into memory instead of reading it."),
 ]
 LazyPleOpt: TypeAlias = Annotated[
     Literal["auto", "on", "off"],
-    typer.Option(
-        "--lazy-ple",
-        help="Keep per-layer embeddings on the disk; auto: above 4 GiB.",
-        rich_help_panel=ENGINE,
-    ),
+    engine_option("--lazy-ple", help="Keep per-layer embeddings on the disk; auto: above 4 GiB."),
 ]
 CpuMoeOpt: TypeAlias = Annotated[
     bool,
-    typer.Option("--cpu-moe", help="Keep the experts of 26B on the CPU.", rich_help_panel=ENGINE),
+    engine_option("--cpu-moe", help="Keep the experts of 26B on the CPU."),
 ]
 RpcOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    engine_option(
         "--rpc",
         metavar="HOST:PORT,...",
         help="Give layers to these workers (g4 worker); ssh://USER@HOST opens a tunnel.",
-        rich_help_panel=ENGINE,
     ),
 ]
 TensorSplitOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    engine_option(
         "--tensor-split",
         metavar="N,N",
         help="Proportions of the layers on workers and GPUs: 3,1. Default: by free memory.",
-        rich_help_panel=ENGINE,
     ),
 ]
 ExpandOpt: TypeAlias = Annotated[
     Literal["bf16", "q8_0"],
-    typer.Option(
-        "--expand",
-        help="Type to expand an SFP8 archive to: bf16 (exact) or q8_0.",
-        rich_help_panel=ENGINE,
-    ),
+    engine_option("--expand", help="Type to expand an SFP8 archive to: bf16 (exact) or q8_0."),
 ]
 DraftOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    engine_option(
         "--draft",
         metavar="auto|off|lookup|network|FILE",
         help="Speculative decoding: prompt lookup, or a draft model (network: that of this model).",
-        rich_help_panel=ENGINE,
     ),
 ]
 StateCacheOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    engine_option(
         "--state-cache",
         metavar="SIZE|off",
         help="Most disk for prompts that were read (8G); auto: a tenth of what is free.",
-        rich_help_panel=ENGINE,
     ),
 ]
 MmprojOpt: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
+    media_option(
         "--mmproj",
         help="Encoder of images and audio. Default: the mmproj in the folder of the model.",
-        rich_help_panel=MEDIA,
     ),
 ]
 ImageTokensOpt: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        "--image-tokens",
-        help="Most tokens that one image takes: 70, 140, 280, 560 or 1120.",
-        rich_help_panel=MEDIA,
+    media_option(
+        "--image-tokens", help="Most tokens that one image takes: 70, 140, 280, 560 or 1120."
     ),
 ]
 

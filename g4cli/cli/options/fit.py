@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
 
 from g4cli.cli.completion import complete_known
-from g4cli.cli.options.engine import MEDIA
+from g4cli.cli.options.engine import media_option
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_count, parse_size
 
-# Panels of `g4 fit --help`, beside those that other commands have too.
-_DETAILS: Final = "Details of the run"
-_MACHINE: Final = "Machine"
+# The panels of `g4 fit --help` in which options stand, beside those of `g4 chat`.
+_details_option = partial(typer.Option, rich_help_panel="Details of the run")
+_machine_option = partial(typer.Option, rich_help_panel="Machine")
 # A choice: what lies outside is a typing error, such as "8" (bytes) for "8GB".
 _MIN_MEMORY_BYTES: Final = GIB // 4
 _MAX_MEMORY_BYTES: Final = 1 << 60
@@ -30,67 +31,45 @@ FitModelArg: TypeAlias = Annotated[
 ]
 MmprojOpt: TypeAlias = Annotated[
     Path | None,
-    typer.Option(help="Include this mmproj (images and audio).", rich_help_panel=MEDIA),
+    media_option(help="Include this mmproj (images and audio)."),
 ]
-ImageTokensOpt: TypeAlias = Annotated[
-    int, typer.Option(help="Most tokens per image.", rich_help_panel=MEDIA)
-]
+ImageTokensOpt: TypeAlias = Annotated[int, media_option(help="Most tokens per image.")]
 UbatchOpt: TypeAlias = Annotated[
     int,
-    typer.Option(help="Tokens computed at once (n_ubatch).", min=1, rich_help_panel=_DETAILS),
+    _details_option(help="Tokens computed at once (n_ubatch).", min=1),
 ]
-SequencesOpt: TypeAlias = Annotated[
-    int, typer.Option(help="Parallel sequences.", min=1, rich_help_panel=_DETAILS)
-]
-FlashAttnOpt: TypeAlias = Annotated[
-    bool, typer.Option(help="Use flash attention.", rich_help_panel=_DETAILS)
-]
+SequencesOpt: TypeAlias = Annotated[int, _details_option(help="Parallel sequences.", min=1)]
+FlashAttnOpt: TypeAlias = Annotated[bool, _details_option(help="Use flash attention.")]
 SwaFullOpt: TypeAlias = Annotated[
     bool,
-    typer.Option(
-        "--swa-full",
-        help="Full-size KV cache for sliding-window layers.",
-        rich_help_panel=_DETAILS,
-    ),
+    _details_option("--swa-full", help="Full-size KV cache for sliding-window layers."),
 ]
 NCpuMoeOpt: TypeAlias = Annotated[
     int,
-    typer.Option(
-        "--n-cpu-moe",
-        min=0,
-        help="Keep the experts of the first N layers on the CPU.",
-        rich_help_panel=_DETAILS,
+    _details_option(
+        "--n-cpu-moe", min=0, help="Keep the experts of the first N layers on the CPU."
     ),
 ]
 GpuOpt: TypeAlias = Annotated[
     Literal["auto", "off", "probe"],
-    typer.Option(
-        help="auto: use the GPUs of this machine; probe: detect them again; off: ignore them.",
-        rich_help_panel=_MACHINE,
+    _machine_option(
+        help="auto: use the GPUs of this machine; probe: detect them again; off: ignore them."
     ),
 ]
 MemoryOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
-        metavar="SIZE",
-        help="Assume a machine with this much memory: 8GB.",
-        rich_help_panel=_MACHINE,
-    ),
+    _machine_option(metavar="SIZE", help="Assume a machine with this much memory: 8GB."),
 ]
 GpuMemoryOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
-        metavar="SIZE",
-        help="Assume a GPU with this much memory: 24GB; two GPUs: 24GB,24GB.",
-        rich_help_panel=_MACHINE,
+    _machine_option(
+        metavar="SIZE", help="Assume a GPU with this much memory: 24GB; two GPUs: 24GB,24GB."
     ),
 ]
 WorkerMemoryOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
-        metavar="SIZE",
-        help="Assume workers with this much memory: 16GB; two of them: 16GB,8GB.",
-        rich_help_panel=_MACHINE,
+    _machine_option(
+        metavar="SIZE", help="Assume workers with this much memory: 16GB; two of them: 16GB,8GB."
     ),
 ]
 VerifyOpt: TypeAlias = Annotated[
