@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from g4cli.cli.completion import complete_type
-from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt, check_threads
+from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt
+from g4cli.cli.options.quantize import ThreadsOpt
 from g4cli.cli.output import Output, make_output
 from g4cli.core.paths import expand_home
 
@@ -48,10 +49,7 @@ def convert(
         typer.Option(metavar="KEY", help="Ignore this unknown key of config.json. Repeatable."),
     ] = None,
     force: ForceOpt = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Number of threads. Default: all cores.", min=1, callback=check_threads),
-    ] = None,
+    threads: ThreadsOpt = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:

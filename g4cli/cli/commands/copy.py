@@ -6,20 +6,12 @@ from typing import Annotated
 
 import typer
 
-from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.options.common import JsonOpt, QuietOpt, StoredModelArg
 from g4cli.cli.output import make_output
 
 
 def copy(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A model (e2b) or one type of it (e2b:q4_0).",
-            metavar="MODEL",
-            autocompletion=complete_pulled,
-        ),
-    ],
+    model: StoredModelArg,
     name: Annotated[str, typer.Argument(help="The new name.", metavar="NAME")],
     json: JsonOpt = False,
     quiet: QuietOpt = False,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import JsonOpt, QuietOpt, StatesOpt, YesOpt
+from g4cli.cli.options.common import JsonOpt, QuietOpt, StatesOpt, StoredModelArg, YesOpt
 from g4cli.cli.output import Output, make_output
 from g4cli.core.errors import Interrupted, UsageError
 
@@ -17,14 +16,7 @@ if TYPE_CHECKING:
 
 
 def remove(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="One type of a model (e2b:q4_0), or all files of it (e2b).",
-            metavar="MODEL",
-            autocompletion=complete_pulled,
-        ),
-    ] = "",
+    model: StoredModelArg = "",
     states: StatesOpt = False,
     yes: YesOpt = False,
     json: JsonOpt = False,

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import JsonOpt, QuietOpt
+from g4cli.cli.options.common import JsonOpt, QuietOpt, StoredModelArg
 from g4cli.cli.output import make_output
 from g4cli.core.errors import BadFile
 
 
-def verify(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="A model (e2b) or one type of it (e2b:q4_0). Default: all models.",
-            metavar="MODEL",
-            autocompletion=complete_pulled,
-        ),
-    ] = None,
-    json: JsonOpt = False,
-    quiet: QuietOpt = False,
-) -> None:
+def verify(model: StoredModelArg = "", json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     """Compare the files in the store with the hashes recorded when they were pulled.
 
-    Exits with 5 if a file has changed.
+    Without MODEL, all files are compared. Exits with 5 if one has changed.
 
     \b
     Examples:

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-import g4cli.cli.options.worker as w
+from typing import Annotated
+
+import typer
+
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.options.engine import ThreadsOpt
+from g4cli.cli.options.serve import PortOpt
 from g4cli.cli.output import make_output
+from g4cli.core.worker_address import WORKER_PORT
 
 
 def worker(
-    host: w.HostOpt = "127.0.0.1",
-    port: w.PortOpt = w.DEFAULT_PORT,
-    device: w.DeviceOpt = None,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="IPv4 address to listen at.")
+    ] = "127.0.0.1",
+    port: PortOpt = WORKER_PORT,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Device to offer, by its name in llama.cpp: CPU, CUDA0. Default: all GPUs, or the "
+            "CPU.",
+        ),
+    ] = None,
     threads: ThreadsOpt = 0,
-    cache: w.CacheOpt = False,
-    insecure_network: w.InsecureOpt = False,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            help="Keep large matrices on the disk: a model is sent once, then found there.",
+        ),
+    ] = False,
+    insecure_network: Annotated[
+        bool,
+        typer.Option(
+            "--insecure-network",
+            help="Listen at an address of the network, where anybody may take this machine over.",
+        ),
+    ] = False,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:

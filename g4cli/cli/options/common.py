@@ -8,7 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from g4cli.cli.completion import complete_model_or_preset
+from g4cli.cli.completion import complete_model_or_preset, complete_pulled
 from g4cli.core.config import expand_alias
 from g4cli.core.errors import UsageError
 
@@ -35,6 +35,15 @@ ModelArg: TypeAlias = Annotated[
         help="Model (e2b, 31b:q4_0, OWNER/REPO) or path of a GGUF file.",
         metavar="MODEL",
         autocompletion=complete_model_or_preset,
+    ),
+]
+StoredModelArg: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        help="A model (e2b) or one type of it (e2b:q4_0).",
+        metavar="MODEL",
+        autocompletion=complete_pulled,
+        show_default=False,
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Arguments and options of `g4 quantize`."""
+"""Arguments and options of `g4 quantize`; --threads is that of `g4 convert` too."""
 
 from __future__ import annotations
 
