@@ -7,33 +7,23 @@ from pathlib import Path
 
 import typer
 
+import g4cli.cli.options.doctor as o
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.options.doctor import (
-    BudgetOpt,
-    DeepOpt,
-    FileArg,
-    FixOpt,
-    LoopOpt,
-    OnlyOpt,
-    PromptArg,
-    QuickOpt,
-    ReportOpt,
-)
 from g4cli.cli.output import Output, make_output
 from g4cli.core.errors import UsageError
 from g4cli.core.units import parse_duration
 
 
 def doctor(
-    file: FileArg = None,
-    prompt: PromptArg = None,
-    loop: LoopOpt = False,
-    budget: BudgetOpt = "10m",
-    quick: QuickOpt = False,
-    deep: DeepOpt = False,
-    only: OnlyOpt = None,
-    fix: FixOpt = None,
-    report: ReportOpt = None,
+    file: o.FileArg = None,
+    prompt: o.PromptArg = None,
+    loop: o.LoopOpt = False,
+    budget: o.BudgetOpt = "10m",
+    quick: o.QuickOpt = False,
+    deep: o.DeepOpt = False,
+    only: o.OnlyOpt = None,
+    fix: o.FixOpt = None,
+    report: o.ReportOpt = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:

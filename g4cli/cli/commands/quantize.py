@@ -6,22 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import g4cli.cli.options.quantize as o
 from g4cli.cli.options.common import ForceOpt, JsonOpt, QuietOpt
-from g4cli.cli.options.quantize import (
-    ContainerOpt,
-    DryRunOpt,
-    EncoderOpt,
-    ImatrixOpt,
-    KeepPleOpt,
-    PureOpt,
-    ReportOpt,
-    RequantizeOpt,
-    SourceArg,
-    TargetArg,
-    TensorTypeOpt,
-    ThreadsOpt,
-    TypeOpt,
-)
 from g4cli.cli.output import Output, make_output
 
 if TYPE_CHECKING:
@@ -29,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def quantize(
-    source: SourceArg,
-    target: TargetArg = None,
+    source: o.SourceArg,
+    target: o.TargetArg = None,
     *,
-    type_name: TypeOpt = "q4_0",
-    pure: PureOpt = False,
-    tensor_type: TensorTypeOpt = None,
-    imatrix: ImatrixOpt = None,
-    keep_ple: KeepPleOpt = None,
-    container: ContainerOpt = None,
-    encoder: EncoderOpt = None,
-    allow_requantize: RequantizeOpt = False,
-    dry_run: DryRunOpt = False,
-    report: ReportOpt = False,
+    type_name: o.TypeOpt = "q4_0",
+    pure: o.PureOpt = False,
+    tensor_type: o.TensorTypeOpt = None,
+    imatrix: o.ImatrixOpt = None,
+    keep_ple: o.KeepPleOpt = None,
+    container: o.ContainerOpt = None,
+    encoder: o.EncoderOpt = None,
+    allow_requantize: o.RequantizeOpt = False,
+    dry_run: o.DryRunOpt = False,
+    report: o.ReportOpt = False,
     force: ForceOpt = False,
-    threads: ThreadsOpt = None,
+    threads: o.ThreadsOpt = None,
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
