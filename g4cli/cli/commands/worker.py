@@ -7,17 +7,16 @@ from typing import Annotated
 import typer
 
 from g4cli.cli.options.common import JsonOpt, QuietOpt
-from g4cli.cli.options.engine import ThreadsOpt
+from g4cli.cli.options.engine import DEFAULT_WORKER_PORT, ThreadsOpt
 from g4cli.cli.options.serve import PortOpt
 from g4cli.cli.output import make_output
-from g4cli.core.worker_address import WORKER_PORT
 
 
 def worker(
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="IPv4 address to listen at.")
     ] = "127.0.0.1",
-    port: PortOpt = WORKER_PORT,
+    port: PortOpt = DEFAULT_WORKER_PORT,
     device: Annotated[
         str | None,
         typer.Option(

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
 
 from g4cli.cli.options.common import check_threads
 from g4cli.core.units import parse_gpu_layers
-from g4cli.core.worker_address import WorkerOptions, parse_tensor_split, parse_worker_addresses
+from g4cli.core.worker_address import (
+    WORKER_PORT,
+    WorkerOptions,
+    parse_tensor_split,
+    parse_worker_addresses,
+)
+
+DEFAULT_WORKER_PORT: Final = WORKER_PORT  # commands import core only when they run
 
 # The panels of help pages in which these options stand.
 engine_option = partial(typer.Option, rich_help_panel="Engine")
