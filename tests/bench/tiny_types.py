@@ -25,6 +25,7 @@ from g4cli.quant.metrics import diff_files  # noqa: E402
 from g4cli.quant.recipes import TYPES, Recipe  # noqa: E402
 from g4cli.runtime.engine.options import ModelOptions  # noqa: E402
 from g4cli.runtime.measure.evaluate import evaluate_model  # noqa: E402
+from g4cli.runtime.measure.messages import RunEvaluation  # noqa: E402
 from tests.support.builders.tiny_file import TINY, build_tiny  # noqa: E402
 
 
@@ -47,13 +48,8 @@ def main() -> None:
             if target != base:
                 quantize_file(base, target, recipe=Recipe(name))
             snr = diff_files(base, target).total.snr_db
-            ran = evaluate_model(
-                make_runnable(target, Path(place)),
-                conversations,
-                against=base,
-                model_options=ModelOptions(use_extra_bufts=False),
-                n_threads=1,
-            )
+            path, options = make_runnable(target, Path(place)), ModelOptions(use_extra_bufts=False)
+            ran = evaluate_model(RunEvaluation(path, options, tuple(conversations), base, 1))
             score = ran.score
             kl = f"{1e3 * score.kl_mean:.3f} ± {1e3 * score.kl_error:.3f}"
             print(

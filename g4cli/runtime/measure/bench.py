@@ -17,16 +17,16 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from g4cli.core.errors import Interrupted
 from g4cli.core.progress import Progress, no_progress
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.options import ContextOptions, ModelOptions
+from g4cli.runtime.engine.options import ContextOptions
 from g4cli.runtime.engine.state_copy import put_state, take_state
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import engine_failure, load_llama
+from g4cli.runtime.measure.messages import RunBench
 from g4cli.runtime.measure.reports import (
     BenchOptions,
     BenchReport,
@@ -37,24 +37,23 @@ from g4cli.runtime.measure.reports import (
 
 
 def run_bench(
-    path: Path,
-    model_options: ModelOptions,
-    options: BenchOptions,
+    request: RunBench,
     *,
     progress: Progress = no_progress,
     opening: TellOpening = ignore_opening,
 ) -> BenchReport:
-    """Return the speed of the model at `path` in the tests that `options` name.
+    """Return the speed of the model in the tests that `request` names.
 
-    Raises RuntimeFailed or NoMemory if llama.cpp cannot load it.
+    `opening` is told which file is loaded. Raises RuntimeFailed or NoMemory if llama.cpp cannot
+    load it.
     """
-    opening(path)
+    options = request.options
+    opening(request.path)
     started = time.perf_counter()
-    model = Model(path, model_options)
-    n_ctx = max(options.n_prompt, options.n_gen, 1) + max(options.n_depths)
+    model = Model(request.path, request.model)
     context = Context(
         model,
-        ContextOptions(n_ctx, kv_type=options.kv_type, n_threads=options.n_threads),
+        ContextOptions(options.n_ctx, kv_type=options.kv_type, n_threads=options.n_threads),
         Interrupt(),  # never set: Ctrl-C ends this process
     )
     load_s = time.perf_counter() - started

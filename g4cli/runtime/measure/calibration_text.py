@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadFile
 from g4cli.prompt.messages import Message, ToolCall
-from g4cli.runtime.measure.eval_text import read_text_file, split_passages
+from g4cli.runtime.measure.eval_text import check_type, read_jsonl, read_text_file, split_passages
 
 _ROLES: Final = ("system", "user", "assistant", "tool")
 _EXAMPLE: Final = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}'
@@ -53,66 +53,36 @@ def read_calibration_text(path: Path, *, raw: bool, name: str = "") -> Calibrati
     if raw:
         return CalibrationText(name, raw=text.removesuffix("\n"))
     if path.suffix == ".jsonl":
-        lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-        conversations = tuple(_parse_line(path, number, line) for number, line in lines)
+        wanted = "no conversation that ends with an answer"
+        conversations = read_jsonl(path, text, _parse_conversation, wanted, _EXAMPLE)
     else:
-        conversations = tuple(map(Conversation, split_passages(text)))
-    return CalibrationText(name, conversations)
+        conversations = list(map(Conversation, split_passages(text)))
+    return CalibrationText(name, tuple(conversations))
 
 
-def _parse_line(path: Path, number: int, line: str) -> Conversation:
-    try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as err:
-        raise BadFile(f"{path}, line {number}: not JSON ({err})") from err
-    conversation = _parse_conversation(data)
-    if conversation is None:
-        raise BadFile(
-            f"{path}, line {number}: no conversation that ends with an answer", hint=_EXAMPLE
-        )
-    return conversation
-
-
-def _parse_conversation(data: Any) -> Conversation | None:
-    rows = data.get("messages") if isinstance(data, dict) else None
-    tools = data.get("tools") or [] if isinstance(data, dict) else []
-    if not isinstance(rows, list) or not isinstance(tools, list):
-        return None
-    if not all(isinstance(tool, dict) for tool in tools):
-        return None
-    messages = []
-    for row in rows:
-        message = _parse_message(row)
-        if message is None:
-            return None
-        messages.append(message)
+def _parse_conversation(data: Any) -> Conversation:
+    check_type(data, dict)
+    messages = tuple(map(_parse_message, check_type(data["messages"], list)))
+    tools = tuple(check_type(tool, dict) for tool in check_type(data.get("tools") or [], list))
     if len(messages) < 2 or messages[-1].role != "assistant" or messages[-1].tool_calls:
-        return None
-    return Conversation(tuple(messages), tuple(tools))
+        raise ValueError("it does not end with an answer")
+    return Conversation(messages, tools)
 
 
-def _parse_message(row: Any) -> Message | None:
-    if not isinstance(row, dict) or row.get("role") not in _ROLES:
-        return None
-    content, thought = row.get("content") or "", row.get("reasoning_content") or ""
-    name, rows = row.get("name") or "", row.get("tool_calls") or []
-    if not isinstance(rows, list) or not all(isinstance(t, str) for t in (content, thought, name)):
-        return None
-    calls = [_parse_call(call) for call in rows]
-    if any(call is None for call in calls) or not (content or calls):
-        return None
-    known = tuple(call for call in calls if call is not None)
-    return Message(row["role"], content, thought, tool_calls=known, name=name)
+def _parse_message(row: Any) -> Message:
+    check_type(row, dict)
+    content, thought, name = (
+        check_type(row.get(key) or "", str) for key in ("content", "reasoning_content", "name")
+    )
+    calls = tuple(map(_parse_call, check_type(row.get("tool_calls") or [], list)))
+    if row["role"] not in _ROLES or not (content or calls):
+        raise ValueError("no message")
+    return Message(row["role"], content, thought, tool_calls=calls, name=name)
 
 
-def _parse_call(row: Any) -> ToolCall | None:
-    function = row.get("function") if isinstance(row, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        return None
-    arguments = function.get("arguments")
+def _parse_call(row: Any) -> ToolCall:
+    function = check_type(check_type(row, dict)["function"], dict)
+    arguments = function["arguments"]
     if isinstance(arguments, str):  # as OpenAI's API sends them
-        try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
-            return None
-    return ToolCall(function["name"], arguments) if isinstance(arguments, dict) else None
+        arguments = json.loads(arguments)
+    return ToolCall(check_type(function["name"], str), check_type(arguments, dict))

@@ -1,14 +1,17 @@
-"""A conversation as the tokens that a model reads, up to the end of its last answer."""
+"""Conversations as the tokens that a model reads, each up to the end of its last answer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
-from g4cli.prompt import Message, PromptStyle, Renderer
+from g4cli.core.template_child import render_template
+from g4cli.prompt import PromptStyle, Renderer, choose_renderer
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
+from g4cli.runtime.measure.calibration_text import Conversation
 
 _END_OF_TURN: Final = "<turn|>"
 _THOUGHT_TAGS: Final = ("<|channel>thought\n", "\n<channel|>")
@@ -22,21 +25,28 @@ class Document:
     first: int
 
 
-def tokenize_conversation(
-    model: Model,
-    prompts: PromptTokens,
-    render: Renderer,
-    conversation: Sequence[Message],
-    tools: tuple[Mapping[str, Any], ...] = (),
-) -> Document:
-    """Return the tokens of a conversation that ends with an answer, and where that begins.
+def tokenize_conversations(
+    model: Model, prompts: PromptTokens, conversations: Iterable[Conversation]
+) -> list[Document]:
+    """Return the tokens of each conversation, in the format of the model's chat template.
 
-    The answer is the thought of the last message, its text, and the token that ends a turn. Raises
+    An answer is the thought of the last message, its text, and the token that ends a turn. Raises
     BadFile if the file's chat template cannot be used.
     """
-    answer = conversation[-1]
+    render = choose_renderer(model.chat_template, partial(render_template, path=model.path))
+    return [
+        _tokenize_conversation(model, prompts, render, conversation)
+        for conversation in conversations
+    ]
+
+
+def _tokenize_conversation(
+    model: Model, prompts: PromptTokens, render: Renderer, conversation: Conversation
+) -> Document:
+    *before, answer = conversation.messages
+    tools = conversation.tools
     style = PromptStyle(think=bool(answer.thought), tools=tools, empty_thought=render.empty_thought)
-    prompt = prompts.tokens_of(render(conversation[:-1], style))
+    prompt = prompts.tokens_of(render(before, style))
     scored: list[int] = []
     if answer.thought:
         start, end = (model.tokenize(tag, control=True) for tag in _THOUGHT_TAGS)

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from g4cli.chat import Conversation
 from g4cli.chat.conversation import is_saved_chat
 from g4cli.core.errors import BadFile
 from g4cli.core.files import read_input
 from g4cli.prompt import Message
+
+T = TypeVar("T")
 
 MAX_CTX: Final = 8192
 """Tokens after which conversations are truncated: a choice, since long ones take hours on a CPU."""
@@ -78,22 +80,10 @@ def split_passages(text: str) -> list[tuple[Message, ...]]:
 
 
 def _read_jsonl(path: Path, text: str) -> list[tuple[Message, ...]]:
-    conversations: list[tuple[Message, ...]] = []
-    for number, line in enumerate(text.split("\n"), 1):  # not at U+2028, which JSON may hold
-        if not line.strip():
-            continue
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError) as err:
-            raise BadFile(f"{path}, line {number}: not JSON ({err})") from err
-        messages = _parse_messages(data)
-        if messages is None:
-            raise BadFile(
-                f'{path}, line {number}: no "messages" with "role" and "content"',
-                hint='{"messages": [{"role": "user", "content": "..."}, ...]}',
-            )
-        conversations += _list_answers(messages)
-    return conversations
+    wanted = 'no "messages" with "role" and "content"'
+    example = '{"messages": [{"role": "user", "content": "..."}, ...]}'
+    rows = read_jsonl(path, text, _parse_messages, wanted, example)
+    return [conversation for messages in rows for conversation in _list_answers(messages)]
 
 
 def _list_answers(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
@@ -105,20 +95,42 @@ def _list_answers(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
     ]
 
 
-def _parse_messages(data: Any) -> tuple[Message, ...] | None:
-    rows = data.get("messages") if isinstance(data, dict) else None
-    if not isinstance(rows, list):
-        return None
+def _parse_messages(data: Any) -> list[Message]:
     messages = []
-    for row in rows:
-        if (
-            not isinstance(row, dict)
-            or row.get("role") not in _ROLES
-            or not isinstance(row.get("content"), str)
-        ):
-            return None
+    for row in check_type(check_type(data, dict)["messages"], list):
+        if check_type(row, dict)["role"] not in _ROLES:
+            raise ValueError("no such role")
         thought = row.get("thought", row.get("reasoning_content", ""))
-        messages.append(
-            Message(row["role"], row["content"], thought if isinstance(thought, str) else "")
-        )
-    return tuple(messages)
+        thought = thought if isinstance(thought, str) else ""
+        messages.append(Message(row["role"], check_type(row["content"], str), thought))
+    return messages
+
+
+def read_jsonl(
+    path: Path, text: str, parse: Callable[[Any], T], wanted: str, example: str
+) -> list[T]:
+    """Return what `parse` makes of each line of `text`; `path` is its file.
+
+    Raises BadFile for a line that is not JSON, or for which `parse` raises ValueError, TypeError or
+    LookupError: then the message is `wanted`, and `example` its hint.
+    """
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):  # not at U+2028, which JSON may hold
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError) as err:
+            raise BadFile(f"{path}, line {number}: not JSON ({err})") from err
+        try:
+            found.append(parse(data))
+        except (ValueError, TypeError, LookupError, RecursionError) as err:
+            raise BadFile(f"{path}, line {number}: {wanted}", hint=example) from err
+    return found
+
+
+def check_type(value: Any, kind: type[T]) -> T:
+    """Return `value`. Raises TypeError if it is not of the type `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r:.40} is no {kind.__name__}")
+    return value

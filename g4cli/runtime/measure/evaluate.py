@@ -17,7 +17,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,16 +26,16 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadFile, Interrupted
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
-from g4cli.core.template_child import render_template
-from g4cli.prompt import Message, choose_renderer
 from g4cli.quant.scores import Score, score_predictions
 from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES, LlamaEngine, open_engine
-from g4cli.runtime.engine.options import MODEL_DEFAULTS, ContextOptions, ModelOptions
+from g4cli.runtime.engine.options import ContextOptions
 from g4cli.runtime.llama.library import load_llama
-from g4cli.runtime.measure.document import Document, tokenize_conversation
+from g4cli.runtime.measure.calibration_text import Conversation
+from g4cli.runtime.measure.document import Document, tokenize_conversations
 from g4cli.runtime.measure.eval_text import MAX_CTX
+from g4cli.runtime.measure.messages import RunEvaluation
 from g4cli.runtime.measure.reports import Evaluation, TellOpening, ignore_opening
 
 # Tokens decoded together: each has a row of logits, 1 MiB with Gemma's vocabulary.
@@ -59,32 +58,31 @@ class Reading:
 
 
 def evaluate_model(
-    path: Path,
-    conversations: Sequence[tuple[Message, ...]],
+    request: RunEvaluation,
     *,
-    against: Path | None = None,
-    model_options: ModelOptions = MODEL_DEFAULTS,
-    n_threads: int = 0,
     progress: Progress = no_progress,
     opening: TellOpening = ignore_opening,
 ) -> Evaluation:
-    """Return how well the model at `path` predicts the last turn of each conversation.
+    """Return how well the model predicts the last turn of each conversation.
 
-    With `against`, a second model is loaded too, and both evaluate the same tokens. Conversations
-    are truncated to 8192 tokens. `opening` is told which file is loaded. Raises BadFile if the
-    vocabularies differ or a model is damaged, and what loading raises.
+    With `request.against`, a second model is loaded too, and both evaluate the same tokens.
+    Conversations are truncated to 8192 tokens. `opening` is told which file is loaded. Raises
+    BadFile if the vocabularies differ or a model is damaged, and what loading raises.
     """
+    path, against = request.path, request.against
     with ExitStack() as stack:
 
         def open_model(file: Path, n_ctx: int) -> LlamaEngine:
             opening(file)
-            context = _context_options(n_ctx, n_threads)
+            context = _context_options(n_ctx, request.n_threads)
             return stack.enter_context(
-                open_engine(file, model_options=model_options, context_options=context)
+                open_engine(file, model_options=request.model, context_options=context)
             )
 
-        engines = [open_model(path, _CTX_STEP)]
-        whole = _tokenize_all(engines[0], conversations)
+        engine = open_model(path, _CTX_STEP)
+        engines = [engine]
+        conversations = map(Conversation, request.conversations)
+        whole = tokenize_conversations(engine.model, engine.prompts, conversations)
         documents = [Document(d.tokens[:MAX_CTX], d.first) for d in whole if d.first < MAX_CTX]
         if not documents:
             raise BadFile(
@@ -93,13 +91,12 @@ def evaluate_model(
         # The first context only served to tokenize; the longest document gives the size needed.
         longest = max(len(d.tokens) for d in documents)
         n_ctx = -(-longest // _CTX_STEP) * _CTX_STEP  # rounded up
-        engines[0].close_context()
-        engines[0].context = Context(
-            engines[0].model, _context_options(n_ctx, n_threads), engines[0].interrupt
-        )
+        engine.close_context()
+        context_options = _context_options(n_ctx, request.n_threads)
+        engine.context = Context(engine.model, context_options, engine.interrupt)
         if against:
             engines.append(open_model(against, n_ctx))
-            if _sample_vocabulary(engines[0]) != _sample_vocabulary(engines[1]):
+            if _sample_vocabulary(engine) != _sample_vocabulary(engines[1]):
                 raise BadFile(f"{path} and {against} have different vocabularies")
         opening(None)
         counter = _TokenCounter(progress, len(engines) * sum(len(d.tokens) - 1 for d in documents))
@@ -130,18 +127,6 @@ class _TokenCounter:
 
 def _context_options(n_ctx: int, n_threads: int) -> ContextOptions:
     return ContextOptions(n_ctx, n_threads=n_threads, n_batch=_BATCH, n_outputs=_BATCH)
-
-
-def _tokenize_all(
-    engine: LlamaEngine, conversations: Sequence[tuple[Message, ...]]
-) -> list[Document]:
-    render = choose_renderer(
-        engine.model.chat_template, partial(render_template, path=engine.model.path)
-    )
-    return [
-        tokenize_conversation(engine.model, engine.prompts, render, conversation)
-        for conversation in conversations
-    ]
 
 
 def _sample_vocabulary(engine: LlamaEngine) -> tuple[int, int, bytes]:

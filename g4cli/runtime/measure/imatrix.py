@@ -19,15 +19,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 from g4cli.core.errors import BadFile, G4Error, Interrupted, UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_values import string_value, uint32_value
 from g4cli.core.progress import Progress, no_progress
-from g4cli.core.template_child import render_template
-from g4cli.prompt import choose_renderer
 from g4cli.quant.activation_sums import ActivationSums, merge_files, read_sums, write_sums
 from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
@@ -38,7 +35,7 @@ from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.measure.activations import ActivationCollector
 from g4cli.runtime.measure.bench import read_peak_memory
 from g4cli.runtime.measure.calibration_text import CalibrationText
-from g4cli.runtime.measure.document import tokenize_conversation
+from g4cli.runtime.measure.document import tokenize_conversations
 from g4cli.runtime.measure.messages import RunImatrix
 from g4cli.runtime.measure.reports import (
     ImatrixReport,
@@ -129,15 +126,9 @@ def _tokenize_text(model: Model, text: CalibrationText) -> list[int]:
     start = [model.bos] if model.bos >= 0 else []
     if text.raw is not None:
         return start + model.tokenize(text.raw, control=False)
-    prompts = PromptTokens(model)
-    render = choose_renderer(model.chat_template, partial(render_template, path=model.path))
-    tokens = list(start)
-    for conversation in text.conversations:
-        document = tokenize_conversation(
-            model, prompts, render, conversation.messages, conversation.tools
-        )
-        tokens += document.tokens[len(start) :]  # each begins with BOS
-    return tokens
+    documents = tokenize_conversations(model, PromptTokens(model), text.conversations)
+    # Each begins with BOS, which the whole has once.
+    return start + [token for document in documents for token in document.tokens[len(start) :]]
 
 
 def _start_sums(request: RunImatrix, n_chunks: int) -> tuple[ActivationSums, int]:

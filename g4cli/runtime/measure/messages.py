@@ -33,8 +33,8 @@ class RunEvaluation:
     path: Path
     model: ModelOptions
     conversations: tuple[tuple[Message, ...], ...]
-    against: Path | None
-    n_threads: int
+    against: Path | None = None
+    n_threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,11 @@ class BenchOptions:
     kv_type: str = "f16"
     warmup: bool = True
 
+    @property
+    def n_ctx(self) -> int:
+        """The context that the longest test needs, in tokens."""
+        return max(self.n_prompt, self.n_gen, 1) + max(self.n_depths)
+
 
 @dataclass(frozen=True, slots=True)
 class SpeedResult:

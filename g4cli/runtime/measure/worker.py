@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +24,15 @@ def main() -> None:
     def send_opening(path: Path | None) -> None:
         service.send_answer(Opening(path))
 
-    def answer_bench(request: RunBench) -> Iterator[Any]:
-        yield run_bench(
-            request.path,
-            request.model,
-            request.options,
-            progress=service.progress,
-            opening=send_opening,
-        )
+    measurements: dict[type[Any], Any] = {
+        RunBench: run_bench,
+        RunEvaluation: evaluate_model,
+        RunImatrix: partial(make_imatrix, interrupt=service.interrupt),
+    }
 
-    def answer_evaluation(request: RunEvaluation) -> Iterator[Any]:
-        yield evaluate_model(
-            request.path,
-            request.conversations,
-            against=request.against,
-            model_options=request.model,
-            n_threads=request.n_threads,
-            progress=service.progress,
-            opening=send_opening,
-        )
-
-    def answer_imatrix(request: RunImatrix) -> Iterator[Any]:
-        yield make_imatrix(
-            request, service.interrupt, progress=service.progress, opening=send_opening
-        )
+    def answer_request(request: Any) -> Iterator[Any]:
+        measure = measurements[type(request)]
+        yield measure(request, progress=service.progress, opening=send_opening)
 
     try:
         load_llama()
@@ -54,13 +40,7 @@ def main() -> None:
         service.fail_request(err)
         return
     service.send_answer(Hello())
-    service.serve_requests(
-        {
-            RunBench: answer_bench,
-            RunEvaluation: answer_evaluation,
-            RunImatrix: answer_imatrix,
-        }
-    )
+    service.serve_requests(dict.fromkeys(measurements, answer_request))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 from g4cli.runtime.engine.state_copy import put_state, take_state
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.measure.bench import read_peak_memory, run_bench
+from g4cli.runtime.measure.messages import RunBench
 from g4cli.runtime.measure.reports import BenchOptions, SpeedResult, parse_depths
 from tests.support.builders.tiny_file import build_tiny
 
@@ -40,9 +41,7 @@ def test_mean_and_deviation_are_those_of_the_samples() -> None:
 def test_report(tiny: Path) -> None:
     steps: list[tuple[int, int, str]] = []
     report = run_bench(
-        tiny,
-        ModelOptions(),
-        BenchOptions(n_prompt=300, n_gen=8, repetitions=2),
+        RunBench(tiny, ModelOptions(), BenchOptions(n_prompt=300, n_gen=8, repetitions=2)),
         progress=lambda *step: steps.append(step),
     )
     assert [(test.name, test.n_tokens, len(test.samples)) for test in report.tests] == [
@@ -60,9 +59,8 @@ def test_report(tiny: Path) -> None:
 
 @pytest.mark.slow
 def test_behind_a_depth(tiny: Path) -> None:
-    report = run_bench(
-        tiny, ModelOptions(), BenchOptions(n_prompt=16, n_gen=4, n_depths=(0, 300), repetitions=2)
-    )
+    options = BenchOptions(n_prompt=16, n_gen=4, n_depths=(0, 300), repetitions=2)
+    report = run_bench(RunBench(tiny, ModelOptions(), options))
     assert [(test.name, test.n_depth, len(test.samples)) for test in report.tests] == [
         ("pp16", 0, 2),
         ("tg4", 0, 2),
@@ -128,7 +126,8 @@ def test_human_and_quiet(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_without_warming_up_every_run_counts(tiny: Path) -> None:
     steps: list[int] = []
     options = BenchOptions(n_prompt=0, n_gen=2, repetitions=2, warmup=False)
-    report = run_bench(tiny, ModelOptions(), options, progress=lambda done, *_: steps.append(done))
+    request = RunBench(tiny, ModelOptions(), options)
+    report = run_bench(request, progress=lambda done, *_: steps.append(done))
     assert len(report.tests[0].samples) == 2
     assert steps == [1, 2]
 

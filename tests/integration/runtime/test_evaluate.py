@@ -22,13 +22,14 @@ from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.document import Document
 from g4cli.runtime.measure.evaluate import Reading, evaluate_model, plan_readings
+from g4cli.runtime.measure.messages import RunEvaluation
 from tests.support.builders.tiny_file import TINY, build_tiny
 
 PLAIN = ModelOptions(use_extra_bufts=False)
 CHATS = [
     json.loads(line)["messages"] for line in (TINY / "corpus.jsonl").read_text().splitlines()[5:9]
 ]
-CONVERSATIONS = [tuple(Message(m["role"], m["content"]) for m in chat) for chat in CHATS]
+CONVERSATIONS = tuple(tuple(Message(m["role"], m["content"]) for m in chat) for chat in CHATS)
 
 # All tokens in one batch, every one with scores, no product code: [[answer tokens], [log p of
 # each]].
@@ -75,7 +76,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_equals_one_plain_decode(tiny: Path) -> None:
-    found = evaluate_model(tiny, CONVERSATIONS, model_options=PLAIN)
+    found = evaluate_model(RunEvaluation(tiny, PLAIN, CONVERSATIONS))
     logs: list[float] = []
     for user, answer in CHATS:
         prompt = f"<bos><|turn>user\n{user['content']}<turn|>\n<|turn>model\n"
@@ -96,10 +97,7 @@ def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
     text = " ".join(["GGUF is a file format."] * 40)
     seen: list[tuple[int, int]] = []
     found = evaluate_model(
-        tiny,
-        [(Message("user", "x"), Message("assistant", text))],
-        against=tiny,
-        model_options=PLAIN,
+        RunEvaluation(tiny, PLAIN, ((Message("user", "x"), Message("assistant", text)),), tiny),
         progress=lambda done, total, _: seen.append((done, total)),
     )
     assert found.score.n > 200
@@ -110,11 +108,11 @@ def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
 
 @pytest.mark.slow
 def test_against_itself_and_against_four_bits(tiny: Path, tmp_path: Path) -> None:
-    same = evaluate_model(tiny, CONVERSATIONS[:2], against=tiny, model_options=PLAIN).score
+    same = evaluate_model(RunEvaluation(tiny, PLAIN, CONVERSATIONS[:2], tiny)).score
     assert same.kl_mean < 1e-7
     assert same.same_top1 == 1
     rough = quantize_file(tiny, tmp_path / "q.gguf", recipe=Recipe("q2_k", pure=True)).path
-    other = evaluate_model(rough, CONVERSATIONS[:2], against=tiny, model_options=PLAIN).score
+    other = evaluate_model(RunEvaluation(rough, PLAIN, CONVERSATIONS[:2], tiny)).score
     assert other.kl_mean > 1e-4
     assert other.base_perplexity == pytest.approx(same.base_perplexity)
 
@@ -124,7 +122,7 @@ def test_other_vocabularies_are_refused(tiny: Path, tmp_path: Path) -> None:
     changed = tmp_path / "other.gguf"
     changed.write_bytes(build_tiny().replace(b"<bos>", b"<boz>", 1))
     with pytest.raises(BadFile, match="different vocabularies"):
-        evaluate_model(tiny, CONVERSATIONS[:1], against=changed, model_options=PLAIN)
+        evaluate_model(RunEvaluation(tiny, PLAIN, CONVERSATIONS[:1], changed))
 
 
 @pytest.mark.slow
@@ -137,7 +135,7 @@ def test_a_model_with_nan_is_refused(tiny: Path, tmp_path: Path, against: bool) 
     damaged.write_bytes(data)
     path, other = (tiny, damaged) if against else (damaged, None)
     with pytest.raises(BadFile, match=r"nan\.gguf gives NaN"):
-        evaluate_model(path, CONVERSATIONS[:1], against=other, model_options=PLAIN)
+        evaluate_model(RunEvaluation(path, PLAIN, CONVERSATIONS[:1], other))
 
 
 @pytest.mark.slow
@@ -213,15 +211,15 @@ def test_what_documents_share_is_evaluated_once(
 
     monkeypatch.setattr(Context, "decode_batch", count_and_decode)
     alone = [
-        evaluate_model(tiny, [conversation], model_options=PLAIN).score
+        evaluate_model(RunEvaluation(tiny, PLAIN, (conversation,))).score
         for conversation in conversations
     ]
     n_alone, decoded = decoded, 0
-    together = evaluate_model(tiny, conversations, model_options=PLAIN).score
+    together = evaluate_model(RunEvaluation(tiny, PLAIN, tuple(conversations))).score
     assert decoded < n_alone / 2
     expected = sum(alone, Score())
     assert together.n == expected.n
     # Equal here; with a window that is not restored it is off by 1.2e-3.
     assert together.perplexity == pytest.approx(expected.perplexity, rel=2e-4)
-    same = evaluate_model(tiny, conversations, against=tiny, model_options=PLAIN).score
+    same = evaluate_model(RunEvaluation(tiny, PLAIN, tuple(conversations), tiny)).score
     assert same.kl_mean < 1e-7

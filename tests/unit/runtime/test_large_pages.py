@@ -22,7 +22,7 @@ STARTS: dict[str, Callable[[], object]] = {
     "chat": lambda: EngineClient({"LLAMA_ATTN_ROT_DISABLE": "1"}),
     "serve": lambda: AsyncWorkerProcess("module", CODEC),
     "bench": lambda: measure_speed(RunBench(MODEL, ModelOptions(), BenchOptions())),
-    "eval": lambda: measure_quality(RunEvaluation(MODEL, ModelOptions(), (), None, 0)),
+    "eval": lambda: measure_quality(RunEvaluation(MODEL, ModelOptions(), ())),
 }
 
 
