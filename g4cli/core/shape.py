@@ -16,6 +16,8 @@ _LAYER_LIMITS: Final = (1, 512)  # LLAMA_MAX_LAYERS
 _POSITIVE: Final = (1, 2**31 - 1)  # limits of a number that llama.cpp keeps in an int32
 MAX_CONTEXT: Final = 262_144
 """The longest context of a published Gemma 4 (12B, 26B, 31B): none was trained for more."""
+MOST_CONTEXT: Final = 8 * MAX_CONTEXT
+"""A choice: a larger one is a typing error, for which llama.cpp would take all memory there is."""
 TOKENIZER: Final = "gemma4"
 COUNT: Final = (0, 2**31 - 1)
 """Limits of a number that may be zero."""

@@ -74,17 +74,19 @@ def bench(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.bench import bench_to_json, draw_bench
-    from g4cli.core.errors import UsageError
     from g4cli.operations.fit.speed import has_gpus, remember_bench
     from g4cli.operations.models import make_model_options, prepare_model
     from g4cli.operations.workers import place_layers_of_run
     from g4cli.runtime.measure.client import measure_speed
     from g4cli.runtime.measure.messages import RunBench
-    from g4cli.runtime.measure.reports import BenchOptions, parse_depths
+    from g4cli.runtime.measure.reports import BenchOptions, check_bench_options, parse_depths
 
-    if not n_prompt and not n_gen:
-        raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
-    workers, depths = e.make_worker_options(rpc, tensor_split), parse_depths(depth)
+    depths = parse_depths(depth)
+    tests = BenchOptions(
+        n_prompt, n_gen, depths, repetitions, threads, kv_type, warmup=not no_warmup
+    )
+    check_bench_options(tests)
+    workers = e.make_worker_options(rpc, tensor_split)
     loadable = prepare_model(model, out)
     options = make_model_options(
         loadable,
@@ -95,21 +97,11 @@ def bench(
         cpu_moe=cpu_moe,
         workers=workers,
     )
-    n_ctx = max(n_prompt, n_gen) + max(depths)
     options = place_layers_of_run(
-        loadable, options, workers, n_ctx=n_ctx, kv_type=kv_type, reporter=out
+        loadable, options, workers, n_ctx=tests.n_ctx, kv_type=kv_type, reporter=out
     )
     with out.progress(f"bench {loadable.path.name}", unit="steps") as progress:
-        settings = BenchOptions(
-            n_prompt,
-            n_gen,
-            depths,
-            repetitions,
-            threads,
-            kv_type,
-            warmup=not no_warmup,
-        )
-        report = measure_speed(RunBench(loadable.path, options, settings), progress)
+        report = measure_speed(RunBench(loadable.path, options, tests), progress)
     # For `g4 fit`, which estimates speeds on all cores of the CPU.
     if not threads and not workers and (gpu_layers == "0" or not has_gpus()):
         remember_bench(model, loadable.path, report.find_decode_speed())

@@ -11,7 +11,7 @@ from typing import Final
 from g4cli.core.errors import DoesNotFit, G4Error, UsageError
 from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
-from g4cli.core.shape import MAX_CONTEXT, capped_context
+from g4cli.core.shape import MAX_CONTEXT, MOST_CONTEXT, capped_context
 from g4cli.core.units import GIB, parse_count
 from g4cli.estimate import DEFAULT_IMAGE_TOKENS, HOST, Options, estimate_memory
 from g4cli.fit import (
@@ -50,8 +50,6 @@ from g4cli.runtime.engine.options import ContextOptions, ModelOptions
 # A choice: what the worker may take beyond the estimate and half as much again, before the kernel
 # refuses it: Python, the stacks of threads, decoded images, and what the estimate does not know.
 _DATA_SLACK: Final = 2 * GIB
-# A choice: a larger context is a typing error, for which llama.cpp would take all memory there is.
-_MOST_CTX: Final = 8 * MAX_CONTEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +220,7 @@ class _Planner:
 
     def _check_beyond_training(self, n_ctx: int) -> None:
         """Warn of a context beyond the training. Raises UsageError beyond that of any use."""
-        if n_ctx > _MOST_CTX:
+        if n_ctx > MOST_CONTEXT:
             raise UsageError(
                 f"a context of {n_ctx:,} tokens; this model was trained for {self.n_ctx_train:,}",
                 hint=f"--ctx {self.n_ctx_train}, or --ctx max for the largest that fits",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from g4cli.core.errors import UsageError
+from g4cli.core.shape import MOST_CONTEXT
 from g4cli.core.units import parse_count
 from g4cli.quant.scores import Score
 
@@ -79,6 +81,17 @@ class BenchReport:
         """Return the tokens per second of decoding in an empty context, if that was measured."""
         speeds = (t.mean for t in self.tests if t.name.startswith("tg") and not t.n_depth)
         return next(speeds, None)
+
+
+def check_bench_options(options: BenchOptions) -> None:
+    """Raise UsageError if there is nothing to measure, or too much for any context."""
+    if not options.n_prompt and not options.n_gen:
+        raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
+    if options.n_ctx > MOST_CONTEXT:
+        raise UsageError(
+            f"a test of {options.n_ctx:,} tokens, its depth included; at most {MOST_CONTEXT:,}",
+            hint="-p 512 -n 128 -d 0,4096",
+        )
 
 
 def parse_depths(text: str) -> tuple[int, ...]:

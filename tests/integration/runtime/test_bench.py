@@ -98,6 +98,14 @@ def test_depths() -> None:
         parse_depths("0,")
 
 
+@pytest.mark.parametrize("size", [["-p", "2000000000"], ["-d", "3000000000"], ["-n", "3000000"]])
+def test_a_test_longer_than_any_context_is_refused(
+    size: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", "no-such-model", *size]) == 2
+    assert "at most 2,097,152" in capsys.readouterr().err
+
+
 def test_json(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench", str(tiny), "-p", "16", "-n", "4", "-r", "2", "--json"]) == 0
     data: dict[str, Any] = json.loads(capsys.readouterr().out)
