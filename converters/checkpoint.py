@@ -105,11 +105,6 @@ class Checkpoint:
         self.tensors = MappingProxyType(dict(tensors))
         self._maps = list(maps)
 
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes of all tensors."""
-        return sum(t.nbytes for t in self.tensors.values())
-
     def plain_type(self) -> GGMLType:
         """Return the type of the first matrix: BF16, F16 or F32."""
         first = next(
@@ -132,14 +127,9 @@ class Checkpoint:
 def to_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
     """Return `raw` (uint16 = bits of BF16, float16 or float32) as float32, exactly."""
     if raw.dtype == np.uint16:
-        return as_float32(np.left_shift(raw, 16, dtype=np.uint32))
+        values: NDArray[np.float32] = np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
+        return values
     return np.ascontiguousarray(raw, dtype=np.float32)
-
-
-def as_float32(bits: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Return the float32 numbers that have these bit patterns."""
-    values: NDArray[np.float32] = bits.view(np.float32)
-    return values
 
 
 def require_folder(folder: Path) -> None:

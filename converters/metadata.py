@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from g4cli.converters.checkpoint import read_json
-from g4cli.converters.model_card import Card, read_card
+from g4cli.converters.model_card import TEXTS, Card, read_card
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.gguf_values import (
     Value,
@@ -67,6 +67,7 @@ def general_keys(
     """
     counts = count_parameters(specs)
     total = counts.total
+    size = size_label(counts) if total else None
     card = read_card(folder / "README.md")
     keys = {"general.architecture": string_value(arch), "general.type": string_value(kind)}
     keys.update(_sampling_keys(read_json(folder / "generation_config.json", required=False)))
@@ -75,48 +76,33 @@ def general_keys(
     if isinstance(origin, str) and origin and origin.count("/") <= 1:
         parts.append(parse_name(origin, total))
     parts.append(parse_name(model_name(folder), total))
-    size = size_label(counts) if total else None
     keys.update(_description_keys(card, parts, size))
-    keys.update(_related_keys("base_model", card.base_models, total))
-    keys.update(_related_keys("dataset", card.datasets, total))
-    if card.tags is not None:
-        keys["general.tags"] = array_value(ValueType.STRING, card.tags)
-    if card.languages is not None:
-        keys["general.languages"] = array_value(ValueType.STRING, card.languages)
+    base_models = card.find_names("base_model", "base_models", "base_model_sources")
+    keys.update(_related_keys("base_model", base_models, total))
+    datasets = card.find_names("datasets", "dataset", "dataset_sources")
+    keys.update(_related_keys("dataset", datasets, total))
+    for name, entries in (
+        ("general.tags", card.join_names("tags", "pipeline_tag")),
+        ("general.languages", card.join_names("languages", "language")),
+    ):
+        if entries:
+            keys[name] = array_value(ValueType.STRING, entries)
     return keys
 
 
 def _description_keys(card: Card, parts: Sequence[NameParts], size: str | None) -> dict[str, Value]:
     """Return the keys of name, author, license and sources: the card's, else those of the name."""
-    own_name = card.find_text("name")
-    name = own_name or next((title_case(p.full) for p in parts if p.full), None) or "model"
-
-    def find_first(name: str) -> str | None:
-        texts = (card.find_text(name), *(getattr(part, name) for part in parts))
-        return next((text for text in texts if text is not None), None)
-
-    values = {
-        "name": name,
-        "author": card.find_text("author"),
-        "version": find_first("version"),
-        "organization": card.find_text("organization")
-        or next((title_case(p.organization) for p in parts if p.organization is not None), None),
-        "finetune": find_first("finetune"),
-        "basename": find_first("basename"),
-        "description": card.find_text("description"),
-        "size_label": find_first("size_label") or size,
-        "license": card.find_text("license"),
-        "license.name": card.find_text("license_name"),
-        "license.link": card.find_text("license_link"),
-        "source.url": card.find_text("source_url"),
-        "source.doi": card.find_text("source_doi"),
-        "source.uuid": card.find_text("source_uuid"),
-        "source.repo_url": card.find_text("source_repo_url"),
-    }
+    texts = {name: card.find_text(name) for name in TEXTS}
+    names = (title_case(part.full) for part in parts if part.full)
+    texts["name"] = texts["name"] or next(names, None) or "model"
+    owners = (title_case(part.organization) for part in parts if part.organization is not None)
+    texts["organization"] = texts["organization"] or next(owners, None)
+    for name in ("version", "finetune", "basename", "size_label"):
+        found = (texts[name], *(getattr(part, name) for part in parts))
+        texts[name] = next((text for text in found if text is not None), None)
+    texts["size_label"] = texts["size_label"] or size
     return {
-        f"general.{name}": string_value(value)
-        for name, value in values.items()
-        if value is not None
+        f"general.{name}": string_value(text) for name, text in texts.items() if text is not None
     }
 
 

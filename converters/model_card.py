@@ -29,23 +29,24 @@ Entry: TypeAlias = "str | list[str]"
 MAX_BYTES: Final = 1 << 16
 _MAX_BRACKETS: Final = 1000  # a choice: cards have some ten
 
-# what g4 looks for -> keys of a card; the first one present wins
+# GGUF key under general., in the order of llama.cpp's converter -> keys of a card; the first one
+# present wins
 TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     "name": ("name", "model_name"),
     "author": ("author", "model_author", "model_creator"),
     "version": ("version", "model_version"),
     "organization": ("organization", "model_organization"),
-    "description": ("description", "model_description"),
     "finetune": ("finetune", "model_finetune"),
     "basename": ("basename", "model_basename", "model_type"),
+    "description": ("description", "model_description"),
     "size_label": ("size_label", "model_size_label"),
-    "source_url": ("url", "model_url"),
-    "source_doi": ("doi", "model_doi"),
-    "source_uuid": ("uuid", "model_uuid"),
-    "source_repo_url": ("repo_url", "model_repo_url"),
     "license": ("license",),
-    "license_name": ("license_name",),
-    "license_link": ("license_link",),
+    "license.name": ("license_name",),
+    "license.link": ("license_link",),
+    "source.url": ("url", "model_url"),
+    "source.doi": ("doi", "model_doi"),
+    "source.uuid": ("uuid", "model_uuid"),
+    "source.repo_url": ("repo_url", "model_repo_url"),
 }
 
 
@@ -63,35 +64,13 @@ class Card:
                 return ",".join(value) if isinstance(value, list) else value
         return None
 
-    def _find_names(self, *keys: str) -> list[str] | None:
+    def find_names(self, *keys: str) -> list[str] | None:
         """Return the entries of the first of `keys` that is present."""
-        for key in keys:
-            if key in self.entries:
-                return _as_list(self.entries[key])
-        return None
+        return next((_as_list(self.entries[key]) for key in keys if key in self.entries), None)
 
-    @property
-    def base_models(self) -> list[str] | None:
-        """Return the names of the models that this one is derived from."""
-        return self._find_names("base_model", "base_models", "base_model_sources")
-
-    @property
-    def datasets(self) -> list[str] | None:
-        """Return the names of the datasets that it was trained on."""
-        return self._find_names("datasets", "dataset", "dataset_sources")
-
-    @property
-    def tags(self) -> list[str] | None:
-        """Return tags and pipeline_tag together."""
-        return self._join_names("tags", "pipeline_tag")
-
-    @property
-    def languages(self) -> list[str] | None:
-        """Return languages and language together."""
-        return self._join_names("languages", "language")
-
-    def _join_names(self, *keys: str) -> list[str] | None:
-        return [item for key in keys for item in _as_list(self.entries.get(key, []))] or None
+    def join_names(self, *keys: str) -> list[str]:
+        """Return the entries of all `keys` together."""
+        return [item for key in keys for item in _as_list(self.entries.get(key, []))]
 
 
 def read_card(path: Path) -> Card:

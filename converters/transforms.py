@@ -31,22 +31,11 @@ def drop_middle(array: NDArray[Any]) -> NDArray[Any]:
     return view
 
 
-def patches_to_chw(array: NDArray[Any]) -> NDArray[Any]:
-    """Return [n, p*p*3] as a view [n, 3, p, p], the order of ggml's conv_2d.
+def move_colors_first(array: NDArray[Any]) -> NDArray[Any]:
+    """Return [..., p*p*3], in the order (row, column, color), as a view [..., 3, p, p].
 
-    The last axis of `array` is in the order (row, column, color).
-    """
-    n, width = array.shape
-    side = round((width // 3) ** 0.5)
-    view: NDArray[Any] = array.reshape(n, side, side, 3).transpose(0, 3, 1, 2)
-    return view
-
-
-def columns_to_chw(array: NDArray[Any]) -> NDArray[Any]:
-    """Return [..., p*p*3] as [..., 3, p, p].
-
-    The last axis of `array` is in the order (row, column, color): its weights expect pixels as
-    RGBRGB.., but ggml's im2col gives RR..GG..BB.. (conversion/gemma.py, llama.cpp@0c1e57098).
+    The weights of a patch are for pixels as RGBRGB.., but ggml's conv_2d and im2col take or give
+    RR..GG..BB.. (conversion/gemma.py, llama.cpp@0c1e57098).
     """
     width = array.shape[-1]
     side = round((width // 3) ** 0.5)

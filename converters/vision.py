@@ -11,13 +11,7 @@ from typing import Final, TypeVar
 
 from g4cli.converters.media_config import AudioConfig, EmbedderConfig, VisionConfig
 from g4cli.converters.names import Ignore, Row, ShapeOf
-from g4cli.converters.transforms import (
-    ViewTransform,
-    as_is,
-    columns_to_chw,
-    patches_to_chw,
-    swap_first_two,
-)
+from g4cli.converters.transforms import ViewTransform, as_is, move_colors_first, swap_first_two
 from g4cli.core.gguf_values import (
     Value,
     ValueType,
@@ -92,7 +86,7 @@ ENCODER_ROWS: Final[tuple[Row[VisionConfig], ...]] = (
         "vision_tower.patch_embedder.input_proj.weight",
         "v.patch_embd.weight",
         lambda v, _: (v.hidden, 3 * v.patch**2),
-        view=patches_to_chw,
+        view=move_colors_first,
     ),
     Row(
         "vision_tower.patch_embedder.position_embedding_table",
@@ -145,18 +139,18 @@ def _weight_and_bias_rows(
     )
 
 
-# The first projection and the norm before it expect the values of a patch in the order (row,
-# column, color). ggml passes them in the order (color, row, column).
 EMBEDDER_ROWS: Final[tuple[Row[EmbedderConfig], ...]] = (
     Row(
         "vision_embedder.patch_dense.weight",
         "v.patch_embd.weight",
         lambda e, i: (e.embed, *_patch_values_shape(e, i)),
-        view=columns_to_chw,
+        view=move_colors_first,
         merge=3,
     ),
     Row("vision_embedder.patch_dense.bias", "v.patch_embd.bias", _embed_shape),
-    *_weight_and_bias_rows("patch_ln1", "v.patch_norm.1", _patch_values_shape, columns_to_chw, 3),
+    *_weight_and_bias_rows(
+        "patch_ln1", "v.patch_norm.1", _patch_values_shape, move_colors_first, 3
+    ),
     *_weight_and_bias_rows("patch_ln2", "v.patch_norm.2", _embed_shape),
     *_weight_and_bias_rows("pos_norm", "v.patch_norm.3", _embed_shape),
     Row(

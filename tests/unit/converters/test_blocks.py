@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from g4cli.converters.blocks import PlainCoder, Tensor, is_finite, to_bf16, to_plain
 from g4cli.converters.transforms import (
     apply_softplus,
-    columns_to_chw,
     drop_middle,
-    patches_to_chw,
+    move_colors_first,
     swap_first_two,
 )
 from g4cli.core import ggml
@@ -40,9 +39,9 @@ def rows_of(view: NDArray[Any], row: int, weights: int) -> list[NDArray[Any]]:
         ((3, 10, 8), lambda a: a, 1),
         ((5, 6, 8), swap_first_two, 1),
         ((10, 1, 24), drop_middle, 1),
-        ((5, 48), patches_to_chw, 1),
-        ((5, 48), columns_to_chw, 3),
-        ((48,), columns_to_chw, 3),
+        ((5, 48), move_colors_first, 1),
+        ((5, 48), move_colors_first, 3),
+        ((48,), move_colors_first, 3),
     ],
 )
 def test_blocks_are_the_view_in_order(
@@ -69,8 +68,7 @@ def test_pixels_go_from_rgbrgb_to_planes() -> None:
         [100 * c + 10 * y + x for y in range(2) for x in range(2) for c in range(3)], np.float32
     )
     chw = [100 * c + 10 * y + x for c in range(3) for y in range(2) for x in range(2)]
-    assert np.ascontiguousarray(columns_to_chw(hwc)).reshape(-1).tolist() == chw
-    assert np.ascontiguousarray(patches_to_chw(hwc[None])).reshape(-1).tolist() == chw
+    assert np.ascontiguousarray(move_colors_first(hwc)).reshape(-1).tolist() == chw
 
 
 def test_softplus() -> None:

@@ -27,7 +27,6 @@ def test_arrays_are_exactly_what_lies_in_the_file(tmp_path: Path) -> None:
     write_safetensors(tmp_path / "model.safetensors", GOOD)
     checkpoint = open_checkpoint(tmp_path)
     assert list(checkpoint.tensors) == ["a", "b", "c"]
-    assert checkpoint.nbytes == 12 + 16 + 2
     assert to_float32(checkpoint.map_array("a")).tolist() == [[1, -2, 3], [0.5, 0, 0]]
     assert np.signbit(to_float32(checkpoint.map_array("a"))[1, 2])
     assert to_float32(checkpoint.map_array("b")).tolist() == [0, 1, 2, 3]
