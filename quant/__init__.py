@@ -9,9 +9,9 @@ The interface for other packages:
         source file, by default what the converter gives (norms and vectors F32, the rest BF16).
         No numpy needed.
 
-    from g4cli.quant.encode import open_encoder, rows_of
+    from g4cli.quant.encode import Job, open_encoder
     with open_encoder(recipe) as encode:              # on all cores
-        for piece in encode(spec, rows_of(array)):    # float32, float16, or uint16 holding BF16
+        for piece in encode.encode_jobs([Job(spec, rows)]):   # rows: core/row_blocks.py
             writer.write(piece)                       # a memoryview of bytes of spec.type, in order
 
     from g4cli.quant.file import quantize_file

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from g4cli.core.ggml import BF16
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.row_blocks import Block, Rows, count_threads, run_in_order
 from g4cli.core.sfp8 import SCALE_SUFFIX
-from g4cli.quant import blocks, sfp8
+from g4cli.quant import sfp8
 from g4cli.quant.recipes import Recipe, is_rounded
 from g4cli.quant.values import (
     as_float32,
@@ -70,21 +70,6 @@ class Job:
     copy: bool = False
 
 
-def rows_of(array: NDArray[Any]) -> Rows:
-    """Return the blocks of `array`, shape (rows..., n): float32, float16 or uint16 (bfloat16)."""
-    table = array.reshape(-1, array.shape[-1])
-    step = max(1, BLOCK_WEIGHTS // table.shape[1])
-
-    def read_block(start: int) -> NDArray[Any]:
-        return table[start : start + step]
-
-    def iter_blocks() -> Iterator[Block]:
-        for start in range(0, table.shape[0], step):
-            yield Block(start, partial(read_block, start))
-
-    return iter_blocks
-
-
 def one_block() -> Iterable[Block]:
     """Return the only, empty block of a tensor without a source: the scale in an SFP8 archive."""
     return (Block(0, lambda: np.empty((0, 0), np.float32)),)
@@ -115,18 +100,11 @@ class Encoder:
     imatrix: Imatrix
     counts: dict[str, Counts] = field(default_factory=dict)
 
-    def __call__(self, spec: TensorSpec, rows: Rows) -> Iterator[memoryview]:
-        """Yield the bytes of one tensor in `spec.type`, in order.
-
-        Raises BadFile, naming tensor and position, if a weight is NaN or infinite or overflows the
-        type.
-        """
-        return self.encode_jobs([Job(spec, rows)])
-
     def encode_jobs(self, jobs: Iterable[Job]) -> Iterator[memoryview]:
-        """Yield the bytes of all `jobs` in order.
+        """Yield the bytes of all `jobs` in order, each in the type of its spec.
 
-        A tensor is started before the previous one is finished, so that no thread waits.
+        A tensor is started before the previous one is finished, so that no thread waits. Raises
+        BadFile, naming tensor and position, if a weight is NaN or infinite or overflows the type.
         """
         for counts, piece in run_in_order(self.pool, self.threads, self._make_tasks(jobs)):
             counts.zero_blocks += piece.zero_blocks
@@ -186,7 +164,7 @@ class Encoder:
         words = sfp8.decode_bf16(codes, exponent)
         if spec.type is BF16:
             return words.astype("<u2", copy=False).view(np.uint8)
-        return encode_values(spec, blocks.bf16_values(words), block.start, None)
+        return encode_values(spec, as_float32(words), block.start, None)
 
 
 def _encode_counted(

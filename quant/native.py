@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import EngineMissing
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
-from g4cli.quant.mixtures import NOT_ENCODED
 
 _NAMES: Final = ("libggml-base.so", "libggml-base.dylib", "ggml-base.dll", "libggml-base.dll")
 _HINT: Final = "g4 doctor"
@@ -63,11 +62,6 @@ def _declare_functions(lib: ctypes.CDLL) -> None:
     for name in ("ggml_bf16_to_fp32_row", "ggml_fp16_to_fp32_row"):
         function = getattr(lib, name)
         function.argtypes, function.restype = (pointer, pointer, i64), None
-
-
-def can_encode(kind: GGMLType) -> bool:
-    """Return whether ggml has an encoder for `kind`."""
-    return kind.name not in NOT_ENCODED
 
 
 def needs_imatrix(kind: GGMLType) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from math import prod
 from typing import Any, Final
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import open_file
-from g4cli.core.ggml import BF16, F16, F32, I8
+from g4cli.core.ggml import BF16, F16, F32
 from g4cli.core.row_blocks import Block, Rows
 from g4cli.quant import native, sfp8
 from g4cli.quant.encode import BLOCK_WEIGHTS
@@ -46,14 +46,7 @@ class Reader:
         block_bytes = self._source.tensors[name].type.block_bytes
         step = max(1, _COPY_BYTES // block_bytes) * block_bytes
 
-        def read_block(start: int) -> NDArray[Any]:
-            return data[start : start + step]
-
-        def iter_blocks() -> Iterator[Block]:
-            for start in range(0, data.nbytes, step):
-                yield Block(start, partial(read_block, start))
-
-        return iter_blocks
+        return _split(data.nbytes, step, lambda start: data[start : start + step])
 
     def decode_rows(self, name: str) -> Rows:
         """Return the tensor's weights in blocks of whole rows: uint16 words for BF16, else floats.
@@ -65,9 +58,7 @@ class Reader:
         n, n_rows = tensor.shape[0], prod(tensor.shape[1:])
         row_bytes = n if exponent is not None else tensor.type.row_bytes(n)
         step = max(1, BLOCK_WEIGHTS // n)
-        if tensor.type not in (F32, F16, BF16) and (
-            tensor.type is I8 or not native.can_decode(tensor.type)
-        ):
+        if not native.can_decode(tensor.type):
             raise BadGGUF(
                 self._source.owner[name].path,
                 f"{tensor.type.name} weights cannot be read",
@@ -84,8 +75,9 @@ class Reader:
                 return native.decode_rows(tensor.type, piece, (count, n))
             return piece.view(dtype).reshape(count, n)
 
-        def iter_blocks() -> Iterator[Block]:
-            for start in range(0, n_rows, step):
-                yield Block(start, partial(decode_block, start))
+        return _split(n_rows, step, decode_block)
 
-        return iter_blocks
+
+def _split(n: int, step: int, read: Callable[[int], NDArray[Any]]) -> Rows:
+    """Return `n` rows or bytes as blocks of `step`; `read` returns the block from a start on."""
+    return lambda: (Block(start, partial(read, start)) for start in range(0, n, step))

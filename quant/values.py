@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from g4cli.core.errors import BadFile, EngineMissing
+from g4cli.core.errors import BadFile
 from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec
-from g4cli.quant import blocks, native
+from g4cli.quant import native
 
 DIAGNOSE: Final = "g4 doctor FILE"
 _BF16_INFINITY: Final = 0x7F80  # as a bfloat16 word; words above it, without sign, are NaN
@@ -33,37 +32,23 @@ def encode_values(
     """Return the bytes of `values`, rows from `start` on of `spec`, in its type.
 
     `imatrix` holds one weight per column, for experts one row of columns per expert. Raises BadFile
-    if a scale or value overflows the type, EngineMissing if only ggml's library can encode it.
+    if a scale or value overflows the type, or the type needs an importance matrix.
     """
-    try:
-        native.load_library()
-    except EngineMissing:
-        if not blocks.can_encode(spec.type) or imatrix is not None:
-            raise
-        encoded = blocks.encode_rows(spec.type, values)
-        is_valid = blocks.is_valid(spec.type, encoded)
+    if imatrix is not None:
+        encoded = _encode_weighted(spec, values, start, imatrix.reshape(-1, spec.shape[0]))
+    elif native.needs_imatrix(spec.type):
+        raise BadFile(
+            f"{spec.name} cannot become {spec.type.name} without an importance matrix entry",
+            hint="choose another type for it: --tensor-type NAME=TYPE",
+        )
     else:
-        encoded = _encode_by_ggml(spec, values, start, imatrix)
-        is_valid = spec.type is F32 or native.is_valid(spec.type, encoded)
-    if not is_valid:
+        encoded = native.encode_rows(spec.type, values)
+    if spec.type is not F32 and not native.is_valid(spec.type, encoded):
         raise BadFile(
             f"{spec.name}: weights near row {start} overflow {spec.type.name}",
             hint="use --type bf16",
         )
     return encoded
-
-
-def _encode_by_ggml(
-    spec: TensorSpec, values: NDArray[np.float32], start: int, imatrix: NDArray[np.float32] | None
-) -> NDArray[np.uint8]:
-    if imatrix is not None:
-        return _encode_weighted(spec, values, start, imatrix.reshape(-1, spec.shape[0]))
-    if native.needs_imatrix(spec.type):
-        raise BadFile(
-            f"{spec.name} cannot become {spec.type.name} without an importance matrix entry",
-            hint="choose another type for it: --tensor-type NAME=TYPE",
-        )
-    return native.encode_rows(spec.type, values)
 
 
 def _encode_weighted(
@@ -83,10 +68,7 @@ def as_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
     """Return block data as float32 values, exactly."""
     if raw.dtype != np.uint16:
         return raw.astype(np.float32, copy=False)
-    try:
-        return native.decode_rows(BF16, np.ascontiguousarray(raw), (raw.shape[0], raw.shape[1]))
-    except EngineMissing:
-        return blocks.bf16_values(raw)
+    return native.decode_rows(BF16, np.ascontiguousarray(raw), (raw.shape[0], raw.shape[1]))
 
 
 def finite_float32(raw: NDArray[Any], spec: TensorSpec, start: int) -> NDArray[np.float32]:
@@ -123,8 +105,8 @@ def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) ->
 def require_finite_bytes(data: NDArray[np.uint8], spec: TensorSpec, start: int) -> None:
     """Raise BadFile if `data` holds a NaN or infinite value or scale.
 
-    `data` are whole blocks of `spec`, from byte `start` on. Not checked are integers, the bounds of
-    clipped layers and, without ggml's library, quantized types.
+    `data` are whole blocks of `spec`, from byte `start` on. Not checked are integers and the bounds
+    of clipped layers.
     """
     if spec.name.endswith(_LIMITS):
         return
@@ -136,14 +118,12 @@ def require_finite_bytes(data: NDArray[np.uint8], spec: TensorSpec, start: int) 
             index = int(np.argmax(magnitude >= infinity))
             value = "NaN" if int(magnitude[index]) > infinity else "infinite"
             raise _not_finite(spec, value, *divmod(start // words.itemsize + index, spec.shape[0]))
-        return
-    with suppress(EngineMissing):
-        if not native.is_valid(spec.type, data):
-            row = start // spec.type.row_bytes(spec.shape[0])
-            raise BadFile(
-                f"{spec.name}: a scale is NaN or infinite near row {row}: the source is damaged",
-                hint=DIAGNOSE,
-            )
+    elif not native.is_valid(spec.type, data):
+        row = start // spec.type.row_bytes(spec.shape[0])
+        raise BadFile(
+            f"{spec.name}: a scale is NaN or infinite near row {row}: the source is damaged",
+            hint=DIAGNOSE,
+        )
 
 
 def _not_finite(spec: TensorSpec, value: str, row: int, column: int) -> BadFile:
@@ -186,7 +166,7 @@ def find_largest(raw: NDArray[Any], spec: TensorSpec, start: int) -> float:
     if raw.dtype == np.uint16:
         magnitude = _largest_magnitude(raw)
         if magnitude < _BF16_INFINITY:
-            return float(blocks.bf16_values(np.array([magnitude], np.uint16))[0])
+            return float(as_float32(np.array([[magnitude]], np.uint16))[0, 0])
     values = as_float32(raw)
     require_finite(values, spec, start)
     return float(np.abs(values).max(initial=0))

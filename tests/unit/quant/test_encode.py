@@ -1,33 +1,40 @@
-"""The parallel encoder: order, errors with a place, and the way without ggml's library."""
+"""The parallel encoder: order, and errors with a place."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from g4cli.core.errors import BadFile, EngineMissing
-from g4cli.core.ggml import BF16, BY_NAME, F16, F32, Q4_0, Q8_0
+from g4cli.core.errors import BadFile
+from g4cli.core.ggml import BF16, BY_NAME, F16, F32, Q4_0, Q8_0, GGMLType
 from g4cli.core.gguf_write import TensorSpec
-from g4cli.quant import encode, native
-from g4cli.quant.encode import open_encoder, rows_of
+from g4cli.core.row_blocks import Block
+from g4cli.quant import native
+from g4cli.quant.encode import Job, open_encoder
 from g4cli.quant.recipes import Recipe
 from tests.support.builders.weights import bf16
 
 VALUES = np.random.default_rng(2).normal(0, 0.02, (300, 256)).astype(np.float32)
 
 
-def coded(spec: TensorSpec, array: NDArray[Any], recipe: Recipe, **options: Any) -> bytes:
-    with open_encoder(recipe, **options) as run:
-        return b"".join(run(spec, rows_of(array)))
+def coded(
+    spec: TensorSpec, array: NDArray[Any], recipe: Recipe, step: int = 1000, **options: Any
+) -> bytes:
+    """Encode `array`, shape (rows..., n), in blocks of `step` rows."""
+    table = array.reshape(-1, array.shape[-1])
+    blocks = [Block(i, partial(table.__getitem__, slice(i, i + step)))
+              for i in range(0, len(table), step)]  # fmt: skip
+    with open_encoder(recipe, **options) as encode:
+        return b"".join(encode.encode_jobs([Job(spec, lambda: blocks)]))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("threads", [1, 4])
-def test_blocks_come_in_order(dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode, "BLOCK_WEIGHTS", 700)  # two rows a block: 150 blocks
+def test_blocks_come_in_order(dtype: str, threads: int) -> None:
     source = {"float32": VALUES, "float16": VALUES.astype(np.float16), "bfloat16": bf16(VALUES)}[
         dtype
     ]
@@ -38,7 +45,7 @@ def test_blocks_come_in_order(dtype: str, threads: int, monkeypatch: pytest.Monk
     }[dtype]
     spec = TensorSpec("blk.0.ffn_up.weight", Q4_0, (256, 300))
     assert (
-        coded(spec, source, Recipe("q4_0"), threads=threads)
+        coded(spec, source, Recipe("q4_0"), step=2, threads=threads)
         == native.encode_rows(Q4_0, exact).tobytes()
     )
 
@@ -49,16 +56,12 @@ def test_experts_are_rows_of_rows() -> None:
     assert coded(spec, cube, Recipe("q8_0")) == native.encode_rows(Q8_0, VALUES).tobytes()
 
 
-def test_each_expert_has_its_own_importance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        encode, "BLOCK_WEIGHTS", 256 * 70
-    )  # blocks that straddle experts of 100 rows
+def test_each_expert_has_its_own_importance() -> None:
     kind = BY_NAME["Q4_K"]
     spec = TensorSpec("blk.0.ffn_up_exps.weight", kind, (256, 100, 3))
     weights = np.random.default_rng(5).uniform(0.1, 5, (3, 256)).astype(np.float32)
-    ours = coded(
-        spec, VALUES, Recipe("q4_k_m", has_imatrix=True), imatrix={spec.name: weights.reshape(-1)}
-    )
+    recipe, imatrix = Recipe("q4_k_m", has_imatrix=True), {spec.name: weights.reshape(-1)}
+    ours = coded(spec, VALUES, recipe, step=70, imatrix=imatrix)  # blocks straddle the experts
     theirs = b"".join(
         native.encode_rows(kind, VALUES[i * 100 : i * 100 + 100], weights[i]).tobytes()
         for i in range(3)
@@ -67,13 +70,12 @@ def test_each_expert_has_its_own_importance(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_the_place_of_a_bad_weight(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode, "BLOCK_WEIGHTS", 256 * 10)
+def test_the_place_of_a_bad_weight(value: float) -> None:
     bad = VALUES.copy()
     bad[123, 45] = value
     spec = TensorSpec("blk.0.ffn_up.weight", Q4_0, (256, 300))
     with pytest.raises(BadFile, match="row 123, column 45"):
-        coded(spec, bad, Recipe("q4_0"))
+        coded(spec, bad, Recipe("q4_0"), step=10)
 
 
 def test_large_finite_weights_are_not_called_infinite() -> None:
@@ -83,30 +85,11 @@ def test_large_finite_weights_are_not_called_infinite() -> None:
     assert coded(spec, huge, Recipe("f32")) == huge.tobytes()
 
 
-def test_without_the_library_numpy_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = {
-        kind: native.encode_rows(BY_NAME[kind], VALUES).tobytes()
-        for kind in ("BF16", "Q4_0", "Q8_0", "F16")
-    }
-
-    def missing() -> None:
-        raise EngineMissing("no library")
-
-    monkeypatch.setattr(native, "load_library", missing)
-    for name, data in expected.items():
-        spec = TensorSpec("blk.0.ffn_up.weight", BY_NAME[name], (256, 300))
-        assert coded(spec, VALUES, Recipe(name.lower())) == data
-    for kind in (F16, BF16, Q8_0):
-        with pytest.raises(BadFile, match=f"overflow {kind.name}"):
-            coded(
-                TensorSpec("a.weight", kind, (32, 1)),
-                np.full((1, 32), np.finfo(np.float32).max),
-                Recipe("f32"),
-            )
-    with pytest.raises(EngineMissing):
-        coded(
-            TensorSpec("blk.0.ffn_up.weight", BY_NAME["Q6_K"], (256, 300)), VALUES, Recipe("q6_k")
-        )
+@pytest.mark.parametrize("kind", [F16, BF16, Q8_0], ids=lambda kind: kind.name)
+def test_a_type_that_cannot_hold_the_weights_is_an_error(kind: GGMLType) -> None:
+    huge = np.full((1, 32), np.finfo(np.float32).max)
+    with pytest.raises(BadFile, match=f"overflow {kind.name}"):
+        coded(TensorSpec("a.weight", kind, (32, 1)), huge, Recipe("f32"))
 
 
 def test_sfp8_on_bfloat16_holds_only_sfp8_values() -> None:
