@@ -14,17 +14,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from g4cli.core.errors import UsageError
 from g4cli.core.ggml import BY_NAME, GGMLType
 
+# The groups of tensors that a rule names; "" are all other tensors.
 Category: TypeAlias = Literal[
-    "output",
-    "token_embd",
-    "attn_q",
-    "attn_k",
-    "attn_v",
-    "attn_output",
-    "ffn_up",
-    "ffn_gate",
-    "ffn_down",
-    "",
+    "output", "token_embd", "attn_k", "attn_v", "attn_output", "ffn_down", ""
 ]
 
 
@@ -32,44 +24,37 @@ Category: TypeAlias = Literal[
 class FileType:
     """A type that a whole file can have.
 
-    `ftype` is its general.file_type, `default` the type of most of its tensors, `bits` the bits per
-    weight of that type, as text, and `about` a description for help texts. dB are those of the
-    signal-to-noise ratio that quant/metrics.py measures on Gemma's weights.
+    `ftype` is its general.file_type, `default` the type of most of its tensors.
     """
 
     name: str
     ftype: int
     default: str
-    bits: str
-    about: str
 
 
+# The closer to the original weights, the earlier.
 FILE_TYPES: Final = (
-    FileType("f32", 0, "F32", "32", "plain 32-bit numbers"),
-    FileType("f16", 1, "F16", "16", "half precision; overflows above 65504"),
-    FileType("bf16", 32, "BF16", "16", "as Gemma is published: the reference"),
-    FileType(
-        "sfp8", 32, "SFP8", "8", "Google's switching floating point: one byte per weight, 31 dB"
-    ),
-    FileType("q8_0", 7, "Q8_0", "8.5", "practically the original, 45 dB"),
-    FileType("q6_k", 18, "Q6_K", "6.56", "close to the original"),
-    FileType("q5_k_m", 17, "Q5_K", "5.5", "good, with more bits where it matters"),
-    FileType("q5_k_s", 16, "Q5_K", "5.5", "as q5_k_m without the extra bits"),
-    FileType("q5_1", 9, "Q5_1", "6", "older format"),
-    FileType("q5_0", 8, "Q5_0", "5.5", "older format"),
-    FileType("q4_k_m", 15, "Q4_K", "4.5", "a usual choice, more bits where it matters"),
-    FileType("q4_k_s", 14, "Q4_K", "4.5", "as q4_k_m, smaller"),
-    FileType("q4_1", 3, "Q4_1", "5", "older format"),
-    FileType(
-        "q4_0", 2, "Q4_0", "4.5", "the format that Gemma 4 was trained for (QAT); fastest on CPUs"
-    ),
-    FileType("iq4_nl", 25, "IQ4_NL", "4.5", "non-linear 4 bits"),
-    FileType("iq4_xs", 30, "IQ4_XS", "4.25", "non-linear 4 bits, smaller"),
-    FileType("mxfp4", 38, "MXFP4", "4.25", "experts in MXFP4, the rest in Q8_0"),
-    FileType("q3_k_l", 13, "Q3_K", "3.44", "as q3_k_m, larger"),
-    FileType("q3_k_m", 12, "Q3_K", "3.44", "small, visibly worse"),
-    FileType("q3_k_s", 11, "Q3_K", "3.44", "as q3_k_m, smaller"),
-    FileType("q2_k", 10, "Q2_K", "2.63", "smallest, much worse"),
+    FileType("f32", 0, "F32"),
+    FileType("f16", 1, "F16"),
+    FileType("bf16", 32, "BF16"),
+    FileType("sfp8", 32, "SFP8"),
+    FileType("q8_0", 7, "Q8_0"),
+    FileType("q6_k", 18, "Q6_K"),
+    FileType("q5_k_m", 17, "Q5_K"),
+    FileType("q5_k_s", 16, "Q5_K"),
+    FileType("q5_1", 9, "Q5_1"),
+    FileType("q5_0", 8, "Q5_0"),
+    FileType("q4_k_m", 15, "Q4_K"),
+    FileType("q4_k_s", 14, "Q4_K"),
+    FileType("q4_1", 3, "Q4_1"),
+    FileType("q4_0", 2, "Q4_0"),
+    FileType("iq4_nl", 25, "IQ4_NL"),
+    FileType("iq4_xs", 30, "IQ4_XS"),
+    FileType("mxfp4", 38, "MXFP4"),
+    FileType("q3_k_l", 13, "Q3_K"),
+    FileType("q3_k_m", 12, "Q3_K"),
+    FileType("q3_k_s", 11, "Q3_K"),
+    FileType("q2_k", 10, "Q2_K"),
 )
 
 # Words that people type for the types above, as llama-quantize takes them.
@@ -79,10 +64,7 @@ CATEGORIES: Final[tuple[tuple[str, Category], ...]] = (
     # part of the name, category (tensor_get_category); `category_of` knows two more, by whole names
     ("attn_v.weight", "attn_v"),
     ("attn_k.weight", "attn_k"),
-    ("attn_q.weight", "attn_q"),
     ("attn_output.weight", "attn_output"),
-    ("ffn_up", "ffn_up"),
-    ("ffn_gate", "ffn_gate"),
     ("ffn_down", "ffn_down"),
 )
 

@@ -278,7 +278,7 @@ class _LayerCounter:
         """Return the position of the next tensor of `category`."""
         i = self._n_seen.get(category, 0)
         self._n_seen[category] = i + 1
-        if self.n_expert > 1 and category.startswith("ffn_"):
+        if self.n_expert > 1 and category == "ffn_down":
             i = layer_of(name)
         n = self.n_attn_v if category == "attn_v" else self.n_layer
         is_expert = len(shape) > 2 and shape[2] > 1
