@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import g4cli
 from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
 from g4cli.core.files import require_file_target
 from g4cli.core.gguf_values import Value, string_value
@@ -152,9 +151,9 @@ def quantize_file(
     choices = choose_for_source(opened, recipe, allow_requantize=allow_requantize)
     weights = check_fits(imatrix, opened.tensors.values()) if imatrix else None
     keys = new_keys(
-        opened,
+        opened.path,
+        opened.keys,
         recipe,
-        version=g4cli.__version__,
         source_sha256=source_sha256 or _SHA256_PLACEHOLDER,
         sfp8_tensors=tuple(c.name for c in choices if c.rounds),
         imatrix_keys=imatrix.provenance_keys() if imatrix else None,

@@ -10,8 +10,10 @@ coder of checkpoints (g4cli/store/recode.py) write these keys.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
+import g4cli
 from g4cli.core.ggml import QUANTIZATION_VERSION
 from g4cli.core.gguf_values import Value, string_value, uint32_value
 from g4cli.core.sfp8 import ARCHIVE_SUFFIX, CONTAINER_KEY, FORMAT_KEY, TABLE_KEY
@@ -24,7 +26,7 @@ from g4cli.quant.sfp8_archive import (
     is_sfp8,
     sfp8_keys,
 )
-from g4cli.quant.source import SPLIT_KEYS, Source
+from g4cli.quant.source import SPLIT_KEYS
 
 SOURCE_SHA256: Final = "g4.source.sha256"
 _OWN_PREFIX: Final = "g4."
@@ -35,23 +37,24 @@ _ARCHIVE_ONLY: Final = (TABLE_KEY, "g4.sfp8.reserved", "g4.sfp8.decode_sha256")
 
 
 def new_keys(
-    source: Source,
+    source: Path,
+    source_keys: Mapping[str, Value],
     recipe: Recipe,
     *,
-    version: str,
     source_sha256: str,
     sfp8_tensors: tuple[str, ...] = (),
     imatrix_keys: Mapping[str, Value] | None = None,
 ) -> dict[str, Value]:
     """Return the keys of the new file, in order.
 
-    `version` is g4's, `source_sha256` that of the source's bytes (of all parts, in order).
-    `sfp8_tensors` are the names of the tensors whose values are rounded to SFP8, `imatrix_keys` the
-    keys that name the importance matrix.
+    `source` is the file or folder that the weights come from, `source_keys` are its keys, and
+    `source_sha256` is the hash of its bytes (of all parts, in order). `sfp8_tensors` are the names
+    of the tensors whose values are rounded to SFP8, `imatrix_keys` the keys that name the
+    importance matrix.
     """
     keys = {
         name: _new_architecture(value, recipe) if name == ARCHITECTURE_KEY else value
-        for name, value in source.keys.items()
+        for name, value in source_keys.items()
         if name not in SPLIT_KEYS
         and (not name.startswith(_OWN_PREFIX) or name.startswith(_ORIGIN_PREFIX))
     }
@@ -61,14 +64,14 @@ def new_keys(
         keys["general.file_type"] = uint32_value(_file_type(recipe))
     for name, value in (imatrix_keys or {}).items():
         _put_last(keys, name, value)
-    keys["g4.version"] = string_value(version)
+    keys["g4.version"] = string_value(g4cli.__version__)
     keys["g4.recipe"] = string_value(recipe.as_options())
-    keys["g4.source.file"] = string_value(source.path.name)
+    keys["g4.source.file"] = string_value(source.name)
     keys[SOURCE_SHA256] = string_value(source_sha256)
     if recipe.is_sfp8:
         keys |= sfp8_keys(recipe, sfp8_tensors)
-    elif is_sfp8(source.keys):
-        keys |= _relabel_sfp8(source.keys, recipe)
+    elif is_sfp8(source_keys):
+        keys |= _relabel_sfp8(source_keys, recipe)
     return keys
 
 

@@ -40,11 +40,6 @@ class Source:
         return self.parts[0].keys
 
     @property
-    def architecture(self) -> str:
-        """Return general.architecture."""
-        return self.parts[0].architecture
-
-    @property
     def nbytes(self) -> int:
         """Return the bytes of all parts."""
         return sum(part.file_size for part in self.parts)

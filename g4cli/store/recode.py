@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import g4cli
 from g4cli.converters import Converted, convert_checkpoint
 from g4cli.converters.blocks import Coder, PlainCoder
 from g4cli.converters.metadata import model_name
@@ -27,14 +26,6 @@ from g4cli.quant.provenance import SOURCE_SHA256, new_keys
 from g4cli.quant.recipes import Recipe, choose_tensors, file_type
 
 PLAIN_TYPES: Final = ("bf16", "f16", "f32")  # without quantization
-
-
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    """What quant.provenance needs of a source: its keys and its path."""
-
-    keys: Mapping[str, Value]
-    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +46,10 @@ class RecipeCoder:
         written.
         """
         choices = choose_tensors(specs, self.recipe)
-        origin: Any = _Origin(keys, self.folder.resolve())
         new_file_keys = new_keys(
-            origin,
+            self.folder.resolve(),
+            keys,
             self.recipe,
-            version=g4cli.__version__,
             source_sha256="",
             sfp8_tensors=tuple(c.name for c in choices if c.rounds),
         )

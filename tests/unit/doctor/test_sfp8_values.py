@@ -13,7 +13,7 @@ from g4cli.core.sfp8 import decode_words, read_labels
 from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.facts.sfp8_values import Sfp8ValueCounter
-from g4cli.quant.expand import expand_archive
+from g4cli.quant.expand import make_runnable
 from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
 from tests.support.builders.damage import sfp8_table
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     quantize_file(source, folder / "container.gguf", recipe=Recipe("sfp8", container="bf16"))
     recipe = Recipe("sfp8", container="bf16", sfp8_encoder="gemma.cpp")
     quantize_file(source, folder / "gemma-cpp.gguf", recipe=recipe)
-    expand_archive(folder / "archive.gguf", folder / "expanded.gguf")
+    make_runnable(folder / "archive.gguf", folder).rename(folder / "expanded.gguf")
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import g4cli
 from g4cli.quant.provenance import new_keys
 from g4cli.quant.recipes import Recipe
 from g4cli.quant.source import Source, open_source
@@ -19,13 +20,13 @@ def source(folder: Path, **extra: tuple[str, object]) -> Source:
 
 def test_order_and_content(tmp_path: Path) -> None:
     before = source(tmp_path)
-    keys = new_keys(before, Recipe("q4_0"), version="9.9", source_sha256="ab" * 32)
+    keys = new_keys(before.path, before.keys, Recipe("q4_0"), source_sha256="ab" * 32)
     names = [k for k in before.keys if k != "general.file_type"]
     assert list(keys)[: len(names)] == names
     assert [(k, v.data) for k, v in list(keys.items())[len(names) :]] == [
         ("general.quantization_version", 2),
         ("general.file_type", 2),
-        ("g4.version", "9.9"),
+        ("g4.version", g4cli.__version__),
         ("g4.recipe", "q4_0"),
         ("g4.source.file", "in.gguf"),
         ("g4.source.sha256", "ab" * 32),
@@ -39,7 +40,7 @@ def test_older_claims_go_and_origins_stay(tmp_path: Path) -> None:
         g4__format=("str", "something"),
         g4__origin__repo=("str", "google/gemma-4-E2B-it"),
     )
-    keys = new_keys(before, Recipe("q8_0"), version="1", source_sha256="")
+    keys = new_keys(before.path, before.keys, Recipe("q8_0"), source_sha256="")
     assert keys["g4.recipe"].data == "q8_0"
     assert "g4.format" not in keys
     assert keys["g4.origin.repo"].data == "google/gemma-4-E2B-it"
@@ -48,7 +49,7 @@ def test_older_claims_go_and_origins_stay(tmp_path: Path) -> None:
 def test_an_sfp8_label_survives_only_types_that_hold_its_values(tmp_path: Path) -> None:
     before = source(tmp_path, g4__format=("str", "SFP8"), g4__sfp8__encoder=("str", "rne"))
     labels = {
-        name: new_keys(before, Recipe(name), version="1", source_sha256="").get("g4.format")
+        name: new_keys(before.path, before.keys, Recipe(name), source_sha256="").get("g4.format")
         for name in ("bf16", "f32", "q8_0", "q4_0", "f16")
     }
     assert {k: v.data if v else None for k, v in labels.items()} == {

@@ -14,7 +14,7 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core.errors import BadFile, BadGGUF, UsageError
 from g4cli.core.gguf import read_header
-from g4cli.quant.expand import expand_archive, make_runnable
+from g4cli.quant.expand import make_runnable
 from g4cli.quant.file import Quantized, quantize_file
 from g4cli.quant.recipes import Recipe
 from g4cli.quant.sfp8_archive import expanded_header
@@ -84,14 +84,10 @@ def test_an_archive_is_one_byte_per_weight(files: Path) -> None:
 
 
 def test_expansion_gives_back_exactly_the_values(files: Path, tmp_path: Path) -> None:
-    for index, done in enumerate(
-        (
-            quantize_file(files / "archive.gguf", tmp_path / "a.gguf", recipe=Recipe("bf16")),
-            expand_archive(files / "archive.gguf", tmp_path / "b.gguf"),
-        )
-    ):
-        assert tensors(done.path) == tensors(files / "container.gguf"), index
-        ours, theirs = read_header(done.path).keys, read_header(files / "container.gguf").keys
+    quantize_file(files / "archive.gguf", tmp_path / "a.gguf", recipe=Recipe("bf16"))
+    for path in (tmp_path / "a.gguf", make_runnable(files / "archive.gguf", tmp_path)):
+        assert tensors(path) == tensors(files / "container.gguf"), path
+        ours, theirs = read_header(path).keys, read_header(files / "container.gguf").keys
         same = [k for k in theirs if not k.startswith(("g4.recipe", "g4.source"))]
         assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
         assert ours["g4.source.file"].data == "archive.gguf"
@@ -121,14 +117,14 @@ def test_archives_and_containers_quantize_alike(files: Path, tmp_path: Path) -> 
 
 
 def test_expansion_to_q8_0_is_labelled(files: Path, tmp_path: Path) -> None:
-    done = expand_archive(files / "archive.gguf", tmp_path / "q8.gguf", container="q8_0")
-    keys = read_header(done.path).keys
+    expanded = make_runnable(files / "archive.gguf", tmp_path, container="q8_0")
+    keys = read_header(expanded).keys
     assert keys["g4.format"].data == "SFP8 rounded, stored as Q8_0"
     assert keys["general.file_type"].data == 7
     direct = quantize_file(
         files / "net.gguf", tmp_path / "direct.gguf", recipe=Recipe("sfp8", container="q8_0")
     )
-    assert tensors(done.path)[CODED] == tensors(direct.path)[CODED]
+    assert tensors(expanded)[CODED] == tensors(direct.path)[CODED]
 
 
 def test_a_second_archive_from_the_first_has_the_same_values(files: Path, tmp_path: Path) -> None:
@@ -141,14 +137,7 @@ def test_a_second_archive_from_the_first_has_the_same_values(files: Path, tmp_pa
         recipe=Recipe("sfp8"),
         allow_requantize=True,
     )
-    assert tensors(expand_archive(again.path, tmp_path / "e.gguf").path) == tensors(
-        files / "container.gguf"
-    )
-
-
-def test_expand_refuses_other_files(files: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not an SFP8 archive"):
-        expand_archive(files / "container.gguf", tmp_path / "x.gguf")
+    assert tensors(make_runnable(again.path, tmp_path)) == tensors(files / "container.gguf")
 
 
 def test_an_archive_is_expanded_once(files: Path, tmp_path: Path) -> None:
@@ -195,21 +184,21 @@ def patched(files: Path, path: Path, old: bytes, new: bytes) -> Path:
 
 def test_damaged_archives_are_refused(files: Path, tmp_path: Path) -> None:
     header = read_header(files / "archive.gguf")
-    out, bad = tmp_path / "out.gguf", tmp_path / "bad.gguf"
+    cache, bad = tmp_path / "cache", tmp_path / "bad.gguf"
     table = struct.pack("<3H", 0, 0x3420, 0x3440)
     patched(files, bad, table, struct.pack("<3H", 0, 0x3420, 0x3441))
     with pytest.raises(BadGGUF, match="not the table of SFP8"):
-        expand_archive(bad, out)
+        make_runnable(bad, cache)
     scale = header.file_offset(header.tensors[CODED + ".sfp8_scale"])
     data = bytearray((files / "archive.gguf").read_bytes())
     for value in (0.0, 1.5, -2.0, float("nan"), float("inf"), 2.0**90):
         data[scale : scale + 4] = struct.pack("<f", value)
         bad.write_bytes(data)
         with pytest.raises(BadGGUF, match="not a power of two"):
-            expand_archive(bad, out)
+            make_runnable(bad, cache)
     data = bytearray((files / "archive.gguf").read_bytes())
     data[header.file_offset(header.tensors[CODED]) + 5] = 0x80
     bad.write_bytes(data)
     with pytest.raises(BadFile, match="reserved"):
-        expand_archive(bad, out)
-    assert not out.exists()
+        make_runnable(bad, cache)
+    assert not list(cache.glob("*"))
