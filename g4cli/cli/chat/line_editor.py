@@ -30,7 +30,7 @@ from prompt_toolkit.utils import is_dumb_terminal
 from g4cli.core.files import make_folder
 
 if TYPE_CHECKING:
-    from g4cli.cli.chat.command import Command
+    from g4cli.cli.chat.slash_commands import Command
 
 QUOTES: Final = '"""'
 PROMPT: Final = ">>> "

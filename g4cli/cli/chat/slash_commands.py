@@ -1,18 +1,19 @@
-"""The slash commands of `g4 chat`: one function each, and their table."""
+"""The slash commands of `g4 chat`: their functions and their table, which Tab completes too."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Final, Literal
 
 from g4cli.chat import Conversation
-from g4cli.cli.chat.command import Command
 from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.resume import resume_chat
 from g4cli.cli.completion import complete_conversation, complete_pulled
-from g4cli.cli.views.saved_chats import draw_newest_chats, shorten_line
+from g4cli.cli.views.saved_chats import draw_chats, shorten_line
 from g4cli.core.config import expand_alias
 from g4cli.core.errors import NotFound, UsageError
 from g4cli.core.paths import expand_home
@@ -21,6 +22,26 @@ from g4cli.operations.chat.saved import may_replace, save_chat
 from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.models import prepare_model
 from g4cli.prompt.messages import Message
+from g4cli.store.conversations import ConversationStore
+
+_MAX_LISTED: Final = 30  # conversations: a choice, one screen
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One slash command. `run` takes the controller and the rest of the line.
+
+    `usage` shows its argument in /help. `choices`, `takes_path` and `complete` say what Tab
+    completes after it; `complete` returns words and what they are.
+    """
+
+    name: str
+    usage: str
+    help: str
+    run: Callable[[ChatController, str], None]
+    takes_path: bool = False
+    choices: tuple[str, ...] = ()
+    complete: Callable[[str], Iterable[tuple[str, str]]] | None = None
 
 
 def strip_quotes(text: str) -> str:
@@ -91,15 +112,7 @@ def _run_think(chat: ChatController, rest: str) -> None:
     chat.out.say(f"thinking {chat.session.think}; thoughts: {chat.display.thoughts}")
 
 
-def _run_image(chat: ChatController, rest: str) -> None:
-    _add_file(chat, "image", rest)
-
-
-def _run_audio(chat: ChatController, rest: str) -> None:
-    _add_file(chat, "audio", rest)
-
-
-def _add_file(chat: ChatController, kind: Literal["image", "audio"], rest: str) -> None:
+def _add_file(kind: Literal["image", "audio"], chat: ChatController, rest: str) -> None:
     if not rest:
         raise UsageError(f"/{kind} needs a file name", hint=f"/{kind} FILE")
     chat.add_media(kind, expand_home(strip_quotes(rest)))
@@ -122,7 +135,8 @@ def _run_save(chat: ChatController, rest: str) -> None:
 
 def _run_load(chat: ChatController, rest: str) -> None:
     if not rest:
-        draw_newest_chats(chat.out)
+        with ConversationStore.open() as store:
+            draw_chats(chat.out, store.list_conversations(limit=_MAX_LISTED))
         return
     try:
         conversation, _ = resume_chat(chat.out, strip_quotes(rest))
@@ -188,8 +202,10 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("system", "[TEXT|off]", "show or set the system prompt", _run_system, choices=("off",)),
     Command("think", "[on|off|low|...]", "think before answering; show, fold or hide thoughts",
             _run_think, choices=_THINK_CHOICES),
-    Command("image", "FILE", "add an image to the next question", _run_image, takes_path=True),
-    Command("audio", "FILE", "add an audio file to the next question", _run_audio, takes_path=True),
+    Command("image", "FILE", "add an image to the next question", partial(_add_file, "image"),
+            takes_path=True),
+    Command("audio", "FILE", "add an audio file to the next question", partial(_add_file, "audio"),
+            takes_path=True),
     Command("save", "FILE", "save the conversation as JSON", _run_save, takes_path=True),
     Command("load", "[ID|FILE]", "continue or list saved chats", _run_load, takes_path=True,
             complete=complete_conversation),

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from g4cli.cli.views.chat import draw_turns
 from g4cli.core.units import count_text
-from g4cli.store.conversations import ConversationStore
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.store.conversations import SearchHit, StoredConversation, Summary
-
-_MAX_LISTED: Final = 30  # conversations: a choice, one screen
 
 
 def shorten_line(text: str, width: int = 60) -> str:
@@ -33,12 +30,6 @@ def draw_chats(out: Output, summaries: Sequence[Summary]) -> None:
         out.table(["id", "last turn", "turns", "title"], rows, right=[0, 2])
     else:
         out.say("no conversations are saved yet; to start one: g4 chat")
-
-
-def draw_newest_chats(out: Output) -> None:
-    """Draw the newest 30 conversations of this user, newest first."""
-    with ConversationStore.open() as store:
-        draw_chats(out, store.list_conversations(limit=_MAX_LISTED))
 
 
 def draw_hits(out: Output, hits: Sequence[SearchHit]) -> None:
