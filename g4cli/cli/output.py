@@ -196,10 +196,7 @@ class Output:
         if not self.is_human or not sys.stderr.isatty():
             yield no_progress
             return
-        with (
-            _make_bars(self.console(stderr=True), in_bytes=unit != "steps") as bar,
-            self._note_bars(),
-        ):
+        with _make_bars(self.console(stderr=True), in_bytes=unit != "steps") as bar:
             # Until the first file is known, one bar without a total shows that something happens.
             tasks = {"": bar.add_task(one_line(label), total=None)}
 
@@ -216,15 +213,11 @@ class Output:
                 if unit == "steps" and part and part not in label:
                     bar.update(tasks[key], description=f"{one_line(label)}: {one_line(part)}")
 
-            yield update_bar
-
-    @contextmanager
-    def _note_bars(self) -> Iterator[None]:
-        self._has_bars = True
-        try:
-            yield
-        finally:
-            self._has_bars = False
+            self._has_bars = True
+            try:
+                yield update_bar
+            finally:
+                self._has_bars = False
 
     def stream(self, text: str) -> None:
         """Write a piece of an answer to standard output at once, without control characters."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
@@ -29,7 +28,7 @@ from g4cli.cli.views.plain_chat import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView
 from g4cli.cli.views.reply import describe_notice, format_call
 from g4cli.core.units import count_text, duration_text
 from g4cli.core.visible import AnswerCleaner, escape_invisible, one_line
-from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -151,12 +150,7 @@ class MarkdownView:
     def __enter__(self) -> MarkdownView:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        err: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         self._end_thought()
         self._finish_text()
         if self._has_printed:
@@ -164,26 +158,23 @@ class MarkdownView:
 
     def show(self, event: TurnEvent) -> None:
         """Show one event."""
-        if isinstance(event, AnswerText):
-            self._end_thought()
-            self._feed_text(self._clean_text(event.text))
-        elif isinstance(event, ThoughtText):
+        if isinstance(event, ThoughtText):
             self._show_thought(event.text)
-        elif isinstance(event, ThoughtEnded):
-            self._end_thought()
+            return
+        self._end_thought()
+        if isinstance(event, AnswerText):
+            self._feed_text(self._clean_text(event.text))
         elif isinstance(event, CallMade):
-            self._end_thought()
             self._finish_text()
             if self._shows_calls:
                 self._print_piece(CodeBegin("json", gap=True))
                 self._print_piece(CodeLine(escape_invisible(format_call(event))))
                 self._reader.feed("\n")  # a blank line before what follows
         elif isinstance(event, LoopNoticed):
-            self._end_thought()
             self._finish_text()
             self._out.warn(describe_notice(event))
         elif isinstance(event, PromptRead):
-            self._region.draw([_dim_text("...")])
+            self.show_waiting()
 
     def show_waiting(self) -> None:
         """Show that the model is at work. From here on only the view writes to the terminal."""

@@ -124,7 +124,7 @@ def describe_end(reply: Reply, session: ChatSession) -> str:
         return describe_loop(reply.loop, session.engine.path, forced=session.has_grammar)
     if reply.finish_reason != "length":
         return ""
-    n_tokens = _count_tokens(reply.completion_tokens)
+    n_tokens = count_text(reply.completion_tokens, "token")
     option = "--ctx" if reply.context_full else "--max-tokens"
     if session.has_grammar:
         return (
@@ -142,7 +142,7 @@ def _describe_repetition(loop: FoundLoop) -> str:
     unit = repr(
         loop.unit if len(loop.unit) <= _MAX_UNIT_CHARS else loop.unit[:_MAX_UNIT_CHARS] + "..."
     )
-    extent = f"{_count_tokens(loop.covered)}, from token {loop.onset + 1:,}"
+    extent = f"{count_text(loop.covered, 'token')}, from token {loop.onset + 1:,}"
     if loop.kind in ("few-tokens", "few-phrases"):
         few = f"the same {loop.period} tokens" if loop.kind == "few-tokens" else "a few phrases"
         return f"the answer repeats {few}, such as {unit} ({extent})"
@@ -156,11 +156,13 @@ def format_stats(session: ChatSession, reply: Reply) -> str:
 
     The prompt's first number counts the tokens that were not in the KV cache already.
     """
-    n_new, n_prompt = reply.evaluated_tokens, reply.prompt_tokens
+    prompt, answer = (
+        count_text(n, "token") for n in (reply.prompt_tokens, reply.completion_tokens)
+    )
     parts = [
         f"load {duration_text(session.load_s)}",
-        f"prompt {n_new:,} of {_count_tokens(n_prompt)} at {_format_rate(reply.prompt_tps)}",
-        f"answer {_count_tokens(reply.completion_tokens)} at {_format_rate(reply.decode_tps)}",
+        f"prompt {reply.evaluated_tokens:,} of {prompt} at {_format_rate(reply.prompt_tps)}",
+        f"answer {answer} at {_format_rate(reply.decode_tps)}",
         f"context {session.engine.n_past:,}/{session.engine.n_ctx:,}",
         *_describe_drafts(session.engine.drafted),
     ]
@@ -184,10 +186,6 @@ def _describe_drafts(drafted: DraftStats | None) -> list[str]:
             "differently"
         )
     return [text]
-
-
-def _count_tokens(n: int) -> str:
-    return count_text(n, "token")
 
 
 def _format_rate(tokens_per_s: float) -> str:
