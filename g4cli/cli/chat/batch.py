@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.errors import Interrupted, UsageError
@@ -66,40 +67,40 @@ def _is_constrained(request: ChatRequest) -> bool:
     return bool(files or request.json_schema_text or request.schema or request.regex)
 
 
+@dataclass(slots=True)
 class _Batch:
-    """The prompts that have no answer yet; `n_new` have got one, `n_cut` of which were cut off."""
+    """The `prompts` that have no answer yet, beside `n_before` that have one in the file `output`.
 
-    def __init__(
-        self,
-        out: Output,
-        request: ChatRequest,
-        prompts: Sequence[Prompt],
-        output: Path,
-        n_before: int,
-        progress: Progress,
-    ) -> None:
-        self.n_new = self.n_cut = 0
-        self._out, self._request, self._prompts, self._output = out, request, prompts, output
-        self._n_before, self._progress = n_before, progress
+    `n_new` of them have got one since, of which `n_cut` were cut off.
+    """
+
+    out: Output
+    request: ChatRequest
+    prompts: Sequence[Prompt]
+    output: Path
+    n_before: int
+    progress: Progress
+    n_new: int = 0
+    n_cut: int = 0
 
     def answer(self, n_parallel: int) -> None:
         """Answer them, `n_parallel` at once, until all are answered or Ctrl-C ends it."""
         if n_parallel > 1:
             from g4cli.operations.chat.parallel import answer_together
 
-            answer_together(self._request, self._prompts, n_parallel, self._out, self._save_answer)
+            answer_together(self.request, self.prompts, n_parallel, self.out, self._save_answer)
             return
         # This module starts the worker process before it imports the rest: import it first.
         from g4cli.operations.chat.opening import open_session
 
-        with open_session(self._request, self._out) as session:
+        with open_session(self.request, self.out) as session:
             from g4cli.cli.views.plain_chat import PlainView
             from g4cli.operations.chat.batch import answer_prompts
 
-            view = PlainView(self._out, "hide", streams=False)
+            view = PlainView(self.out, "hide", streams=False)
             answer_prompts(
                 session,
-                self._prompts,
+                self.prompts,
                 view,
                 lambda prompt, reply: self._save_answer(
                     prompt, reply, session.sampled, session.load_s, session.engine.drafted
@@ -119,9 +120,9 @@ class _Batch:
         from g4cli.operations.chat.batch import append_answer
 
         fields: dict[str, Any] = reply_to_json(reply, load_s, drafted)
-        if self._request.n_probs is not None:
+        if self.request.n_probs is not None:
             fields["logprobs"] = tokens_to_json(sampled)
-        append_answer(self._output, prompt, fields)
+        append_answer(self.output, prompt, fields)
         self.n_new += 1
         self.n_cut += reply.finish_reason == "length"
-        self._progress(self._n_before + self.n_new, self._n_before + len(self._prompts), "answers")
+        self.progress(self.n_before + self.n_new, self.n_before + len(self.prompts), "answers")

@@ -8,7 +8,13 @@ from g4cli.chat.code_block import find_code_block
 from g4cli.cli.chat.consent import answer_with_consent
 from g4cli.cli.views.json_lines import JsonLinesView
 from g4cli.cli.views.plain_chat import PlainView
-from g4cli.cli.views.reply import describe_end, format_stats, reply_to_json, tokens_to_json
+from g4cli.cli.views.reply import (
+    describe_end,
+    format_stats,
+    is_cut_off_in_grammar,
+    reply_to_json,
+    tokens_to_json,
+)
 from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped, NotFound, RuntimeFailed
 from g4cli.core.files import atomic_file
 from g4cli.core.visible import json_text
@@ -89,8 +95,7 @@ def _report_end(out: Output, session: ChatSession, reply: Reply, display: ChatDi
         return Interrupted.exit_code
     if display.stats:
         out.say(format_stats(session, reply))
-    is_cut_off = session.has_grammar and reply.finish_reason == "length"
-    return RuntimeFailed.exit_code if is_cut_off else 0
+    return RuntimeFailed.exit_code if is_cut_off_in_grammar(reply, session) else 0
 
 
 def _make_view(

@@ -118,6 +118,14 @@ def describe_loop(loop: FoundLoop, path: object, *, forced: bool = False) -> str
     return f"{text}; --on-loop retry continues it in another way, --no-loop-stop lets it go on"
 
 
+def is_cut_off_in_grammar(reply: Reply, session: ChatSession) -> bool:
+    """Return whether an answer that has to obey a schema or grammar has reached a limit of tokens.
+
+    What there is of it may not obey.
+    """
+    return reply.finish_reason == "length" and session.has_grammar
+
+
 def describe_end(reply: Reply, session: ChatSession) -> str:
     """Return what ended an answer too early and what prevents it; "" if nothing did, or Ctrl-C."""
     if reply.finish_reason == "loop" and reply.loop:
@@ -126,7 +134,7 @@ def describe_end(reply: Reply, session: ChatSession) -> str:
         return ""
     n_tokens = count_text(reply.completion_tokens, "token")
     option = "--ctx" if reply.context_full else "--max-tokens"
-    if session.has_grammar:
+    if is_cut_off_in_grammar(reply, session):
         return (
             f"the answer was cut off after {n_tokens}: it is incomplete, and may not obey its "
             f"schema or grammar (a larger {option} lets it end)"
