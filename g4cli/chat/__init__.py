@@ -5,8 +5,8 @@ answer         the state of one answer, token by token
 conversation   the messages so far: undo, edit, save, load, what to drop when the context is full
 """
 
-from g4cli.chat.answer import Answer, Decoder, Vocabulary
-from g4cli.chat.conversation import Conversation, Fitted, OverflowPolicy, fit_prompt
+from g4cli.chat.answer import Answer
+from g4cli.chat.conversation import Conversation, OverflowPolicy, fit_prompt
 from g4cli.chat.events import (
     Evaluated,
     Finished,
@@ -18,16 +18,13 @@ from g4cli.chat.events import (
     TurnEvent,
     TurnOptions,
 )
-from g4cli.chat.turn import Engine, run_turn
+from g4cli.chat.turn import run_turn
 
 __all__ = [
     "Answer",
     "Conversation",
-    "Decoder",
-    "Engine",
     "Evaluated",
     "Finished",
-    "Fitted",
     "FoundLoop",
     "LoopNoticed",
     "OnLoop",
@@ -36,7 +33,6 @@ __all__ = [
     "Reply",
     "TurnEvent",
     "TurnOptions",
-    "Vocabulary",
     "fit_prompt",
     "run_turn",
 ]

@@ -77,22 +77,24 @@ def collect_settings(
     checked as the option checks it. Raises BadFile, UsageError or NotFound.
     """
     config = read_config()
-    found: dict[str, Setting] = {}
     section = config.commands.get(name, {})
-    for key, value in section.items():
+    for key in section:
         _require_known(config, f"[{name}]", key, _list_settable(parameters))
-        found[_find_parameter(key, parameters)] = Setting(value, f"{config.path.name} [{name}]")
-    for key in _IN_ENVIRONMENT:
-        value = os.environ.get(f"G4_{key.upper()}", "")
-        if value and _find_parameter(key, parameters) in parameters:
-            found[_find_parameter(key, parameters)] = Setting(value, f"G4_{key.upper()}")
-    if preset:
-        for key, value in find_preset(config, preset).items():
-            if _find_parameter(key, parameters) in parameters:
-                found[_find_parameter(key, parameters)] = Setting(value, f"preset {preset}")
+    origin = f"{config.path.name} [{name}]"
+    settings = {key: Setting(value, origin) for key, value in section.items()}
+    settings |= {
+        key: Setting(os.environ[variable], variable)
+        for key in _IN_ENVIRONMENT
+        if os.environ.get(variable := f"G4_{key.upper()}")
+    }
+    chosen = find_preset(config, preset) if preset else {}
+    settings |= {key: Setting(value, f"preset {preset}") for key, value in chosen.items()}
+    if "models" in parameters:  # `g4 serve` has several
+        settings = {"models" if key == "model" else key: s for key, s in settings.items()}
     return {
         key: Setting(_parse_value(parameters[key], setting, ctx), setting.origin)
-        for key, setting in found.items()
+        for key, setting in settings.items()
+        if key in parameters
     }
 
 
@@ -135,11 +137,6 @@ def check_presets(config: Config, commands: Mapping[str, Any]) -> None:
     for preset, section in config.presets.items():
         for key in section:
             _require_known(config, f"[presets.{preset}]", key, known)
-
-
-def _find_parameter(key: str, parameters: Mapping[str, Any]) -> str:
-    """Return the name of the parameter that a setting is for: `g4 serve` has several models."""
-    return "models" if key == "model" and "models" in parameters else key
 
 
 def _list_settable(parameters: Iterable[str]) -> list[str]:
