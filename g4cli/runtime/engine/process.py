@@ -40,7 +40,7 @@ END_S: Final = 5.0  # a choice, for a process that has closed its pipe to end
 _KEPT_BYTES: Final = 1 << 16  # of standard error: the reason for an abort is at its end
 # glibc asks Linux for pages of 2 MiB where it allocates that much: to read the weights takes fewer
 # look-ups of addresses, and E2B answers some per cent faster. Other C libraries ignore it.
-_HUGE_PAGES: Final[Mapping[str, str]] = MappingProxyType(
+LARGE_PAGES: Final[Mapping[str, str]] = MappingProxyType(
     {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 )
 
@@ -62,7 +62,7 @@ class ModelProcess:
         self._codec, self._oom_kills = codec, count_oom_kills()
         try:
             self._child = start_child(
-                module, ignore_interrupt=True, environment={**_HUGE_PAGES, **environment}
+                module, ignore_interrupt=True, environment={**LARGE_PAGES, **environment}
             )
         except OSError as err:
             raise RuntimeFailed(f"the system starts no process for the model: {err}") from err

@@ -5,8 +5,8 @@ random, the KV cache is cleared before each repetition, an untimed repetition wa
 sampled. "tg128 @ d4096" decodes after 4,096 tokens, which are evaluated once, untimed; their state
 is restored before each repetition.
 
-What is measured is what a chat gets: the process has the large pages of `start_worker_process`. The
-same for llama-bench: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 llama-bench.
+What is measured is what a chat gets: the process has its large pages (engine/process.py). The same
+for llama-bench: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 llama-bench.
 """
 
 from __future__ import annotations

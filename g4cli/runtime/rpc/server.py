@@ -18,13 +18,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from g4cli import __version__
-from g4cli.core.child import Child, exit_text, start_child
+from g4cli.core.child import exit_text, start_child
 from g4cli.core.errors import RuntimeFailed, UsageError, error_of
 from g4cli.core.files import make_folder
 from g4cli.core.loopback import is_loopback
 from g4cli.core.paths import cache_dir
 from g4cli.host import engine_version, read_host
 from g4cli.runtime.engine.ending import find_reason
+from g4cli.runtime.engine.process import LARGE_PAGES
 from g4cli.runtime.rpc.protocol import (
     PROTOCOL,
     DeviceMemory,
@@ -72,9 +73,16 @@ class RpcServer:
     def __init__(self, options: ServerOptions) -> None:
         """Start it and wait until it answers. Raises RuntimeFailed, UsageError or EngineMissing."""
         self._output: deque[str] = deque(maxlen=_MAX_OUTPUT_LINES)
-        self.child: Child = start_child(
-            "g4cli.runtime.rpc.server_child", [json.dumps(asdict(options))], ignore_interrupt=True
-        )
+        arguments = [json.dumps(asdict(options))]
+        try:
+            self.child = start_child(
+                "g4cli.runtime.rpc.server_child",
+                arguments,
+                ignore_interrupt=True,
+                environment=LARGE_PAGES,
+            )
+        except OSError as err:
+            raise RuntimeFailed(f"llama.cpp's RPC server cannot be started: {err}") from err
         # What the child writes is read from the start: it never waits for a reader.
         self._errors = self._start_collecting(self.child.stderr)
         try:

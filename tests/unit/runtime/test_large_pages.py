@@ -16,12 +16,14 @@ from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.client import measure_quality, measure_speed
 from g4cli.runtime.measure.messages import RunBench, RunEvaluation
 from g4cli.runtime.measure.reports import BenchOptions
+from g4cli.runtime.rpc import server
 
 MODEL = Path("model.gguf")
 STARTS: dict[str, Callable[[], object]] = {
     "chat": lambda: EngineClient({"LLAMA_ATTN_ROT_DISABLE": "1"}),
     "serve": lambda: AsyncWorkerProcess("module", CODEC),
     "bench": lambda: measure_speed(RunBench(MODEL, ModelOptions(), BenchOptions())),
+    "worker": lambda: server.RpcServer(server.ServerOptions(0)),
     "eval": lambda: measure_quality(RunEvaluation(MODEL, ModelOptions(), ())),
 }
 
@@ -32,11 +34,12 @@ def test_a_process_with_a_model_gets_large_pages(
 ) -> None:
     environments = []
 
-    def refuse(_module: str, *, environment: Mapping[str, str], **_options: object) -> None:
+    def refuse(*_args: object, environment: Mapping[str, str], **_options: object) -> None:
         environments.append(environment)
         raise OSError("no process")
 
     monkeypatch.setattr(process, "start_child", refuse)
+    monkeypatch.setattr(server, "start_child", refuse)
     with pytest.raises(RuntimeFailed, match="no process"):
         STARTS[command]()
     assert environments[0]["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
