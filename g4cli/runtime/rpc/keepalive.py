@@ -24,10 +24,8 @@ _OPTIONS: Final = (
     ("TCP_KEEPALIVE", IDLE_S),
     ("TCP_KEEPINTVL", _INTERVAL_S),
     ("TCP_KEEPCNT", _PROBES),
-    (
-        "TCP_USER_TIMEOUT",
-        (IDLE_S + _INTERVAL_S * _PROBES) * 1000,
-    ),  # ms that what was sent may stay unconfirmed
+    # milliseconds that what was sent may stay unconfirmed
+    ("TCP_USER_TIMEOUT", (IDLE_S + _INTERVAL_S * _PROBES) * 1000),
 )
 _FD_FOLDERS: Final = ("/proc/self/fd", "/dev/fd")  # of Linux, of macOS
 

@@ -10,11 +10,9 @@ hostile until checked.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import struct
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,27 +42,28 @@ class DeviceMemory:
 
 
 class Connection:
-    """A connection with a deadline: once the host's address is known, connecting and all that
-    follows take at most `timeout_s`.
+    """A connection with a deadline, to be used in a `with` block, which ends it.
+
+    Once the host's address is known, connecting and all that follows take at most `timeout_s`.
     """
 
     def __init__(self, host: str, port: int, timeout_s: float = TIMEOUT_S) -> None:
         """Connect by IPv4, as llama.cpp does. Raises OSError (TimeoutError among them)."""
         *_, sockaddr = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
         self._deadline = time.monotonic() + timeout_s
-        self.socket = socket.create_connection((str(sockaddr[0]), port), timeout=timeout_s)
+        self._socket = socket.create_connection((str(sockaddr[0]), port), timeout=timeout_s)
 
     def send(self, data: bytes) -> None:
         """Send `data`. Raises OSError."""
         self._limit_time()
-        self.socket.sendall(data)
+        self._socket.sendall(data)
 
     def read(self, n_bytes: int) -> bytes:
         """Return the next bytes. Raises OSError, or RpcFault if the connection ends before."""
         data = b""
         while len(data) < n_bytes:
             self._limit_time()
-            piece = self.socket.recv(n_bytes - len(data))
+            piece = self._socket.recv(n_bytes - len(data))
             if not piece:
                 raise RpcFault("it closed the connection")
             data += piece
@@ -74,21 +73,13 @@ class Connection:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self.socket.settimeout(left)
+        self._socket.settimeout(left)
 
-    def close(self) -> None:
-        """End the connection."""
-        self.socket.close()
+    def __enter__(self) -> Connection:
+        return self
 
-
-@contextlib.contextmanager
-def connected(host: str, port: int, timeout_s: float = TIMEOUT_S) -> Iterator[Connection]:
-    """Yield a connection, closed at the end of the block. Raises OSError."""
-    connection = Connection(host, port, timeout_s)
-    try:
-        yield connection
-    finally:
-        connection.close()
+    def __exit__(self, *_exc: object) -> None:
+        self._socket.close()
 
 
 def read_protocol_version(connection: Connection) -> tuple[int, int, int]:

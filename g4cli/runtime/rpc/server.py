@@ -28,9 +28,9 @@ from g4cli.runtime.engine.ending import find_reason
 from g4cli.runtime.engine.process import LARGE_PAGES
 from g4cli.runtime.rpc.protocol import (
     PROTOCOL,
+    Connection,
     DeviceMemory,
     RpcFault,
-    connected,
     list_device_memory,
     read_protocol_version,
 )
@@ -65,7 +65,7 @@ class ServerOptions:
 
 
 class RpcServer:
-    """llama.cpp's server in a child process. Close it when done.
+    """llama.cpp's server in a child process. Close `child` when done.
 
     `names` and `kinds` are those of its devices in ggml, `memory` what it reports of each.
     """
@@ -118,7 +118,7 @@ class RpcServer:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline and self.child.poll() is None:
             try:
-                with connected(_LOOPBACK, port) as connection:
+                with Connection(_LOOPBACK, port) as connection:
                     read_protocol_version(connection)
                     return list_device_memory(connection)
             except (OSError, RpcFault):  # another program may listen there by now
@@ -136,10 +136,6 @@ class RpcServer:
         reason = find_reason("".join(self._output)) or "".join(list(self._output)[-1:]).strip()
         how = exit_text(status) + (f": {reason}" if reason else "")
         return RuntimeFailed(f"llama.cpp's RPC server ended ({how})", hint="g4 doctor")
-
-    def close(self) -> None:
-        """End the child."""
-        self.child.close()
 
 
 class WorkerServer:
@@ -201,7 +197,7 @@ class WorkerServer:
             if deaths > _MAX_DEATHS:
                 raise error
             self._tell("ended", error.message)
-            self.server.close()
+            self.server.child.close()
             self.server = RpcServer(self._options)
 
     def serve_until_stopped(self) -> None:
@@ -219,7 +215,7 @@ class WorkerServer:
     def close(self) -> None:
         """Stop listening, and end llama.cpp's server."""
         self._relay.close()
-        self.server.close()
+        self.server.child.close()
 
 
 def make_cache_folder() -> str:

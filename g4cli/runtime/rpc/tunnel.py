@@ -143,10 +143,10 @@ def open_tunnels(addresses: Sequence[WorkerAddress]) -> Iterator[list[WorkerEndp
     with contextlib.ExitStack() as stack:
         found = []
         for address in addresses:
-            if address.ssh is None:
-                found.append(WorkerEndpoint(address, address.host, address.port))
-                continue
-            tunnel = Tunnel(address.ssh, address.port)
-            stack.callback(tunnel.close)
-            found.append(WorkerEndpoint(address, "127.0.0.1", tunnel.port))
+            host, port = address.host, address.port
+            if address.ssh is not None:
+                tunnel = Tunnel(address.ssh, port)
+                stack.callback(tunnel.close)
+                host, port = "127.0.0.1", tunnel.port
+            found.append(WorkerEndpoint(address, host, port))
         yield found

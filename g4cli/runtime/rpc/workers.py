@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from g4cli.core.errors import NetworkError, RuntimeFailed
@@ -19,9 +19,9 @@ from g4cli.core.worker_address import WorkerAddress
 from g4cli.runtime.rpc.protocol import (
     PROTOCOL,
     TIMEOUT_S,
+    Connection,
     DeviceMemory,
     RpcFault,
-    connected,
     list_device_memory,
     read_protocol_version,
 )
@@ -87,7 +87,7 @@ def check_worker(
         info = ask_worker_info(host, port, timeout_s)
         if info is not None:
             _require_usable(address, info)
-        with connected(host, port, timeout_s) as connection:
+        with Connection(host, port, timeout_s) as connection:
             version = read_protocol_version(connection)
             if version != PROTOCOL:
                 raise _make_build_error(address, f"protocol {_format_version(version)}")
@@ -112,7 +112,7 @@ def ask_worker_info(host: str, port: int, timeout_s: float = TIMEOUT_S) -> Worke
 
     Raises OSError.
     """
-    with connected(host, port, timeout_s) as connection:
+    with Connection(host, port, timeout_s) as connection:
         connection.send(QUESTION)
         try:
             (size,) = struct.unpack("<I", connection.read(4))
@@ -132,25 +132,18 @@ def pack_info(info: WorkerInfo) -> bytes:
 def parse_info(data: bytes) -> WorkerInfo | None:
     """Return the WorkerInfo in the JSON of an answer, None if it is not one."""
     try:
-        fields: Any = json.loads(data)
-        kinds, protocol = tuple(fields["kinds"]), tuple(fields["protocol"])
-        info = WorkerInfo(
-            g4=fields["g4"],
-            library=fields["library"],
-            protocol=protocol,
-            is_busy=fields["is_busy"],
-            kinds=kinds,
-            available_bytes=fields["available_bytes"],
-        )
+        given: Any = json.loads(data)
+        info = WorkerInfo(**{field.name: given[field.name] for field in fields(WorkerInfo)})
+        major, minor, patch = info.protocol
+        info = replace(info, protocol=(major, minor, patch), kinds=tuple(info.kinds))
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     is_valid = (
         isinstance(info.g4, str)
         and isinstance(info.library, str)
         and isinstance(info.is_busy, bool)
-        and all(isinstance(kind, str) for kind in kinds)
-        and len(protocol) == len(PROTOCOL)
-        and all(type(n) is int for n in (*protocol, info.available_bytes))
+        and all(isinstance(kind, str) for kind in info.kinds)
+        and all(type(n) is int for n in (*info.protocol, info.available_bytes))
     )
     return info if is_valid else None
 
