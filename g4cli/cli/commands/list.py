@@ -12,7 +12,6 @@ from g4cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from g4cli.store.manifest import Entry
-    from g4cli.store.models import Unfinished
     from g4cli.store.others import ForeignModel
 
 
@@ -46,6 +45,7 @@ def list_(
     if states or available:
         (_list_states if states else _list_available)(out)
         return
+    from g4cli.core.units import size_text
     from g4cli.store.manifest import describe_damage
     from g4cli.store.models import list_models, list_unfinished
     from g4cli.store.others import list_foreign_models
@@ -59,9 +59,8 @@ def list_(
         elif not unfinished:
             out.say("no models yet; to get one: g4 pull tiny")
         for part in unfinished:
-            out.say(
-                f"unfinished: {part.file}, {_format_amount(part)}; to resume: {part.resume_command}"
-            )
+            amount = f"{size_text(part.have_bytes)} of {size_text(part.nbytes)}"
+            out.say(f"unfinished: {part.file}, {amount}; to resume: {part.resume_command}")
         if foreign:
             _render_foreign(out, foreign)
 
@@ -92,12 +91,6 @@ def _list_states(out: Output) -> None:
     saved = list_states()
     brief = list(dict.fromkeys(namespace.about.model for namespace in saved.namespaces))
     out.result(saved.as_json(), lambda: draw_states(out, saved), brief=brief)
-
-
-def _format_amount(part: Unfinished) -> str:
-    from g4cli.core.units import size_text
-
-    return f"{size_text(part.have_bytes)} of {size_text(part.nbytes)}"
 
 
 def _render_entries(out: Output, entries: tuple[Entry, ...]) -> None:

@@ -34,14 +34,6 @@ class _Point(NamedTuple):
     error: float
 
 
-class _Spot(NamedTuple):
-    """The place of a point on the graph, with its label."""
-
-    x: float
-    y: float
-    label: str
-
-
 def color_of(index: int) -> str:
     """Return the color of the model at `index`."""
     return COLORS[index % len(COLORS)]
@@ -82,24 +74,16 @@ def draw_shares(names: Sequence[str], models: Sequence[Mapping[str, Any]]) -> st
 
 def draw_quality(models: Sequence[Mapping[str, Any]]) -> str:
     """Return two graphs of the evaluated models: perplexity against size and against speed."""
+    largest = max(model["quality"]["bytes"] for model in models if model["quality"])
+    unit, unit_bytes = ("GiB", GIB) if largest >= GIB / 2 else ("MiB", MIB)
     by_size, by_speed = (
         [
-            _Point(
-                index,
-                name,
-                model["quality"][quantity],
-                model["quality"]["perplexity"],
-                model["quality"]["perplexity_error"],
-            )
+            _Point(index, name, q[quantity] / scale, q["perplexity"], q["perplexity_error"])
             for index, (model, name) in enumerate(zip(models, name_models(models), strict=True))
-            if model["quality"]
+            if (q := model["quality"])
         ]
-        for quantity in ("bytes", "tg32_tps")
+        for quantity, scale in (("bytes", unit_bytes), ("tg32_tps", 1))
     )
-    unit, unit_bytes = (
-        ("GiB", GIB) if max(point.x for point in by_size) >= GIB / 2 else ("MiB", MIB)
-    )
-    by_size = [point._replace(x=point.x / unit_bytes) for point in by_size]
     return _make_svg(
         300,
         [
@@ -130,22 +114,21 @@ def _draw_panel(points: Sequence[_Point], left: float, title: str) -> list[str]:
         parts.append(_draw_text(x, y1 + 18, f"{tick:g}", anchor="middle"))
     parts.append(_draw_text((x0 + x1) / 2, y1 + 40, title, anchor="middle"))
     parts.append(_draw_text(x0, y0 - 6, "perplexity (lower is better)"))
-    spots = [
-        _Spot(place(p.x, x_ticks, x0, x1), place(p.perplexity, y_ticks, y1, y0), p.name)
-        for p in points
-    ]
-    for point, spot in zip(points, spots, strict=True):
-        top, bottom = (
-            place(point.perplexity + e, y_ticks, y1, y0) for e in (point.error, -point.error)
+    spots = []
+    for point in points:
+        x = place(point.x, x_ticks, x0, x1)
+        top, y, bottom = (
+            place(point.perplexity + e, y_ticks, y1, y0) for e in (point.error, 0, -point.error)
         )
         color = color_of(point.number)
         parts.append(
-            f'<line x1="{spot.x:.1f}" y1="{top:.1f}" x2="{spot.x:.1f}" y2="{bottom:.1f}" '
+            f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" '
             f'stroke="{color}" stroke-width="2" stroke-opacity=".5"/>'
-            f'<circle cx="{spot.x:.1f}" cy="{spot.y:.1f}" r="5" fill="{color}"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>'
         )
-    for (x, y, anchor), spot in zip(place_labels(spots, x0, x1), spots, strict=True):
-        parts.append(_draw_text(x, y, spot.label, anchor=anchor))
+        spots.append((x, y, point.name))
+    for point, (x, y, anchor) in zip(points, place_labels(spots, x0, x1), strict=True):
+        parts.append(_draw_text(x, y, point.name, anchor=anchor))
     return parts
 
 

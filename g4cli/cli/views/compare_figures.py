@@ -40,29 +40,25 @@ def share_text(share: Mapping[str, Any]) -> str:
 def list_summary_rows(document: Mapping[str, Any]) -> list[Row]:
     """Return the summary table: a heading, and the text of each model. Empty rows are left out."""
     models = document["models"]
+    summaries, facts = [m["summary"] for m in models], [m["facts"] for m in models]
     rows: list[Row] = []
     if document["prompts"]:
-        asked = [f"{m['summary']['answered']} of {m['summary']['asked']}" for m in models]
-        rows.append(("answers", asked))
+        rows.append(("answers", [f"{s['answered']} of {s['asked']}" for s in summaries]))
     for name in SHARES:
-        shares = [m["summary"]["shares"].get(name) for m in models]
-        rows.append((name, [share_text(s) if s else "" for s in shares]))
+        shares = [s["shares"].get(name) for s in summaries]
+        rows.append((name, [share_text(share) if share else "" for share in shares]))
     wins = [
         f"{share_text(w)}, {count_text(w['ties'], 'tie')}" if (w := m["wins"]) else ""
         for m in models
     ]
-    rows.append(("preferred by the judge", wins))
-    rows.append(("time to first token", [_time_text(m["summary"]["first_s"]) for m in models]))
-    rows.append(("tokens per second", [_number_text(m["summary"]["decode_tps"]) for m in models]))
-    rows.append(
-        (
-            "tokens of an answer",
-            [_number_text(m["summary"]["completion_tokens"]) for m in models],
-        )
-    )
-    for heading, name in _SIZES:
-        rows.append((heading, [_size_text(m["facts"].get(name)) for m in models]))
-    rows.append(("type", [str(m["facts"].get("file_type", "")) for m in models]))
+    rows += [
+        ("preferred by the judge", wins),
+        ("time to first token", [_time_text(s["first_s"]) for s in summaries]),
+        ("tokens per second", [_number_text(s["decode_tps"]) for s in summaries]),
+        ("tokens of an answer", [_number_text(s["completion_tokens"]) for s in summaries]),
+        *((heading, [_size_text(f.get(name)) for f in facts]) for heading, name in _SIZES),
+        ("type", [str(f.get("file_type", "")) for f in facts]),
+    ]
     return [row for row in rows if any(row[1])]
 
 
