@@ -1,9 +1,4 @@
-"""A conversation and its turns, without a terminal and without llama.cpp.
-
-turn           one prompt in, events out
-answer         the state of one answer, token by token
-conversation   the messages so far: undo, edit, save, load, what to drop when the context is full
-"""
+"""A conversation, its turns and what answers consist of, without a terminal or llama.cpp."""
 
 from g4cli.chat.answer import Answer
 from g4cli.chat.conversation import Conversation, OverflowPolicy, fit_prompt

@@ -24,7 +24,7 @@ def show(json: JsonOpt = False, quiet: QuietOpt = False) -> None:
     config, rows = read_config(), list_settings()
     data = {
         "file": str(config.path),
-        "settings": [row.as_json() for row in rows],
+        "settings": [row._asdict() for row in rows],
         "aliases": dict(config.aliases),
         "presets": {name: dict(values) for name, values in config.presets.items()},
     }

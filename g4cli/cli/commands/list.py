@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from g4cli.cli.options.common import JsonOpt, QuietOpt, StatesOpt
 from g4cli.cli.output import Output, make_output
 from g4cli.core.errors import UsageError
-
-if TYPE_CHECKING:
-    from g4cli.store.manifest import Entry
-    from g4cli.store.others import ForeignModel
-
 
 AvailableOpt = Annotated[
     bool, typer.Option("--available", help="The models that can be pulled, and which of them fit.")
@@ -45,6 +40,7 @@ def list_(
     if states or available:
         (_list_states if states else _list_available)(out)
         return
+    from g4cli.cli.views.list import draw_entries, draw_foreign
     from g4cli.core.units import size_text
     from g4cli.store.manifest import describe_damage
     from g4cli.store.models import list_models, list_unfinished
@@ -55,14 +51,14 @@ def list_(
 
     def render() -> None:
         if entries:
-            _render_entries(out, entries)
+            draw_entries(out, entries)
         elif not unfinished:
             out.say("no models yet; to get one: g4 pull tiny")
         for part in unfinished:
             amount = f"{size_text(part.have_bytes)} of {size_text(part.nbytes)}"
             out.say(f"unfinished: {part.file}, {amount}; to resume: {part.resume_command}")
         if foreign:
-            _render_foreign(out, foreign)
+            draw_foreign(out, foreign)
 
     data = {
         "models": [{"ref": e.title, **e.as_json(), "damage": describe_damage(e)} for e in entries],
@@ -73,7 +69,7 @@ def list_(
 
 
 def _list_available(out: Output) -> None:
-    from g4cli.cli.views.available import draw_available
+    from g4cli.cli.views.list import draw_available
     from g4cli.operations.fit.available import list_available
 
     rows = list_available()
@@ -85,34 +81,9 @@ def _list_available(out: Output) -> None:
 
 
 def _list_states(out: Output) -> None:
-    from g4cli.cli.views.states import draw_states
+    from g4cli.cli.views.list import draw_states
     from g4cli.operations.states import list_states
 
     saved = list_states()
     brief = list(dict.fromkeys(namespace.about.model for namespace in saved.namespaces))
     out.result(saved.as_json(), lambda: draw_states(out, saved), brief=brief)
-
-
-def _render_entries(out: Output, entries: tuple[Entry, ...]) -> None:
-    from g4cli.core.units import size_text
-    from g4cli.store.manifest import describe_damage
-
-    rows = [
-        (
-            e.label if e.role == "model" else e.name,
-            e.role,
-            size_text(e.nbytes),
-            e.date[:10],
-            describe_damage(e) or e.origin,
-        )
-        for e in entries
-    ]
-    out.table(["model", "kind", "size", "pulled", "from"], rows, right=[2])
-
-
-def _render_foreign(out: Output, foreign: tuple[ForeignModel, ...]) -> None:
-    from g4cli.core.units import size_text
-
-    for row in foreign:
-        out.line(f"{row.program}: {row.name}  {row.type}, {row.role}, {size_text(row.nbytes)}")
-        out.line(f"  {row.note or row.path}")

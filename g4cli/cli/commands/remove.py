@@ -65,7 +65,7 @@ def remove(
 
 
 def _remove_states(out: Output, model: str, *, yes: bool) -> None:
-    from g4cli.cli.views.states import draw_states
+    from g4cli.cli.views.list import draw_states
     from g4cli.core.units import size_text
     from g4cli.operations.states import remove_states, select_states
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -91,7 +91,8 @@ def _draw_summary(document: Mapping[str, Any]) -> Iterator[str]:
         yield f'<div class="scroll">{draw_shares(names, models)}</div><p></p>'
     yield _draw_table(
         ["", *_draw_labels(models)],
-        ((_draw_heading(name), *map(_html_line, cells)) for name, cells in rows),
+        ([name, *cells] for name, cells in rows),
+        draw_first=_draw_heading,
     )
     yield (
         '<p class="soft">In parentheses: the 95 % confidence interval (Wilson). '
@@ -132,7 +133,7 @@ def _draw_quality(document: Mapping[str, Any]) -> Iterator[str]:
     if rows:
         yield f"<h2>Quality on {_html_line(document['run']['text'] or '')}</h2>\n"
         yield f'<div class="scroll">{draw_quality(document["models"])}</div><p></p>'
-        yield _draw_table(QUALITY_HEADINGS, (map(_html_line, row) for row in rows))
+        yield _draw_table(QUALITY_HEADINGS, rows)
 
 
 def _draw_faults(document: Mapping[str, Any]) -> Iterator[str]:
@@ -141,7 +142,7 @@ def _draw_faults(document: Mapping[str, Any]) -> Iterator[str]:
         yield '<h2>Faults of the drawings</h2>\n<p class="soft">In how many drawings each rule was '
         yield "broken, and in how many of them all of it could be repaired.</p>"
         headings = ["rule", "what is wrong", *_draw_labels(document["models"])]
-        yield _draw_table(headings, (map(_html_line, row) for row in rows))
+        yield _draw_table(headings, rows)
 
 
 def _draw_opinions(document: Mapping[str, Any]) -> Iterator[str]:
@@ -149,13 +150,7 @@ def _draw_opinions(document: Mapping[str, Any]) -> Iterator[str]:
     yield '<p class="note">These are opinions of a model, not measurements. It was asked twice, '
     yield "with the answers in both orders; it counts only if it preferred the same one.</p>"
     rows = (
-        (
-            _html_line(opinion["prompt"]),
-            str(opinion["sample"] + 1),
-            _html_line(opinion["a"]),
-            _html_line(opinion["b"]),
-            _html_line(opinion["winner"]),
-        )
+        (opinion["prompt"], opinion["sample"] + 1, *(opinion[k] for k in ("a", "b", "winner")))
         for opinion in document["opinions"]
     )
     table = _draw_table(["prompt", "answer", "one", "other", "preferred"], rows)
@@ -216,8 +211,7 @@ def _draw_picture(drawing: Mapping[str, Any]) -> str:
 
 
 def _describe_finding(finding: Mapping[str, Any]) -> str:
-    done = finding["repair"] if finding["repaired"] else ""
-    after = f": {done}" if done else ""
+    after = f": {finding['repair']}" if finding["repaired"] and finding["repair"] else ""
     return f"line {finding['line']}: {finding['message']}{after}"
 
 
@@ -234,14 +228,9 @@ def _draw_run(document: Mapping[str, Any]) -> Iterator[str]:
         "judge": run["judge"] or "",
         "sha256 or endpoint of the judge": run["judge_identity"] or "",
     }
-    yield _draw_table(
-        ("", ""), ((_html_line(k), _html_line(v)) for k, v in common.items() if v != "")
-    )
+    yield _draw_table(("", ""), (row for row in common.items() if row[1] != ""))
     for index, model in enumerate(document["models"]):
-        rows = [(name, value) for name, value in _list_facts(model) if value not in ("", None)]
-        table = _draw_table(
-            ("", ""), ((_html_line(name), _html_line(value)) for name, value in rows)
-        )
+        table = _draw_table(("", ""), (r for r in _list_facts(model) if r[1] not in ("", None)))
         summary = f"{_draw_dot(index)}{_html_line(model['label'])}"
         yield f"<details><summary>{summary}</summary>{table}</details>"
 
@@ -257,20 +246,28 @@ def _list_facts(model: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield ("sha256 or endpoint" if name == "identity" else name), value
 
 
-def _draw_table(headings: Sequence[str], rows: Any) -> str:
-    """Return a table of cells that are HTML; the first cell of a row is its heading."""
-    head = "".join(f"<th>{cell}</th>" for cell in headings)
-    body = "".join(
-        f"<tr><th>{cells[0]}</th>{''.join(f'<td>{cell}</td>' for cell in cells[1:])}</tr>"
-        for cells in map(list, rows)
-    )
-    top = f"<thead><tr>{head}</tr></thead>" if any(headings) else ""
-    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
-
-
 def _html_line(value: Any) -> str:
     """Return a text for one line as HTML."""
     return escape(one_line(str(value)))
+
+
+def _draw_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    draw_first: Callable[[Any], str] = _html_line,
+) -> str:
+    """Return a table of `headings`, which are HTML, and `rows` of texts and numbers.
+
+    `draw_first` returns the first cell of a row, its heading, as HTML.
+    """
+    head = "".join(f"<th>{cell}</th>" for cell in headings)
+    body = "".join(
+        f"<tr><th>{draw_first(first)}</th>"
+        f"{''.join(f'<td>{_html_line(cell)}</td>' for cell in cells)}</tr>"
+        for first, *cells in rows
+    )
+    top = f"<thead><tr>{head}</tr></thead>" if any(headings) else ""
+    return f'<div class="scroll"><table>{top}<tbody>{body}</tbody></table></div>'
 
 
 def _html_text(value: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -16,18 +15,13 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.session import ChatSession
 
 
-@dataclass(frozen=True, slots=True)
-class SettingRow:
+class SettingRow(NamedTuple):
     """One setting of one command. `origin`: such as "G4_TEMP" or "config.toml [chat]"."""
 
     command: str
     name: str
     value: Any
     origin: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the row as `g4 config --json` shows it."""
-        return asdict(self)
 
 
 def list_settings() -> list[SettingRow]:
