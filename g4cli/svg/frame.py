@@ -53,7 +53,6 @@ def check_frame(elements: list[Element]) -> list[Fault]:
     """Return what is wrong with viewBox, width and height of the root element."""
     root = elements[0]
     attributes = root.attributes
-    name_end = root.start.start + 1 + len(root.name)
     if "viewBox" in attributes:
         return list(_check_view_box(root))
     sizes = [attributes.get(name, "") for name in ("width", "height")]
@@ -65,7 +64,7 @@ def check_frame(elements: list[Element]) -> list[Fault]:
     # Most drawings begin at the origin, with a margin that the shapes do not show.
     box = Box(min(box.left, 0.0), min(box.top, 0.0), box.right, box.bottom)
     text = box.as_view_box()
-    edit = Edit(name_end, name_end, f' viewBox="{text}"')
+    edit = Edit(root.name_end, root.name_end, f' viewBox="{text}"')
     return [Fault("no-frame", root.start.start, text, (edit,))]
 
 
@@ -76,9 +75,7 @@ def _check_view_box(root: Element) -> Iterator[Fault]:
         return
     plain = _UNITS.sub("", value)
     if is_view_box(plain):
-        begin = written.value_start
-        edit = Edit(begin, begin + len(written.value), plain)
-        yield Fault("view-box-units", written.start, value, (edit,))
+        yield Fault("view-box-units", written.start, value, (written.replace_value(plain),))
     else:
         yield Fault("bad-view-box", written.start, f'"{value[:40]}"')
 
@@ -131,12 +128,11 @@ def widen_frame(text: str, elements: list[Element], frame: Frame) -> str:
         f' x="{left}" y="{top}" width="{width}" height="{height}" '
         f'viewBox="{left} {top} {width} {height}" overflow="visible"'
     )
-    name_end = root.start.start + 1 + len(root.name)
     replaced = ("x", "y", "width", "height", "viewBox", "overflow")
-    edits = [Edit(item.before, item.end) for item in root.start.attributes if item.name in replaced]
+    edits = [item.removal for item in root.start.attributes if item.name in replaced]
     edits += [
         Edit(root.start.start, root.start.start, outer),
-        Edit(name_end, name_end, inner),
+        Edit(root.name_end, root.name_end, inner),
         Edit(root.end.end, root.end.end, f"</{root.name}>"),
     ]
     return apply_edits(text, edits)[0]

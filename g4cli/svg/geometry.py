@@ -93,14 +93,13 @@ def is_length(text: str) -> bool:
 
 def parse_numbers(text: str) -> list[float] | None:
     """Return the numbers of a list, separated by spaces or commas; None if it is not a list."""
-    numbers = []
-    offset = _SEPARATOR.match(text).end()  # type: ignore[union-attr]
+    numbers, offset = [], _skip_separators(text, 0)
     while offset < len(text):
         found = NUMBER.match(text, offset)
         if not found:
             return None
         numbers.append(float(found[0]))
-        offset = _SEPARATOR.match(text, found.end()).end()  # type: ignore[union-attr]
+        offset = _skip_separators(text, found.end())
     return numbers
 
 

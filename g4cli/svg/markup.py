@@ -16,6 +16,8 @@ _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 _REFERENCE: Final = re.compile(
     r"&(?:#([0-9]{1,9}|[xX][0-9A-Fa-f]{1,8});|([A-Za-z_][A-Za-z0-9_.-]{0,40});)?"
 )
+_CDATA_END: Final = re.compile("]]>")  # not allowed in text
+_LESS_THAN: Final = re.compile("<")
 _XML_ENTITIES: Final[Mapping[str, str]] = {
     "lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'",
 }  # fmt: skip
@@ -50,12 +52,9 @@ _INTERNAL_SUBSET: Final = re.compile(r"\[(.*)\]", re.DOTALL)
 def check_characters(text: str) -> list[Fault]:
     """Return a fault for every character that XML does not allow; the repair removes it."""
     return [
-        Fault(
-            "control-character", found.start(), f"U+{ord(found[0]):04X}",
-            (Edit(found.start(), found.end()),),
-        )
+        Fault("control-character", found.start(), f"U+{ord(found[0]):04X}", (Edit(*found.span()),))
         for found in _NOT_XML.finditer(text)
-    ]  # fmt: skip
+    ]
 
 
 def read_entities(doctype: str) -> dict[str, str] | None:
@@ -105,11 +104,14 @@ def check_markup(tokenizer: Tokenizer) -> list[Fault]:
             written = text[token.start : token.end]
             entities = read_entities(written) or {}
             if not _DOCTYPE.fullmatch(written):
-                edit = Edit(token.start, token.end)
-                faults.append(Fault("bogus-markup", token.start, "the document type", (edit,)))
+                what = "the document type"
+                faults.append(Fault("bogus-markup", token.start, what, (token.removal,)))
         elif token.kind == "text":
             faults += _check_references(text, token.start, token.end, entities)
-            faults += _check_cdata_end(text, token)
+            faults += [
+                Fault("cdata-end", found.start(), "", (Edit(found.end() - 1, found.end(), "&gt;"),))
+                for found in _CDATA_END.finditer(text, token.start, token.end)
+            ]
         elif token.kind == "instruction" and token.name.lower() == "xml":
             faults += _check_declaration(text, token)
         elif token.kind == "start":
@@ -148,29 +150,17 @@ def _check_references(
             yield Fault(rule, span[0], f"&{name};", (Edit(*span, right),))
 
 
-def _check_cdata_end(text: str, token: Token) -> Iterator[Fault]:
-    """Yield every ]]> in text, where XML does not allow it."""
-    offset = text.find("]]>", token.start, token.end)
-    while offset >= 0:
-        yield Fault("cdata-end", offset, "", (Edit(offset + 2, offset + 3, "&gt;"),))
-        offset = text.find("]]>", offset + 3, token.end)
-
-
 def _check_declaration(text: str, token: Token) -> Iterator[Fault]:
     """Yield the faults of an XML declaration: its place, its form, its encoding."""
     written = text[token.start : token.end]
     encoding = _ENCODING.search(written)
     first = 1 if text.startswith("\ufeff") else 0
-    if not text[first : token.start].strip() and token.start > first:
-        yield Fault(
-            "declaration", token.start, "is not the first thing in the file",
-            (Edit(first, token.start),),
-        )  # fmt: skip
-    elif token.start > first:
-        edit = Edit(token.start, token.end)
+    if token.start > first:
+        is_after_space = not text[first : token.start].strip()
+        edit = Edit(first, token.start) if is_after_space else token.removal
         yield Fault("declaration", token.start, "is not the first thing in the file", (edit,))
     elif token.name != "xml" or not _DECLARATION.fullmatch(written):
-        yield Fault("declaration", token.start, "is wrong", (Edit(token.start, token.end),))
+        yield Fault("declaration", token.start, "is wrong", (token.removal,))
     elif encoding and encoding[1].lower() not in _UTF_8:
         edit = Edit(token.start + encoding.start(1), token.start + encoding.end(1), "UTF-8")
         yield Fault("encoding", token.start, encoding[1], (edit,))
@@ -188,8 +178,8 @@ def _check_attributes(text: str, token: Token, entities: Mapping[str, str]) -> I
                 replace_references(item.value, entities) for item in (seen[name], attribute)
             )
             rule = "duplicate-attribute" if first == second else "conflicting-attribute"
-            edit = Edit(attribute.before, attribute.end)
-            yield Fault(rule, attribute.start, f"{name} of <{token.name}>", (edit,))
+            detail = f"{name} of <{token.name}>"
+            yield Fault(rule, attribute.start, detail, (attribute.removal,))
             continue
         seen[name] = attribute
         if canonical != name:
@@ -197,7 +187,5 @@ def _check_attributes(text: str, token: Token, entities: Mapping[str, str]) -> I
             yield Fault("name-case", attribute.start, f"attribute {name}", (edit,))
         begin, end = attribute.value_start, attribute.value_start + len(attribute.value)
         yield from _check_references(text, begin, end, entities)
-        offset = text.find("<", begin, end)
-        while offset >= 0:
-            yield Fault("less-than", offset, "", (Edit(offset, offset + 1, "&lt;"),))
-            offset = text.find("<", offset + 1, end)
+        for found in _LESS_THAN.finditer(text, begin, end):
+            yield Fault("less-than", found.start(), "", (Edit(*found.span(), "&lt;"),))

@@ -54,10 +54,9 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
             if prefix and prefix not in in_scope:
                 missing.setdefault(prefix, element.start.start)
         faults += _check_bindings(element, used)
-    name_end = root.start.start + 1 + len(root.name)
     for prefix, offset in missing.items():
         address = NAMESPACES.get(prefix, f"{_UNDECLARED}{prefix}")
-        edit = Edit(name_end, name_end, f' xmlns:{prefix}="{address}"')
+        edit = Edit(root.name_end, root.name_end, f' xmlns:{prefix}="{address}"')
         faults.append(Fault("undeclared-prefix", offset, prefix, (edit,)))
     return faults
 
@@ -67,22 +66,16 @@ def _check_reserved(element: Element) -> Fault:
 
     The repair removes its tags; those of the root lose only the prefix.
     """
-    tags = {tag.start: tag for tag in (element.start, element.end)}
-    edits = tuple(Edit(tag.start, tag.end) for tag in tags.values())
+    edits = element.remove_tags()
     if element.parent is None:
-        names = (
-            {element.start.start + 1, element.end.start + 2}
-            if len(tags) == 2
-            else {element.start.start + 1}
-        )
-        edits = tuple(Edit(offset, offset + len(_DECLARING)) for offset in sorted(names))
+        names = [edit.start + n for edit, n in zip(edits, (len("<"), len("</")), strict=False)]
+        edits = tuple(Edit(offset, offset + len(_DECLARING)) for offset in names)
     return Fault("reserved-prefix", element.start.start, element.name, edits)
 
 
 def _check_root(root: Element) -> Iterator[Fault]:
-    name_end = root.start.start + 1 + len(root.name)
     if root.name == "svg" and "xmlns" not in root.attributes:
-        edit = Edit(name_end, name_end, f' xmlns="{SVG_NAMESPACE}"')
+        edit = Edit(root.name_end, root.name_end, f' xmlns="{SVG_NAMESPACE}"')
         yield Fault("no-namespace", root.start.start, "", (edit,))
 
 
@@ -102,12 +95,9 @@ def _check_bindings(element: Element, used: set[str]) -> Iterator[Fault]:
             prefix = name.removeprefix(_DECLARING)
             right = NAMESPACES.get(prefix, f"{_UNDECLARED}{prefix}")
         if right and value != right:
-            begin = attribute.value_start
-            edit = Edit(begin, begin + len(attribute.value), right)
-            yield Fault("wrong-namespace", attribute.start, name, (edit,))
+            yield Fault("wrong-namespace", attribute.start, name, (attribute.replace_value(right),))
         elif name in ("xmlns:xml", "xmlns:xmlns"):  # these two cannot be declared
-            edit = Edit(attribute.before, attribute.end)
-            yield Fault("wrong-namespace", attribute.start, name, (edit,))
+            yield Fault("wrong-namespace", attribute.start, name, (attribute.removal,))
 
 
 def check_references(elements: list[Element]) -> list[Fault]:

@@ -71,10 +71,10 @@ def repair_drawing(answer: str) -> Drawing:
     if found is None:
         return _give_up(answer, "no-drawing", "")
     text, positions = answer, PositionMap()
-    faults: list[tuple[int, Fault, bool]] = []
+    faults: list[tuple[int, Fault]] = []
 
     def add_faults(new: Iterable[Fault]) -> None:
-        faults.extend((positions.map_back(f.offset), f, bool(f.edits)) for f in new)
+        faults.extend((positions.map_back(fault.offset), fault) for fault in new)
 
     first = _check_surroundings(answer, found)
     add_faults(first)
@@ -158,20 +158,20 @@ def _check_stages(text: str) -> tuple[list[Element], list[Fault]]:
     return elements, faults
 
 
-def _locate_faults(answer: str, faults: list[tuple[int, Fault, bool]]) -> tuple[Finding, ...]:
-    """Return faults, (offset in the answer, fault, whether it was repaired), as findings.
+def _locate_faults(answer: str, faults: list[tuple[int, Fault]]) -> tuple[Finding, ...]:
+    """Return faults, (offset in the answer, fault), as findings in the order of the text.
 
-    They have line and column and stand in the order of the text.
+    Those with edits were repaired.
     """
     findings = []
     line, line_start, previous = 1, 0, 0
-    for offset, fault, repaired in sorted(faults, key=lambda item: item[0]):
+    for offset, fault in sorted(faults, key=lambda item: item[0]):
         offset = min(offset, len(answer))
         line += answer.count("\n", previous, offset)
         line_start = max(line_start, answer.rfind("\n", previous, offset) + 1)
         previous = offset
         column = offset - line_start + 1
-        findings.append(Finding(fault.rule, line, column, fault.detail, repaired))
+        findings.append(Finding(fault.rule, line, column, fault.detail, bool(fault.edits)))
     return tuple(findings)
 
 

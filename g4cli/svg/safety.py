@@ -56,7 +56,7 @@ def check_safety(tokenizer: Tokenizer, elements: list[Element]) -> list[Fault]:
         if element.enclosing_text is None:
             faults += _check_element(element)
         else:
-            faults += _remove_tags("html-in-text", element, element.enclosing_text.name)
+            faults.append(_remove_tags("html-in-text", element, element.enclosing_text.name))
         faults += _check_links(element)
         if local_name(element.name) == "style":
             faults += _check_style_sheet(tokenizer, element)
@@ -67,7 +67,6 @@ def check_safety(tokenizer: Tokenizer, elements: list[Element]) -> list[Fault]:
 def _check_token(text: str, token: Token) -> Iterator[Fault]:
     """Yield what is unsafe in a document type or a processing instruction."""
     written = text[token.start : token.end]
-    edit = Edit(token.start, token.end)
     if token.kind == "doctype":
         if read_entities(written) is None:
             offset = token.start + written.index("[")
@@ -76,7 +75,7 @@ def _check_token(text: str, token: Token) -> Iterator[Fault]:
     elif token.kind == "instruction" and token.name.lower() != "xml":
         is_style = token.name.lower() == "xml-stylesheet"
         if is_style or ">" in written[:-1] or "<" in written[1:]:
-            yield Fault("processing-instruction", token.start, token.name, (edit,))
+            yield Fault("processing-instruction", token.start, token.name, (token.removal,))
 
 
 def _remove_element(rule: str, element: Element, detail: str) -> Fault:
@@ -84,11 +83,8 @@ def _remove_element(rule: str, element: Element, detail: str) -> Fault:
     return Fault(rule, element.start.start, detail, (edit,))
 
 
-def _remove_tags(rule: str, element: Element, detail: str) -> Iterator[Fault]:
-    """Yield a fault whose repair removes the tags of an element, not what is between them."""
-    tags = {element.start.start: element.start, element.end.start: element.end}
-    edits = tuple(Edit(tag.start, tag.end) for tag in tags.values())
-    yield Fault(rule, element.start.start, detail, edits)
+def _remove_tags(rule: str, element: Element, detail: str) -> Fault:
+    return Fault(rule, element.start.start, detail, element.remove_tags())
 
 
 def _check_element(element: Element) -> Iterator[Fault]:
@@ -99,7 +95,7 @@ def _check_element(element: Element) -> Iterator[Fault]:
     elif element.name.lower() in HTML_ELEMENTS or (
         element.name.lower() == "font" and _HTML_FONT & {key.lower() for key in element.attributes}
     ):
-        yield from _remove_tags("html-element", element, element.name)
+        yield _remove_tags("html-element", element, element.name)
     elif name in _ANIMATIONS:
         target = local_name(element.attributes.get("attributeName", "").strip()).lower()
         if target in _LINKS or target.startswith("on"):
@@ -112,21 +108,17 @@ def _check_links(element: Element) -> Iterator[Fault]:
     for attribute in element.start.attributes:
         name, value = attribute.name, element.attributes[attribute.name]
         local = local_name(name).lower()
-        removal = Edit(attribute.before, attribute.end)
         if local.startswith("on"):
-            yield Fault("event-handler", attribute.start, name, (removal,))
+            yield Fault("event-handler", attribute.start, name, (attribute.removal,))
         elif local == "base" or (local in _LINKS and not _is_local(value, is_image)):
             detail = f"{name} of <{element.name}>"
-            yield Fault("outside-reference", attribute.start, detail, (removal,))
+            yield Fault("outside-reference", attribute.start, detail, (attribute.removal,))
         elif not _NO_STYLE.fullmatch(name):
             safe = make_style_safe(value)
             if safe is not None:
-                begin = attribute.value_start
-                text = escape_text(safe).replace("'", "&apos;")
-                edit = Edit(begin, begin + len(attribute.value), text)
-                yield Fault(
-                    "unsafe-style", attribute.start, shorten_detail(value, _STYLE_SHOWN), (edit,)
-                )
+                shown = shorten_detail(value, _STYLE_SHOWN)
+                edit = attribute.replace_value(escape_text(safe).replace("'", "&apos;"))
+                yield Fault("unsafe-style", attribute.start, shown, (edit,))
 
 
 def _is_local(value: str, is_image: bool) -> bool:
@@ -167,9 +159,8 @@ def _check_style_sheet(tokenizer: Tokenizer, element: Element) -> Iterator[Fault
     safe = make_style_safe(style)
     if safe is not None:
         edit = Edit(element.start.end, element.end.start, escape_text(safe))
-        yield Fault(
-            "unsafe-style", element.start.start, shorten_detail(style, _STYLE_SHOWN), (edit,)
-        )
+        shown = shorten_detail(style, _STYLE_SHOWN)
+        yield Fault("unsafe-style", element.start.start, shown, (edit,))
 
 
 def _check_descriptions(tokenizer: Tokenizer, elements: list[Element]) -> Iterator[Fault]:

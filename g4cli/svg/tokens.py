@@ -59,6 +59,15 @@ class Attribute:
     value_start: int
     end: int
 
+    @property
+    def removal(self) -> Edit:
+        """The edit that removes the attribute with the white space before it."""
+        return Edit(self.before, self.end)
+
+    def replace_value(self, value: str) -> Edit:
+        """Return the edit that writes `value` between the quotes."""
+        return Edit(self.value_start, self.value_start + len(self.value), value)
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -73,6 +82,11 @@ class Token:
     name: str = ""
     attributes: tuple[Attribute, ...] = ()
     self_closing: bool = False
+
+    @property
+    def removal(self) -> Edit:
+        """The edit that removes the piece."""
+        return Edit(self.start, self.end)
 
 
 def strip_cdata_marks(section: str) -> str:
@@ -118,6 +132,10 @@ class Tokenizer:
 
     def _remove_rest(self, start: int, inside: str) -> int:
         return self._remove_piece("cut-off", start, len(self.text), inside)
+
+    def _remove_bogus(self, start: int, end: int) -> int:
+        shown = shorten_detail(self.text[start:end], _QUOTED_SHOWN)
+        return self._remove_piece("bogus-markup", start, end, shown)
 
     def _read_markup(self, offset: int) -> int:
         """Return the end of the markup that begins with the < at `offset`."""
@@ -169,12 +187,7 @@ class Tokenizer:
         end = self._find_next(">", offset)
         if end < 0:
             return self._remove_rest(offset, "a declaration")
-        return self._remove_piece(
-            "bogus-markup",
-            offset,
-            end + 1,
-            shorten_detail(self.text[offset : end + 1], _QUOTED_SHOWN),
-        )
+        return self._remove_bogus(offset, end + 1)
 
     def _read_instruction(self, offset: int) -> int:
         end = self._find_next("?>", offset + 2)
@@ -184,12 +197,7 @@ class Tokenizer:
         end = end + 1 if end >= 0 else self._find_next(">", offset)
         if end < 0:
             return self._remove_rest(offset, "a processing instruction")
-        return self._remove_piece(
-            "bogus-markup",
-            offset,
-            end + 1,
-            shorten_detail(self.text[offset : end + 1], _QUOTED_SHOWN),
-        )
+        return self._remove_bogus(offset, end + 1)
 
     def _read_end_tag(self, offset: int) -> int:
         found = _END_TAG.match(self.text, offset)
@@ -198,21 +206,16 @@ class Tokenizer:
             if end < 0:
                 return self._remove_rest(offset, "a tag")
             stop = self.text.find("<", offset + 1, end)
-            end = end + 1 if stop < 0 else stop
-            return self._remove_piece(
-                "bogus-markup", offset, end, shorten_detail(self.text[offset:end], _QUOTED_SHOWN)
-            )
+            return self._remove_bogus(offset, end + 1 if stop < 0 else stop)
         name, rest, close = found.groups()
-        if not close and found.end() == len(self.text):
-            return self._remove_rest(offset, "a tag")
+        edits = (Edit(offset, found.end(), f"</{name}>"),)
         if not close:
-            edit = Edit(offset, found.end(), f"</{name}>")
-            self.faults.append(Fault("tag-not-ended", offset, f"/{name}", (edit,)))
+            if found.end() == len(self.text):
+                return self._remove_rest(offset, "a tag")
+            self.faults.append(Fault("tag-not-ended", offset, f"/{name}", edits))
         elif rest.strip() or self.text[offset + 2] != name[0]:
-            edit = Edit(offset, found.end(), f"</{name}>")
-            self.faults.append(
-                Fault("stray-characters", offset, shorten_detail(found[0], _QUOTED_SHOWN), (edit,))
-            )
+            shown = shorten_detail(found[0], _QUOTED_SHOWN)
+            self.faults.append(Fault("stray-characters", offset, shown, edits))
         return self._add_token("end", offset, found.end(), name)
 
     def _read_start_tag(self, offset: int, name: str) -> int:

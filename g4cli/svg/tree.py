@@ -51,6 +51,16 @@ class Element:
     depth: int
     children: list[Element] = field(default_factory=list)
 
+    @property
+    def name_end(self) -> int:
+        """The offset after the name in the start tag, where an attribute can be added."""
+        return self.start.start + 1 + len(self.name)
+
+    def remove_tags(self) -> tuple[Edit, ...]:
+        """Return the edits that remove the tags, not what is between them."""
+        tags = {tag.start: tag for tag in (self.start, self.end)}
+        return tuple(tag.removal for tag in tags.values())
+
 
 @dataclass(slots=True)
 class _OpenTag:
@@ -93,7 +103,7 @@ class _Nesting:
 
     def _remove_token(self, rule: str, index: int, detail: str = "") -> None:
         token = self._tokens[index]
-        self.faults.append(Fault(rule, token.start, detail, (Edit(token.start, token.end),)))
+        self.faults.append(Fault(rule, token.start, detail, (token.removal,)))
 
     def _open_element(self, index: int, token: Token) -> None:
         """Put a start tag on the stack; there is one root element."""

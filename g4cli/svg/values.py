@@ -9,7 +9,7 @@ from typing import Final
 
 from g4cli.svg.geometry import is_length, parse_numbers, parse_path, parse_transform
 from g4cli.svg.names import COLORS, ELEMENTS, SHAPES, local_name
-from g4cli.svg.rules import Edit, Fault, shorten_detail
+from g4cli.svg.rules import Fault, shorten_detail
 from g4cli.svg.tokens import Attribute
 from g4cli.svg.tree import Element
 
@@ -93,7 +93,7 @@ def _check_attribute(element: Element, attribute: Attribute) -> Iterator[Fault]:
             if parse_transform(plain) is None:
                 yield Fault("bad-transform", offset, shown)
             else:
-                yield Fault("transform-units", offset, shown, (_replace_value(attribute, plain),))
+                yield Fault("transform-units", offset, shown, (attribute.replace_value(plain),))
     elif name in _PAINTS:
         plain = value.strip()
         if plain.lower() not in COLORS and not _COLOR.fullmatch(plain):
@@ -116,13 +116,8 @@ def _check_length(element: Element, attribute: Attribute) -> Iterator[Fault]:
     spaced = _UNIT_SPACE.fullmatch(value)
     if spaced:
         plain = value[: spaced.start(1)] + value[spaced.end(1) :]
-        yield Fault("unit-space", offset, shown, (_replace_value(attribute, plain),))
+        yield Fault("unit-space", offset, shown, (attribute.replace_value(plain),))
     elif not is_length(value) and value.strip() not in _LENGTH_WORDS and not _FUNCTION.match(value):
         yield Fault("bad-number", offset, f"{shown} of <{element.name}>")
     elif name in _SIZES and value.strip().startswith("-") and re.search("[1-9]", value):
         yield Fault("negative-size", offset, f"{shown} of <{element.name}>")
-
-
-def _replace_value(attribute: Attribute, value: str) -> Edit:
-    """Return the edit for the whole value: offsets in it count references as one character."""
-    return Edit(attribute.value_start, attribute.value_start + len(attribute.value), value)
