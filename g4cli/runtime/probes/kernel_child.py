@@ -17,12 +17,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from g4cli.runtime.llama.graph_tensor import F32
 from g4cli.runtime.probes.kernels import TYPES
 from g4cli.runtime.probes.matrix_product import (
-    InitParams,
-    accepts_weight,
-    allocate_tensor,
+    allocate_product,
     list_extra_bufts,
     load_matrix_functions,
 )
@@ -44,9 +41,7 @@ def main(args: Sequence[str]) -> None:
     bufts = list_extra_bufts(ggml, cpu) if layout == "extra" else [None]
     for name in types:
         print(json.dumps({"start": name}), flush=True)
-        errors = [
-            error for buft in bufts for error in _try_type(ggml, cpu, TYPES[name], name, buft)
-        ]
+        errors = [error for buft in bufts for error in _try_type(ggml, cpu, name, buft)]
         print(json.dumps(judge_errors(errors)), flush=True)
 
 
@@ -59,41 +54,33 @@ def judge_errors(errors: Sequence[float]) -> dict[str, str]:
     return {"status": status, "detail": f"relative error {worst:.4f}"}
 
 
-def _try_type(ggml: Any, cpu: int, type_id: int, name: str, buft: int | None) -> list[float]:
+def _try_type(ggml: Any, cpu: int, name: str, buft: int | None) -> list[float]:
     """Return the relative errors of y = W x for random W and x, one per batch size.
 
-    W has the type `type_id` and lies in a buffer of type `buft` (None: plain memory). The result is
+    W has the type `name` and lies in a buffer of type `buft` (None: plain memory). The result is
     empty if that buffer type does not take such a weight.
     """
     rng = np.random.default_rng(1)
     weights = rng.standard_normal((_ROWS, _COLUMNS), dtype=np.float32)
-    errors: list[float] = []
+    type_id, errors = TYPES[name], list[float]()
     for batch in _BATCHES:
         inputs = rng.standard_normal((batch, _COLUMNS), dtype=np.float32)
-        context = ggml.ggml_init(InitParams(1 << 20, None, True))  # headers only
-        w = ggml.ggml_new_tensor_2d(context, type_id, _COLUMNS, _ROWS)
-        x = ggml.ggml_new_tensor_2d(context, F32, _COLUMNS, batch)
-        y = ggml.ggml_mul_mat(context, w, x)
-        plain = ggml.ggml_backend_get_default_buffer_type(cpu)
-        if buft is not None and not accepts_weight(ggml, cpu, buft, w, y):
-            ggml.ggml_free(context)
-            return []
-        buffers = [allocate_tensor(ggml, t, buft or plain if t == w else plain) for t in (w, x, y)]
-        encoded = ctypes.create_string_buffer(ggml.ggml_nbytes(w))
-        ggml.ggml_quantize_chunk(type_id, weights.ctypes.data, encoded, 0, _ROWS, _COLUMNS, None)
-        ggml.ggml_backend_tensor_set(w, encoded, 0, len(encoded))
-        ggml.ggml_backend_tensor_set(x, inputs.ctypes.data, 0, inputs.nbytes)
-        graph = ggml.ggml_new_graph(context)
-        ggml.ggml_build_forward_expand(graph, y)
-        ggml.ggml_backend_graph_compute(cpu, graph)
         result = np.empty((batch, _ROWS), np.float32)
-        ggml.ggml_backend_tensor_get(y, result.ctypes.data, 0, result.nbytes)
+        extents, bufts = (_COLUMNS, _ROWS, batch), [] if buft is None else [buft]
+        with allocate_product(ggml, cpu, type_id, extents, bufts) as product:
+            if buft is not None and product.buft != buft:
+                return []
+            encoded = ctypes.create_string_buffer(ggml.ggml_nbytes(product.w))
+            ggml.ggml_quantize_chunk(
+                type_id, weights.ctypes.data, encoded, 0, _ROWS, _COLUMNS, None
+            )
+            ggml.ggml_backend_tensor_set(product.w, encoded, 0, len(encoded))
+            ggml.ggml_backend_tensor_set(product.x, inputs.ctypes.data, 0, inputs.nbytes)
+            ggml.ggml_backend_graph_compute(cpu, product.graph)
+            ggml.ggml_backend_tensor_get(product.y, result.ctypes.data, 0, result.nbytes)
         decoded = _dequantize_weights(ggml, name, encoded).astype(np.float64)
         expected = inputs.astype(np.float64) @ decoded.T
         errors.append(float(np.linalg.norm(result - expected) / np.linalg.norm(expected)))
-        for buffer in buffers:
-            ggml.ggml_backend_buffer_free(buffer)
-        ggml.ggml_free(context)
     return errors
 
 

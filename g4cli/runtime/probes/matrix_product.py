@@ -6,13 +6,16 @@ tensor. The functions check nothing: they run in a child process, which a bad ke
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from g4cli.runtime.llama.devices import declare_functions, load_ggml
+from g4cli.runtime.llama.graph_tensor import F32
 
 
-class InitParams(ctypes.Structure):
+class _InitParams(ctypes.Structure):
     """struct ggml_init_params, ggml/include/ggml.h."""
 
     _fields_ = (
@@ -33,7 +36,7 @@ def load_matrix_functions() -> Any:
     p, n, i = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64  # pointer, size, ggml's integer
     declare_functions(
         library,
-        ("ggml_init", p, [InitParams]),
+        ("ggml_init", p, [_InitParams]),
         ("ggml_free", None, [p]),
         ("ggml_new_tensor_2d", p, [p, ctypes.c_int, i, i]),
         ("ggml_mul_mat", p, [p, p, p]),
@@ -79,7 +82,45 @@ def list_extra_bufts(ggml: Any, cpu: int) -> list[int]:
     return bufts
 
 
-def accepts_weight(ggml: Any, backend: int, buft: int, weight: int, product: int) -> bool:
+class Product(NamedTuple):
+    """The tensors of y = W x, allocated, in the `graph` that computes them.
+
+    `buft` is the buffer type that W is in; x and y are in plain memory.
+    """
+
+    w: int
+    x: int
+    y: int
+    graph: int
+    buft: int
+
+
+@contextlib.contextmanager
+def allocate_product(
+    ggml: Any, backend: int, type_id: int, extents: tuple[int, int, int], bufts: Sequence[int]
+) -> Iterator[Product]:
+    """Yield a product, which is freed at the end of the block.
+
+    `extents`: columns and rows of W, and columns of x. W has the type `type_id` and lies in the
+    first of `bufts` that takes it, in plain memory if none does; x and y are F32.
+    """
+    n_columns, n_rows, n_batch = extents
+    context = ggml.ggml_init(_InitParams(1 << 20, None, True))  # headers only
+    w = ggml.ggml_new_tensor_2d(context, type_id, n_columns, n_rows)
+    x = ggml.ggml_new_tensor_2d(context, F32, n_columns, n_batch)
+    y = ggml.ggml_mul_mat(context, w, x)
+    plain = ggml.ggml_backend_get_default_buffer_type(backend)
+    buft = next((b for b in bufts if _accepts_weight(ggml, backend, b, w, y)), plain)
+    buffers = [_allocate_tensor(ggml, *pair) for pair in ((w, buft), (x, plain), (y, plain))]
+    graph = ggml.ggml_new_graph(context)
+    ggml.ggml_build_forward_expand(graph, y)
+    yield Product(w, x, y, graph, buft)
+    for buffer in buffers:
+        ggml.ggml_backend_buffer_free(buffer)
+    ggml.ggml_free(context)
+
+
+def _accepts_weight(ggml: Any, backend: int, buft: int, weight: int, product: int) -> bool:
     """Return whether `backend` computes `product` from a `weight` in a buffer of type `buft`.
 
     `product` is the result tensor of ggml_mul_mat, `weight` its matrix.
@@ -94,10 +135,10 @@ def accepts_weight(ggml: Any, backend: int, buft: int, weight: int, product: int
     return answer
 
 
-def allocate_tensor(ggml: Any, tensor: int, buft: int) -> int:
-    """Put `tensor` into a new buffer of type `buft`; return the buffer, for the caller to free."""
-    buffer = ggml.ggml_backend_buft_alloc_buffer(
-        buft, ggml.ggml_backend_buft_get_alloc_size(buft, tensor)
-    )
+def _allocate_tensor(ggml: Any, tensor: int, buft: int) -> int:
+    """Put `tensor` into a new buffer of type `buft`, and fill that with values; return it."""
+    size = ggml.ggml_backend_buft_get_alloc_size(buft, tensor)
+    buffer = ggml.ggml_backend_buft_alloc_buffer(buft, size)
     ggml.ggml_backend_tensor_alloc(buffer, tensor, ggml.ggml_backend_buffer_get_base(buffer))
+    ggml.ggml_backend_buffer_clear(buffer, 1)
     return int(buffer)

@@ -15,12 +15,11 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from g4cli.core.ggml import BY_NAME
 from g4cli.runtime.engine.context import count_physical_cores
 from g4cli.runtime.probes.kernels import TYPES
 from g4cli.runtime.probes.matrix_product import (
-    InitParams,
-    accepts_weight,
-    allocate_tensor,
+    allocate_product,
     list_extra_bufts,
     load_matrix_functions,
 )
@@ -39,7 +38,7 @@ def main(args: Sequence[str]) -> None:
         _use_all_cores(ggml, backend)
     bufts = list_extra_bufts(ggml, backend) if layout == "extra" else []
     for name in types:
-        rate = _measure_rate(ggml, backend, TYPES[name], n_bytes, bufts)
+        rate = _measure_rate(ggml, backend, name, n_bytes, bufts)
         print(json.dumps({"type": name, "bytes_per_s": rate}), flush=True)
 
 
@@ -51,37 +50,20 @@ def _use_all_cores(ggml: Any, backend: int) -> None:
     prototype(address)(backend, count_physical_cores())
 
 
-def _measure_rate(
-    ggml: Any, backend: int, type_id: int, n_bytes: int, extra_bufts: Sequence[int]
-) -> float:
+def _measure_rate(ggml: Any, backend: int, name: str, n_bytes: int, bufts: Sequence[int]) -> float:
     """Return bytes of weights per second, the best of a few products after a first one.
 
-    The values do not matter, but the pages must exist: the buffer is filled first.
+    The values do not matter, but the pages must exist: `allocate_product` fills them.
     """
-    context = ggml.ggml_init(InitParams(1 << 20, None, True))  # headers only
-    row = ggml.ggml_nbytes(ggml.ggml_new_tensor_2d(context, type_id, _COLUMNS, 1))
-    n_rows = max(1, n_bytes // row // _ROW_STEP) * _ROW_STEP
-    w = ggml.ggml_new_tensor_2d(context, type_id, _COLUMNS, n_rows)
-    x = ggml.ggml_new_tensor_2d(context, 0, _COLUMNS, 1)
-    y = ggml.ggml_mul_mat(context, w, x)
-    plain = ggml.ggml_backend_get_default_buffer_type(backend)
-    fitting = (b for b in extra_bufts if accepts_weight(ggml, backend, b, w, y))
-    bufts = (next(fitting, plain), plain, plain)
-    buffers = [allocate_tensor(ggml, t, buft) for t, buft in zip((w, x, y), bufts, strict=True)]
-    for buffer in buffers:
-        ggml.ggml_backend_buffer_clear(buffer, 1)
-    graph = ggml.ggml_new_graph(context)
-    ggml.ggml_build_forward_expand(graph, y)
-    seconds = []
-    for _ in range(_REPETITIONS + 1):
-        started = time.perf_counter()
-        ggml.ggml_backend_graph_compute(backend, graph)
-        seconds.append(time.perf_counter() - started)
-    size = ggml.ggml_nbytes(w)
-    for buffer in buffers:
-        ggml.ggml_backend_buffer_free(buffer)
-    ggml.ggml_free(context)
-    return float(size / min(seconds[1:]))
+    row_bytes = BY_NAME[name].row_bytes(_COLUMNS)
+    n_rows = max(1, n_bytes // row_bytes // _ROW_STEP) * _ROW_STEP
+    extents, seconds = (_COLUMNS, n_rows, 1), []
+    with allocate_product(ggml, backend, TYPES[name], extents, bufts) as product:
+        for _ in range(_REPETITIONS + 1):
+            started = time.perf_counter()
+            ggml.ggml_backend_graph_compute(backend, product.graph)
+            seconds.append(time.perf_counter() - started)
+    return n_rows * row_bytes / min(seconds[1:])
 
 
 if __name__ == "__main__":
