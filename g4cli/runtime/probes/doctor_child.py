@@ -27,6 +27,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -90,23 +91,10 @@ def _emit_event(**fields: Any) -> None:
 
 def _report_machine(_request: dict[str, Any]) -> None:
     info = build_info()
-    _emit_event(
-        event="library",
-        version=info.version,
-        system_info=info.system_info,
-        library=str(info.library),
-    )
+    versions = {"version": info.version, "system_info": info.system_info}
+    _emit_event(event="library", **versions, library=str(info.library))
     _report_backends({})
-    report = probe_kernels()
-    _emit_event(
-        event="kernels",
-        products=[
-            {"type": p.type, "layout": p.layout, "status": p.status, "detail": p.detail}
-            for p in report.products
-        ],
-        use_extra_bufts=report.use_extra_bufts,
-        reason=report.reason,
-    )
+    _emit_event(event="kernels", **asdict(probe_kernels()))
 
 
 def _report_backends(_request: dict[str, Any]) -> None:
@@ -244,15 +232,11 @@ def _run_greedy(request: dict[str, Any]) -> None:
 
 def _report_tokens(request: dict[str, Any]) -> None:
     session = Session(request["path"], {"vocab_only": True})
-    _emit_event(
-        event="tokenized",
-        ids=[session.tokenize(text) for text in request["texts"]],
-        round_trips=[session.detokenize(session.tokenize(t)) for t in request["round_trips"]],
-        ends=[
-            t < session.n_vocab and bool(session.api.llama_vocab_is_eog(session.vocab, t))
-            for t in request["tokens"]
-        ],
-    )
+    ends = [
+        t < session.n_vocab and bool(session.api.llama_vocab_is_eog(session.vocab, t))
+        for t in request["tokens"]
+    ]
+    _emit_event(event="tokenized", **_tokenize_texts(session, request), ends=ends)
 
 
 def _report_vocabulary(request: dict[str, Any]) -> None:
@@ -262,12 +246,18 @@ def _report_vocabulary(request: dict[str, Any]) -> None:
     ends = [t for t in range(session.n_vocab) if api.llama_vocab_is_eog(vocab, t)][:_MAX_ENDS]
     _emit_event(
         event="described",
-        ids=[session.tokenize(text) for text in request["texts"]],
-        round_trips=[session.detokenize(session.tokenize(t)) for t in request["round_trips"]],
+        **_tokenize_texts(session, request),
         ends=[(t, session.detokenize([t])) for t in ends],
         bos=session.detokenize([bos]) if bos >= 0 else "",
         adds_bos=bool(api.llama_vocab_get_add_bos(vocab)),
     )
+
+
+def _tokenize_texts(session: Session, request: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "ids": [session.tokenize(text) for text in request["texts"]],
+        "round_trips": [session.detokenize(session.tokenize(t)) for t in request["round_trips"]],
+    }
 
 
 def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:

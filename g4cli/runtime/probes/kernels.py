@@ -16,7 +16,7 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -68,36 +68,28 @@ class KernelReport:
         )
 
 
-def probe_kernels(
-    *, refresh: bool = False, machine: str = "", run: RunChild = run_child
-) -> KernelReport:
+def probe_kernels(*, refresh: bool = False, run: RunChild = run_child) -> KernelReport:
     """Return which products work here: the stored report, if it is of this machine and library.
 
-    `refresh` tries all of them again. `machine` names the machine and library, "" for the real
-    ones. `run` starts the children. Raises EngineMissing.
+    `refresh` tries all of them again. `run` starts the children. Raises EngineMissing.
     """
-    store = cache_dir() / "kernels.json"
-    key = machine or machine_key()
-    if not refresh:
-        stored = _load_products(store, key)
-        if stored is not None:
-            return _make_report(stored)
-    products = (*_try_all("plain", run), *_try_all("extra", run))
-    _save_products(store, key, products)
+    store, key = cache_dir() / "kernels.json", machine_key()
+    products = None if refresh else _load_products(store, key)
+    if products is None:
+        products = (*_try_all("plain", run), *_try_all("extra", run))
+        write_record(store, {"key": key, "products": [asdict(p) for p in products]})
     return _make_report(products)
 
 
-_VERB: Final = MappingProxyType({"crash": "crashes", "wrong": "gives wrong numbers"})
-
-
-def _make_report(products: Sequence[Product]) -> KernelReport:
-    bad = [p for p in products if p.layout == "extra" and p.status in ("crash", "wrong")]
-    if not bad:
-        return KernelReport(
-            tuple(products), True, "all matrix products of repacked weights work on this machine"
-        )
-    what = f"the {bad[0].type} matrix product {_VERB[bad[0].status]} here ({bad[0].detail})"
-    return KernelReport(tuple(products), False, f"weights are not repacked: {what}")
+def _make_report(products: tuple[Product, ...]) -> KernelReport:
+    reason = "all matrix products of repacked weights work on this machine"
+    report = KernelReport(products, use_extra_bufts=True, reason=reason)
+    broken = report.find_broken("extra")
+    if not broken:
+        return report
+    verb = "crashes" if broken[0].status == "crash" else "gives wrong numbers"
+    what = f"the {broken[0].type} matrix product {verb} here ({broken[0].detail})"
+    return KernelReport(products, False, f"weights are not repacked: {what}")
 
 
 def _try_all(layout: Layout, run: RunChild) -> list[Product]:
@@ -107,9 +99,11 @@ def _try_all(layout: Layout, run: RunChild) -> list[Product]:
     """
     left, products = list(TYPES), list[Product]()
     while left:
-        printed, ended = _run_products(layout, left, run)
+        args = [layout, *left]
+        seen, status = run("g4cli.runtime.probes.kernel_child", args, timeout_s=_TIMEOUT_S)
+        ended = f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
         started: str | None = None
-        for step in parse_json_lines(printed):
+        for step in parse_json_lines(seen.stdout):
             if "start" in step:
                 started = step["start"]
             else:
@@ -123,12 +117,6 @@ def _try_all(layout: Layout, run: RunChild) -> list[Product]:
             products.append(Product(started, layout, "crash", ended))
             left.remove(started)
     return products
-
-
-def _run_products(layout: Layout, types: Sequence[str], run: RunChild) -> tuple[str, str]:
-    """Return what a child that tries `types` printed, and how it ended."""
-    seen, status = run("g4cli.runtime.probes.kernel_child", [layout, *types], timeout_s=_TIMEOUT_S)
-    return seen.stdout, f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
 
 
 def machine_key() -> str:
@@ -156,10 +144,6 @@ def _load_products(store: Path, key: str) -> tuple[Product, ...] | None:
         return tuple(Product(**item) for item in saved["products"])
     except (ValueError, TypeError, LookupError):
         return None  # absent or damaged: probe again
-
-
-def _save_products(store: Path, key: str, products: Sequence[Product]) -> None:
-    write_record(store, {"key": key, "products": [asdict(p) for p in products]})
 
 
 def main() -> None:

@@ -5,8 +5,8 @@
 `model_params.no_alloc` makes llama.cpp plan every buffer and allocate none (common/fit.cpp does the
 same, llama.cpp@0c1e57098). The figures come from its log, which rounds them to 0.01 MiB, and from
 `llama_model_size`, which is exact; they are the same on all systems. A sparse file without weights
-suffices. Standard input holds one object of options or a list of them (see RUN_DEFAULTS); the model
-is loaded again only when an option of loading changes. With "draft" (a path) that draft model is
+suffices. Standard input holds a list of objects with options (see RUN_DEFAULTS); the model is
+loaded again only when an option of loading changes. With "draft" (a path) that draft model is
 planned too, in a context that shares the KV cache of the first one.
 """
 
@@ -18,17 +18,18 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from g4cli.core.errors import G4Error
 from g4cli.core.quoting import shell_word
 from g4cli.runtime.engine.context import MTP
 from g4cli.runtime.llama.devices import keep_experts_on_cpu
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
-from g4cli.runtime.llama.rpc import register_workers
 
 # The settings of `g4 chat`; types are ggml's numbers (1: F16). Those with "_draft" are of the draft
 # model's context.
@@ -53,100 +54,83 @@ RUN_DEFAULTS: Final = MappingProxyType(
         "n_gpu_layers": 0,
         "n_cpu_moe": 0,
         "tensor_split": (),
-        "workers": (),
     }
 )
-_LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split", "workers")
+_LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split")
 # A line of llama.cpp's log (src/llama-kv-cache.cpp).
 _CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layers")
 _MIB: Final = 1024**2
 
-Inspect: TypeAlias = Callable[[Any], Mapping[str, Any]]
-"""Called with each llama_context that was made; returns what is added to its plan."""
-
-
-def inspect_nothing(_context: Any) -> Mapping[str, Any]:
-    """Return nothing to add to a plan."""
-    return {}
-
 
 def probe_memory(
-    path: Path, runs: Sequence[Mapping[str, Any]], inspect: Inspect = inspect_nothing
+    path: Path,
+    runs: Sequence[Mapping[str, Any]],
+    inspect: Callable[[Any], Mapping[str, Any]] = lambda _context: {},
 ) -> list[dict[str, Any]]:
     """Return what llama.cpp plans for each of `runs`, in order; {"error": text} where it refuses.
 
     A plan holds "weights": bytes of all tensors; "kv": [{"bytes", "cells", "layers"}], full
     attention first; "compute" and "output": {buffer type: bytes}; "draft": the same for the draft
-    model. Raises RuntimeFailed if llama.cpp cannot load the file.
+    model. What `inspect` returns for a llama_context is added to its plan. Raises RuntimeFailed if
+    llama.cpp cannot load the file.
     """
     c = load_llama()
     results: list[dict[str, Any]] = []
-    models: list[Any] = []
-    loaded: dict[str, Any] | None = None
-    for given in runs:
-        run = {**RUN_DEFAULTS, **given}
-        wanted = {name: run[name] for name in _LOADING}
-        if wanted != loaded:
-            while models:
-                c.llama_model_free(models.pop())
-            models = [_load_model(c, file, run) for file in (path, run["draft"]) if str(file)]
-            loaded = wanted
-        results.append(_plan_contexts(c, models, run, inspect))
-    while models:
-        c.llama_model_free(models.pop())
+    complete = [{**RUN_DEFAULTS, **run} for run in runs]
+    for loading, group in groupby(complete, lambda run: {name: run[name] for name in _LOADING}):
+        with ExitStack() as stack:
+            models = []
+            for file in filter(None, (str(path), loading["draft"])):
+                models.append(_load_model(c, file, loading))
+                stack.callback(c.llama_model_free, models[-1])
+            results += [_plan_contexts(c, models, run, inspect) for run in group]
     return results
 
 
-def _load_model(c: Any, path: Path | str, run: Mapping[str, Any]) -> Any:
+def _load_model(c: Any, path: str, loading: Mapping[str, Any]) -> Any:
     LOG.clear()
-    params, referenced = _model_params(c, run)
+    params = c.llama_model_default_params()
+    params.no_alloc, params.load_mode = True, 0  # nothing may be mapped either
+    params.use_extra_bufts = loading["repack"]
+    params.n_gpu_layers = loading["n_gpu_layers"]
+    # Both must live until the model is loaded.
+    split = (ctypes.c_float * c.llama_max_devices())(*loading["tensor_split"])
+    kept = keep_experts_on_cpu(params, loading["n_cpu_moe"]) if loading["n_cpu_moe"] else None
+    if loading["tensor_split"]:
+        params.tensor_split = split
     model = c.llama_model_load_from_file(os.fsencode(path), params)
-    del referenced
+    del split, kept
     if not model:
         raise engine_failure(f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}")
     return model
 
 
 def _plan_contexts(
-    c: Any, models: Sequence[Any], run: Mapping[str, Any], inspect: Inspect
+    c: Any,
+    models: Sequence[Any],
+    run: Mapping[str, Any],
+    inspect: Callable[[Any], Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Return the plan of a context of the first model and, in it, of one of the draft model."""
     contexts: list[Any] = []
     plans: dict[str, Any] = {}
-    for model in models:
-        LOG.clear()
-        context = c.llama_init_from_model(model, _context_params(c, run, contexts))
-        if not context:
-            plans = {"error": LOG.find_error_text() or "refused"}
-            break
-        contexts.append(context)
-        plan = {
-            "weights": int(c.llama_model_size(model)),
-            "kv": _logged_caches(),
-            "compute": _logged_buffers("compute"),
-            "output": _logged_buffers("output"),
-            **inspect(context),
-        }
-        plans = {**plans, "draft": plan} if plans else plan
-    while contexts:
-        c.llama_free(contexts.pop())
+    with ExitStack() as stack:
+        for model in models:
+            LOG.clear()
+            context = c.llama_init_from_model(model, _context_params(c, run, contexts))
+            if not context:
+                return {"error": LOG.find_error_text() or "refused"}
+            stack.callback(c.llama_free, context)
+            contexts.append(context)
+            plan = {
+                "weights": int(c.llama_model_size(model)),
+                "kv": _logged_caches(),
+                "compute": _logged_buffers("compute"),
+                "output": _logged_buffers("output"),
+                **inspect(context),
+            }
+            plans = {**plans, "draft": plan} if plans else plan
     return plans
-
-
-def _model_params(c: Any, run: Mapping[str, Any]) -> tuple[Any, list[Any]]:
-    """Return llama_model_params and the objects that must outlive the load."""
-    params, referenced = c.llama_model_default_params(), list[Any]()
-    params.no_alloc, params.load_mode = True, 0  # nothing may be mapped either
-    params.use_extra_bufts = run["repack"]
-    params.n_gpu_layers = run["n_gpu_layers"]
-    register_workers(run["workers"])
-    if run["tensor_split"]:
-        split = (ctypes.c_float * c.llama_max_devices())(*run["tensor_split"])
-        params.tensor_split = split
-        referenced.append(split)
-    if run["n_cpu_moe"]:
-        referenced.append(keep_experts_on_cpu(params, run["n_cpu_moe"]))
-    return params, referenced
 
 
 def _context_params(c: Any, run: Mapping[str, Any], others: Sequence[Any]) -> Any:
@@ -184,7 +168,7 @@ def main() -> None:
     """Answer for the file named on the command line and the options on standard input."""
     runs = json.load(sys.stdin)
     try:
-        results = probe_memory(Path(sys.argv[1]), runs if isinstance(runs, list) else [runs])
+        results = probe_memory(Path(sys.argv[1]), runs)
         print(json.dumps({"library": version("llama-cpp-python"), "runs": results}))
     except G4Error as err:
         print(json.dumps({"error": err.message}))

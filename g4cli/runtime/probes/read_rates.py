@@ -144,21 +144,17 @@ def _record_path() -> Path:
 def _read_record(key: str) -> dict[str, Any]:
     """Return the record of this machine and library, or an empty one."""
     record = read_record(_record_path())
-    empty: dict[str, Any] = {"key": key, "rates": {}, "measured": {}, "benches": []}
-    if not isinstance(record, dict) or record.get("key") != key:
-        return empty
-    rates, benches = record.get("rates"), record.get("benches")
-    measured = record.get("measured", {})
-    is_sound = isinstance(rates, dict) and all(
-        isinstance(rate, (int, float)) and rate > 0
-        for kinds in rates.values()
-        for rate in (kinds.values() if isinstance(kinds, dict) else ("",))
-    )
-    is_sound = is_sound and isinstance(benches, list) and all(isinstance(b, dict) for b in benches)
-    is_sound = is_sound and isinstance(measured, dict)
-    is_sound = is_sound and all(isinstance(device, dict) for device in measured.values())
+    try:
+        rates, measured, benches = record["rates"], record.get("measured", {}), record["benches"]
+        is_sound = (
+            record["key"] == key
+            and all(rate > 0 for kinds in rates.values() for rate in kinds.values())
+            and all(isinstance(row, dict) for row in (*measured.values(), *benches))
+        )
+    except (LookupError, TypeError, AttributeError):  # absent or damaged
+        is_sound = False
     if not is_sound:
-        return empty
+        return {"key": key, "rates": {}, "measured": {}, "benches": []}
     return {"key": key, "rates": rates, "measured": measured, "benches": benches}
 
 

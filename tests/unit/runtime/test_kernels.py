@@ -14,6 +14,7 @@ import pytest
 from g4cli.core.child import exit_text
 from g4cli.core.child_memory import ChildOutput
 from g4cli.core.paths import cache_dir
+from g4cli.runtime.probes import kernels
 from g4cli.runtime.probes.kernel_child import judge_errors
 from g4cli.runtime.probes.kernels import TYPES, probe_kernels
 
@@ -115,11 +116,12 @@ class TestMemory:
         probe_kernels(refresh=True, run=child)
         assert len(child.calls) > n_calls
 
-    def test_another_library_is_another_question(self) -> None:
+    def test_another_library_is_another_question(self, monkeypatch: pytest.MonkeyPatch) -> None:
         child = dies_at("none", 0)
         probe_kernels(run=child)
         n_calls = len(child.calls)
-        probe_kernels(machine="another", run=child)
+        monkeypatch.setattr(kernels, "machine_key", lambda: "another")
+        probe_kernels(run=child)
         assert len(child.calls) > n_calls
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1}', '{"products": [{"type": 1}]}'])
