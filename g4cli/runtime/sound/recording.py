@@ -7,10 +7,11 @@ to the model's audio encoder.
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import struct
 import tempfile
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +71,13 @@ class Recording:
 
     def read_wav(self, start: int, end: int) -> bytes:
         """Return the samples from number `start` to `end`, exclusive, as a WAV file."""
-        data = self._read(start, end - start)
-        # The chunk "fmt ": its 16 bytes say PCM (1), one channel, the rates, and the bytes and bits
-        # of a sample.
-        rates = RATE, RATE * _SAMPLE_BYTES
-        fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, *rates, _SAMPLE_BYTES, 8 * _SAMPLE_BYTES)
-        content = b"WAVE" + fmt + struct.pack("<4sI", b"data", len(data)) + data
-        return struct.pack("<4sI", b"RIFF", len(content)) + content
+        file = io.BytesIO()
+        with wave.open(file, "wb") as wav:
+            wav.setnchannels(1)
+            wav.setsampwidth(_SAMPLE_BYTES)
+            wav.setframerate(RATE)
+            wav.writeframes(self._read(start, end - start))
+        return file.getvalue()
 
     def _read_blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield all samples, from -1 to 1, a minute at a time."""
