@@ -1,6 +1,6 @@
 """The child that renders drawings; `runtime.render.render` starts it.
 
-Reads {"jobs": [{"svg": text, "width": pixels, "height": pixels}, ...]} from standard input and
+Reads {"jobs": [{"svg": text, "size": {"width" or "height": pixels}}, ...]} from standard input and
 writes a line of JSON for each to standard output: {"png": base64} or {"error": text}. resvg crashes
 on some drawings, such as elements nested 300 deep; the lines printed before that show which.
 """
@@ -19,9 +19,8 @@ import resvg_py
 def render_job(job: Mapping[str, Any]) -> dict[str, str]:
     """Return {"png": the picture in base64}, or {"error": why resvg refused the drawing}."""
     try:
-        # One of the two sizes: resvg keeps the aspect ratio. An inch is 96 pixels, as in CSS.
-        side = {"width": job["width"]} if job["width"] else {"height": job["height"]}
-        png = resvg_py.svg_to_bytes(svg_string=job["svg"], dpi=96, **side)
+        # Of one side, resvg finds the other by the aspect ratio. An inch is 96 pixels, as in CSS.
+        png = resvg_py.svg_to_bytes(svg_string=job["svg"], dpi=96, **job["size"])
     except ValueError as err:
         return {"error": str(err)}
     return {"png": base64.b64encode(png).decode()}

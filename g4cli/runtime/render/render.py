@@ -60,15 +60,10 @@ def render_jobs(jobs: Sequence[RenderJob]) -> list[Rendering]:
 
     Raises RuntimeFailed if no process can be started.
     """
-    requests = [
-        {
-            "svg": job.svg,
-            # 0: as the height and the ratio have it. The height counts only where the width is 0.
-            "width": min(job.side, MAX_SIDE) if job.ratio >= 1 else 0,
-            "height": min(job.side, MAX_SIDE),
-        }
-        for job in jobs
-    ]
+    requests = []
+    for job in jobs:
+        larger = "width" if job.ratio >= 1 else "height"
+        requests.append({"svg": job.svg, "size": {larger: min(job.side, MAX_SIDE)}})
     try:
         seen, status = run_child(
             "g4cli.runtime.render.child",
