@@ -1,4 +1,4 @@
-"""Decode a PNG with eight bits a channel, as renderers write them. No interlacing, no palette.
+"""Decode a PNG as resvg writes it: RGBA with eight bits a channel, not interlaced.
 
 Sections named below are those of the specification (ISO/IEC 15948, https://www.w3.org/TR/png-3/).
 """
@@ -13,7 +13,8 @@ from typing import Final
 from g4cli.core.errors import BadMedia
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_CHANNELS: Final = {0: 1, 2: 3, 4: 2, 6: 4}  # color type -> samples of a pixel
+_RGBA: Final = 6  # the color type of pixels with red, green, blue and opacity
+_PIXEL_BYTES: Final = 4
 _MAX_PIXELS: Final = 1 << 26  # a choice: 256 MiB as RGBA
 
 
@@ -33,10 +34,10 @@ class Pixels:
 
 
 def decode_png(data: bytes) -> Pixels:
-    """Return the pixels of a PNG. Raises BadMedia for another format, or if it is damaged."""
+    """Return the pixels of a PNG. Raises BadMedia for another kind, or if it is damaged."""
     try:
         return _read_pixels(data)
-    except (struct.error, zlib.error, IndexError, KeyError, ValueError) as err:
+    except (struct.error, zlib.error, IndexError, ValueError) as err:
         raise BadMedia(f"the PNG cannot be decoded: {err}") from err
 
 
@@ -53,10 +54,9 @@ def _read_pixels(data: bytes) -> Pixels:
             compressed += body
         at += 12 + size
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    if depth != 8 or interlaced or not 0 < width * height <= _MAX_PIXELS:
-        raise ValueError(f"{depth} bits a channel, {width} x {height} pixels")
-    channels = _CHANNELS[color]
-    stride = width * channels
+    if (depth, color, interlaced) != (8, _RGBA, 0) or not 0 < width * height <= _MAX_PIXELS:
+        raise ValueError(f"{depth} bits, color type {color}, {width} x {height} pixels")
+    stride = width * _PIXEL_BYTES
     raw = zlib.decompressobj().decompress(bytes(compressed), (stride + 1) * height)
     rows, above = bytearray(), bytearray(stride)
     for row in range(height):
@@ -64,17 +64,18 @@ def _read_pixels(data: bytes) -> Pixels:
         line = bytearray(raw[start + 1 : start + 1 + stride])
         if len(line) != stride:
             raise ValueError("rows are missing")
-        _undo_filter(raw[start], line, above, channels)
+        _undo_filter(raw[start], line, above)
         rows += line
         above = line
-    return Pixels(width, height, _with_opacity(bytes(rows), channels))
+    return Pixels(width, height, bytes(rows))
 
 
-def _undo_filter(kind: int, line: bytearray, above: bytearray, step: int) -> None:
+def _undo_filter(kind: int, line: bytearray, above: bytearray) -> None:
     """Turn the differences of a row back into samples, in place (section 9.2).
 
-    `kind` is the row's filter (0 for none), `above` the row before it, `step` the bytes of a pixel.
+    `kind` is the row's filter (0 for none), `above` the row before it.
     """
+    step = _PIXEL_BYTES
     if kind == 1:  # "Sub"; then "Up", "Average", "Paeth"
         for i in range(step, len(line)):
             line[i] = line[i] + line[i - step] & 255
@@ -100,15 +101,3 @@ def _predict_paeth(left: int, up: int, corner: int) -> int:
     if by_left <= by_up and by_left <= by_corner:
         return left
     return up if by_up <= by_corner else corner
-
-
-def _with_opacity(samples: bytes, channels: int) -> bytes:
-    """Return the pixels with four samples each, of 1 (gray), 2 (gray, opacity), 3 or 4."""
-    if channels == 4:
-        return samples
-    rgba = bytearray(b"\xff" * (len(samples) // channels * 4))
-    for channel in range(3):
-        rgba[channel::4] = samples[channel if channels == 3 else 0 :: channels]
-    if channels == 2:
-        rgba[3::4] = samples[1::2]
-    return bytes(rgba)
