@@ -192,10 +192,10 @@ def run_child(
 def parse_json_lines(text: str) -> list[dict[str, Any]]:
     """Return the JSON objects among the lines that a child printed; libraries may print others."""
     objects = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # JSON may hold the other characters that end lines
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # also half a line: the child died while writing it
         if isinstance(value, dict):
             objects.append(value)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.child import ChildLimits, run_child
+from g4cli.core.child import ChildLimits, parse_json_lines, run_child
 from g4cli.core.errors import BadFile
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import GIB
@@ -70,18 +70,10 @@ def _render_cases(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str
             f"was stopped: it takes more than {CPU_LIMIT_S} s"
             f" or {MEMORY_LIMIT // GIB} GiB of memory"
         )
-    answer = _parse_answer(output.stdout)
+    answer = next(iter(parse_json_lines(output.stdout)), {})
     if "error" in answer:
         raise _Fault(str(answer["error"]))
     texts = answer.get("texts")
     if status != 0 or not isinstance(texts, list) or len(texts) != len(cases):
         raise _Fault(f"ends the process that renders it (status {status})")
     return [str(text) for text in texts]
-
-
-def _parse_answer(stdout: str) -> Mapping[str, Any]:
-    try:
-        answer = json.loads(stdout)
-    except (ValueError, RecursionError):
-        return {}
-    return answer if isinstance(answer, Mapping) else {}

@@ -65,6 +65,11 @@ class TestLimits:
         assert caught.value.exit_code == 5
 
     @pytest.mark.slow
+    def test_characters_that_end_lines_are_kept(self) -> None:
+        text = "a\u2028b\x85c\x1dd"
+        assert render_template("{{ text }}", [{"text": text}]) == [text]
+
+    @pytest.mark.slow
     def test_this_process_does_not_load_jinja2(self) -> None:
         program = (
             "import sys; from g4cli.core.template_child import render_template;"
