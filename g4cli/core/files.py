@@ -55,12 +55,8 @@ def require_file(path: Path) -> Path:
 
     Opens nothing.
     """
-    try:
+    with _translate_reading(path):
         mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError) as err:
-        raise FileMissing(path, hint=_find_hint(path)) from err
-    except OSError as err:
-        raise _unreadable_error(err, path) from err
     if stat.S_ISDIR(mode):
         raise UsageError(
             f"{path} is a directory; a file is needed",
@@ -91,12 +87,8 @@ def is_there(path: Path) -> bool:
 def open_file(path: Path | str, *, buffering: int = -1) -> BinaryIO:
     """Return `path` opened for reading. Raises FileMissing or UsageError (no permission)."""
     path = Path(path)
-    try:
+    with _translate_reading(path):
         return path.open("rb", buffering=buffering)
-    except (FileNotFoundError, NotADirectoryError, ValueError) as err:
-        raise FileMissing(path, hint=_find_hint(path)) from err
-    except OSError as err:
-        raise _unreadable_error(err, path) from err
 
 
 def read_input(path: Path, most_bytes: int) -> bytes:
@@ -117,11 +109,11 @@ def read_input(path: Path, most_bytes: int) -> bytes:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether `path` is a folder, as far as this user may know."""
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)
-    except (OSError, ValueError):
-        return False
+    """Return whether `path` is a folder, as far as this user may know.
+
+    `Path.is_dir` raises PermissionError in a folder that may not be searched.
+    """
+    return os.path.isdir(path)
 
 
 def is_pipe(path: Path) -> bool:
@@ -132,17 +124,19 @@ def is_pipe(path: Path) -> bool:
         return False
 
 
-def _find_hint(path: Path) -> str:
-    """Return a command that lists what there is in place of a missing file."""
-    # The nearest folder that is there: a missing one cannot be listed.
-    folder = next((parent for parent in path.parents if is_folder(parent)), Path())
-    return shell_command("ls", folder)
-
-
-def _unreadable_error(err: OSError, path: Path) -> UsageError:
-    return UsageError(
-        f"{path} cannot be read: {err.strerror}", hint=shell_command("ls", "-l", path)
-    )
+@contextmanager
+def _translate_reading(path: Path) -> Iterator[None]:
+    """Turn the errors of looking at or opening `path` into FileMissing or UsageError."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, ValueError) as err:
+        # The nearest folder that is there: a missing one cannot be listed.
+        folder = next((parent for parent in path.parents if is_folder(parent)), Path())
+        raise FileMissing(path, hint=shell_command("ls", folder)) from err
+    except OSError as err:
+        raise UsageError(
+            f"{path} cannot be read: {err.strerror}", hint=shell_command("ls", "-l", path)
+        ) from err
 
 
 @contextmanager
