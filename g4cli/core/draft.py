@@ -41,7 +41,7 @@ class DraftShape:
 
 def draft_shape_of(header: Header) -> DraftShape:
     """Return the shape that the header of a draft model declares. Raises BadGGUF for others."""
-    keys = Keys(header, (DRAFT,), "a draft model of Gemma 4")
+    keys = Keys(header, DRAFT, "a draft model of Gemma 4")
     n_layer = keys.read_number("block_count")
     embedding = header.tensors.get(TOKEN_EMBD)
     if embedding is None or len(embedding.shape) != 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,7 +72,7 @@ def shape_of(header: Header) -> Shape:
     """
     if kind_of(header) not in ("text-model", "vocabulary"):
         raise not_a_text_model(header)
-    keys = Keys(header, (TEXT,), "a Gemma 4 text network")
+    keys = Keys(header, TEXT, "a Gemma 4 text network")
     n_layer = keys.read_number("block_count", _LAYER_LIMITS, what="layers")
     head_dim = keys.read_number("attention.key_length")
     head_dim_swa = keys.read_number("attention.key_length_swa", default=head_dim)
@@ -131,18 +130,17 @@ def capped_context(header: Header) -> int:
 class Keys:
     """The keys of one architecture, checked as they are read.
 
-    Raises BadGGUF unless the header's architecture is one of `known`; `what` describes a file of
-    those.
+    Raises BadGGUF if the header has another one; `what` describes a file of this one.
     """
 
-    def __init__(self, header: Header, known: Sequence[str], what: str) -> None:
-        self._header, self._arch = header, header.architecture
-        if self._arch not in known:
+    def __init__(self, header: Header, architecture: str, what: str) -> None:
+        self._header, self._arch = header, architecture
+        if header.architecture != architecture:
             raise BadGGUF(
                 header.path,
-                f"architecture {self._arch!r} is not {what}",
+                f"architecture {header.architecture!r} is not {what}",
                 field="general.architecture",
-                hint="known: " + " ".join(known),
+                hint=f"known: {architecture}",
             )
 
     def read_number(
