@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Final, NoReturn
 
 from g4cli.core.errors import UsageError
@@ -284,19 +285,12 @@ class _Writer:
         return " | ".join(self._write_sequence(sequence, join) for sequence in alternatives)
 
     def _write_sequence(self, sequence: list[_Symbol], join: bool) -> str:
-        if not join:
-            return " ".join(self._write_symbol(symbol, join) for symbol in sequence) or '""'
         parts: list[str] = []
-        run: list[_Symbol] = []
-        for symbol in [*sequence, None]:
-            if symbol is not None and self._is_terminal(symbol):
-                run.append(symbol)
-                continue
-            if run:
-                parts.append(self._join_run(run))
-                run = []
-            if symbol is not None:
-                parts.append(self._write_symbol(symbol, join))
+        for is_joined, run in groupby(sequence, lambda symbol: join and self._is_terminal(symbol)):
+            if is_joined:
+                parts.append(self._join_run(list(run)))
+            else:
+                parts += [self._write_symbol(symbol, join) for symbol in run]
         return " ".join(parts) or '""'
 
     def _join_run(self, run: list[_Symbol]) -> str:
