@@ -30,9 +30,6 @@ DATA_SLACK: Final = GIB
 _FOOTPRINT_AT: Final = 16 + 7 * 8
 _RUSAGE_BYTES: Final = 96
 
-MemoryProbe = Callable[[int], int]
-"""Returns the bytes of memory that the process of an id holds."""
-
 
 @dataclass(frozen=True, slots=True)
 class ChildOutput:
@@ -89,12 +86,12 @@ def communicate(
     *,
     timeout_s: float,
     limit_bytes: int = 0,
-    measure_memory: MemoryProbe = private_bytes,
+    measure_memory: Callable[[int], int] = private_bytes,
 ) -> ChildOutput:
     """Send `text` to `process` and return its output; kill it at a limit.
 
-    The limits are `timeout_s` seconds and `limit_bytes` of private memory (0: none), measured by
-    `measure_memory`. The process has ended when this returns or raises.
+    The limits are `timeout_s` seconds and `limit_bytes` of private memory (0: none), as
+    `measure_memory` returns it for a process id. The process has ended when this returns or raises.
     """
     end = time.monotonic() + timeout_s
     peak, sent, timed_out, over = 0, False, False, False

@@ -86,10 +86,8 @@ def kind_of(header: Header) -> FileKind:
     A Gemma 4 network under another architecture's name is a text model with a defect, not another
     model.
     """
-    architecture, general_type = (
-        text_key(header, "general.architecture"),
-        text_key(header, "general.type"),
-    )
+    architecture = text_key(header, "general.architecture")
+    general_type = text_key(header, "general.type")
     if general_type == "imatrix" or "imatrix.datasets" in header.keys:
         return "imatrix"
     if general_type == "adapter" or "adapter.type" in header.keys:
@@ -114,10 +112,7 @@ def is_renamed(header: Header) -> bool:
 
 def projector_types(header: Header) -> tuple[str, ...]:
     """Return the projector types of an mmproj: of its image encoder and its audio encoder."""
-    keys = (
-        "clip.projector_type",
-        *(f"clip.{encoder}.projector_type" for encoder in PROJECTORS),
-    )
+    keys = ("clip.projector_type", *(f"clip.{encoder}.projector_type" for encoder in PROJECTORS))
     return tuple(text for key in keys if (text := text_key(header, key)))
 
 

@@ -108,9 +108,6 @@ class Array:
             and self.read_bytes() == other.read_bytes()
         )
 
-    def __hash__(self) -> int:
-        return hash((self.item_type, self.count, self.nbytes))
-
 
 @dataclass(frozen=True, slots=True)
 class Value:

@@ -130,20 +130,11 @@ def text_tensors(shape: Shape) -> tuple[TensorDims, ...]:
     embeddings, so there is no `output.weight`. Files contain K and V of layers that share another's
     cache too, although they are not used.
     """
-    tensors: list[TensorDims] = []
-
-    def add_tensor(name: str, dims: tuple[int, ...] | None) -> None:
-        if dims is not None:
-            tensors.append(TensorDims(name, dims))
-
-    for name, model_rule in _BEFORE_LAYERS:
-        add_tensor(name, model_rule(shape))
+    rows = [(name, rule(shape)) for name, rule in _BEFORE_LAYERS]
     for layer in sorted(range(shape.n_layer), key=str):
-        for suffix, layer_rule in _LAYER:
-            add_tensor(f"blk.{layer}.{suffix}", layer_rule(shape, layer))
-    for name, model_rule in _AFTER_LAYERS:
-        add_tensor(name, model_rule(shape))
-    return tuple(tensors)
+        rows += [(f"blk.{layer}.{suffix}", rule(shape, layer)) for suffix, rule in _LAYER]
+    rows += [(name, rule(shape)) for name, rule in _AFTER_LAYERS]
+    return tuple(TensorDims(name, dims) for name, dims in rows if dims is not None)
 
 
 def unused_kv(shape: Shape) -> frozenset[str]:

@@ -40,11 +40,8 @@ def size_text(n_bytes: int | float) -> str:
         # 1023.995 KiB would print as '1024 KiB': round before choosing the unit.
         if abs(n_bytes) >= factor * 0.9995:
             value = n_bytes / factor
-            return (
-                f"{value:.2f} {unit}"
-                if abs(value) < 9.995
-                else (f"{value:.1f} {unit}" if abs(value) < 99.95 else f"{value:.0f} {unit}")
-            )
+            decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+            return f"{value:.{decimals}f} {unit}"
     return f"{n_bytes:.0f} B"
 
 
