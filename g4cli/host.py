@@ -14,7 +14,6 @@ import importlib.util
 import json
 import platform
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,18 +46,6 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
-class GpuList:
-    """The GPUs that llama.cpp listed `age_s` seconds ago.
-
-    `library` is the version of llama-cpp-python that listed them.
-    """
-
-    gpus: tuple[Gpu, ...]
-    library: str
-    age_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class HostFacts:
     """Facts about this machine.
 
@@ -70,7 +57,7 @@ class HostFacts:
     available_bytes: int
     limited_by: str
     cpu_features: frozenset[str]
-    gpus: GpuList | None
+    gpus: tuple[Gpu, ...] | None
 
 
 def read_host(root: Path = Path("/")) -> HostFacts:
@@ -122,8 +109,7 @@ def _cgroup_limits(root: Path) -> Iterator[tuple[str, int, int, int]]:
         # the group of this process.
         folders = [group, *(str(p) for p in Path(group).parents if str(p) != ".")] if group else []
         for folder in [*folders, ""]:
-            numbers = _read_cgroup(base / folder, *names)
-            if numbers:
+            if numbers := _read_cgroup(base / folder, *names):
                 yield ("/" + folder, *numbers)
 
 
@@ -164,20 +150,15 @@ def engine_version() -> str | None:
     return None
 
 
-def _gpu_file() -> Path:
-    return cache_dir() / "devices.json"
-
-
-def find_gpus() -> GpuList | None:
+def find_gpus() -> tuple[Gpu, ...] | None:
     """Return the GPUs of this machine, remembered or listed now; None if llama.cpp cannot.
 
     A Linux machine without a device file of a GPU has none, and llama.cpp is not asked.
     """
     if not engine_version():
         return None
-    nodes = list_gpu_nodes()
-    if not nodes and sys.platform == "linux":
-        return GpuList((), engine_version() or "", 0.0)
+    if sys.platform == "linux" and not list_gpu_nodes():
+        return ()
     remembered = cached_gpus()
     if remembered is not None:
         return remembered
@@ -206,20 +187,22 @@ def describe_gpu_setup() -> list[str]:
     return [platform.mac_ver()[0], *list_gpu_nodes()]
 
 
-def cached_gpus() -> GpuList | None:
+def _gpu_file() -> Path:
+    return cache_dir() / "devices.json"
+
+
+def cached_gpus() -> tuple[Gpu, ...] | None:
     """Return the GPUs that were listed last, or None if there is no record that still holds."""
-    path = _gpu_file()
-    record = read_record(path)
+    record = read_record(_gpu_file())
     try:
-        gpus = tuple(Gpu(**item) for item in record["gpus"])
-        found = GpuList(gpus, str(record["library"]), max(0.0, time.time() - path.stat().st_mtime))
-        is_same = record["setup"] == describe_gpu_setup()
-        return found if is_same and found.library == (engine_version() or "") else None
-    except (OSError, ValueError, LookupError, TypeError):
+        if (record["library"], record["setup"]) != (engine_version(), describe_gpu_setup()):
+            return None
+        return tuple(Gpu(**item) for item in record["gpus"])
+    except (LookupError, TypeError):
         return None
 
 
-def refresh_gpus() -> GpuList:
+def refresh_gpus() -> tuple[Gpu, ...]:
     """Return the GPUs that llama.cpp lists now, and remember them.
 
     llama.cpp is asked in a child process, because a GPU driver may crash. Raises RuntimeFailed if
@@ -244,11 +227,13 @@ def refresh_gpus() -> GpuList:
         for d in listed
         if d["kind"] in ("gpu", "igpu")
     )
-    library = engine_version() or ""
-    path = _gpu_file()
-    record = {"library": library, "setup": describe_gpu_setup(), "gpus": [asdict(g) for g in gpus]}
-    write_record(path, record)
-    return GpuList(gpus, library, 0.0)
+    record = {
+        "library": engine_version(),
+        "setup": describe_gpu_setup(),
+        "gpus": [asdict(gpu) for gpu in gpus],
+    }
+    write_record(_gpu_file(), record)
+    return gpus
 
 
 def is_unified(kind: str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core.registry import MADE_TYPES, MODELS
 from g4cli.core.units import GIB
-from g4cli.host import Gpu, GpuList, HostFacts
+from g4cli.host import Gpu, HostFacts
 from g4cli.runtime.llama.devices import can_offload
 from tests.support.builders import real_shapes, shapes
 
@@ -31,7 +31,9 @@ PROMISED = [
 ]
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, *, free: int, gpus: GpuList | None = None) -> None:
+def machine(
+    monkeypatch: pytest.MonkeyPatch, *, free: int, gpus: tuple[Gpu, ...] | None = None
+) -> None:
     """Make `g4 fit` see a machine of 32 GiB with `free` bytes free."""
     facts = HostFacts(32 * GIB, free, "memory", frozenset({"avx2"}), gpus)
     monkeypatch.setattr("g4cli.operations.fit.machine.read_host", lambda: facts)
@@ -352,7 +354,7 @@ def test_a_gpu_gets_a_bar_and_the_layers_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gpu = Gpu("CUDA0", "a card", 24 * GIB, 23 * GIB)
-    machine(monkeypatch, free=30 * GIB, gpus=GpuList((gpu,), "0.3.36", 5.0))
+    machine(monkeypatch, free=30 * GIB, gpus=(gpu,))
     assert run(["fit", "e2b", "--ctx", "8k"]) == 0
     text = capsys.readouterr().out
     assert "CUDA0" in text
@@ -371,7 +373,7 @@ def test_a_layout_that_was_asked_for_is_kept(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gpu = Gpu("CUDA0", "a card", 24 * GIB, 23 * GIB)
-    machine(monkeypatch, free=30 * GIB, gpus=GpuList((gpu,), "0.3.36", 5.0))
+    machine(monkeypatch, free=30 * GIB, gpus=(gpu,))
     assert run(["fit", "26b", "--ctx", "8k", "--gpu-layers", "10", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["placement"] == "10 layers on the GPU: as requested"

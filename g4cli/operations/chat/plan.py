@@ -25,7 +25,7 @@ from g4cli.fit import (
     share_context,
     try_options,
 )
-from g4cli.host import Gpu, GpuList, HostFacts, engine_version, is_unified
+from g4cli.host import Gpu, HostFacts, is_unified
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.options import (
@@ -295,4 +295,4 @@ def replace_gpus(host: HostFacts, devices: Sequence[DeviceFacts]) -> HostFacts:
         for d in devices
         if d.kind in ("gpu", "igpu")
     )
-    return replace(host, gpus=GpuList(gpus, engine_version() or "", 0.0))
+    return replace(host, gpus=gpus)

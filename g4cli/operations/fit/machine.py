@@ -9,7 +9,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.units import exact_size_text, size_text
 from g4cli.estimate import HOST
 from g4cli.fit import Memory
-from g4cli.host import Gpu, GpuList, HostFacts, read_host, refresh_gpus
+from g4cli.host import Gpu, HostFacts, read_host, refresh_gpus
 from g4cli.operations.fit.options import list_memories
 from g4cli.operations.fit.request import FitRequest
 from g4cli.operations.workers import (
@@ -107,7 +107,7 @@ def _find_machine(
         Gpu(f"GPU{i}", "described by the user", size, size)
         for i, size in enumerate(gpu_memory_bytes)
     )
-    host = replace(host, gpus=GpuList(gpus, "", 0.0))
+    host = replace(host, gpus=gpus)
     if gpus:
         given.append(f" --gpu-memory {','.join(exact_size_text(g.total_bytes) for g in gpus)}")
     parts += [f"a GPU of {size_text(g.total_bytes)}" for g in gpus]

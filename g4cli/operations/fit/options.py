@@ -40,7 +40,7 @@ def list_memories(
     This is llama.cpp's order too: it gives the first of the offloaded layers to workers. With
     `device` no other GPU is listed; as in llama.cpp, case does not matter in its name.
     """
-    gpus = host.gpus.gpus if host.gpus and with_gpus else ()
+    gpus = host.gpus if host.gpus and with_gpus else ()
     if device is not None:
         gpus = tuple(gpu for gpu in gpus if gpu.name.lower() == device.lower())
     return (

@@ -11,7 +11,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.units import GIB
 from g4cli.core.worker_address import NO_WORKERS, WorkerOptions, parse_worker_addresses
 from g4cli.fit import Memory
-from g4cli.host import Gpu, GpuList, HostFacts
+from g4cli.host import Gpu, HostFacts
 from g4cli.operations import workers
 from g4cli.operations.models import LoadableModel, make_model_options
 from g4cli.operations.workers import place_layers_of_run
@@ -38,7 +38,7 @@ def place(
     to: WorkerOptions = NO_WORKERS,
     reporter: RecordingReporter | None = None,
 ) -> ModelOptions:
-    host = HostFacts(64 * GIB, 32 * GIB, "memory", frozenset(), GpuList(cards, "0.3.36", 0.0))
+    host = HostFacts(64 * GIB, 32 * GIB, "memory", frozenset(), cards)
     monkeypatch.setattr(workers, "read_host", lambda: host)
     loading = make_model_options(model, gpu_layers=gpu_layers, device=device, workers=to)
     return place_layers_of_run(
