@@ -195,7 +195,7 @@ class LoopDetector:
             if tokens[here - self._period] == token_id:
                 self._run += 1
                 if probability is not None:
-                    self._surprises.append(-log(max(probability, 1e-9)))
+                    self._surprises.append(-log(max(1e-9, probability)))  # 1e-9 also for NaN
                 elif self._surprises:
                     self._surprises = []
             else:

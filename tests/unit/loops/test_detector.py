@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable
 from itertools import chain, cycle, islice
+from math import nan
 from types import FrameType
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_a_cycle_may_hesitate_at_single_tokens() -> None:
     assert found[0] <= 200
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.4, 0.85])
+@pytest.mark.parametrize("probability", [0.0, 0.4, 0.85, nan])
 def test_a_cycle_with_doubts_stops_as_by_its_tokens_alone(probability: float) -> None:
     stream = [(token, probability) for token in [*range(1000, 1020)] * 50]
     assert find_certain_loop(stream) == find_loop(token for token, _ in stream)
