@@ -71,7 +71,7 @@ def scan_tensor(header: Header, tensor: TensorInfo, *, full: bool) -> TensorStat
         for offset, length in _sample_ranges(start, end, full, _find_unit_bytes(tensor)):
             file.seek(offset)
             scan.add_piece(offset, np.frombuffer(file.read(length), dtype=np.uint8))
-    return scan.make_stats()
+    return scan.finish()
 
 
 def _make_sfp8_counter(header: Header, tensor: TensorInfo) -> Sfp8ValueCounter | None:
@@ -105,40 +105,40 @@ def _sample_ranges(start: int, end: int, full: bool, unit_bytes: int) -> list[tu
 
 
 class _TensorScan:
-    """The counts of one tensor while its pieces are read; the names are those of TensorStats."""
+    """Fills in `stats`, those of one tensor, while its pieces are read."""
 
     def __init__(
         self, tensor: TensorInfo, start: int, sfp8_counter: Sfp8ValueCounter | None
     ) -> None:
         """`start`: the tensor's first byte in the file. `sfp8_counter` None: not labeled SFP8."""
-        self.tensor = tensor
-        self.sfp8_counter, self.row_hasher = sfp8_counter, RowHasher(tensor, start)
-        self.read = self.zero_bytes = self.zero_pages = 0
-        self.non_finite = self.negative = self.scales = 0
-        self.first_zero_page = -1
-        self.largest = self.median = 0.0
+        self.stats = TensorStats(tensor.name, tensor.type.name, tensor.nbytes)
+        self._block_bytes = tensor.type.block_bytes
+        self._sfp8_counter, self._row_hasher = sfp8_counter, RowHasher(tensor, start)
 
     def add_piece(self, offset: int, data: NDArray[np.uint8]) -> None:
         """Count in `data`, the bytes at `offset` of the file, which begin with a row or a block."""
-        self.read += data.size
+        stats, type_name = self.stats, self.stats.type_name
+        stats.read += data.size
         self._count_zeros(offset, data)
-        self.row_hasher.add_piece(offset, data)
-        if self.sfp8_counter is not None:
-            self.sfp8_counter.add_piece(data)
-        layout = LAYOUTS.get(self.tensor.type.name)
+        self._row_hasher.add_piece(offset, data)
+        if self._sfp8_counter is not None:
+            self._sfp8_counter.add_piece(data)
+        layout = LAYOUTS.get(type_name)
         if layout is not None:
-            scales = read_block_scales(data, self.tensor.type.block_bytes, layout)
+            scales = read_block_scales(data, self._block_bytes, layout)
             if not layout.signed:
-                self.negative += int(np.count_nonzero(scales < 0))
-            self.scales += scales.size
-            self._measure_scales(np.abs(scales.ravel()), layout.max_factor)
-            return
-        if self.tensor.type.name in PLAIN_TYPES:
-            self._measure_plain(data)
+                stats.negative += int(np.count_nonzero(scales < 0))
+            stats.scales += scales.size
+            self._measure_numbers(scales.ravel().view(np.uint8), "F32", layout.max_factor)
+        elif type_name in PLAIN_TYPES:
+            self._measure_numbers(data, type_name)
 
-    def _measure_plain(self, data: NDArray[np.uint8]) -> None:
-        """Measure numbers of a plain type as words: conversion would take most of the time."""
-        name, plain = self.tensor.type.name, PLAIN_TYPES[self.tensor.type.name]
+    def _measure_numbers(self, data: NDArray[np.uint8], type_name: str, factor: int = 1) -> None:
+        """Measure numbers of a plain type; the weights are at most `factor` times as large.
+
+        They are compared as words: conversion would take most of the time.
+        """
+        stats, plain = self.stats, PLAIN_TYPES[type_name]
         size = np.dtype(plain.word).itemsize
         words = data[: data.size // size * size].view(plain.word) & plain.magnitude_mask
         if not words.size:
@@ -146,66 +146,39 @@ class _TensorScan:
         largest = words.max()
         if largest >= plain.first_non_finite:
             finite = words[words < plain.first_non_finite]
-            self.non_finite += words.size - finite.size
+            stats.non_finite += words.size - finite.size
             largest = finite.max() if finite.size else words.dtype.type(0)
-        self.largest = max(self.largest, float(to_float32(np.array([largest]), name)[0]))
+        found = float(to_float32(np.array([largest]), type_name)[0]) * factor
+        stats.largest = max(stats.largest, found)
         # From the first piece whose median is not zero: enough for an order of magnitude.
-        if not self.median:
+        if not stats.median:
             sample = words[:_MEDIAN_SAMPLE]
             sample = sample[sample < plain.first_non_finite]
             if sample.size:
                 # In double precision: the mean of the two in the middle may overflow float32.
-                self.median = float(np.median(to_float32(sample, name).astype("f8")))
-
-    def _measure_scales(self, scales: NDArray[np.float32], max_factor: int) -> None:
-        """Measure the magnitudes of scales; weights are at most `max_factor` times as large."""
-        if not scales.size:
-            return
-        largest = float(scales.max())
-        if not np.isfinite(largest):
-            finite = scales[np.isfinite(scales)]
-            self.non_finite += scales.size - finite.size
-            largest = float(finite.max()) if finite.size else 0.0
-        self.largest = max(self.largest, largest * max_factor)
-        if not self.median:
-            sample = scales[:_MEDIAN_SAMPLE]
-            sample = sample[np.isfinite(sample)]
-            if sample.size:
-                self.median = float(np.median(sample)) * max_factor
+                stats.median = float(np.median(to_float32(sample, type_name).astype("f8"))) * factor
 
     def _count_zeros(self, offset: int, data: NDArray[np.uint8]) -> None:
         """Count zero bytes, and zero pages: those that begin at a multiple of PAGE in the file."""
-        self.zero_bytes += data.size - int(np.count_nonzero(data))
+        self.stats.zero_bytes += data.size - int(np.count_nonzero(data))
         skip = -offset % PAGE
         n_pages = (data.size - skip) // PAGE
         if n_pages <= 0:
             return
         pages = data[skip : skip + n_pages * PAGE].reshape(n_pages, PAGE)
         candidates = np.flatnonzero(~pages[:, :_PAGE_START].any(axis=1))
-        empty = candidates[~pages[candidates].any(axis=1)] if candidates.size else candidates
-        if empty.size and self.first_zero_page < 0:
-            self.first_zero_page = offset + skip + int(empty[0]) * PAGE
-        self.zero_pages += int(empty.size)
+        empty = candidates[~pages[candidates].any(axis=1)]
+        if empty.size and self.stats.first_zero_page < 0:
+            self.stats.first_zero_page = offset + skip + int(empty[0]) * PAGE
+        self.stats.zero_pages += int(empty.size)
 
-    def make_stats(self) -> TensorStats:
-        """Return what was counted."""
-        return TensorStats(
-            name=self.tensor.name,
-            type_name=self.tensor.type.name,
-            nbytes=self.tensor.nbytes,
-            read=self.read,
-            zero_bytes=self.zero_bytes,
-            zero_pages=self.zero_pages,
-            first_zero_page=self.first_zero_page,
-            non_finite=self.non_finite,
-            negative=self.negative,
-            scales=self.scales,
-            largest=self.largest,
-            median=self.median,
-            not_sfp8=self.sfp8_counter.count_invalid() if self.sfp8_counter is not None else 0,
-            fingerprint=self.row_hasher.fingerprint,
-            repeated=self.row_hasher.find_repeated(),
-        )
+    def finish(self) -> TensorStats:
+        """Return the statistics of all pieces."""
+        if self._sfp8_counter is not None:
+            self.stats.not_sfp8 = self._sfp8_counter.count_invalid()
+        self.stats.fingerprint = self._row_hasher.fingerprint
+        self.stats.repeated = self._row_hasher.find_repeated()
+        return self.stats
 
 
 # For read_vectors: a small sparse file may claim thousands of vectors. Those of the 31B network

@@ -20,7 +20,7 @@ class RepeatedRows:
     second: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TensorStats:
     """What was counted in the `read` bytes that were read of a tensor's `nbytes` bytes.
 
@@ -36,7 +36,7 @@ class TensorStats:
     name: str
     type_name: str
     nbytes: int
-    read: int
+    read: int = 0
     zero_bytes: int = 0
     zero_pages: int = 0
     first_zero_page: int = -1
