@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from g4cli.core.progress import Progress
 from g4cli.core.units import GIB, size_text
@@ -23,15 +23,12 @@ from g4cli.doctor.probe.compare import (
     ask_in_formats,
     compare_configs,
 )
-from g4cli.doctor.probe.prompts import Question
+from g4cli.doctor.probe.prompts import Format, Question
 
 # Larger files run only with --deep, and for fewer tokens: a token takes seconds on a CPU.
 LARGE_BYTES: Final = 8 * GIB
 # Of free memory, the share that a file may take; the context and buffers need the rest.
 _MAX_FILE_SHARE: Final = 0.9
-
-Format: TypeAlias = tuple[str, tuple[Question, ...]]
-"""The name of a prompt format, and the questions in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ def _advise_config(comparison: ConfigComparison) -> str:
 
 def check_formats(facts: FileFacts) -> Outcome:
     """Fail if questions are answered well in one prompt format and not in another."""
-    tried = {f.name: f for f in facts.formats if f.runs}
+    tried = {f.name: f for f in facts.formats}
     if outcome := skip_formats(facts, bool(tried)):
         return outcome
     chat_fails = _are_wrong(facts, facts.runs, mean_score(facts.runs, facts.expected))

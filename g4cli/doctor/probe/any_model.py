@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,32 +136,28 @@ def ask_own_tokenizer(path: Path, prompt: OwnPrompt | None) -> OwnTokenizer:
     )
 
 
-def own_questions(prompt: OwnPrompt | None, tokenizer: OwnTokenizer | None) -> tuple[Question, ...]:
+def own_questions(prompt: OwnPrompt | None, tokenizer: OwnTokenizer) -> tuple[Question, ...]:
     """Return the questions to ask: in the file's template if it works, else texts to continue."""
-    if prompt is not None and prompt.questions:
-        fits = all(q.text.strip() and len(q.text) <= MAX_PROMPT for q in prompt.questions)
-        if fits:
-            return tuple(
-                Question(q.name, _prepend_bos(q.text, tokenizer), q.expected)
-                for q in prompt.questions
-            )
-    return own_plain_questions(tokenizer)
+    written = prompt.questions if prompt is not None else ()
+    if not written or any(not q.text.strip() or len(q.text) > MAX_PROMPT for q in written):
+        return own_plain_questions(tokenizer)
+    return tuple(replace(q, text=_prepend_bos(q.text, tokenizer)) for q in written)
 
 
-def own_plain_questions(tokenizer: OwnTokenizer | None) -> tuple[Question, ...]:
+def own_plain_questions(tokenizer: OwnTokenizer) -> tuple[Question, ...]:
     """Return texts that any language model continues, as programs tokenize them for this one."""
     return tuple(
         Question(text, _prepend_bos(text, tokenizer), answer) for text, answer in PLAIN_QUESTIONS
     )
 
 
-def own_text(tokenizer: OwnTokenizer | None) -> str:
+def own_text(tokenizer: OwnTokenizer) -> str:
     """Return a text that any language model predicts, as programs tokenize it for this one."""
     return _prepend_bos(PLAIN_ENGLISH, tokenizer)
 
 
-def _prepend_bos(text: str, tokenizer: OwnTokenizer | None) -> str:
+def _prepend_bos(text: str, tokenizer: OwnTokenizer) -> str:
     """Return `text` with the token that begins a text in front, if it belongs there."""
-    if tokenizer is None or not tokenizer.adds_bos or text.startswith(tokenizer.bos):
+    if not tokenizer.adds_bos or text.startswith(tokenizer.bos):
         return text
     return tokenizer.bos + text

@@ -10,7 +10,7 @@ token 60 % or more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -20,13 +20,12 @@ from g4cli.core.units import size_text
 from g4cli.doctor.probe.answers import is_broken, mean_score
 from g4cli.doctor.probe.child import (
     MEMORY_BYTES,
-    N_ANSWER_TOKENS,
     GreedyRun,
     ProbeResult,
     count_model_bytes,
     greedy_probe,
 )
-from g4cli.doctor.probe.prompts import Question
+from g4cli.doctor.probe.prompts import Format, Question
 
 # Tokens of an answer of a large file, or of another configuration: enough to see a loop of two
 # tokens, and half of what a small file is asked for.
@@ -109,31 +108,25 @@ _NO_ANSWER: Final = GreedyRun(
 
 @dataclass(frozen=True, slots=True)
 class FormatAnswers:
-    """The answers in a prompt format and their mean score, or why there are none."""
+    """The answers in a prompt format, one at least, and their mean score."""
 
     name: str
-    runs: tuple[GreedyRun, ...] = ()
-    score: float = 0.0
-    untried: str = ""
+    runs: tuple[GreedyRun, ...]
+    score: float
 
     @property
     def broken(self) -> bool:
         """Whether every answer proves a fault by itself."""
-        return bool(self.runs) and all(is_broken(run) for run in self.runs)
-
-
-Prober: TypeAlias = Callable[..., ProbeResult]
-"""A function like `greedy_probe`, which tests replace."""
+        return all(is_broken(run) for run in self.runs)
 
 
 def compare_configs(
     path: Path,
     questions: Sequence[Question],
     first: ProbeResult,
-    configs: Sequence[EngineConfig] = ALTERNATIVE_CONFIGS,
+    configs: Sequence[EngineConfig],
     *,
     free_bytes: int = 0,
-    probe: Prober = greedy_probe,
     progress: Progress = no_progress,
 ) -> tuple[ConfigComparison, ...]:
     """Return one answer for each of `configs`, compared with the answer of the first run.
@@ -158,7 +151,7 @@ def compare_configs(
             why = f"a second copy of {size_text(size)} does not fit"
             comparisons.append(ConfigComparison(config.name, config.kind, untried=why))
             continue
-        result = probe(
+        result = greedy_probe(
             path,
             [(question.name, question.text)],
             n_tokens=N_ANSWER_TOKENS_SHORT,
@@ -202,23 +195,17 @@ def compare_run(
 
 def ask_in_formats(
     path: Path,
-    formats: Sequence[tuple[str, Sequence[Question]]],
+    formats: Sequence[Format],
     *,
-    n_tokens: int = N_ANSWER_TOKENS,
-    probe: Prober = greedy_probe,
-    progress: Progress = no_progress,
+    n_tokens: int,
+    progress: Progress,
 ) -> tuple[FormatAnswers, ...]:
-    """Return the answers in each of `formats`: (name, questions), from `prompts.other_formats`."""
+    """Return the answers in each of `formats` in which there are any."""
     answers = []
     for number, (name, questions) in enumerate(formats):
         progress(number, len(formats), name)
-        if not questions:
-            answers.append(FormatAnswers(name, untried="the template cannot be rendered"))
-            continue
-        result = probe(path, [(q.name, q.text) for q in questions], n_tokens=n_tokens)
-        if not result.runs:
-            answers.append(FormatAnswers(name, untried=result.child.failure))
-            continue
-        score = mean_score(result.runs, [q.expected for q in questions])
-        answers.append(FormatAnswers(name, result.runs, score))
+        runs = greedy_probe(path, [(q.name, q.text) for q in questions], n_tokens=n_tokens).runs
+        if runs:
+            score = mean_score(runs, [q.expected for q in questions])
+            answers.append(FormatAnswers(name, runs, score))
     return tuple(answers)

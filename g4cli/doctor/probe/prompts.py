@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, TypeAlias
 
 from g4cli.core.errors import BadFile
 from g4cli.core.paths import tiny_dir
@@ -52,6 +52,10 @@ class Question:
     name: str
     text: str
     expected: str
+
+
+Format: TypeAlias = tuple[str, tuple[Question, ...]]
+"""The name of a prompt format, and the questions in it."""
 
 
 def render_chat_questions(model_name: str) -> tuple[Question, ...]:
@@ -98,17 +102,16 @@ def plain_text_questions(model_name: str) -> tuple[Question, ...]:
 
 def other_formats(
     asked: tuple[Question, ...], model_name: str, template: str | None
-) -> tuple[tuple[str, tuple[Question, ...]], ...]:
-    """Return (name, questions) for each format other than that of `asked`.
+) -> tuple[Format, ...]:
+    """Return the questions in each format other than that of `asked`.
 
-    The questions are () if the file's template fails. A template that renders what was asked
-    already is left out.
+    A template that fails, or that renders what was asked already, is left out.
     """
     plain = (PLAIN_TEXT, plain_text_questions(model_name))
     if not template:
         return (plain,)
     rendered = render_template_questions(model_name, template)
-    if [q.text for q in rendered] == [q.text for q in asked]:
+    if not rendered or [q.text for q in rendered] == [q.text for q in asked]:
         return (plain,)
     return ((FILE_TEMPLATE, rendered), plain)
 

@@ -116,7 +116,7 @@ def check_formats(facts: FileFacts) -> Outcome:
 
 def _find_plain_answers(facts: FileFacts) -> FormatAnswers | None:
     """Return the continuations of plain texts, None if there are none."""
-    return next((f for f in facts.formats if f.name == PLAIN_TEXT and f.runs), None)
+    return next((f for f in facts.formats if f.name == PLAIN_TEXT), None)
 
 
 def _continues_text(facts: FileFacts) -> bool:
