@@ -280,20 +280,10 @@ def _find_model_by_tensors(header: Header) -> Model | None:
 
 def _shape_keys(s: Shape, keys: Keys) -> Keys:
     """Return the keys that describe the shape `s`; `keys` are those that the copy has."""
-    prefix = "gemma4."
-    per_layer: tuple[tuple[str, tuple[int, ...]], ...] = (
-        ("feed_forward_length", s.n_ff),
-        ("attention.head_count", s.n_head),
-        ("attention.head_count_kv", s.n_head_kv),
-    )
-    shape_keys: Keys = {
-        # One number for all layers if they are equal, as llama.cpp's converter writes them.
-        prefix + name: uint32_value(items[0])
-        if len(set(items)) == 1
-        else array_value(ValueType.INT32, list(items))
-        for name, items in per_layer
-    }
-    numbers = {
+    numbers: dict[str, int | tuple[int, ...]] = {
+        "feed_forward_length": s.n_ff,
+        "attention.head_count": s.n_head,
+        "attention.head_count_kv": s.n_head_kv,
         "block_count": s.n_layer,
         "embedding_length": s.n_embd,
         "attention.key_length": s.head_dim,
@@ -312,13 +302,20 @@ def _shape_keys(s: Shape, keys: Keys) -> Keys:
             "expert_used_count": s.n_expert_used,
             "expert_feed_forward_length": s.n_ff_expert,
         }
-    shape_keys |= {prefix + name: uint32_value(number) for name, number in numbers.items()}
-    shape_keys[prefix + "attention.sliding_window_pattern"] = array_value(
-        ValueType.BOOL, list(s.is_swa)
-    )
-    if prefix + "context_length" not in keys:
-        shape_keys[prefix + "context_length"] = uint32_value(s.n_ctx_train)
-    return shape_keys
+    if "gemma4.context_length" not in keys:
+        numbers["context_length"] = s.n_ctx_train
+    pattern = array_value(ValueType.BOOL, list(s.is_swa))
+    return {
+        "gemma4.attention.sliding_window_pattern": pattern,
+        **{f"gemma4.{name}": _encode_numbers(number) for name, number in numbers.items()},
+    }
+
+
+def _encode_numbers(numbers: int | tuple[int, ...]) -> Value:
+    """Return a number, or those of all layers: one if they are equal, as llama.cpp's converter."""
+    if isinstance(numbers, tuple) and len(set(numbers)) > 1:
+        return array_value(ValueType.INT32, numbers)
+    return uint32_value(numbers if isinstance(numbers, int) else numbers[0])
 
 
 # In this order their changes are listed; none reads what another has changed.
@@ -332,24 +329,16 @@ def _repair_rope_table(
 ) -> tuple[bytes | None, list[Change]]:
     """Return the data of Gemma 4's RoPE table, None if the file's own stays, and the change."""
     is_absent = ROPE_FREQS not in header.tensors
-    inventory, rope = failed.get("tensors.inventory"), failed.get("weights.rope")
-    is_all_that_is_missing = (
-        is_absent and inventory is not None and inventory.detail == (ROPE_FREQS,)
-    )
-    head_dim = keys.get("gemma4.attention.key_length")
-    if (
-        not (rope or is_all_that_is_missing)
-        or head_dim is None
-        or not isinstance(head_dim.data, int)
-    ):
+    check = "tensors.inventory" if is_absent else "weights.rope"
+    finding, head_dim = failed.get(check), keys.get("gemma4.attention.key_length")
+    if finding is None or head_dim is None or not isinstance(head_dim.data, int):
         return None, []
-    # Damage around the table cannot be repaired, and a good table would hide it.
-    if rope is not None and rope.cause == "file-damaged":
+    # Other tensors cannot be restored. Nor can damage around the table, which a good table hides.
+    if finding.detail != (ROPE_FREQS,) if is_absent else finding.cause == "file-damaged":
         return None, []
     n_pairs = head_dim.data // 2
     if not is_absent and header.tensors[ROPE_FREQS].nbytes != 4 * n_pairs:
         return None, []
-    check = "tensors.inventory" if is_all_that_is_missing else "weights.rope"
     data = np.array(make_rope_table(n_pairs), dtype="<f4").tobytes()
     return data, [Change(check, "RoPE table set to Gemma 4's")]
 
