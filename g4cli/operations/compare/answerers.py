@@ -57,10 +57,6 @@ class Answer:
     decode_tps: float | None
     loop: dict[str, Any] | None
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields of a result."""
-        return asdict(self)
-
 
 class Answerer(Protocol):
     """A model that is ready to answer."""

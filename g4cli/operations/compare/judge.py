@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from g4cli.core.errors import Interrupted
 from g4cli.core.reporter import Reporter
 from g4cli.operations.compare.answerers import Answerer, open_answerer
 from g4cli.operations.compare.prompts import Prompt
@@ -128,8 +127,6 @@ def _ask(answerer: Answerer, judge: ModelSpec, prompt: Prompt, texts: tuple[str,
     first, second = (text[:_MAX_CHARACTERS] for text in texts)
     question = _QUESTION.format(request=prompt.text, first=first, second=second)
     reply = answerer.answer(replace(prompt, text=question, system=""), judge.seed)
-    if reply.finish_reason == "interrupted":
-        raise Interrupted("")
     return read_verdict(reply.text)
 
 

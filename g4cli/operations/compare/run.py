@@ -83,7 +83,11 @@ def run_comparison(request: CompareRequest, results: ResultsFile, reporter: Repo
     try:
         for model in comparison.models:
             try:
-                _run_model(model, request, results, reporter)
+                _collect_answers(model, request, results, reporter)
+                if request.text is not None and not model.spec.url:
+                    model.quality = measure_model(
+                        model.spec, request.text, request.text_limit, results, reporter
+                    )
             except Interrupted:
                 raise
             except G4Error as err:
@@ -100,17 +104,6 @@ def run_comparison(request: CompareRequest, results: ResultsFile, reporter: Repo
     ):
         raise errors[0]
     return comparison
-
-
-def _run_model(
-    model: ComparedModel, request: CompareRequest, results: ResultsFile, reporter: Reporter
-) -> None:
-    """Fill in the answers of `model`, then its quality."""
-    _collect_answers(model, request, results, reporter)
-    if request.text is not None and not model.spec.url:
-        model.quality = measure_model(
-            model.spec, request.text, request.text_limit, results, reporter
-        )
 
 
 def _add_opinions(
@@ -170,7 +163,7 @@ def _collect_answers(
                         "sample": job.sample,
                         "seed": job.seed,
                         "at": int(time.time()),
-                        **answer.as_json(),
+                        **asdict(answer),
                         "judged": _judging_key(job.prompt),
                         **asdict(judgement),
                     },
@@ -201,50 +194,46 @@ def _iter_answers(
             yield job, answerer.answer(job.prompt, job.seed)
         return
     waiting: Queue[_Job] = Queue()
-    done: Queue[tuple[_Job, Answer | Exception]] = Queue()
+    done: Queue[tuple[_Job, Answer | Exception] | None] = Queue()
     for job in jobs:
         waiting.put(job)
-    for _ in range(min(n_parallel, len(jobs))):
+    n_running, error = min(n_parallel, len(jobs)), None
+    for _ in range(n_running):
         # Daemons, since Ctrl-C must not wait for a server to answer.
         Thread(target=_answer_jobs, args=(answerer, waiting, done), daemon=True).start()
-    n_left, error = len(jobs), None
-    while n_left:
-        job, outcome = done.get()
-        n_left -= 1
+    while n_running:
+        if (row := done.get()) is None:
+            n_running -= 1
+            continue
+        job, outcome = row
         if isinstance(outcome, Answer):
             yield job, outcome
         elif not isinstance(outcome, G4Error):
             raise outcome
         else:
             error = error or outcome
-            n_left -= _empty_queue(waiting)
+            list(_take_all(waiting))  # nothing more is asked
     if error is not None:
         raise error
 
 
 def _answer_jobs(
-    answerer: Answerer, waiting: Queue[_Job], done: Queue[tuple[_Job, Answer | Exception]]
+    answerer: Answerer, waiting: Queue[_Job], done: Queue[tuple[_Job, Answer | Exception] | None]
 ) -> None:
-    """Answer the jobs that are waiting until there are none; errors are outcomes too."""
-    while True:
-        try:
-            job = waiting.get_nowait()
-        except Empty:
-            return
+    """Answer the jobs that are waiting, and put None when there are none; errors are outcomes."""
+    for job in _take_all(waiting):
         try:
             done.put((job, answerer.answer(job.prompt, job.seed)))
         except Exception as err:
             done.put((job, err))
+    done.put(None)
 
 
-def _empty_queue(queue: Queue[_Job]) -> int:
-    """Take all jobs out of a queue and return how many there were."""
-    count = 0
+def _take_all(queue: Queue[_Job]) -> Iterator[_Job]:
+    """Take jobs out of a queue until it is empty."""
     with suppress(Empty):
         while True:
-            queue.get_nowait()
-            count += 1
-    return count
+            yield queue.get_nowait()
 
 
 def _judge_again(row: Mapping[str, Any], prompt: Prompt) -> Mapping[str, Any]:

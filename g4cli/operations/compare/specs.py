@@ -27,12 +27,10 @@ _MAX_PARALLEL: Final = 64  # a choice: each takes a thread
 # LLAMA_DEFAULT_SEED, which asks for a random seed.
 _MAX_SEED: Final = (1 << 32) - 1001
 # Hosts whose key is found without `key`. Any other host gets one only if it is named.
-_KEYS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "api.openai.com": "OPENAI_API_KEY",
-        "generativelanguage.googleapis.com": "GEMINI_API_KEY",
-    }
-)
+_KEYS: Final[Mapping[str, str]] = MappingProxyType({
+    "api.openai.com": "OPENAI_API_KEY",
+    "generativelanguage.googleapis.com": "GEMINI_API_KEY",
+})  # fmt: skip
 
 
 # Parsers of values: they raise ValueError or UsageError.
@@ -83,37 +81,34 @@ def _parse_switch(text: str) -> bool:
     return _parse_word_among("on", "off")(text) == "on"
 
 
-# Option -> field of ChatRequest and parser. The ranges are those of `g4 chat` and of the
-# image token budgets of Gemma 4; other upper limits are choices, far beyond any use.
-_LOCAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = MappingProxyType({
-    "ctx": ("ctx", _parse_context),
-    "kv-type": ("kv_type", _parse_word_among("f16", "q8_0", "q4_0")),
-    "temp": ("temp", _parse_number_within(float, 0, 100)),
-    "top-p": ("top_p", _parse_number_within(float, 0, 1)),
-    "top-k": ("top_k", _parse_number_within(int, 0, 1 << 20)),
-    "min-p": ("min_p", _parse_number_within(float, 0, 1)),
-    "repeat-penalty": ("repeat_penalty", _parse_number_within(float, 0.1, 100)),
-    "seed": ("seed", _parse_number_within(int, 0, _MAX_SEED)),
-    "max-tokens": ("max_tokens", _parse_token_count),
-    "system": ("system", str),
-    "think": ("think", _parse_word_among("off", "on", "low", "medium", "high")),
-    "threads": ("threads", _parse_number_within(int, 0, 4096)),
-    "gpu-layers": ("gpu_layers", str),
-    "device": ("device", str),
-    "mmap": ("mmap", _parse_switch),
-    "lazy-ple": ("lazy_ple", _parse_word_among("auto", "on", "off")),
-    "cpu-moe": ("cpu_moe", _parse_switch),
-    "expand": ("expand", _parse_word_among("bf16", "q8_0")),
-    "draft": ("draft", str),
-    "mmproj": ("mmproj", Path),
-    "image-tokens": ("image_tokens", _parse_number_within(int, 70, 1120)),
-})  # fmt: skip
-_REMOTE: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType({
+# Option -> parser of its value. The ranges are those of `g4 chat` and of the image token budgets of
+# Gemma 4; other upper limits are choices, far beyond any use. Those of a local model are fields of
+# ChatRequest, with _ for -.
+_LOCAL: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType({
+    "ctx": _parse_context,
+    "kv-type": _parse_word_among("f16", "q8_0", "q4_0"),
     "temp": _parse_number_within(float, 0, 100),
     "top-p": _parse_number_within(float, 0, 1),
+    "top-k": _parse_number_within(int, 0, 1 << 20),
+    "min-p": _parse_number_within(float, 0, 1),
+    "repeat-penalty": _parse_number_within(float, 0.1, 100),
     "seed": _parse_number_within(int, 0, _MAX_SEED),
     "max-tokens": _parse_token_count,
     "system": str,
+    "think": _parse_word_among("off", "on", "low", "medium", "high"),
+    "threads": _parse_number_within(int, 0, 4096),
+    "gpu-layers": str,
+    "device": str,
+    "mmap": _parse_switch,
+    "lazy-ple": _parse_word_among("auto", "on", "off"),
+    "cpu-moe": _parse_switch,
+    "expand": _parse_word_among("bf16", "q8_0"),
+    "draft": str,
+    "mmproj": Path,
+    "image-tokens": _parse_number_within(int, 70, 1120),
+})  # fmt: skip
+_REMOTE: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType({
+    **{name: _LOCAL[name] for name in ("temp", "top-p", "seed", "max-tokens", "system")},
     "think": _parse_word_among("low", "medium", "high"),  # reasoning_effort: no "on"
     "key": str,
     "parallel": _parse_number_within(int, 1, _MAX_PARALLEL),
@@ -155,7 +150,9 @@ class ModelSpec:
 
     def make_request(self) -> ChatRequest:
         """Return the chat request of a local model."""
-        fields = {_LOCAL[name][0]: _LOCAL[name][1](value) for name, value in self.settings.items()}
+        fields = {
+            name.replace("-", "_"): _LOCAL[name](value) for name, value in self.settings.items()
+        }
         return ChatRequest(model=self.name, **fields)
 
     def make_options(self, seed: int) -> dict[str, Any]:
@@ -198,7 +195,7 @@ def parse_models(texts: Sequence[str], defaults: Mapping[str, str]) -> tuple[Mod
 def _parse_model(text: str, defaults: Mapping[str, str]) -> ModelSpec:
     name, settings = _split_settings(text)
     is_remote = name.startswith(REMOTE)
-    known: Mapping[str, Any] = _REMOTE if is_remote else _LOCAL
+    known = _REMOTE if is_remote else _LOCAL
     for option in settings:
         if option not in known:
             raise UsageError(
@@ -207,7 +204,10 @@ def _parse_model(text: str, defaults: Mapping[str, str]) -> ModelSpec:
             )
     merged = {k: v for k, v in defaults.items() if k in known} | settings
     for option, value in merged.items():
-        _check_value(text, option, value, is_remote=is_remote)
+        try:
+            known[option](value)
+        except ValueError as err:
+            raise UsageError(f"{text}: {option} must be {err}, not {value!r}") from None
     if not is_remote:
         return ModelSpec(text, name, merged)
     url, mark, model = name.removeprefix(REMOTE).partition("#")
@@ -246,11 +246,3 @@ def _split_settings(text: str) -> tuple[str, dict[str, str]]:
     if not name or name == REMOTE:
         raise UsageError("a model has no name", hint="-m e2b")
     return name, settings
-
-
-def _check_value(text: str, option: str, value: str, *, is_remote: bool) -> None:
-    parse = _REMOTE[option] if is_remote else _LOCAL[option][1]
-    try:
-        parse(value)
-    except ValueError as err:
-        raise UsageError(f"{text}: {option} must be {err}, not {value!r}") from None
