@@ -98,14 +98,7 @@ class _Batch:
             from g4cli.operations.chat.batch import answer_prompts
 
             view = PlainView(self.out, "hide", streams=False)
-            answer_prompts(
-                session,
-                self.prompts,
-                view,
-                lambda prompt, reply: self._save_answer(
-                    prompt, reply, session.sampled, session.load_s, session.engine.drafted
-                ),
-            )
+            answer_prompts(session, self.prompts, view, self._save_answer)
 
     def _save_answer(
         self,
@@ -113,7 +106,7 @@ class _Batch:
         reply: Reply,
         sampled: Sequence[SampledToken],
         load_s: float,
-        drafted: DraftStats | None = None,
+        drafted: DraftStats | None,
     ) -> None:
         """Append an answer to the output file and count it; `sampled` are its tokens."""
         from g4cli.cli.views.reply import reply_to_json, tokens_to_json

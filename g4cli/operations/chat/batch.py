@@ -9,15 +9,15 @@ all are there, the lines are put into the order of the prompts.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from g4cli.chat import Conversation
-from g4cli.core.errors import BadFile, UsageError
-from g4cli.core.files import atomic_file, open_file
-from g4cli.core.units import GIB, MIB, size_text
+from g4cli.core.errors import BadFile
+from g4cli.core.files import atomic_file
+from g4cli.core.units import MIB
+from g4cli.operations.json_lines import append_line, read_lines
 from g4cli.store import find_model_path
 
 if TYPE_CHECKING:
@@ -25,12 +25,18 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.chat.session import ChatSession, View
     from g4cli.operations.compare.prompts import Prompt
+    from g4cli.prompt.reply import SampledToken
+    from g4cli.runtime.engine.drafting import DraftStats
 
-_MAX_BYTES: Final = 2 * GIB  # a choice: of the output, which is read whole
 # Choices from measurements (docs/benchmarks.md): how many answers are computed at once, and the
 # size of a model from which on that is faster.
 _AT_ONCE: Final = 4
 _MIN_BYTES: Final = 512 * MIB
+
+KeepAnswer: TypeAlias = (
+    "Callable[[Prompt, Reply, Sequence[SampledToken], float, DraftStats | None], None]"
+)
+"""Takes an answer: its prompt, the reply, its tokens, the seconds that loading took, its drafts."""
 
 
 def list_open_prompts(prompts: Sequence[Prompt], output: Path) -> list[Prompt]:
@@ -38,7 +44,12 @@ def list_open_prompts(prompts: Sequence[Prompt], output: Path) -> list[Prompt]:
 
     Raises BadFile if the file is something else than the output of such a run.
     """
-    done = _read_done(output)
+    lines = read_lines(output)
+    done = {answered for line in lines if (answered := _identify_line(line)) is not None}
+    if lines and not done:
+        raise BadFile(
+            f"{output} does not hold answers of g4 chat --prompts", hint="--output other.jsonl"
+        )
     return [prompt for prompt in prompts if (prompt.id, prompt.digest) not in done]
 
 
@@ -46,7 +57,7 @@ def answer_prompts(
     session: ChatSession,
     prompts: Sequence[Prompt],
     view: View,
-    keep: Callable[[Prompt, Reply], None],
+    keep: KeepAnswer,
 ) -> None:
     """Answer `prompts`, each in a conversation of its own, one after the other.
 
@@ -60,7 +71,7 @@ def answer_prompts(
         reply = session.run_turn(view)
         if reply.finish_reason == "interrupted":
             return
-        keep(prompt, reply)
+        keep(prompt, reply, session.sampled, session.load_s, session.engine.drafted)
 
 
 def choose_parallel(request: ChatRequest) -> int:
@@ -78,7 +89,8 @@ def choose_parallel(request: ChatRequest) -> int:
 
 def append_answer(output: Path, prompt: Prompt, fields: Mapping[str, Any]) -> None:
     """Append the answer to `prompt` to `output`. Raises UsageError if that cannot be written."""
-    _append_line(output, {"id": prompt.id, "sha256": prompt.digest, **fields})
+    row = {"id": prompt.id, "sha256": prompt.digest, **fields}
+    append_line(output, row, mode=0o600, option="--output")
 
 
 def sort_answers(prompts: Sequence[Prompt], output: Path) -> None:
@@ -87,7 +99,7 @@ def sort_answers(prompts: Sequence[Prompt], output: Path) -> None:
     What an interruption cut off is removed: it has been answered again.
     """
     places = {(prompt.id, prompt.digest): place for place, prompt in enumerate(prompts)}
-    lines = _read_lines(output)
+    lines = read_lines(output)
     whole = [(line, answered) for line in lines if (answered := _identify_line(line)) is not None]
     whole.sort(key=lambda pair: places.get(pair[1], -1))
     ordered = [line for line, _ in whole]
@@ -103,38 +115,3 @@ def _identify_line(line: bytes) -> tuple[str, str] | None:
         return str(row["id"]), str(row["sha256"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
-
-
-def _read_lines(output: Path) -> list[bytes]:
-    if not output.exists():
-        return []
-    with open_file(output) as file:
-        if os.fstat(file.fileno()).st_size > _MAX_BYTES:
-            raise BadFile(f"{output} is larger than {size_text(_MAX_BYTES)}")
-        return [line for line in file.read(_MAX_BYTES).split(b"\n") if line.strip()]
-
-
-def _read_done(output: Path) -> set[tuple[str, str]]:
-    lines = _read_lines(output)
-    done = {answered for line in lines if (answered := _identify_line(line)) is not None}
-    if lines and not done:
-        raise BadFile(
-            f"{output} does not hold answers of g4 chat --prompts", hint="--output other.jsonl"
-        )
-    return done
-
-
-def _append_line(output: Path, row: Mapping[str, Any]) -> None:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    try:
-        descriptor = os.open(output, flags, 0o600)
-    except OSError as err:
-        raise UsageError(
-            f"{output} cannot be written: {err.strerror}", hint="--output FILE in another folder"
-        ) from err
-    with os.fdopen(descriptor, "r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        is_cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        file.write(("\n" if is_cut else "").encode() + json.dumps(row).encode() + b"\n")
-        file.flush()
-        os.fsync(descriptor)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from g4cli.chat import Conversation
 from g4cli.core.errors import UsageError
 from g4cli.core.files import require_file
 from g4cli.core.json_schema import expand_short_schema
@@ -84,13 +83,6 @@ def read_form(request: ChatRequest) -> AnswerForm | None:
         kind: Literal["lark", "gbnf"] = "lark" if request.grammar.suffix == ".lark" else "gbnf"
         return AnswerForm(kind, _read_text(request.grammar))
     return AnswerForm("regex", request.regex) if request.regex else None
-
-
-def find_conversation(request: ChatRequest) -> Conversation:
-    """Return the conversation to continue: that of the request, or an empty one."""
-    if request.conversation is not None:
-        return request.conversation
-    return Conversation(request.system)
 
 
 def list_requested_media(request: ChatRequest) -> tuple[Media, ...]:

@@ -29,19 +29,18 @@ def open_session(
     """Yield a session with the model loaded; the worker process ends with the block.
 
     With `require_fit` a model that does not fit into memory is not loaded. Raises DoesNotFit then,
-    and what read_inputs, find_conversation, prepare_model, choose_draft, plan_chat and
-    EngineClient.open raise.
+    and what read_inputs, prepare_model, choose_draft, plan_chat and EngineClient.open raise.
     """
     # The worker loads llama.cpp while this process imports the rest and reads the files.
     with EngineClient() as engine:
         from g4cli.host import read_host
         from g4cli.operations.chat.drafting import choose_draft, explain_no_draft
-        from g4cli.operations.chat.inputs import find_conversation, read_inputs
+        from g4cli.operations.chat.inputs import read_inputs
         from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
         from g4cli.operations.chat.session import ChatSession
         from g4cli.operations.models import prepare_model
 
-        conversation, inputs = find_conversation(request), read_inputs(request)
+        inputs = read_inputs(request)
         model = prepare_model(request.model, reporter, expand=request.expand)
         draft = choose_draft(
             request.draft,
@@ -63,7 +62,7 @@ def open_session(
         with reporter.progress(f"load {model.path.name}", unit="steps") as progress:
             engine.open(make_open_request(request, model, plan, draft), progress)
         load_s = time.perf_counter() - started
-        session = ChatSession(request, model, engine, conversation, inputs, load_s, reporter)
+        session = ChatSession(request, model, engine, inputs, load_s, reporter)
         session.resident_bytes = plan.resident_bytes
         yield session
         _finish_states(engine, reporter)

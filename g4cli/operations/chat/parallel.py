@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from g4cli.chat import Conversation, LoopNoticed, Reply
+from g4cli.chat import Conversation, Reply
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.reporter import Reporter
 from g4cli.host import read_host
@@ -19,14 +19,15 @@ from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpu
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.chat.session import (
     choose_file_renderer,
+    collect_sampled,
     draw_seed,
     find_media_options,
+    make_style,
     make_turn,
-    truncate_sampled,
 )
 from g4cli.operations.models import LoadableModel, prepare_model
-from g4cli.prompt import PromptStyle, Renderer
-from g4cli.prompt.reply import AnswerText, SampledToken
+from g4cli.prompt import Renderer
+from g4cli.prompt.reply import SampledToken
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.drafting import DraftChoice
@@ -34,30 +35,22 @@ from g4cli.runtime.engine.messages import Open, TurnDone
 from g4cli.runtime.engine.options import Sampling, read_recommended_sampling
 
 if TYPE_CHECKING:
+    from g4cli.operations.chat.batch import KeepAnswer
     from g4cli.operations.compare.prompts import Prompt
-
-Keep: TypeAlias = "Callable[[Prompt, Reply, list[SampledToken], float], None]"
-"""Takes an answer: its prompt, the reply, its tokens, and the seconds that loading took."""
 
 _NO_DRAFT: Final = DraftChoice("off", "not asked for")  # a batch has one token of each answer
 
 
-class ParallelSession:
+@dataclass(frozen=True, slots=True)
+class _ParallelSession:
     """A loaded model that answers prompts side by side. `load_s`: how long it took to load."""
 
-    def __init__(
-        self,
-        request: ChatRequest,
-        inputs: ChatInputs,
-        engine: AsyncEngine,
-        renderer: Renderer,
-        sampling: Sampling,
-        load_s: float,
-    ) -> None:
-        self.request, self.load_s = request, load_s
-        self.n_parallel = engine.request.context.n_parallel
-        self._inputs, self._engine, self._render = inputs, engine, renderer
-        self._sampling = sampling
+    request: ChatRequest
+    inputs: ChatInputs
+    engine: AsyncEngine
+    render: Renderer
+    sampling: Sampling
+    load_s: float
 
     async def answer(self, prompt: Prompt) -> tuple[Reply, list[SampledToken]]:
         """Return the answer to `prompt`, and its tokens if the request wants probabilities.
@@ -67,21 +60,14 @@ class ParallelSession:
         request = self.request
         conversation = Conversation(prompt.system or request.system)
         conversation.ask(prompt.text, prompt.media)
-        style = PromptStyle(
-            think=request.think != "off",
-            tools=self._inputs.tools,
-            empty_thought=self._render.empty_thought,
-        )
-        parts = await asyncio.to_thread(self._render, conversation.messages(), style)
-        tokens = await self._engine.tokens_of(list(parts))
-        turn = make_turn(request, self._inputs, request.think, draw_seed(self._sampling), tokens)
+        style = make_style(request.think, self.inputs, self.render)
+        parts = await asyncio.to_thread(self.render, conversation.messages(), style)
+        tokens = await self.engine.tokens_of(list(parts))
+        turn = make_turn(request, self.inputs, request.think, draw_seed(self.sampling), tokens)
         sampled: list[SampledToken] = []
-        async for event in self._engine.run_turn(turn):
-            if isinstance(event, AnswerText):
-                sampled += event.tokens
-            elif isinstance(event, LoopNoticed) and event.retried:
-                truncate_sampled(sampled, len(event.text.encode()))
-            elif isinstance(event, TurnDone):
+        async for event in self.engine.run_turn(turn):
+            collect_sampled(event, sampled)
+            if isinstance(event, TurnDone):
                 return event.reply, sampled
         raise RuntimeFailed("the model's process gave no answer")
 
@@ -91,18 +77,15 @@ def answer_together(
     prompts: Sequence[Prompt],
     n_parallel: int,
     reporter: Reporter,
-    keep: Keep,
-) -> bool:
-    """Answer all `prompts`, `n_parallel` at once; return False if Ctrl-C ended it before.
+    keep: KeepAnswer,
+) -> None:
+    """Answer all `prompts`, `n_parallel` at once, unless Ctrl-C ends it before.
 
     `keep` is given each answer as soon as it is complete. Raises what opening the model and
     answering raise; answers that are complete by then are kept.
     """
-    try:
+    with suppress(KeyboardInterrupt):
         asyncio.run(_answer_all(request, prompts, n_parallel, reporter, keep))
-    except KeyboardInterrupt:
-        return False
-    return True
 
 
 async def _answer_all(
@@ -110,7 +93,7 @@ async def _answer_all(
     prompts: Sequence[Prompt],
     n_parallel: int,
     reporter: Reporter,
-    keep: Keep,
+    keep: KeepAnswer,
 ) -> None:
     needs_encoder = any(prompt.media for prompt in prompts)
     waiting = iter(prompts)
@@ -119,9 +102,10 @@ async def _answer_all(
         async def answer_next() -> None:
             for prompt in waiting:
                 reply, sampled = await session.answer(prompt)
-                keep(prompt, reply, sampled, session.load_s)
+                keep(prompt, reply, sampled, session.load_s, None)
 
-        tasks = [asyncio.create_task(answer_next()) for _ in range(session.n_parallel)]
+        n_tasks = session.engine.request.context.n_parallel
+        tasks = [asyncio.create_task(answer_next()) for _ in range(n_tasks)]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -133,7 +117,7 @@ async def _answer_all(
 @asynccontextmanager
 async def _open_session(
     request: ChatRequest, n_parallel: int, reporter: Reporter, *, needs_encoder: bool
-) -> AsyncIterator[ParallelSession]:
+) -> AsyncIterator[_ParallelSession]:
     inputs = await asyncio.to_thread(read_inputs, request)
     model = await asyncio.to_thread(
         partial(prepare_model, request.model, reporter, expand=request.expand)
@@ -145,7 +129,7 @@ async def _open_session(
     started = time.perf_counter()
     async with await AsyncEngine.start(opening, media) as engine:
         load_s = time.perf_counter() - started
-        yield ParallelSession(request, inputs, engine, renderer, sampling, load_s)
+        yield _ParallelSession(request, inputs, engine, renderer, sampling, load_s)
 
 
 def _plan_loading(

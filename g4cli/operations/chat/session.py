@@ -81,12 +81,12 @@ class ChatSession:
         request: ChatRequest,
         model: LoadableModel,
         engine: EngineClient,
-        conversation: Conversation,
         inputs: ChatInputs,
         load_s: float,
         reporter: Reporter,
     ) -> None:
-        self.request, self.engine, self.conversation = request, engine, conversation
+        self.request, self.engine = request, engine
+        self.conversation = request.conversation or Conversation(request.system)
         self.load_s, self.resident_bytes = load_s, 0
         self.header = model.header
         self.think = request.think
@@ -118,11 +118,7 @@ class ChatSession:
         }
 
     def _tokenize_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        style = PromptStyle(
-            think=self.think != "off",
-            tools=self._inputs.tools,
-            empty_thought=self._render.empty_thought,
-        )
+        style = make_style(self.think, self._inputs, self._render)
         return self.engine.tokens_of(self._render(messages, style))
 
     def _ensure_engine(self) -> None:
@@ -203,10 +199,7 @@ class ChatSession:
         self.sampled.clear()
         for event in self.engine.run_turn(request, view.show_reading):
             view.show(event)
-            if isinstance(event, AnswerText):
-                self.sampled += event.tokens
-            elif isinstance(event, LoopNoticed) and event.retried:
-                truncate_sampled(self.sampled, len(event.text.encode()))
+            collect_sampled(event, self.sampled)
             if isinstance(event, Finished):
                 reply = event.reply
         return reply
@@ -253,6 +246,13 @@ def find_media_options(request: ChatRequest, path: Path) -> MediaOptions:
     )
 
 
+def make_style(think: str, inputs: ChatInputs, renderer: Renderer) -> PromptStyle:
+    """Return how prompts are written; `think` is a key of THOUGHT_TOKENS."""
+    return PromptStyle(
+        think=think != "off", tools=inputs.tools, empty_thought=renderer.empty_thought
+    )
+
+
 def make_turn(
     request: ChatRequest,
     inputs: ChatInputs,
@@ -288,9 +288,12 @@ def draw_seed(sampling: Sampling) -> Sampling:
     return replace(sampling, seed=secrets.randbelow(RANDOM_SEED))
 
 
-def truncate_sampled(sampled: list[SampledToken], n_bytes: int) -> None:
-    """Remove the tokens that are not part of the first `n_bytes` of the answer."""
-    n_kept = 0
-    while n_kept < len(sampled) and (n_bytes := n_bytes - len(sampled[n_kept].piece)) >= 0:
-        n_kept += 1
-    del sampled[n_kept:]
+def collect_sampled(event: Any, sampled: list[SampledToken]) -> None:
+    """Add the tokens of an event of a turn to `sampled`; a retry takes back those it discards."""
+    if isinstance(event, AnswerText):
+        sampled += event.tokens
+    elif isinstance(event, LoopNoticed) and event.retried:
+        n_bytes, n_kept = len(event.text.encode()), 0
+        while n_kept < len(sampled) and (n_bytes := n_bytes - len(sampled[n_kept].piece)) >= 0:
+            n_kept += 1
+        del sampled[n_kept:]

@@ -14,17 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.errors import BadFile, UsageError
-from g4cli.core.files import open_file
+from g4cli.core.errors import BadFile
 from g4cli.core.quoting import shell_command
-from g4cli.core.units import GIB, size_text
+from g4cli.operations.json_lines import append_line, read_lines
 
-_MAX_BYTES: Final = 2 * GIB  # a choice: the file is read whole
 TYPES: Final = ("model", "answer", "opinion", "quality")
 
 
@@ -40,9 +37,7 @@ class ResultsFile:
         """Read the results at `path`, if there are any. Raises BadFile or UsageError."""
         self.path = path
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
-        self._is_cut = False  # whether the last line has no end: a crash cut it off
-        if path.exists():
-            self._read()
+        self._read()
 
     def find(self, kind: str, key: str) -> dict[str, Any] | None:
         """Return the result of this type and key, or None."""
@@ -51,29 +46,12 @@ class ResultsFile:
     def add(self, kind: str, key: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Append a result and return it as it was written. Raises UsageError or OSError."""
         row = {"type": kind, "key": key, **fields}
-        line = json.dumps(row, ensure_ascii=True) + "\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        try:
-            descriptor = os.open(self.path, flags, 0o644)
-        except OSError as err:
-            raise UsageError(
-                f"{self.path} cannot be written: {err.strerror}", hint="-o FILE in another folder"
-            ) from err
-        with os.fdopen(descriptor, "ab") as file:
-            file.write(("\n" if self._is_cut else "").encode() + line.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        self._is_cut = False
+        append_line(self.path, row, mode=0o644, option="-o")
         self._rows[kind, key] = row
         return row
 
     def _read(self) -> None:
-        with open_file(self.path) as file:
-            if os.fstat(file.fileno()).st_size > _MAX_BYTES:
-                raise BadFile(f"{self.path} is larger than {size_text(_MAX_BYTES)}")
-            lines = file.read(_MAX_BYTES).split(b"\n")
-        self._is_cut = lines[-1] != b""
-        n_known = 0
+        lines = read_lines(self.path)
         for line in lines:
             try:
                 row = json.loads(line)
@@ -81,9 +59,8 @@ class ResultsFile:
             except (ValueError, LookupError, TypeError, RecursionError):
                 continue
             if kind in TYPES and isinstance(key, str):
-                n_known += 1
                 self._rows[kind, key] = row
-        if not n_known and any(line.strip() for line in lines):
+        if lines and not self._rows:
             raise BadFile(
                 f"{self.path} does not hold results of g4 compare",
                 hint=shell_command("g4", "compare", "...", "-o", "other.html"),

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.chat import Conversation
 from g4cli.cli.commands.chat import chat
 from g4cli.core.errors import FileMissing, UsageError
-from g4cli.operations.chat.inputs import find_conversation, list_requested_media, read_inputs
+from g4cli.operations.chat.inputs import list_requested_media, read_inputs
 from g4cli.operations.chat.request import ChatRequest
 
 
@@ -67,12 +66,6 @@ def test_a_missing_file_is_refused(tmp_path: Path, option: str) -> None:
     request = dataclasses.replace(ChatRequest(model="tiny"), **{option: tmp_path / "none"})
     with pytest.raises(FileMissing):
         read_inputs(request)
-
-
-def test_the_conversation_to_continue() -> None:
-    conversation = Conversation("old rules")
-    assert find_conversation(ChatRequest(model="tiny", conversation=conversation)) is conversation
-    assert find_conversation(ChatRequest(model="tiny", system="rules")).system == "rules"
 
 
 def test_media_have_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
