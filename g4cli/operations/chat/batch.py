@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile
 from g4cli.core.files import atomic_file
+from g4cli.core.split_name import list_parts
 from g4cli.core.units import MIB
 from g4cli.operations.json_lines import append_line, read_lines
 from g4cli.store import find_model_path
@@ -84,7 +85,9 @@ def choose_parallel(request: ChatRequest) -> int:
     if request.draft not in ("auto", "off"):
         return 1
     path = find_model_path(request.model)
-    return _AT_ONCE if path.stat().st_size >= _MIN_BYTES else 1
+    parts = [path.with_name(name) for name in list_parts(path.name)]
+    n_bytes = sum(part.stat().st_size for part in parts if part.is_file())
+    return _AT_ONCE if n_bytes >= _MIN_BYTES else 1
 
 
 def append_answer(output: Path, prompt: Prompt, fields: Mapping[str, Any]) -> None:

@@ -1,0 +1,37 @@
+"""What `g4 chat --prompts` decides before the model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from g4cli.core.units import MIB
+from g4cli.operations.chat.batch import choose_parallel
+from g4cli.operations.chat.request import ChatRequest
+
+
+def make_model(folder: Path, *sizes: int) -> Path:
+    """Return the first of the parts of these sizes, which hold nothing."""
+    names = [f"m-{i:05d}-of-{len(sizes):05d}.gguf" for i in range(1, len(sizes) + 1)]
+    for name, size in zip(names if len(sizes) > 1 else ["m.gguf"], sizes, strict=True):
+        with (folder / name).open("wb") as file:
+            file.truncate(size)
+    return min(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "draft", "n_parallel"),
+    [
+        ([512 * MIB], "auto", 4),
+        ([511 * MIB], "auto", 1),
+        ([512 * MIB], "lookup", 1),
+        ([1 * MIB, 400 * MIB, 400 * MIB], "off", 4),  # the first part may hold the header alone
+        ([1 * MIB, 100 * MIB, 100 * MIB], "off", 1),
+    ],
+)
+def test_large_models_answer_several_prompts_at_once(
+    tmp_path: Path, sizes: list[int], draft: str, n_parallel: int
+) -> None:
+    path = make_model(tmp_path, *sizes)
+    assert choose_parallel(ChatRequest(model=str(path), draft=draft)) == n_parallel
