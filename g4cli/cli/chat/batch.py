@@ -34,7 +34,12 @@ def answer_batch(
     """
     if n_parallel > 1 and request.draft not in _NO_DRAFTS:
         raise UsageError(f"--draft {request.draft} needs --parallel 1", hint="--parallel 1")
-    from g4cli.operations.chat.batch import choose_parallel, list_open_prompts, sort_answers
+    from g4cli.operations.chat.batch import (
+        choose_parallel,
+        list_open_prompts,
+        name_encoder,
+        sort_answers,
+    )
 
     missing = list_open_prompts(prompts, output)
     n_before = len(prompts) - len(missing)
@@ -45,6 +50,7 @@ def answer_batch(
     if missing:
         n_parallel = min(n_parallel or choose_parallel(request), len(missing))
         with out.progress("answers", unit="steps") as progress:
+            request = name_encoder(request, missing)
             batch = _Batch(out, request, missing, output, n_before, progress)
             batch.answer(n_parallel)
         n_new = batch.n_new

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -18,6 +19,7 @@ from g4cli.core.errors import BadFile
 from g4cli.core.files import atomic_file
 from g4cli.core.split_name import list_parts
 from g4cli.core.units import MIB
+from g4cli.operations.fit.options import find_encoder
 from g4cli.operations.json_lines import append_line, read_lines
 from g4cli.store import find_model_path
 
@@ -88,6 +90,13 @@ def choose_parallel(request: ChatRequest) -> int:
     parts = [path.with_name(name) for name in list_parts(path.name)]
     n_bytes = sum(part.stat().st_size for part in parts if part.is_file())
     return _AT_ONCE if n_bytes >= _MIN_BYTES else 1
+
+
+def name_encoder(request: ChatRequest, prompts: Sequence[Prompt]) -> ChatRequest:
+    """Return `request` with the encoder that `prompts` need, for which memory is planned then."""
+    if request.mmproj or not any(prompt.media for prompt in prompts):
+        return request
+    return replace(request, mmproj=find_encoder(find_model_path(request.model)))
 
 
 def append_answer(output: Path, prompt: Prompt, fields: Mapping[str, Any]) -> None:

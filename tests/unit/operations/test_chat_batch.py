@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from g4cli.core.units import MIB
-from g4cli.operations.chat.batch import choose_parallel
+from g4cli.operations.chat.batch import choose_parallel, name_encoder
 from g4cli.operations.chat.request import ChatRequest
+from g4cli.operations.compare.prompts import Prompt
+from g4cli.prompt.messages import Media
 
 
 def make_model(folder: Path, *sizes: int) -> Path:
@@ -35,3 +38,15 @@ def test_large_models_answer_several_prompts_at_once(
 ) -> None:
     path = make_model(tmp_path, *sizes)
     assert choose_parallel(ChatRequest(model=str(path), draft=draft)) == n_parallel
+
+
+def test_the_encoder_counts_where_a_prompt_has_an_image(tmp_path: Path) -> None:
+    request = ChatRequest(model=str(make_model(tmp_path, 1)))
+    plain = Prompt("a", "Hello")
+    shown = Prompt("b", "What is it?", media=(Media("image", tmp_path / "a.png"),))
+    assert name_encoder(request, [plain, shown]) == request, "there is no encoder"
+    (tmp_path / "mmproj-m.gguf").touch()
+    assert name_encoder(request, [plain]) == request
+    assert name_encoder(request, [plain, shown]).mmproj == tmp_path / "mmproj-m.gguf"
+    chosen = replace(request, mmproj=tmp_path / "other.gguf")
+    assert name_encoder(chosen, [shown]) == chosen
