@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from g4cli.converters.config_keys import check_keys
 from g4cli.converters.json_reader import Reader
@@ -188,7 +188,7 @@ def _read_text(reader: Reader, top: Reader, family: Family) -> TextConfig:
     # An assistant has no KV cache: 0 means all layers (configuration_gemma4_assistant.py).
     n_shared = reader.read_int("num_kv_shared_layers", 0, low=0, high=n_layer + 1) or shared_default
     moe = reader.read_bool("enable_moe_block", False)
-    rope = _read_rope(reader)
+    theta_full, theta_swa, partial_full = _read_rope(reader)
     for key in ("num_experts", "top_k_experts", "moe_intermediate_size") if moe else ():
         if reader.raw.get(key) is None:
             reader.faults.append(f"enable_moe_block is true, but {key} is missing")
@@ -213,9 +213,9 @@ def _read_text(reader: Reader, top: Reader, family: Family) -> TextConfig:
         else 0,
         rms_eps=reader.read_float("rms_norm_eps", 1e-6),
         softcap=None if not softcap else reader.read_float("final_logit_softcapping", 30.0),
-        theta_full=rope.theta_full,
-        theta_swa=rope.theta_swa,
-        partial_full=rope.partial_full,
+        theta_full=theta_full,
+        theta_swa=theta_swa,
+        partial_full=partial_full,
         double_wide=reader.read_bool("use_double_wide_mlp", False),
         k_eq_v=k_eq_v,
         moe=moe,
@@ -287,26 +287,21 @@ def _layer_number(key: str) -> int:
     return int(key) if key.isdecimal() and len(key) <= len(str(MAX_LAYERS)) else -1
 
 
-class _Rope(NamedTuple):
-    """RoPE's base (theta) in global and in sliding layers, and the rotated share of global heads.
-
-    Sliding layers rotate all dimensions of a head.
-    """
-
-    theta_full: float = 1e6
-    theta_swa: float = 1e4
-    partial_full: float = 0.25
+# Of RoPE: the base (theta) in global and in sliding layers, and the rotated share of global heads.
+# Sliding layers rotate all dimensions of a head.
+_ROPE_DEFAULTS: Final = (1e6, 1e4, 0.25)
 
 
-def _read_rope(reader: Reader) -> _Rope:
+def _read_rope(reader: Reader) -> tuple[float, float, float]:
+    """Return the three numbers of which _ROPE_DEFAULTS has the defaults."""
     rope = reader.raw.get("rope_parameters")
     if rope is None:
-        return _Rope()
+        return _ROPE_DEFAULTS
     if not isinstance(rope, dict) or not all(
         isinstance(rope.get(kind), dict) for kind in (FULL, SLIDING)
     ):
         reader.faults.append(f"rope_parameters needs {FULL} and {SLIDING}")
-        return _Rope()
+        return _ROPE_DEFAULTS
     full, sliding = rope[FULL], rope[SLIDING]
     # layer type, its parameters, the only rope_type and the keys that it may have
     supported = (
@@ -334,7 +329,7 @@ def _read_rope(reader: Reader) -> _Rope:
     partial = full_reader.read_float("partial_rotary_factor", 0.25)
     if partial > 1:
         reader.faults.append(f"partial_rotary_factor is {partial}, it must be at most 1")
-    return _Rope(
+    return (
         full_reader.read_float("rope_theta", 1e6),
         sliding_reader.read_float("rope_theta", 1e4),
         partial,

@@ -132,7 +132,10 @@ class Encoder:
         return partial(self._encode_sfp8, counts.exponent)
 
     def _choose_exponent(self, job: Job) -> int:
-        largest = max(self.pool.map(partial(_find_largest, job.spec), job.rows()), default=0.0)
+        def find_one(block: Block) -> float:
+            return find_largest(block.read(), job.spec, block.start)
+
+        largest = max(self.pool.map(find_one, job.rows()), default=0.0)
         return sfp8.scale_exponent(largest, only_down=self.recipe.sfp8_encoder == "gemma.cpp")
 
     def _encode_block(self, spec: TensorSpec, block: Block) -> Piece:
@@ -171,10 +174,6 @@ def _encode_counted(
     counts: Counts, encode: Callable[[TensorSpec, Block], Piece], spec: TensorSpec, block: Block
 ) -> tuple[Counts, Piece]:
     return counts, encode(spec, block)
-
-
-def _find_largest(spec: TensorSpec, block: Block) -> float:
-    return find_largest(block.read(), spec, block.start)
 
 
 def _copy_block(spec: TensorSpec, block: Block) -> Piece:

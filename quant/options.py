@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast, get_args
 
 from g4cli.core.errors import UsageError
 from g4cli.quant.mixtures import tensor_type
-from g4cli.quant.recipes import CONTAINERS, ENCODERS, PLE_PATTERN, Container, Recipe, file_type
+from g4cli.quant.recipes import PLE_PATTERN, Container, Recipe, SFP8Encoder, file_type
 
 
 def parse_override(text: str) -> tuple[str, str]:
@@ -36,8 +36,8 @@ def build_recipe(
     """
     row = file_type(type_name)
     for value, known, option in (
-        (container, CONTAINERS, "--container"),
-        (sfp8_encoder, ENCODERS, "--encoder"),
+        (container, get_args(Container), "--container"),
+        (sfp8_encoder, get_args(SFP8Encoder), "--encoder"),
     ):
         if value is None:
             continue
@@ -54,5 +54,5 @@ def build_recipe(
         overrides=tuple(overrides),
         has_imatrix=has_imatrix,
         container=cast("Container", container or "archive"),
-        sfp8_encoder=cast("Literal['nearest', 'gemma.cpp']", sfp8_encoder or "nearest"),
+        sfp8_encoder=cast("SFP8Encoder", sfp8_encoder or "nearest"),
     )

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.ggml import F32
-from g4cli.quant.recipes import Choice, Recipe, choose_tensors, drop_layer
+from g4cli.quant.recipes import Choice, Recipe, choose_tensors, drop_layer, is_vector
 from g4cli.quant.sfp8_archive import EXACT_TYPES, is_sfp8
 from g4cli.quant.source import Source, open_source
 
 
-class GroupKey(NamedTuple):
-    """What the tensors of a group share: their name without layer, both types, the reason."""
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`count` tensors with the same name but for the layer, types and reason; bytes are totals."""
 
     kind: str
     source: str
     type: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """`count` tensors of one kind with the same types and reason, and their bytes in total."""
-
-    key: GroupKey
     count: int
     bytes_before: int
     bytes_after: int
@@ -64,13 +57,21 @@ class Planned:
 
     def group_by_kind(self) -> list[Group]:
         """Return the tensors in groups, the largest in the new file first."""
-        members: dict[GroupKey, list[Choice]] = {}
+        members: dict[tuple[str, str, str, str], list[Choice]] = {}
         for choice in self.choices:
-            kind = "norms, other vectors" if choice.is_vector else drop_layer(choice.name)
+            kind = "norms, other vectors" if is_vector(choice.shape) else drop_layer(choice.name)
             type_name = "SFP8" if choice.rounds else choice.type.name
-            key = GroupKey(kind, choice.source.name, type_name, choice.reason)
+            key = (kind, choice.source.name, type_name, choice.reason)
             members.setdefault(key, []).append(choice)
-        groups = [_make_group(key, choices) for key, choices in members.items()]
+        groups = [
+            Group(
+                *key,
+                count=len(choices),
+                bytes_before=sum(c.source.tensor_bytes(c.shape) for c in choices),
+                bytes_after=sum(c.spec.nbytes for c in choices),
+            )
+            for key, choices in members.items()
+        ]
         return sorted(groups, key=lambda group: -group.bytes_after)
 
     def as_json(self) -> dict[str, Any]:
@@ -125,8 +126,3 @@ def choose_for_source(
             hint="start from the BF16 file, or add --allow-requantize",
         )
     return choices
-
-
-def _make_group(key: GroupKey, choices: Sequence[Choice]) -> Group:
-    before = sum(c.source.tensor_bytes(c.shape) for c in choices)
-    return Group(key, len(choices), before, sum(c.spec.nbytes for c in choices))

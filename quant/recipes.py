@@ -33,8 +33,7 @@ from g4cli.quant.mixtures import (
 
 TYPES: Final = tuple(t.name for t in FILE_TYPES)
 Container: TypeAlias = Literal["archive", "bf16", "q8_0"]
-CONTAINERS: Final = ("archive", "bf16", "q8_0")
-ENCODERS: Final = ("nearest", "gemma.cpp")
+SFP8Encoder: TypeAlias = Literal["nearest", "gemma.cpp"]
 DEFAULT_REASON: Final = "default"
 PLE_PATTERN: Final = r"^per_layer_token_embd\.weight$"  # the override that --keep-ple stands for
 _LAYER = re.compile(r"blk\.(\d+)\.")
@@ -75,7 +74,7 @@ class Recipe:
     overrides: tuple[tuple[str, str], ...] = ()
     has_imatrix: bool = False
     container: Container = "archive"
-    sfp8_encoder: Literal["nearest", "gemma.cpp"] = "nearest"
+    sfp8_encoder: SFP8Encoder = "nearest"
 
     def __post_init__(self) -> None:
         file_type(self.type_name)
@@ -149,11 +148,6 @@ class Choice:
     reason: str
     rounds: bool = False
     wanted: GGMLType | None = None
-
-    @property
-    def is_vector(self) -> bool:
-        """Return whether the tensor is a vector, which no recipe quantizes."""
-        return is_vector(self.shape)
 
     @property
     def obstacle(self) -> str:
@@ -303,18 +297,17 @@ def _choose_one(tensor: NamedTensor, recipe: Recipe, counter: _LayerCounter) -> 
     kept = kept_reason(name, shape)
     if kept:
         return Choice(name, shape, source, source, f"kept: {kept}")
+    rounds = False
     override = next((t for p, t in recipe.overrides if re.search(p, name)), None)
     if override:
-        kind, reason = BY_NAME[override.upper()], "as requested"
+        wanted, reason = BY_NAME[override.upper()], "as requested"
     elif recipe.is_sfp8:
-        return _choose_or_fall_back(
-            name, shape, source, recipe.default_type, DEFAULT_REASON, rounds=True
-        )
+        wanted, reason, rounds = recipe.default_type, DEFAULT_REASON, True
     elif recipe.pure or not recipe.default_type.is_quantized:
-        kind, reason = recipe.default_type, DEFAULT_REASON
+        wanted, reason = recipe.default_type, DEFAULT_REASON
     else:
-        kind, reason = _apply_rules(name, shape, recipe, counter)
-    fitting = _fit_to_row(kind, shape[0])
+        wanted, reason = _apply_rules(name, shape, recipe, counter)
+    fitting = _fit_to_row(wanted, shape[0])
     if (
         fitting.name in NEEDS_IMATRIX
         and not recipe.has_imatrix
@@ -324,20 +317,6 @@ def _choose_one(tensor: NamedTensor, recipe: Recipe, counter: _LayerCounter) -> 
             f"{name} as {fitting.name} is unusable without an importance matrix",
             hint="add --imatrix FILE, or choose another type",
         )
-    return _choose_or_fall_back(name, shape, source, kind, reason)
-
-
-def _choose_or_fall_back(
-    name: str,
-    shape: tuple[int, ...],
-    source: GGMLType,
-    wanted: GGMLType,
-    reason: str,
-    *,
-    rounds: bool = False,
-) -> Choice:
-    """Return the choice of `wanted`, or of what llama.cpp falls back to."""
-    fitting = _fit_to_row(wanted, shape[0])
     if fitting is wanted:
         return Choice(name, shape, source, wanted, reason, rounds)
     reason = f"fallback: {_misfit_text(wanted, shape[0])}"

@@ -19,13 +19,13 @@ def draw_plan(out: Output, planned: Planned) -> None:
         ("tensors", "", "from", "to", "before", "after", "why"),
         [
             (
-                g.key.kind,
+                g.kind,
                 g.count,
-                g.key.source,
-                g.key.type,
+                g.source,
+                g.type,
                 size_text(g.bytes_before),
                 size_text(g.bytes_after),
-                g.key.reason,
+                g.reason,
             )
             for g in planned.group_by_kind()
         ],

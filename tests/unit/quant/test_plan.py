@@ -57,14 +57,14 @@ def test_reasons(source: Path) -> None:
 def test_groups_put_layers_together_and_the_largest_first(source: Path) -> None:
     groups = plan_file(source, Recipe("q8_0")).group_by_kind()
     assert [g.bytes_after for g in groups] == sorted((g.bytes_after for g in groups), reverse=True)
-    vectors = next(g for g in groups if g.key.kind == "norms, other vectors")
-    assert (vectors.key.source, vectors.key.type) == ("F32", "F32")
-    assert {g.key.kind: g.count for g in groups}["attn_q"] == 3
+    vectors = next(g for g in groups if g.kind == "norms, other vectors")
+    assert (vectors.source, vectors.type) == ("F32", "F32")
+    assert {g.kind: g.count for g in groups}["attn_q"] == 3
 
 
 def test_sfp8_is_named_as_such(source: Path) -> None:
     planned = plan_file(source, Recipe("sfp8", container="bf16"))
-    assert {g.key.kind: g.key.type for g in planned.group_by_kind()}["ffn_up"] == "SFP8"
+    assert {g.kind: g.type for g in planned.group_by_kind()}["ffn_up"] == "SFP8"
     assert planned.nbytes == planned.source_bytes
     data = plan_file(source, Recipe("sfp8")).as_json()
     row = next(t for t in data["tensors"] if t["name"] == "blk.0.ffn_up.weight")
