@@ -15,13 +15,13 @@ from uuid import uuid4
 from g4cli.chat import Finished, PromptRead, Reply, TurnEvent
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
-from g4cli.server.streaming import require_whole
+from g4cli.server.streaming import AnswerStream, encode_typed_event
 
 # Clients send thoughts back with their signature, and do not look into it.
 _SIGNATURE: Final = "g4"
 
 
-class MessageStream:
+class MessageStream(AnswerStream):
     """The events of one message, in the order that Anthropic's clients expect.
 
     message_start, then for each block content_block_start, content_block_delta and
@@ -45,11 +45,7 @@ class MessageStream:
         }
 
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
-        """Yield what a client is told of `event`; the name of each is its `type`.
-
-        `message` holds all that was told so far: after Finished it is the answer to a client that
-        does not want a stream. Raises Interrupted if the answer was stopped.
-        """
+        """Yield what a client is told of `event`; `message` holds all that was told so far."""
         if isinstance(event, PromptRead):
             self.message["usage"] |= {
                 "input_tokens": event.prompt_tokens - event.reused,
@@ -71,9 +67,17 @@ class MessageStream:
             yield from self._close_block()
             yield from self._convert_call(event.call)
         elif isinstance(event, Finished):
-            reply = require_whole(event.reply)
             yield from self._close_block()
-            yield from self._convert_end(reply)
+            yield from self._convert_end(event.reply)
+
+    def make_whole(self, reply: Reply) -> dict[str, Any]:
+        """Return the message; `reply` is in it."""
+        del reply
+        return self.message
+
+    def encode(self, value: Mapping[str, Any]) -> str:
+        """Return an event whose name is its `type`."""
+        return encode_typed_event(value)
 
     def _open_block(self, empty: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Begin a block like `empty` unless one of its type is open."""

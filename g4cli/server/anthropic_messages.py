@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from g4cli.operations.serving.loaded import Turn
 from g4cli.server.anthropic_answer import MessageStream
 from g4cli.server.anthropic_request import (
     CountRequest,
@@ -19,16 +17,8 @@ from g4cli.server.anthropic_request import (
     read_request,
 )
 from g4cli.server.body import ThreadedBodyRoute
-from g4cli.server.errors import explain_late_error
 from g4cli.server.media_data import limit_media
-from g4cli.server.streaming import (
-    convert_all,
-    encode_json,
-    encode_typed_event,
-    start_first_turn,
-    stream_events,
-    wait_for_result,
-)
+from g4cli.server.streaming import send_answer, start_first_turn, wait_for_result
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["messages"], route_class=ThreadedBodyRoute)
@@ -43,11 +33,7 @@ async def create_message(
     turns = AsyncExitStack()
     turn = await start_first_turn(request, service, asked, turns)
     message = MessageStream(turn.model.name, omit_thoughts=omits_thoughts(body))
-    if body.stream:
-        return stream_events(_write_events(turn, message), turns)
-    async with turns:
-        await wait_for_result(request, convert_all(turn, message.convert))
-    return Response(encode_json(message.message), media_type="application/json")
+    return await send_answer(request, turn, turns, message, whole=not body.stream)
 
 
 @router.post("/v1/messages/count_tokens", response_model=None)
@@ -57,14 +43,3 @@ async def count_tokens(
     """Return how many tokens the prompt of a message would have."""
     asked = await asyncio.to_thread(read_request, body, limit_media(service.media))
     return {"input_tokens": await wait_for_result(request, service.count_tokens(asked))}
-
-
-async def _write_events(turn: Turn, message: MessageStream) -> AsyncIterator[str]:
-    """Yield the events of an answer; an error that comes later is the last one."""
-    try:
-        async for event in turn:
-            for wire in message.convert(event):
-                yield encode_typed_event(wire)
-    except Exception as err:
-        problem = explain_late_error(err, "/v1/messages")
-        yield encode_typed_event(problem.as_body("/v1/messages"))

@@ -8,7 +8,7 @@ prompts that mix text and tokens or hold images.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
@@ -17,9 +17,8 @@ from pydantic import Field, JsonValue
 from starlette.requests import Request
 from starlette.responses import Response
 
-from g4cli.chat import Finished, Reply
-from g4cli.core.errors import BadField, Interrupted
-from g4cli.operations.serving.loaded import Turn
+from g4cli.chat import Finished, Reply, TurnEvent
+from g4cli.core.errors import BadField
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.server.body import ThreadedBodyRoute
@@ -32,7 +31,6 @@ from g4cli.server.limits import (
     MAX_TOP_LOGPROBS,
 )
 from g4cli.server.openai_answer import describe_loops, list_logprobs, make_timings
-from g4cli.server.openai_chat import describe_late_error
 from g4cli.server.openai_messages import (
     convert_messages,
     convert_tools,
@@ -41,11 +39,9 @@ from g4cli.server.openai_messages import (
 )
 from g4cli.server.openai_request import SamplingFields, TemplateOptions, Tool, WireMessage
 from g4cli.server.streaming import (
-    encode_event,
-    encode_json,
-    require_whole,
+    AnswerStream,
+    send_answer,
     start_first_turn,
-    stream_events,
     wait_for_result,
 )
 from g4cli.server.wire_model import RequestBody, ServiceParam
@@ -163,60 +159,50 @@ async def complete(body: LlamaCompletionBody, request: Request, service: Service
     except BaseException:
         await turns.aclose()
         raise
-    if body.stream:
-        return stream_events(_write_pieces(turn, body, prompt or ""), turns)
-    async with turns:
-        text, reply, tokens = await wait_for_result(request, _collect_answer(turn))
-    whole = _make_end(turn, body, reply, text, prompt or "")
-    if tokens:
-        whole["completion_probabilities"] = list_logprobs(tokens)
-    return Response(encode_json(whole), media_type="application/json")
+    answer = _CompletionStream(body, turn.model.name, prompt or "")
+    return await send_answer(request, turn, turns, answer, whole=not body.stream)
 
 
-async def _collect_answer(turn: Turn) -> tuple[str, Reply, list[SampledToken]]:
-    tokens: list[SampledToken] = []
-    async for event in turn:
+class _CompletionStream(AnswerStream):
+    """A piece for each text of the answer; the last one has the figures."""
+
+    def __init__(self, body: LlamaCompletionBody, model: str, prompt: str) -> None:
+        self._return_tokens = bool(body.return_tokens)
+        self._model, self._prompt = model, prompt
+        self._tokens: list[SampledToken] = []
+
+    def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
+        """Yield the piece of an event that has one."""
         if isinstance(event, AnswerText):
-            tokens += event.tokens
-        if isinstance(event, Finished):
-            return event.reply.text, require_whole(event.reply), tokens
-    raise Interrupted("the answer was stopped")
+            piece: dict[str, Any] = {"index": 0, "content": event.text, "stop": False}
+            yield piece | self._describe_tokens(event.tokens)
+            self._tokens += event.tokens
+        elif isinstance(event, Finished):
+            yield self._make_end(event.reply, "")
 
+    def make_whole(self, reply: Reply) -> dict[str, Any]:
+        """Return the answer as one object."""
+        return self._make_end(reply, reply.text) | self._describe_tokens(self._tokens)
 
-async def _write_pieces(turn: Turn, body: LlamaCompletionBody, prompt: str) -> AsyncIterator[str]:
-    """Yield a piece for each text of the answer; the last one has the figures."""
-    try:
-        async for event in turn:
-            if isinstance(event, AnswerText):
-                piece: dict[str, Any] = {"index": 0, "content": event.text, "stop": False}
-                if event.tokens:
-                    piece["completion_probabilities"] = list_logprobs(event.tokens)
-                yield encode_event(piece)
-            elif isinstance(event, Finished):
-                end = _make_end(turn, body, require_whole(event.reply), "", prompt)
-                yield encode_event(end)
-    except Exception as err:
-        yield describe_late_error(err, "/completion")
+    def _describe_tokens(self, tokens: Sequence[SampledToken]) -> dict[str, Any]:
+        return {"completion_probabilities": list_logprobs(tokens)} if tokens else {}
 
-
-def _make_end(
-    turn: Turn, body: LlamaCompletionBody, reply: Reply, text: str, prompt: str
-) -> dict[str, Any]:
-    stop_type = "word" if reply.stop_string else "eos"
-    return {
-        "index": 0,
-        "content": text,
-        "tokens": list(reply.tokens) if body.return_tokens else [],
-        "stop": True,
-        "model": turn.model.name,
-        "tokens_predicted": reply.completion_tokens,
-        "tokens_evaluated": reply.prompt_tokens,
-        "prompt": prompt,
-        "has_new_line": "\n" in reply.text,
-        "truncated": reply.context_full,
-        "stop_type": "limit" if reply.finish_reason == "length" else stop_type,
-        "stopping_word": reply.stop_string,
-        "tokens_cached": reply.reused_tokens,
-        "timings": make_timings(reply),
-        **describe_loops([reply]),
-    }
+    def _make_end(self, reply: Reply, text: str) -> dict[str, Any]:
+        stop_type = "word" if reply.stop_string else "eos"
+        return {
+            "index": 0,
+            "content": text,
+            "tokens": list(reply.tokens) if self._return_tokens else [],
+            "stop": True,
+            "model": self._model,
+            "tokens_predicted": reply.completion_tokens,
+            "tokens_evaluated": reply.prompt_tokens,
+            "prompt": self._prompt,
+            "has_new_line": "\n" in reply.text,
+            "truncated": reply.context_full,
+            "stop_type": "limit" if reply.finish_reason == "length" else stop_type,
+            "stopping_word": reply.stop_string,
+            "tokens_cached": reply.reused_tokens,
+            "timings": make_timings(reply),
+            **describe_loops([reply]),
+        }

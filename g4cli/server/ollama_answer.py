@@ -6,7 +6,7 @@ Source: docs/api.md and api/types.go of ollama/ollama. Durations are in nanoseco
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from hashlib import sha256
@@ -18,15 +18,17 @@ from g4cli.operations.serving.service import ServedModel
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
 from g4cli.server.openai_answer import MIN_LOGPROB
-from g4cli.server.streaming import require_whole
+from g4cli.server.streaming import AnswerStream, encode_json
 
 API_VERSION: Final = "0.13.0"
 """The version of Ollama whose API this is; editors refuse older ones."""
 _NEVER: Final = datetime(2318, 1, 1, tzinfo=timezone.utc)  # as Ollama says "for ever"
 
 
-class OllamaStream:
-    """The JSON objects of one answer. `kind` says in which of two forms the text comes."""
+class OllamaStream(AnswerStream):
+    """The JSON lines of one answer. `kind` says in which of two forms the text comes."""
+
+    media_type = "application/x-ndjson"
 
     def __init__(self, kind: Literal["chat", "generate"], model: str, *, started: float) -> None:
         """`started`: when the request came, by time.perf_counter."""
@@ -36,7 +38,7 @@ class OllamaStream:
         self._logprobs: list[dict[str, Any]] = []
 
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
-        """Yield what a client is told of `event`. Raises Interrupted if the answer was stopped."""
+        """Yield what a client is told of `event`."""
         if isinstance(event, PromptRead):
             # What is neither reading the prompt nor answering is waiting for the model or a slot.
             self._load_s = max(0.0, time.perf_counter() - self._started - event.seconds)
@@ -48,13 +50,17 @@ class OllamaStream:
             self._calls.append(_call_object(event.call, len(self._calls)))
             yield self._make_piece(calls=self._calls[-1:])
         elif isinstance(event, Finished):
-            yield self._make_piece() | self._end_fields(require_whole(event.reply))
+            yield self._make_piece() | self._end_fields(event.reply)
 
-    def make_whole_answer(self, reply: Reply) -> dict[str, Any]:
+    def make_whole(self, reply: Reply) -> dict[str, Any]:
         """Return the whole answer as one object, after its events were converted."""
         whole = self._make_piece(content=reply.text, thinking=reply.thought, calls=self._calls)
         logprobs = {"logprobs": self._logprobs} if self._logprobs else {}
         return whole | self._end_fields(reply) | logprobs
+
+    def encode(self, value: Mapping[str, Any]) -> str:
+        """Return a line of JSON."""
+        return encode_json(value) + "\n"
 
     def _make_piece(
         self,

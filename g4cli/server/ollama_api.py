@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
@@ -18,11 +17,9 @@ from starlette.responses import Response
 
 from g4cli import __version__
 from g4cli.core.errors import BadField
-from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.server.body import ThreadedBodyRoute
-from g4cli.server.errors import explain_late_error
 from g4cli.server.media_data import limit_media
 from g4cli.server.ollama_answer import (
     API_VERSION,
@@ -43,10 +40,9 @@ from g4cli.server.ollama_request import (
     require_load_only,
 )
 from g4cli.server.streaming import (
-    convert_all,
     encode_json,
+    send_answer,
     start_first_turn,
-    stream_lines,
     wait_for_result,
 )
 from g4cli.server.wire_model import RequestBody, ServiceParam
@@ -143,12 +139,8 @@ async def _answer_request(
     except BadField:
         await turns.aclose()
         raise
-    stream = OllamaStream(kind, body.model, started=started)
-    if body.stream:
-        return stream_lines(_write_lines(turn, stream, request.url.path), turns)
-    async with turns:
-        reply = await wait_for_result(request, convert_all(turn, stream.convert))
-    return Response(encode_json(stream.make_whole_answer(reply)), media_type="application/json")
+    answer = OllamaStream(kind, body.model, started=started)
+    return await send_answer(request, turn, turns, answer, whole=not body.stream)
 
 
 async def _change_loading(
@@ -169,13 +161,3 @@ async def _change_loading(
     end = "\n" if body.stream else ""
     media_type = "application/x-ndjson" if body.stream else "application/json"
     return Response(encode_json(answer) + end, media_type=media_type)
-
-
-async def _write_lines(turn: Turn, stream: OllamaStream, path: str) -> AsyncIterator[str]:
-    """Yield the objects of an answer; an error that comes later is the last one."""
-    try:
-        async for event in turn:
-            for wire in stream.convert(event):
-                yield encode_json(wire) + "\n"
-    except Exception as err:
-        yield encode_json(explain_late_error(err, path).as_body(path)) + "\n"

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from g4cli import __version__
 from g4cli.chat import Finished, Reply, TurnEvent
-from g4cli.core.errors import Interrupted
+from g4cli.operations.serving.loaded import Turn
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
-from g4cli.server.streaming import encode_event, encode_json, require_whole
+from g4cli.server.streaming import encode_event, encode_json, read_whole
 
 MIN_LOGPROB: Final = -9999.0
 """JSON has no minus infinity; OpenAI writes this for what is as good as impossible."""
@@ -57,13 +57,14 @@ class Choice:
     tokens: Sequence[SampledToken]
 
 
-def collect_choice(events: Sequence[TurnEvent]) -> Choice:
-    """Return the answer that `events` consist of. Raises Interrupted if it was stopped."""
-    tokens = [t for event in events if isinstance(event, AnswerText) for t in event.tokens]
-    last = events[-1] if events else None
-    if not isinstance(last, Finished):
-        raise Interrupted("the answer was stopped")
-    return Choice(require_whole(last.reply), tokens)
+async def collect_choice(turn: Turn) -> Choice:
+    """Return the answer of `turn` when it is finished. Raises Interrupted if it was stopped."""
+    tokens: list[SampledToken] = []
+    async for event in read_whole(turn):
+        if isinstance(event, AnswerText):
+            tokens += event.tokens
+    assert isinstance(event, Finished)
+    return Choice(event.reply, tokens)
 
 
 def make_completion(answer: AnswerId, choices: Sequence[Choice], *, logprobs: bool) -> Any:
@@ -206,7 +207,7 @@ class ChunkWriter:
             self._n_calls += 1
             return self._write({"tool_calls": [call]})
         if isinstance(event, Finished):
-            self.reply = require_whole(event.reply)
+            self.reply = event.reply
             last = {} if self._include_usage else {"timings": make_timings(event.reply)}
             loops = describe_loops([event.reply])
             return self._write({}, finish=finish_reason(event.reply), more={**last, **loops})

@@ -11,12 +11,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from g4cli.chat import Reply, TurnEvent
+from g4cli.chat import TurnEvent
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.server.body import ThreadedBodyRoute
-from g4cli.server.errors import explain_late_error
 from g4cli.server.openai_answer import (
     AnswerId,
     Choice,
@@ -28,9 +27,10 @@ from g4cli.server.openai_answer import (
 from g4cli.server.openai_messages import choose_seed, make_turn_request
 from g4cli.server.openai_request import ChatBody
 from g4cli.server.streaming import (
-    encode_event,
-    encode_json,
+    encode_error,
+    read_whole,
     run_together,
+    send_json,
     start_first_turn,
     stream_events,
     wait_for_result,
@@ -52,59 +52,41 @@ async def complete_chat(body: ChatBody, request: Request, service: ServiceParam)
         collecting = run_together(_collect_turn(service, turn) for turn in requests)
         choices = await wait_for_result(request, collecting)
         answer = AnswerId.new(service.find_model(body.model).name)
-        completion = make_completion(answer, choices, logprobs=bool(body.logprobs))
-        return Response(encode_json(completion), media_type="application/json")
+        return send_json(make_completion(answer, choices, logprobs=bool(body.logprobs)))
     turns = AsyncExitStack()
     turn = await start_first_turn(request, service, first, turns)
-    stream = _ChatStream(service, body, turn.model.name)
-    return stream_events(stream.write_chunks(turn, requests), turns)
+    return stream_events(_write_chunks(service, body, turn, requests), turns)
 
 
 async def _collect_turn(service: Service, request: TurnRequest) -> Choice:
     async with service.start_turn(request) as turn:
-        return collect_choice([event async for event in turn])
+        return await collect_choice(turn)
 
 
-class _ChatStream:
-    """The server-sent events of one request."""
+async def _write_chunks(
+    service: Service, body: ChatBody, turn: Turn, requests: list[TurnRequest]
+) -> AsyncIterator[str]:
+    """Yield the events of all choices; `turn` is the answer to the first of `requests`, begun.
 
-    def __init__(self, service: Service, body: ChatBody, model: str) -> None:
-        self._service, self._body = service, body
-        self._answer = AnswerId.new(model)
-        options = body.stream_options
-        self._include_usage = options is not None and bool(options.include_usage)
-
-    async def write_chunks(self, turn: Turn, requests: list[TurnRequest]) -> AsyncIterator[str]:
-        """Yield all events; `turn` is the answer to the first of `requests`, begun.
-
-        An error that comes later is the last event, in the form of an error's body.
-        """
-        writers = [
-            ChunkWriter(
-                self._answer,
-                index,
-                logprobs=bool(self._body.logprobs),
-                include_usage=self._include_usage,
-            )
-            for index in range(len(requests))
-        ]
-        try:
-            for writer in writers:
-                yield writer.write_role()
-            async for index, event in _merge_turns(self._service, turn, requests[1:]):
-                if chunk := writers[index].write_event(event):
-                    yield chunk
-            replies: list[Reply] = [writer.reply for writer in writers if writer.reply]
-            if self._include_usage:
-                yield write_usage_chunk(self._answer, replies)
-            yield "data: [DONE]\n\n"
-        except Exception as err:
-            yield describe_late_error(err, "/v1/chat/completions")
-
-
-def describe_late_error(err: Exception, path: str) -> str:
-    """Return an error that comes in the middle of a stream as its last event."""
-    return encode_event(explain_late_error(err, path).as_body(path))
+    An error that comes later is the last event, in the form of an error's body.
+    """
+    answer, logprobs = AnswerId.new(turn.model.name), bool(body.logprobs)
+    include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+    writers = [
+        ChunkWriter(answer, index, logprobs=logprobs, include_usage=include_usage)
+        for index in range(len(requests))
+    ]
+    try:
+        for writer in writers:
+            yield writer.write_role()
+        async for index, event in _merge_turns(service, turn, requests[1:]):
+            if chunk := writers[index].write_event(event):
+                yield chunk
+        if include_usage:
+            yield write_usage_chunk(answer, [w.reply for w in writers if w.reply])
+        yield "data: [DONE]\n\n"
+    except Exception as err:
+        yield encode_error(err, "/v1/chat/completions")
 
 
 async def _merge_turns(
@@ -112,13 +94,13 @@ async def _merge_turns(
 ) -> AsyncIterator[tuple[int, TurnEvent]]:
     """Yield the events of all choices as they come, each with the number of its choice."""
     if not others:
-        async for event in first:
+        async for event in read_whole(first):
             yield 0, event
         return
     queue: asyncio.Queue[Any] = asyncio.Queue(_EVENTS_AHEAD)
 
     async def forward(index: int, turn: Turn) -> None:
-        async for event in turn:
+        async for event in read_whole(turn):
             await queue.put((index, event))
 
     async def start(index: int, request: TurnRequest) -> None:

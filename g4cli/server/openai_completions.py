@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from g4cli.chat import Finished, Reply
-from g4cli.core.errors import BadField, Interrupted
+from g4cli.core.errors import BadField
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
@@ -30,19 +30,22 @@ from g4cli.server.limits import MAX_CHOICES, MAX_GRAMMAR_CHARACTERS, MAX_TOKENS
 from g4cli.server.openai_answer import (
     MIN_LOGPROB,
     AnswerId,
+    Choice,
+    collect_choice,
     describe_loops,
     finish_reason,
     make_timings,
     make_usage,
 )
-from g4cli.server.openai_chat import describe_late_error
 from g4cli.server.openai_messages import choose_seed, make_sampling, make_stop
 from g4cli.server.openai_request import LoopOptions, SamplingFields, StreamOptions
 from g4cli.server.streaming import (
+    encode_error,
     encode_event,
     encode_json,
-    require_whole,
+    read_whole,
     run_together,
+    send_json,
     start_first_turn,
     stream_events,
     wait_for_result,
@@ -130,35 +133,32 @@ async def complete(body: CompletionBody, request: Request, service: ServiceParam
     collecting = run_together(_collect_choice(service, body, item) for item in requests)
     choices = await wait_for_result(request, collecting)
     answer = AnswerId.new(service.find_model(body.model).name, "cmpl-")
-    replies = [reply for _, reply in choices]
+    replies = [choice.reply for _, choice in choices]
     whole = {
         **answer.as_fields("text_completion"),
-        "choices": [{"index": index, **choice} for index, (choice, _) in enumerate(choices)],
+        "choices": [
+            {
+                "index": index,
+                "text": echoed + choice.reply.text,
+                "logprobs": None if body.logprobs is None else list_logprobs(choice.tokens),
+                "finish_reason": finish_reason(choice.reply),
+            }
+            for index, (echoed, choice) in enumerate(choices)
+        ],
         "usage": _sum_usage(replies, body.n or 1),
         "timings": make_timings(replies[0]),
         **describe_loops(replies),
     }
-    return Response(encode_json(whole), media_type="application/json")
+    return send_json(whole)
 
 
 async def _collect_choice(
     service: Service, body: CompletionBody, request: TurnRequest
-) -> tuple[dict[str, Any], Reply]:
-    tokens: list[SampledToken] = []
+) -> tuple[str, Choice]:
+    """Return what stands before the answer, and the answer."""
     echoed = await _echo_prompt(service, body, request)
     async with service.start_turn(request) as turn:
-        async for event in turn:
-            if isinstance(event, AnswerText):
-                tokens += event.tokens
-            if isinstance(event, Finished):
-                reply = require_whole(event.reply)
-                choice = {
-                    "text": echoed + reply.text,
-                    "logprobs": None if body.logprobs is None else list_logprobs(tokens),
-                    "finish_reason": finish_reason(reply),
-                }
-                return choice, reply
-    raise Interrupted("the answer was stopped")
+        return echoed, await collect_choice(turn)
 
 
 async def _echo_prompt(service: Service, body: CompletionBody, request: TurnRequest) -> str:
@@ -196,19 +196,19 @@ class _CompletionStream:
                     if index:
                         turn = await turns.enter_async_context(self._service.start_turn(request))
                     n_characters = 0
-                    async for event in turn:
+                    async for event in read_whole(turn):
                         if isinstance(event, AnswerText):
                             yield self._write(index, event.text, event.tokens, n_characters)
                             n_characters += len(event.text)
                         elif isinstance(event, Finished):
-                            replies.append(require_whole(event.reply))
+                            replies.append(event.reply)
                             yield self._write_end(index, event.reply)
             if self._include_usage:
                 usage = {"usage": _sum_usage(replies, self._body.n or 1)}
                 yield encode_event({**self._make_head(), "choices": [], **usage})
             yield "data: [DONE]\n\n"
         except Exception as err:
-            yield describe_late_error(err, "/v1/completions")
+            yield encode_error(err, "/v1/completions")
 
     def _make_head(self) -> dict[str, Any]:
         head = self._answer.as_fields("text_completion")

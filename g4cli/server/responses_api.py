@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any
@@ -18,22 +18,18 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from g4cli.chat import Finished, Reply, TurnEvent
-from g4cli.operations.serving.loaded import Turn
+from g4cli.chat import Finished, PromptRead, Reply, TurnEvent
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
 from g4cli.server.body import ThreadedBodyRoute
-from g4cli.server.errors import explain_late_error
+from g4cli.server.errors import Problem
 from g4cli.server.openai_answer import make_call
 from g4cli.server.responses_request import ResponsesBody, make_turn_request
 from g4cli.server.streaming import (
-    convert_all,
-    encode_json,
+    AnswerStream,
     encode_typed_event,
-    require_whole,
+    send_answer,
     start_first_turn,
-    stream_events,
-    wait_for_result,
 )
 from g4cli.server.wire_model import ServiceParam
 
@@ -47,28 +43,11 @@ async def create_response(body: ResponsesBody, request: Request, service: Servic
     asked = await asyncio.to_thread(make_turn_request, body, service.media)
     turns = AsyncExitStack()
     turn = await start_first_turn(request, service, asked, turns)
-    stream = ResponseStream(body, turn.model.name)
-    if body.stream:
-        return stream_events(_write_events(turn, stream), turns)
-    async with turns:
-        await wait_for_result(request, convert_all(turn, stream.convert))
-    return Response(encode_json(stream.response), media_type="application/json")
+    answer = ResponseStream(body, turn.model.name)
+    return await send_answer(request, turn, turns, answer, whole=not body.stream)
 
 
-async def _write_events(turn: Turn, stream: ResponseStream) -> AsyncIterator[str]:
-    """Yield the events of an answer; an error that comes later is the last one."""
-    try:
-        for wire in stream.begin():
-            yield encode_typed_event(wire)
-        async for event in turn:
-            for wire in stream.convert(event):
-                yield encode_typed_event(wire)
-    except Exception as err:
-        problem = explain_late_error(err, "/v1/responses")
-        yield encode_typed_event(stream.fail(problem.message))
-
-
-class ResponseStream:
+class ResponseStream(AnswerStream):
     """The events of one response. `response` is the object as far as it has come."""
 
     def __init__(self, body: ResponsesBody, model: str) -> None:
@@ -88,14 +67,12 @@ class ResponseStream:
             **_repeat_request(body),
         }
 
-    def begin(self) -> Iterator[dict[str, Any]]:
-        """Yield the events before the answer."""
-        for kind in ("created", "in_progress"):
-            yield self._make_event(f"response.{kind}", response=self._copy_response())
-
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
-        """Yield what a client is told of `event`. Raises Interrupted if the answer was stopped."""
-        if isinstance(event, AnswerText):
+        """Yield what a client is told of `event`; `response` holds all that was told so far."""
+        if isinstance(event, PromptRead):
+            for kind in ("created", "in_progress"):
+                yield self._make_event(f"response.{kind}", response=self._copy_response())
+        elif isinstance(event, AnswerText):
             yield from self._open_item("message")
             self._text.append(event.text)
             more = {"content_index": 0, "delta": event.text, "logprobs": []}
@@ -109,17 +86,25 @@ class ResponseStream:
             yield from self._close_item()
             yield from self._convert_call(event.call)
         elif isinstance(event, Finished):
-            is_cut = require_whole(event.reply).finish_reason == "length"
+            is_cut = event.reply.finish_reason == "length"
             yield from self._close_item("incomplete" if is_cut else "completed")
             yield self._convert_end(event.reply)
 
-    def fail(self, message: str) -> dict[str, Any]:
+    def make_whole(self, reply: Reply) -> dict[str, Any]:
+        """Return the response; `reply` is in it."""
+        del reply
+        return self.response
+
+    def describe_error(self, problem: Problem, path: str) -> dict[str, Any]:
         """Return the last event of an answer that an error ended."""
-        self.response |= {
-            "status": "failed",
-            "error": {"code": "server_error", "message": message},
-        }
+        del path
+        error = {"code": "server_error", "message": problem.message}
+        self.response |= {"status": "failed", "error": error}
         return self._make_event("response.failed", response=self._copy_response())
+
+    def encode(self, value: Mapping[str, Any]) -> str:
+        """Return an event whose name is its `type`."""
+        return encode_typed_event(value)
 
     def _make_event(self, kind: str, **fields: Any) -> dict[str, Any]:
         event = {"type": kind, "sequence_number": self._n_events, **fields}

@@ -1,16 +1,17 @@
-"""Answers that come piece by piece, and answers that nobody waits for any more."""
+"""Answers that come piece by piece or whole, and answers that nobody waits for any more."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
     Awaitable,
-    Callable,
     Coroutine,
     Iterable,
+    Iterator,
     Mapping,
 )
 from contextlib import AsyncExitStack
@@ -25,6 +26,7 @@ from g4cli.core.errors import Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
+from g4cli.server.errors import Problem, explain_late_error
 
 T = TypeVar("T")
 # Neither a cache nor nginx (which calls it so) may hold pieces back.
@@ -47,24 +49,62 @@ def encode_typed_event(value: Mapping[str, Any]) -> str:
     return f"event: {value['type']}\n{encode_event(value)}"
 
 
-def require_whole(reply: Reply) -> Reply:
-    """Return `reply`. Raises Interrupted if it was stopped: the server ends, say."""
-    if reply.finish_reason == "interrupted":
-        raise Interrupted("the answer was stopped")
-    return reply
+def encode_error(err: Exception, path: str) -> str:
+    """Return an error in the middle of the stream of the route `path` as its last event."""
+    return encode_event(explain_late_error(err, path).as_body(path))
 
 
-async def convert_all(turn: Turn, convert: Callable[[TurnEvent], Iterable[object]]) -> Reply:
-    """Pass all events of an answer to `convert`, which keeps what it makes of them.
+async def read_whole(turn: Turn) -> AsyncIterator[TurnEvent]:
+    """Yield the events of an answer; the last is Finished.
 
-    Raises what `convert` raises, and Interrupted if the answer was stopped.
+    Raises Interrupted if the answer was stopped: the server ends, say.
     """
     async for event in turn:
-        for _ in convert(event):
-            pass
+        if isinstance(event, Finished) and event.reply.finish_reason == "interrupted":
+            break
+        yield event
         if isinstance(event, Finished):
-            return event.reply
+            return
     raise Interrupted("the answer was stopped")
+
+
+class AnswerStream(ABC):
+    """One answer in a wire format: as the objects of a stream, or whole as one object."""
+
+    media_type = "text/event-stream"
+
+    @abstractmethod
+    def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
+        """Yield the objects that tell a client of `event`."""
+
+    @abstractmethod
+    def make_whole(self, reply: Reply) -> dict[str, Any]:
+        """Return the answer as one object, after all of its events were converted."""
+
+    def describe_error(self, problem: Problem, path: str) -> dict[str, Any]:
+        """Return the last object of a stream of the route `path` that an error ended."""
+        return problem.as_body(path)
+
+    def encode(self, value: Mapping[str, Any]) -> str:
+        """Return an object of the stream as text."""
+        return encode_event(value)
+
+    async def write_pieces(self, turn: Turn, path: str) -> AsyncIterator[str]:
+        """Yield the objects of an answer; an error that comes later is the last one."""
+        try:
+            async for event in read_whole(turn):
+                for value in self.convert(event):
+                    yield self.encode(value)
+        except Exception as err:
+            yield self.encode(self.describe_error(explain_late_error(err, path), path))
+
+    async def read_reply(self, turn: Turn) -> Reply:
+        """Convert all events of an answer, for `make_whole`, and return its reply."""
+        async for event in read_whole(turn):
+            for _ in self.convert(event):
+                pass
+        assert isinstance(event, Finished)
+        return event.reply
 
 
 class PiecewiseResponse(StreamingResponse):
@@ -90,9 +130,21 @@ def stream_events(events: AsyncIterator[str], turns: AsyncExitStack) -> Response
     return PiecewiseResponse(events, turns, "text/event-stream")
 
 
-def stream_lines(lines: AsyncIterator[str], turns: AsyncExitStack) -> Response:
-    """Return a response of JSON lines, as Ollama sends them; each item is one with its newline."""
-    return PiecewiseResponse(lines, turns, "application/x-ndjson")
+def send_json(value: Mapping[str, Any]) -> Response:
+    """Return a response of one JSON object."""
+    return Response(encode_json(value), media_type="application/json")
+
+
+async def send_answer(
+    request: Request, turn: Turn, turns: AsyncExitStack, answer: AnswerStream, *, whole: bool
+) -> Response:
+    """Return the response with `answer`, of which `turn` tells and which `turns` ends."""
+    if not whole:
+        pieces = answer.write_pieces(turn, request.url.path)
+        return PiecewiseResponse(pieces, turns, answer.media_type)
+    async with turns:
+        reply = await wait_for_result(request, answer.read_reply(turn))
+    return send_json(answer.make_whole(reply))
 
 
 async def start_first_turn(

@@ -38,7 +38,7 @@ from g4cli.operations.transcription.transcribe import (
 from g4cli.runtime.sound.recording import Recording, decode_recording
 from g4cli.server.errors import make_invalid_error
 from g4cli.server.multipart import FormPart, parse_multipart
-from g4cli.server.streaming import encode_json, wait_for_result
+from g4cli.server.streaming import send_json, wait_for_result
 from g4cli.server.wire_model import ServiceParam, WireModel
 
 router = APIRouter(tags=["audio"])
@@ -171,4 +171,4 @@ def _make_response(form: TranscriptionForm, seconds: float, segments: list[Segme
         answer = {"text": answer["text"], "usage": {"type": "duration", "seconds": round(seconds)}}
     else:
         answer = {"task": "transcribe", "language": form.language or None, **answer}
-    return Response(encode_json(answer), media_type="application/json")
+    return send_json(answer)

@@ -59,7 +59,7 @@ def test_a_chat() -> None:
     assert (last.prompt_eval_duration, last.eval_duration) == (500_000_000, 1_500_000_000)
     # The request came 2.5 s ago, and 0.5 s of that went into reading the prompt.
     assert 2_000_000_000 <= last.load_duration <= last.total_duration
-    whole = ollama.ChatResponse.model_validate(stream.make_whole_answer(REPLY))
+    whole = ollama.ChatResponse.model_validate(stream.make_whole(REPLY))
     assert (whole.message.content, whole.message.thinking, whole.done) == ("Yes!", "hm", True)
     assert len(whole.message.tool_calls) == 2
 
@@ -69,7 +69,7 @@ def test_a_completion() -> None:
     told = _convert(stream, ThoughtText("hm"), AnswerText("Yes!"), Finished(REPLY))
     read = [ollama.GenerateResponse.model_validate(wire) for wire in told]
     assert (read[0].thinking, read[1].response, read[2].done) == ("hm", "Yes!", True)
-    assert stream.make_whole_answer(REPLY)["response"] == "Yes!"
+    assert stream.make_whole(REPLY)["response"] == "Yes!"
 
 
 def test_probabilities() -> None:
@@ -86,7 +86,7 @@ def test_probabilities() -> None:
     assert (first.token, first.logprob) == ("Yes", -0.5)
     assert [other.logprob for other in first.top_logprobs] == [-0.5, -1.5, -9999]
     assert told[0]["logprobs"][0]["top_logprobs"][1]["bytes"] == [0xC3]
-    assert len(stream.make_whole_answer(REPLY)["logprobs"]) == 2
+    assert len(stream.make_whole(REPLY)["logprobs"]) == 2
 
 
 def test_ends() -> None:
