@@ -36,12 +36,9 @@ class TokenProbability:
 
 
 @dataclass(frozen=True, slots=True)
-class SampledToken:
-    """A token of an answer with its probability, and the most probable tokens there, best first."""
+class SampledToken(TokenProbability):
+    """A token of an answer, and the most probable tokens there, best first."""
 
-    id: int
-    piece: bytes
-    logprob: float
     top: tuple[TokenProbability, ...] = ()
 
 

@@ -49,13 +49,13 @@ def format_value(value: Any, *, quote_keys: bool) -> str:
 
 def format_tool_call(name: str, arguments: Mapping[str, Any]) -> str:
     """Return a tool call without its control tokens: 'call:NAME{key:value}'."""
-    return f"call:{name}{_format_members(arguments)}"
+    return f"call:{name}{format_value(arguments, quote_keys=False)}"
 
 
 def format_tool_response(name: str, content: Any) -> str:
     """Return a tool result without its control tokens: 'response:NAME{key:value}'."""
     body = content if isinstance(content, Mapping) else {"value": content}
-    return f"response:{name}{_format_members(body)}"
+    return f"response:{name}{format_value(body, quote_keys=False)}"
 
 
 def declare_tool(tool: Mapping[str, Any]) -> str:
@@ -202,11 +202,6 @@ def _format_items(items: Mapping[str, Any], depth: int) -> str:
 
 def _format_names(names: Sequence[str]) -> str:
     return "[" + ",".join(quote_text(name) for name in names) + "]"
-
-
-def _format_members(mapping: Mapping[str, Any]) -> str:
-    members = sort_members(mapping)
-    return f"{{{','.join(f'{k}:{format_value(v, quote_keys=False)}' for k, v in members)}}}"
 
 
 def sort_members(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:

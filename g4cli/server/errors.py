@@ -43,7 +43,7 @@ ERRORS: Final[Mapping[int, str]] = {
 }
 """The statuses of errors that every endpoint may answer with."""
 _INVALID: Final = "invalid_request_error"
-# Status -> the names that OpenAI and Anthropic give to it.
+# Status -> the name that OpenAI gives to it. Anthropic has others for two of them.
 _OPENAI_TYPES: Final[Mapping[int, str]] = {
     400: _INVALID,
     401: "authentication_error",
@@ -55,12 +55,7 @@ _OPENAI_TYPES: Final[Mapping[int, str]] = {
     503: "unavailable_error",
 }
 _ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
-    400: _INVALID,
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    405: _INVALID,
-    408: "timeout_error",
+    **_OPENAI_TYPES,
     413: "request_too_large",
     503: "overloaded_error",
 }

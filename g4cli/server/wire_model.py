@@ -60,13 +60,7 @@ class RequestBody(WireModel):
             level = [
                 item
                 for outer in level
-                for item in (
-                    outer.values()
-                    if isinstance(outer, dict)
-                    else outer
-                    if isinstance(outer, list)
-                    else ()
-                )
+                for item in (outer.values() if isinstance(outer, dict) else outer)
                 if isinstance(item, (dict, list))
             ]
         return value

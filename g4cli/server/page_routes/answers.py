@@ -63,13 +63,8 @@ class AnswerBody(RequestBody):
 
     def make_settings(self) -> AnswerSettings:
         """Return the settings of the answer."""
-        return AnswerSettings(
-            model=self.model,
-            thinking=self.thinking,
-            max_tokens=self.max_tokens,
-            stop_on_loop=self.stop_on_loop,
-            sampling=self.sampling.model_dump(exclude_none=True),
-        )
+        names = set(AnswerBody.model_fields)  # a question has more
+        return AnswerSettings(**self.model_dump(include=names, exclude_none=True))
 
 
 class MediaBody(WireModel):
