@@ -1,6 +1,7 @@
 """The body of a request to Anthropic's Messages API, and the TurnRequest that it asks for.
 
-Source: https://docs.anthropic.com/en/api/messages and the types of the `anthropic` package 2.14.
+Source: https://docs.anthropic.com/en/api/messages and the types of the `anthropic` package 2.14
+(of `context_management`: BetaClearThinking20251015EditParam and its kin).
 
 Without meaning here, and therefore accepted: `metadata`, `service_tier`, `cache_control` (prefixes
 are always reused), `eager_input_streaming` (the input of a tool comes in one piece), `strict` of a
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, JsonValue, Tag
+from pydantic import Field, JsonValue
 
 from g4cli.core.errors import BadField
 from g4cli.operations.serving.requests import (
@@ -25,17 +26,10 @@ from g4cli.operations.serving.requests import (
     continues_last,
 )
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.server.anthropic_context import ContextManagement
 from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
-from g4cli.server.limits import (
-    MAX_MESSAGES,
-    MAX_STOP_CHARACTERS,
-    MAX_STOP_STRINGS,
-    MAX_TOKENS,
-    MAX_TOOLS,
-)
+from g4cli.server.limits import MAX_MESSAGES, MAX_STOP_STRINGS, MAX_TOKENS, MAX_TOOLS
 from g4cli.server.media_data import SaveMedia
-from g4cli.server.wire_model import RequestBody, WireModel, text_or_list
+from g4cli.server.wire_model import RequestBody, StopString, TextOrList, WireModel
 
 # Claude Code begins its system prompt with a line that has another checksum in each request: with
 # it, no prefix of the prompt could ever be reused (llama.cpp, tools/server/server-chat.cpp,
@@ -109,10 +103,7 @@ class ToolResultBlock(WireModel):
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: Annotated[
-        Annotated[str, Tag("text")] | Annotated[list[ResultBlock], Tag("list")],
-        Discriminator(text_or_list),
-    ] = ""
+    content: TextOrList[ResultBlock] = ""
     is_error: bool = False
     cache_control: CacheControl | None = None
 
@@ -127,10 +118,7 @@ class InputMessage(WireModel):
     """A turn of the conversation."""
 
     role: Literal["user", "assistant", "system"]
-    content: Annotated[
-        Annotated[str, Tag("text")] | Annotated[list[Block], Tag("list")],
-        Discriminator(text_or_list),
-    ]
+    content: TextOrList[Block]
 
 
 class Tool(WireModel):
@@ -201,15 +189,32 @@ class Metadata(WireModel):
     user_id: str | None = None
 
 
+class ThinkingTurns(WireModel):
+    """How many of the last answers keep their thoughts."""
+
+    type: Literal["thinking_turns"]
+    value: int = Field(ge=1)
+
+
+class ClearThinking(WireModel):
+    """Which thoughts of earlier answers are left out."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: Literal["all"] | ThinkingTurns | None = None
+
+
+class ContextManagement(WireModel):
+    """What is left out of a long conversation. Anthropic's clear_tool_uses is refused."""
+
+    edits: list[ClearThinking] = Field(default=[], max_length=16)  # a choice: one is enough
+
+
 class CountRequest(RequestBody):
     """The body of POST /v1/messages/count_tokens, and what POST /v1/messages has of it."""
 
     model: str
     messages: list[InputMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
-    system: Annotated[
-        Annotated[str, Tag("text")] | Annotated[list[TextBlock], Tag("list")],
-        Discriminator(text_or_list),
-    ] = ""
+    system: TextOrList[TextBlock] = ""
     tools: list[Tool] = Field(default=[], max_length=MAX_TOOLS)
     tool_choice: Annotated[AnyChoice | NamedChoice, Field(discriminator="type")] | None = None
     thinking: (
@@ -220,15 +225,12 @@ class CountRequest(RequestBody):
     cache_control: CacheControl | None = None
 
 
-_StopSequence: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
-
-
 class MessagesRequest(CountRequest):
     """The body of POST /v1/messages."""
 
     max_tokens: int = Field(ge=1, le=MAX_TOKENS)
     stream: bool = False
-    stop_sequences: list[_StopSequence] = Field(default=[], max_length=MAX_STOP_STRINGS)
+    stop_sequences: list[StopString] = Field(default=[], max_length=MAX_STOP_STRINGS)
     temperature: float | None = Field(default=None, ge=0, le=100)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=1, le=MAX_TOKENS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
 
@@ -23,14 +23,13 @@ from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.server.declarations import declare_tools, encode_schema
 from g4cli.server.limits import (
     MAX_MESSAGES,
-    MAX_STOP_CHARACTERS,
     MAX_STOP_STRINGS,
     MAX_TOKENS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
 )
 from g4cli.server.media_data import SaveMedia
-from g4cli.server.wire_model import RequestBody, WireModel
+from g4cli.server.wire_model import RequestBody, StopString, WireModel
 
 # Option of Ollama -> field of `Sampling`.
 _SAMPLING: Final = {
@@ -53,7 +52,6 @@ _REFUSED_IN_RAW: Final = {
     "think": "the answer to a raw prompt is plain text",
     "format": "the answer to a raw prompt is plain text",
 }
-StopString: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 
 
 def read_duration(value: object) -> float:

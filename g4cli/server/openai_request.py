@@ -32,15 +32,13 @@ from g4cli.server.limits import (
     MAX_GRAMMAR_CHARACTERS,
     MAX_LOGIT_BIAS,
     MAX_MESSAGES,
-    MAX_STOP_CHARACTERS,
     MAX_STOP_STRINGS,
     MAX_TOKENS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
 )
-from g4cli.server.wire_model import RequestBody, WireModel
+from g4cli.server.wire_model import RequestBody, StopString, WireModel
 
-_StopString: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
 # How long the model thinks first: EFFORTS in openai_messages.py.
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 # OpenAI takes 64 letters, digits, _ and -; names from MCP servers have more.
@@ -250,9 +248,7 @@ class SamplingFields(RequestBody):
         ]
         | None
     ) = None
-    stop: _StopString | Annotated[list[_StopString], Field(max_length=MAX_STOP_STRINGS)] | None = (
-        None
-    )
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] | None = None
 
 
 class ChatBody(SamplingFields):

@@ -38,7 +38,7 @@ from g4cli.server.limits import MAX_MEDIA, MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS
 from g4cli.server.media_data import store_data_uri
 from g4cli.server.openai_messages import EFFORTS, parse_arguments
 from g4cli.server.openai_request import Effort, FunctionName, TextFormat
-from g4cli.server.wire_model import RequestBody, WireModel, text_or_list
+from g4cli.server.wire_model import RequestBody, TextOrList, WireModel, text_or_list
 
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete"]
 
@@ -61,13 +61,7 @@ class InputImage(WireModel):
     file_id: None = None
 
 
-InputPart: TypeAlias = Annotated[InputText | InputImage, Field(discriminator="type")]
-
-
-Content: TypeAlias = Annotated[
-    Annotated[str, Tag("text")] | Annotated[list[InputPart], Tag("list")],
-    Discriminator(text_or_list),
-]
+Content: TypeAlias = TextOrList[Annotated[InputText | InputImage, Field(discriminator="type")]]
 
 
 class MessageItem(WireModel):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from starlette.requests import Request
 
 from g4cli.operations.serving.service import Service
-from g4cli.server.limits import MAX_DEPTH, MAX_PARTS
+from g4cli.server.limits import MAX_DEPTH, MAX_PARTS, MAX_STOP_CHARACTERS
+
+T = TypeVar("T")
 
 
 class WireModel(BaseModel):
@@ -21,6 +23,13 @@ class WireModel(BaseModel):
 def text_or_list(value: object) -> str:
     """Return the tag of `value`: a union without tags would report the errors of both kinds."""
     return "text" if isinstance(value, str) else "list"
+
+
+TextOrList: TypeAlias = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[T], Tag("list")], Discriminator(text_or_list)
+]
+StopString: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARACTERS)]
+"""A text that ends an answer."""
 
 
 def _find_token_lists(body: Any) -> set[int]:
