@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from g4cli.server.errors import Problem, explain_error
+from g4cli.server.errors import HttpError, Problem, explain_error
 from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, MIN_BODY_RATE
 
 _LOG: Final = logging.getLogger("g4.serve")
@@ -126,55 +126,42 @@ class Guard:
     async def _answer_request(
         self, scope: Scope, headers: dict[str, str], receive: Receive, exchange: _Exchange
     ) -> None:
-        problem = self._find_problem(scope, headers)
-        if problem is not None:
-            await _send_problem(problem, scope, receive, exchange)
-            return
-        if scope["method"] == "OPTIONS" and "origin" in headers:
-            await Response(status_code=204)(scope, receive, exchange.send)
-            return
         body = b""
-        if scope["method"] == "HEAD":  # what GET answers; uvicorn leaves the body out
-            scope = {**scope, "method": "GET"}
         try:
-            if scope["method"] not in ("GET", "OPTIONS"):
-                body, problem = await self._read_body(headers, receive, exchange)
-                _set_content_type(scope)
-            if problem is not None:
-                await _send_problem(problem, scope, receive, exchange)
+            self._check_headers(scope, headers)
+            if scope["method"] == "OPTIONS" and "origin" in headers:
+                await Response(status_code=204)(scope, receive, exchange.send)
                 return
+            if scope["method"] == "HEAD":  # what GET answers; uvicorn leaves the body out
+                scope = {**scope, "method": "GET"}
+            if scope["method"] not in ("GET", "OPTIONS"):
+                body = await self._read_body(headers, receive, exchange)
+                _set_content_type(scope)
             await self._app(scope, _replay_body(body, receive), exchange.send)
+        except HttpError as err:  # those of routes are answered within the application
+            await _send_problem(err.problem, scope, receive, exchange)
         finally:
             self._held_bytes -= exchange.held_bytes
 
-    def _find_problem(self, scope: Scope, headers: dict[str, str]) -> Problem | None:
-        """Return why a request is refused by its headers, or None."""
+    def _check_headers(self, scope: Scope, headers: dict[str, str]) -> None:
+        """Raise HttpError if a request is refused by its headers."""
         host, origin = headers.get("host", ""), headers.get("origin", "")
         if host and not self._is_own_host(host):
-            name = host[:100]
-            return Problem(
-                403, f"the host {name} is not this server: --allow-host names it", code="host"
-            )
+            what = f"the host {host[:100]} is not this server: --allow-host names it"
+            raise HttpError(Problem(403, what, code="host"))
         if origin and not self._may_use(origin, host):
-            return Problem(
-                403,
-                f"pages of {origin[:100]} may not use this server: --cors-origin",
-                code="origin",
-            )
+            what = f"pages of {origin[:100]} may not use this server: --cors-origin"
+            raise HttpError(Problem(403, what, code="origin"))
         # Browsers send no Origin with what a page embeds (an image, a script), but Sec-Fetch-Site.
         # To follow a link ("navigate") is harmless: the page it stands in cannot read the answer.
         is_embedded = headers.get("sec-fetch-site") == "cross-site" and not origin
         if is_embedded and headers.get("sec-fetch-mode") != "navigate":
-            return Problem(403, "other pages may not use this server", code="origin")
+            raise HttpError(Problem(403, "other pages may not use this server", code="origin"))
         is_preflight = scope["method"] == "OPTIONS" and origin
         if not is_preflight and not _is_public(scope["path"]) and not self._has_key(headers):
-            return Problem(
-                401,
-                "a valid API key is needed: Authorization: Bearer KEY",
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        return None
+            what = "a valid API key is needed: Authorization: Bearer KEY"
+            headers = {"WWW-Authenticate": "Bearer"}
+            raise HttpError(Problem(401, what, code="invalid_api_key", headers=headers))
 
     def _is_own_host(self, host: str) -> bool:
         name = _host_name(host)
@@ -230,17 +217,11 @@ class Guard:
 
     async def _read_body(
         self, headers: dict[str, str], receive: Receive, exchange: _Exchange
-    ) -> tuple[bytes, Problem | None]:
-        most = self._options.max_body_bytes
-        too_large = Problem(413, f"the body is larger than {most:,} bytes", code="body-too-large")
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > most:
-            return b"", too_large
-        most_held = _MAX_HELD_BODIES * most
-        what = "the server holds as many large requests as it may"
-        busy = Problem(503, what, code="queue-full", headers={"Retry-After": "1"})
-        if self._held_bytes + (int(length) if length.isdecimal() else 0) > most_held:
-            return b"", busy
+    ) -> bytes:
+        """Return the body of a request. Raises HttpError if it is too large or too slow."""
+        given = headers.get("content-length", "")
+        length = int(given) if given.isdecimal() else 0
+        self._check_room(length, self._held_bytes + length)
         pieces: list[bytes] = []
         pause_s = self._options.body_timeout_s
         begun = time.monotonic()
@@ -250,19 +231,28 @@ class Guard:
             try:
                 message = await asyncio.wait_for(receive(), min(pause_s, left_s))
             except asyncio.TimeoutError:
-                return b"", Problem(408, "the body did not come in time", code="timeout")
+                raise HttpError(
+                    Problem(408, "the body did not come in time", code="timeout")
+                ) from None
             if message["type"] == "http.disconnect":
-                return b"", Problem(_CLIENT_LEFT, "the client went away")
+                raise HttpError(Problem(_CLIENT_LEFT, "the client went away"))
             pieces.append(message.get("body", b""))
             # Bodies that are still coming count too: many at once would fill the memory.
             exchange.held_bytes += len(pieces[-1])
             self._held_bytes += len(pieces[-1])
-            if exchange.held_bytes > most:
-                return b"", too_large
-            if self._held_bytes > most_held:
-                return b"", busy
+            self._check_room(exchange.held_bytes, self._held_bytes)
             if not message.get("more_body", False):
-                return b"".join(pieces), None
+                return b"".join(pieces)
+
+    def _check_room(self, nbytes: int, held_bytes: int) -> None:
+        """Raise HttpError if a body of `nbytes`, or all bodies together, are too large."""
+        most = self._options.max_body_bytes
+        if nbytes > most:
+            what = f"the body is larger than {most:,} bytes"
+            raise HttpError(Problem(413, what, code="body-too-large"))
+        if held_bytes > _MAX_HELD_BODIES * most:
+            what = "the server holds as many large requests as it may"
+            raise HttpError(Problem(503, what, code="queue-full", headers={"Retry-After": "1"}))
 
 
 class _Exchange:
