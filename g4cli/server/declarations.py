@@ -18,14 +18,18 @@ def declare_tools(
 ) -> tuple[Mapping[str, Any], ...]:
     """Return tools as `g4cli.prompt.tools` takes them.
 
-    `functions`: the field of the request where each stands, and its name, description and
-    parameters. Raises BadField with that field, or with "tools" if they are too large together.
+    `functions`: the field of the request where each stands, and its name, description, parameters
+    and `strict`: whether a grammar must be able to enforce all of its schema. Raises BadField with
+    that field, or with "tools" if they are too large together.
     """
     tools: list[Mapping[str, Any]] = []
     names: set[str] = set()
     n_bytes = 0
-    for field, function in functions:
-        tool = {"type": "function", "function": dict(function)}
+    for field, given in functions:
+        function = {key: value for key, value in given.items() if key != "strict"}
+        if given.get("strict"):
+            _require_enforceable(function.get("parameters"), f"{field}.parameters")
+        tool = {"type": "function", "function": function}
         try:
             n_bytes += len(json.dumps(function))
             declare_tool(tool)
@@ -56,8 +60,7 @@ def choose_tools(
     return ToolChoice("required", name)
 
 
-def require_enforceable(parameters: Mapping[str, Any] | None, field: str) -> None:
-    """Raise BadField if a grammar cannot enforce all of a tool's schema, as `strict` demands."""
+def _require_enforceable(parameters: Mapping[str, Any] | None, field: str) -> None:
     if unenforced := list_unenforced_keywords(parameters):
         raise BadField(field, f"strict cannot be held for: {', '.join(unenforced)}")
 

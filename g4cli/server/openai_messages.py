@@ -20,12 +20,7 @@ from g4cli.operations.serving.requests import (
 )
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.runtime.engine.options import TokenBias
-from g4cli.server.declarations import (
-    choose_tools,
-    declare_tools,
-    encode_schema,
-    require_enforceable,
-)
+from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
 from g4cli.server.limits import MAX_MEDIA
 from g4cli.server.media_data import store_base64, store_data_uri
 from g4cli.server.openai_request import (
@@ -163,11 +158,8 @@ def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> tupl
 
 def convert_tools(tools: Sequence[Tool]) -> tuple[Mapping[str, Any], ...]:
     """Return tools as `g4cli.prompt.tools` takes them. Raises BadField."""
-    for index, tool in enumerate(tools):
-        if tool.function.strict:
-            require_enforceable(tool.function.parameters, f"tools.{index}.function.parameters")
     return declare_tools(
-        (f"tools.{index}.function", tool.function.model_dump(exclude_none=True, exclude={"strict"}))
+        (f"tools.{index}.function", tool.function.model_dump(exclude_none=True))
         for index, tool in enumerate(tools)
     )
 

@@ -13,7 +13,7 @@ OpenAI's own servers run. Accepted without a meaning here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -28,12 +28,7 @@ from g4cli.operations.serving.requests import (
     continues_last,
 )
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.server.declarations import (
-    choose_tools,
-    declare_tools,
-    encode_schema,
-    require_enforceable,
-)
+from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
 from g4cli.server.limits import MAX_MEDIA, MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS
 from g4cli.server.media_data import store_data_uri
 from g4cli.server.openai_messages import EFFORTS, parse_arguments
@@ -222,7 +217,10 @@ class ResponsesBody(RequestBody):
 def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
     """Return what `body` asks for. Raises BadField with the field's name."""
     messages = _read_items(body, files)
-    tools = _read_tools(body.tools or ())
+    tools = declare_tools(
+        (f"tools.{index}", tool.model_dump(exclude_none=True, exclude={"type"}))
+        for index, tool in enumerate(body.tools or ())
+    )
     sampling = {"temp": body.temperature, "top_p": body.top_p}
     return TurnRequest(
         model=body.model,
@@ -236,16 +234,6 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
         max_tokens=body.max_output_tokens or 0,
         json_schema=_read_schema(body),
         form_field="text.format",
-    )
-
-
-def _read_tools(tools: Sequence[FunctionTool]) -> tuple[Mapping[str, Any], ...]:
-    for index, tool in enumerate(tools):
-        if tool.strict:
-            require_enforceable(tool.parameters, f"tools.{index}.parameters")
-    return declare_tools(
-        (f"tools.{index}", tool.model_dump(exclude_none=True, exclude={"type", "strict"}))
-        for index, tool in enumerate(tools)
     )
 
 
