@@ -24,6 +24,7 @@ MARKS: Final = frozenset(t.encode() for t in (CHANNEL_OPEN, CHANNEL_CLOSE, CALL_
 # The name of a channel ("thought") has at most this many characters, a choice. What follows
 # '<|channel>' without a newline is a thought too.
 _NAME_LIMIT: Final = 32
+_MIN_LOGPROB: Final = -9999.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,16 @@ class TokenProbability:
     id: int
     piece: bytes
     logprob: float
+
+    @property
+    def text(self) -> str:
+        """Return the bytes as text; half a character becomes U+FFFD."""
+        return self.piece.decode("utf-8", "replace")
+
+    @property
+    def finite_logprob(self) -> float:
+        """Return the logarithm, for JSON, which has no infinity: at least -9999, as OpenAI."""
+        return max(self.logprob, _MIN_LOGPROB)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from uuid import uuid4
 from g4cli.chat import Finished, PromptRead, Reply, TurnEvent
 from g4cli.operations.serving.service import ServedModel
 from g4cli.prompt.messages import ToolCall
-from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
-from g4cli.server.openai_answer import MIN_LOGPROB
+from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
+from g4cli.server.openai_answer import describe_token
 from g4cli.server.streaming import AnswerStream, encode_json
 
 API_VERSION: Final = "0.13.0"
@@ -186,10 +186,4 @@ def _call_object(call: ToolCall, index: int) -> dict[str, Any]:
 
 
 def _logprob_object(token: SampledToken) -> dict[str, Any]:
-    return _token_object(token) | {"top_logprobs": [_token_object(other) for other in token.top]}
-
-
-def _token_object(token: SampledToken | TokenProbability) -> dict[str, Any]:
-    text = token.piece.decode("utf-8", "replace")
-    value = max(token.logprob, MIN_LOGPROB)  # JSON has no infinity
-    return {"token": text, "logprob": value, "bytes": list(token.piece)}
+    return describe_token(token) | {"top_logprobs": [describe_token(other) for other in token.top]}

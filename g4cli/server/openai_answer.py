@@ -12,17 +12,14 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 from g4cli import __version__
 from g4cli.chat import Finished, Reply, TurnEvent
 from g4cli.operations.serving.loaded import Turn
 from g4cli.prompt.messages import ToolCall
-from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
+from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
 from g4cli.server.streaming import encode_event, encode_json, read_whole
-
-MIN_LOGPROB: Final = -9999.0
-"""JSON has no minus infinity; OpenAI writes this for what is as good as impossible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +155,17 @@ def list_logprobs(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
     """Return tokens with their natural log-probabilities in OpenAI's form."""
     return [
         {
-            **_make_logprob(token.piece, token.logprob),
+            **describe_token(token),
             "id": token.id,
-            "top_logprobs": [
-                {**_make_logprob(other.piece, other.logprob), "id": other.id} for other in token.top
-            ],
+            "top_logprobs": [{**describe_token(other), "id": other.id} for other in token.top],
         }
         for token in tokens
     ]
 
 
-def _make_logprob(piece: bytes, logprob: float) -> dict[str, Any]:
-    text, value = piece.decode("utf-8", "replace"), max(logprob, MIN_LOGPROB)
-    return {"token": text, "logprob": value, "bytes": list(piece)}
+def describe_token(token: TokenProbability) -> dict[str, Any]:
+    """Return a token with its natural log-probability, as OpenAI and Ollama have it."""
+    return {"token": token.text, "logprob": token.finite_logprob, "bytes": list(token.piece)}
 
 
 class ChunkWriter:

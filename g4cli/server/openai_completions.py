@@ -12,6 +12,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from itertools import accumulate
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from fastapi import APIRouter
@@ -28,7 +29,6 @@ from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.limits import MAX_CHOICES, MAX_GRAMMAR_CHARACTERS, MAX_TOKENS
 from g4cli.server.openai_answer import (
-    MIN_LOGPROB,
     AnswerId,
     Choice,
     collect_choice,
@@ -230,22 +230,12 @@ class _CompletionStream:
 
 def list_logprobs(tokens: Sequence[SampledToken], offset: int = 0) -> dict[str, Any]:
     """Return tokens with their natural log-probabilities; `offset`: characters before the first."""
-    texts = [token.piece.decode("utf-8", "replace") for token in tokens]
-    offsets = []
-    for text in texts:
-        offsets.append(offset)
-        offset += len(text)
+    ends = accumulate((len(token.text) for token in tokens), initial=offset)
     return {
-        "tokens": texts,
-        "token_logprobs": [max(token.logprob, MIN_LOGPROB) for token in tokens],
-        "top_logprobs": [
-            {
-                other.piece.decode("utf-8", "replace"): max(other.logprob, MIN_LOGPROB)
-                for other in token.top
-            }
-            for token in tokens
-        ],
-        "text_offset": offsets,
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [token.finite_logprob for token in tokens],
+        "top_logprobs": [{other.text: other.finite_logprob for other in t.top} for t in tokens],
+        "text_offset": list(ends)[:-1],
     }
 
 
