@@ -41,7 +41,7 @@ def test_a_drawing_is_shown_repaired_and_can_be_saved(page: Any, serve_script: S
     assert frame.get_attribute("sandbox") == ""
     box = frame.bounding_box()
     assert round(box["width"] / box["height"], 1) == 2
-    page.wait_for_function("document.querySelector('.drawing iframe')")
+    expect(page.locator(".drawing iframe").first).to_be_attached()
     picture = page.frame_locator(".drawing iframe").locator("img")
     expect(picture).to_be_visible()
     figure, source = page.locator("figure").bounding_box(), page.locator(".source").bounding_box()

@@ -78,7 +78,7 @@ def test_a_picture_is_attached_shrunk_and_read(page: Any, media_server: RunningS
     assert n_tokens < int(prompt.partition("prompt ")[2].split(",")[0]) < n_tokens + 60
     page.reload()
     expect(page.locator(".user .media img")).to_be_visible()
-    page.wait_for_function("document.querySelector('.user .media img').naturalWidth > 0")
+    expect(page.locator(".user .media img")).not_to_have_js_property("naturalWidth", 0)
 
 
 def test_a_pasted_picture_of_another_format_is_converted(
@@ -144,7 +144,7 @@ def test_recorded_sound_is_sent_as_wav(page: Any, media_server: RunningServer) -
     page.goto(media_server.url)
     page.get_by_label("Record sound").click()
     expect(page.locator("#composer-hint")).to_contain_text("recording, 1.")
-    page.wait_for_function("document.querySelector('meter').value > 0")  # Chromium's own beep
+    expect(page.locator("meter")).not_to_have_js_property("value", 0)  # Chromium's own beep
     page.get_by_label("End the recording").click()
     expect(page.locator("#attached audio")).to_be_visible()
     ask(page, "What do you hear?")
