@@ -137,11 +137,9 @@ def test_the_last_chat_is_kept_however_it_ends(
 
 @pytest.mark.slow
 def test_a_killed_chat_keeps_what_there_was_of_the_answer(
-    talk: Callable[..., Terminal], home: Path, tmp_path: Path
+    talk: Callable[..., Terminal], home: Path, endless: tuple[str, ...]
 ) -> None:
-    grammar = tmp_path / "endless.gbnf"
-    grammar.write_text(ENDLESS)
-    with talk("--grammar", str(grammar), "--no-loop-stop") as t:
+    with talk(*endless) as t:
         t.enter("What is rain?")
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
