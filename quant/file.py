@@ -149,7 +149,8 @@ def quantize_file(
     if len(opened.paths) > 1:
         source_sha256 = None  # that of the first part alone
     choices = choose_for_source(opened, recipe, allow_requantize=allow_requantize)
-    weights = check_fits(imatrix, opened.tensors.values()) if imatrix else None
+    shapes = {tensor.name: tensor.shape for tensor in opened.tensors.values()}
+    weights = check_fits(imatrix, shapes) if imatrix else None
     keys = new_keys(
         opened.path,
         opened.keys,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -26,7 +26,6 @@ from g4cli.core.errors import BadFile
 from g4cli.core.files import open_file, require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_cursor import MAGIC
-from g4cli.core.gguf_header import TensorInfo
 from g4cli.core.gguf_values import Value, string_value, uint32_value
 from g4cli.quant.activation_sums import CHUNK_COUNT, HOW_TO_MAKE, read_sums
 from g4cli.quant.mixtures import category_of
@@ -80,14 +79,13 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
 
 
 def check_fits(
-    matrix: ImportanceMatrix, tensors: Iterable[TensorInfo]
+    matrix: ImportanceMatrix, shapes: Mapping[str, Sequence[int]]
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the weights to use, by tensor name.
+    """Return the weights to use, by tensor name, for a model with tensors of `shapes`.
 
     Raises BadFile if the matrix was made from another model. As in llama.cpp an entry for an
     embedding table is left out where its length differs.
     """
-    shapes = {t.name: t.shape for t in tensors}
     fitting = {}
     for name, values in matrix.weights.items():
         is_table = category_of(name) in ("token_embd", "output")

@@ -174,6 +174,10 @@ def test_importance_matrix_and_exceptions(source: Path, capsys: pytest.CaptureFi
     assert keys["quantize.imatrix.entries_count"].data == 2
     assert keys["g4.recipe"].data == "q4_0 --imatrix --tensor-type attn_v=q8_0"
     assert data["tensors_by_type"]["Q8_0"] == 3  # the embedding's fallback and two attn_v
+    matrix.write_bytes(dat({"blk.0.attn_q.weight": np.ones(96, np.float32)}))
+    for more in ([], ["--dry-run"]):
+        assert run(["quantize", *args, *more, "--force"]) == 5
+        assert "made from another model" in capsys.readouterr().err
     matrix.write_bytes(b"nonsense")
     assert run(["quantize", *args, "--dry-run"]) == 5
     assert "not an importance matrix" in capsys.readouterr().err

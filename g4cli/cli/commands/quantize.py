@@ -65,8 +65,10 @@ def quantize(
     if dry_run:
         if imatrix is not None:
             from g4cli.operations.imatrix import read_importance
+            from g4cli.quant.imatrix import check_fits
 
-            read_importance(imatrix, source, out, make=False)
+            if importance := read_importance(imatrix, source, out, make=False):
+                check_fits(importance, {c.name: c.shape for c in planned.choices})
         out.result(planned.as_json(), lambda: draw_plan(out, planned), brief=str(planned.nbytes))
         return
     from g4cli.operations.imatrix import read_importance
