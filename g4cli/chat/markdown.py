@@ -4,8 +4,9 @@ CommonMark with tables and strikethrough, without the parts that would hide text
 literally:
 - HTML, entities and <addresses> are shown as text
 - reference definitions ('[^1]: a footnote') are shown as text, and images as '!' and a link
-- '_' is not emphasis (__init__), nor is '*' between two letters or digits (2*3*4, x**2)
-- a backslash is removed only before a character that would be markup: \\( and \\\\ of formulas stay
+- '_' is not emphasis (__init__), and '*' between two letters or digits of ASCII begins none (2*3*4,
+  x**2); in scripts without spaces between words, such as Chinese, it does
+- a backslash is removed only before one of *_`#~<>|: \\( and \\\\ of formulas stay
 - a line of '=' or '-' does not turn the line above it into a heading
 """
 
@@ -25,8 +26,8 @@ _ESCAPED: Final = "*_`#~<>|"  # characters before which a backslash is removed
 def make_markdown_parser() -> MarkdownIt:
     """Return the parser of answers, one for all callers.
 
-    It raises RecursionError for text that is nested a thousand times: no person writes that, and
-    the parser's own limit would omit text.
+    It raises RecursionError for text that is nested some hundred times; callers show it as it is.
+    The parser's own limit would omit text.
     """
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 10_000})
     parser.enable(["table", "strikethrough"])

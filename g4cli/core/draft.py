@@ -14,7 +14,7 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import DRAFT
 from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import ROPE_FREQS, TOKEN_EMBD, TensorDims
-from g4cli.core.shape import COUNT, Keys
+from g4cli.core.shape import LAYER_LIMITS, Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class DraftShape:
 def draft_shape_of(header: Header) -> DraftShape:
     """Return the shape that the header of a draft model declares. Raises BadGGUF for others."""
     keys = Keys(header, DRAFT, "a draft model of Gemma 4")
-    n_layer = keys.read_number("block_count")
+    n_layer = keys.read_number("block_count", LAYER_LIMITS, what="layers")
     embedding = header.tensors.get(TOKEN_EMBD)
     if embedding is None or len(embedding.shape) != 2:
         raise BadGGUF(header.path, "the draft model has no embeddings", field=TOKEN_EMBD)
@@ -56,33 +56,33 @@ def draft_shape_of(header: Header) -> DraftShape:
         n_ff=keys.read_per_layer("feed_forward_length", n_layer),
         is_swa=tuple(map(bool, keys.read_per_layer("attention.sliding_window_pattern", n_layer))),
         head_dim=head_dim,
-        head_dim_swa=keys.read_number("attention.key_length_swa", COUNT, default=head_dim),
+        head_dim_swa=keys.read_number("attention.key_length_swa", default=head_dim),
     )
 
 
 def draft_tensors(shape: DraftShape) -> tuple[TensorDims, ...]:
     """Return every tensor of a draft model's GGUF that llama.cpp reads."""
-    width, out = (shape.n_embd,), shape.n_embd_out
+    hidden_size, out = (shape.n_embd,), shape.n_embd_out
     tensors = [
         (ROPE_FREQS, (shape.head_dim // 2,)),
         (TOKEN_EMBD, (shape.n_embd, shape.n_vocab)),
         ("nextn.pre_projection.weight", (2 * out, shape.n_embd)),
         ("nextn.post_projection.weight", (shape.n_embd, out)),
-        ("output_norm.weight", width),
+        ("output_norm.weight", hidden_size),
     ]
     for layer in range(shape.n_layer):
         head = shape.head_dim_of(layer)
         rows = shape.n_head[layer] * head
         n_ff = shape.n_ff[layer]
         of_layer: tuple[tuple[str, tuple[int, ...]], ...] = (
-            ("attn_norm", width),
+            ("attn_norm", hidden_size),
             ("layer_output_scale", (1,)),
             ("ffn_down", (n_ff, shape.n_embd)),
             ("ffn_gate", (shape.n_embd, n_ff)),
             ("ffn_up", (shape.n_embd, n_ff)),
-            ("post_attention_norm", width),
-            ("post_ffw_norm", width),
-            ("ffn_norm", width),
+            ("post_attention_norm", hidden_size),
+            ("post_ffw_norm", hidden_size),
+            ("ffn_norm", hidden_size),
             ("attn_output", (rows, shape.n_embd)),
             ("attn_q_norm", (head,)),
             ("attn_q", (shape.n_embd, rows)),

@@ -1,7 +1,9 @@
 """The GGUF keys that label SFP8 values, and the table of the format.
 
-g4.format      "SFP8": every coded tensor holds exactly SFP8 values
-g4.container   I8 (an archive of codes), BF16 or F32 (the values themselves, which llama.cpp runs)
+g4.format      "SFP8": every coded tensor holds exactly SFP8 values. Another text says how a file
+               that was quantized from them differs, such as "SFP8 rounded, stored as Q8_0"
+g4.container   I8 (an archive of codes); BF16 or F32 (the values themselves, which llama.cpp runs);
+               else the type that the values were quantized to
 g4.sfp8.*      specification, encoder, scale rule, names of the coded tensors; in archives the table
 """
 
@@ -23,7 +25,7 @@ FORMAT: Final = "SFP8"
 RESERVED: Final = 0x80  # the code that stands for no value
 
 # Largest magnitude of a scale's exponent: bfloat16 reaches from 2^-126 to 2^127, the codes from
-# 2^-23 to 1.875, so that scaled values stay far within its normal range.
+# 1.25 * 2^-23 to 1.875, so that scaled values stay far within its normal range.
 MAX_EXPONENT: Final = 60
 
 

@@ -11,7 +11,7 @@ from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array
 from g4cli.core.units import count_text
 
-_LAYER_LIMITS: Final = (1, 512)  # LLAMA_MAX_LAYERS
+LAYER_LIMITS: Final = (1, 512)  # LLAMA_MAX_LAYERS
 _POSITIVE: Final = (1, 2**31 - 1)  # limits of a number that llama.cpp keeps in an int32
 MAX_CONTEXT: Final = 262_144
 """The longest context of a published Gemma 4 (12B, 26B, 31B): none was trained for more."""
@@ -73,7 +73,7 @@ def shape_of(header: Header) -> Shape:
     if kind_of(header) not in ("text-model", "vocabulary"):
         raise not_a_text_model(header)
     keys = Keys(header, TEXT, "a Gemma 4 text network")
-    n_layer = keys.read_number("block_count", _LAYER_LIMITS, what="layers")
+    n_layer = keys.read_number("block_count", LAYER_LIMITS, what="layers")
     head_dim = keys.read_number("attention.key_length")
     head_dim_swa = keys.read_number("attention.key_length_swa", default=head_dim)
     # llama.cpp loops without end over 0 rotated dimensions, and cannot rotate more than a head has.

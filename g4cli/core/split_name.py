@@ -21,9 +21,14 @@ class SplitName(NamedTuple):
 
 
 def parse_split_name(path: str) -> SplitName | None:
-    """Return the stem and the numbers of a part's path, with or without .gguf; None for others."""
+    """Return the stem and the numbers of a part's path; None for others.
+
+    The path may lack .gguf, as in listings that name a model without it.
+    """
     match = _PART.search(path)
-    return SplitName(path[: match.start()], int(match[1]), int(match[2])) if match else None
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        return None
+    return SplitName(path[: match.start()], int(match[1]), int(match[2]))
 
 
 def name_part(stem: str, number: int, total: int) -> str:

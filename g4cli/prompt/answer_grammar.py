@@ -9,6 +9,7 @@ Lark syntax: docs/syntax.md, llguidance 1.9.1.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -20,6 +21,8 @@ from g4cli.prompt.call_grammar import write_call_rules
 from g4cli.prompt.reply import CALL_CLOSE, CALL_OPEN
 
 MAX_CHARACTERS: Final = 1 << 20  # of a grammar or regular expression: a choice
+# A flag of regular expressions: line breaks mean nothing, which cannot be said in Lark's syntax.
+_VERBOSE: Final = re.compile(r"\(\?[a-zA-Z]*x")
 
 # llguidance would allow a single token where a text is certain; here the model chooses in which
 # tokens to write it. The first grammar's option holds for those that it refers to as well.
@@ -81,6 +84,8 @@ def _make_part(form: AnswerForm) -> dict[str, Any]:
         raise UsageError(f"the {name} cannot be used: {fault or 'it is empty'}")
     if form.kind == "lark":
         return {"lark_grammar": form.text}
+    if "\n" in form.text and _VERBOSE.search(form.text):
+        raise UsageError("a regular expression in verbose mode, (?x), is written on one line")
     # In the syntax of Lark a slash would end the expression.
     return {"lark_grammar": f"start: /{_escape_slashes(form.text)}/"}
 

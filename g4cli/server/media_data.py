@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
@@ -17,7 +16,9 @@ SaveMedia: TypeAlias = Callable[[Literal["image", "audio"], str, str], Media]
 """(kind, base64, field of the request) -> a file with the data. Raises BadField."""
 
 # RFC 2397; parameters such as ;charset=... may stand before ;base64.
-_DATA_URI: Final = re.compile(r"data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.A)
+_DATA_URI: Final = re.compile(
+    r"data:(?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.A | re.I
+)
 
 _MAX_URI_HEAD: Final = 512  # a choice: characters before the data, a type and a few parameters
 _PIECE: Final = 1 << 20  # characters; a multiple of four, which are three bytes
@@ -38,7 +39,7 @@ def store_base64(
     """Return the data of `text` as a file. Raises BadField if it is not base64 of this kind."""
     try:
         data = _decode_base64(text)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise BadField(field, "not valid base64") from None
     try:
         return files.store(kind, data)
@@ -49,8 +50,10 @@ def store_base64(
 def _decode_base64(text: str) -> bytes:
     """Return the bytes of `text`, read in pieces: other threads go on between two of them.
 
-    Raises binascii.Error or ValueError.
+    Line breaks are left out, as Ollama does. Raises ValueError.
     """
+    if "\n" in text:
+        text = text.replace("\r", "").replace("\n", "")
     pieces = []
     for start in range(0, len(text), _PIECE):
         piece = text[start : start + _PIECE]

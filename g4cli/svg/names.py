@@ -97,8 +97,8 @@ ATTRIBUTES: Final = PRESENTATION | _CAMEL_ATTRIBUTES | _split_words(
 _LOWER_ELEMENTS: Final = MappingProxyType({name.lower(): name for name in sorted(ELEMENTS)})
 _LOWER_ATTRIBUTES: Final = MappingProxyType({name.lower(): name for name in sorted(ATTRIBUTES)})
 
-# HTML elements that end an <svg> in a web page (HTML standard, 13.2.6.5), or whose text a web page
-# does not parse as XML. None of them is part of SVG.
+# HTML elements that end an <svg> in a web page (HTML standard, 13.2.6.5), and <html>. None of them
+# is part of SVG. safety.py removes two more of that list, <embed> and <meta>, as active content.
 HTML_ELEMENTS: Final = _split_words(
     """b big blockquote body br center code dd div dl dt em h1 h2 h3 h4 h5 h6 head hr html i img li
     listing menu nobr ol p pre ruby s small span strong strike sub sup table tt u ul var"""
@@ -122,10 +122,14 @@ COLORS: Final = _split_words(
     rebeccapurple red rosybrown royalblue saddlebrown salmon sandybrown seagreen seashell sienna
     silver skyblue slateblue slategray slategrey snow springgreen steelblue tan teal thistle
     tomato turquoise violet wheat white whitesmoke yellow yellowgreen transparent currentcolor
-    none inherit initial unset context-fill context-stroke accentcolor accentcolortext activetext
+    none inherit initial unset revert revert-layer context-fill context-stroke
+    accentcolor accentcolortext activetext
     buttonborder buttonface buttontext canvas canvastext field fieldtext graytext highlight
-    highlighttext linktext mark marktext selecteditem selecteditemtext visitedtext window
-    windowtext"""
+    highlighttext linktext mark marktext selecteditem selecteditemtext visitedtext
+    activeborder activecaption appworkspace background buttonhighlight buttonshadow captiontext
+    inactiveborder inactivecaption inactivecaptiontext infobackground infotext menu menutext
+    scrollbar threeddarkshadow threedface threedhighlight threedlightshadow threedshadow window
+    windowframe windowtext"""
 )
 
 
@@ -136,7 +140,10 @@ def local_name(name: str) -> str:
 
 def canonical_element(name: str) -> str:
     """Return an element's name in SVG's spelling, or `name` if SVG has no such element."""
-    return name if name in ELEMENTS else _LOWER_ELEMENTS.get(name.lower(), name)
+    prefix, colon, local = name.rpartition(":")
+    return (
+        prefix + colon + (local if local in ELEMENTS else _LOWER_ELEMENTS.get(local.lower(), local))
+    )
 
 
 def canonical_attribute(name: str) -> str:

@@ -287,6 +287,8 @@ def test_a_gpu_is_added_to_this_machine(
     [
         (["--memory", "much"], "not a size"),
         (["--memory", "8"], "not a valid memory size"),
+        (["--memory", "9999999T"], "0.25 GiB to 1 EiB"),
+        (["--mmproj", "none.gguf", "--image-tokens", "-5000"], "--image-tokens"),
         (["--gpu-memory", "24GB,"], "not a size"),
         (["--gpu-memory", ",".join(["8GB"] * 17)], "16 at most"),
         (["--draft", "none.gguf"], "no such file"),

@@ -1,4 +1,7 @@
-"""The options of `g4 fit` that `g4 chat` does not have, and the parsers of their values."""
+"""The options that `g4 fit` has alone or declares in its own way, and the parsers of their values.
+
+The others are in options/engine.py, shared with `g4 chat` and the rest.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ MmprojOpt: TypeAlias = Annotated[
     Path | None,
     media_option(help="Include this mmproj (images and audio)."),
 ]
-ImageTokensOpt: TypeAlias = Annotated[int, media_option(help="Most tokens per image.")]
+ImageTokensOpt: TypeAlias = Annotated[int, media_option(help="Most tokens per image.", min=1)]
 UbatchOpt: TypeAlias = Annotated[
     int,
     _details_option(help="Tokens computed at once (n_ubatch).", min=1),
@@ -106,5 +109,5 @@ def parse_memory(text: str, example: str) -> int:
     """
     nbytes = parse_size(text)
     if not _MIN_MEMORY_BYTES <= nbytes < _MAX_MEMORY_BYTES:
-        raise UsageError(f"{text!r} is not a valid memory size (0.25 GiB or more)", hint=example)
+        raise UsageError(f"{text!r} is not a valid memory size (0.25 GiB to 1 EiB)", hint=example)
     return nbytes

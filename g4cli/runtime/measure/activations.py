@@ -67,7 +67,9 @@ class ActivationCollector:
         inputs = tensor.find_source(_INPUTS)
         n_columns = inputs.ne[0]
         name = tensor.find_source(_WEIGHTS).plain_name
-        matrix = self.sums.find_matrix(name, 1, n_columns)
+        matrix = self.sums.find_matrix(
+            name, 1, n_columns
+        )  # all but those of experts are one matrix
         for outer in read_values(inputs, np.float32):  # shape (ne[3], ne[2], rows, columns)
             for rows in outer:
                 matrix.add_rows(0, rows)
@@ -86,20 +88,18 @@ class ActivationCollector:
         # In llama-imatrix's order: all tokens of the first choice, then all of the second.
         experts = chosen.T.reshape(-1)
         tokens = np.tile(np.arange(n_tokens), n_used)
-        slots = np.repeat(np.arange(n_used), n_tokens) % rows.shape[1]
+        # Where all experts read the same input (the first matrices of a layer), it has one row.
+        choices = np.repeat(np.arange(n_used), n_tokens) % rows.shape[1]
         order = np.argsort(experts, kind="stable")
         ends = np.cumsum(np.bincount(experts, minlength=n_experts))
         for expert in np.unique(experts).tolist():
             picked = order[ends[expert - 1] if expert else 0 : ends[expert]]
-            matrix.add_rows(expert, rows[tokens[picked], slots[picked]])
+            matrix.add_rows(expert, rows[tokens[picked], choices[picked]])
             _require_finite(name, matrix.sums[expert])
 
 
 def _is_wanted(tensor: GraphTensor) -> bool:
-    """Return whether the rows of a product belong to a layer's matrix, and are enough.
-
-    Weights of Gemma 4 have two dimensions, those of experts apart.
-    """
+    """Return whether the rows of a product belong to a layer's matrix, and are enough."""
     inputs = tensor.find_source(_INPUTS)
     return bool(
         inputs.ne[1] >= _MIN_ROWS

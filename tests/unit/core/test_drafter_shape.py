@@ -140,6 +140,7 @@ def test_another_file_is_no_drafter() -> None:
     data = builders.build_gguf([("general.architecture", "str", "gemma4")])
     with pytest.raises(BadGGUF, match="not a draft model"):
         draft_shape_of(parse_header(data, path="x", file_size=len(data)))
-    data = builders.build_gguf([("general.architecture", "str", "gemma4-assistant")])
-    with pytest.raises(BadGGUF):
+    keys = [("general.architecture", "str", "gemma4-assistant")]
+    data = builders.build_gguf([*keys, ("gemma4-assistant.block_count", "u32", 2**31 - 1)])
+    with pytest.raises(BadGGUF, match="1 to 512"):
         draft_shape_of(parse_header(data, path="x", file_size=len(data)))

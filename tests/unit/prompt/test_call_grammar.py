@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.core.errors import BadField
+from g4cli.core.errors import BadField, UsageError
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.call_grammar import write_call_rules
 
@@ -88,6 +88,12 @@ def test_an_answer_may_be_calls_or_text_of_another_grammar() -> None:
     assert lark(make_grammar(None, [tool({})], several=False))["start"] == "marked_call"
     assert lark(make_grammar(form))["start"] == "@answer"
     assert lark(make_call_grammar([tool({})]))["start"] == "call <tool_call|>"
+
+
+def test_a_verbose_expression_has_one_line() -> None:
+    assert "/(?x) a b/" in make_grammar(AnswerForm("regex", "(?x) a b"))
+    with pytest.raises(UsageError, match="one line"):
+        make_grammar(AnswerForm("regex", "(?ix)a # first\nb"))
 
 
 def test_alternatives_that_multiply_are_refused() -> None:

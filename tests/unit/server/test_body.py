@@ -107,6 +107,8 @@ def test_base64_is_decoded_in_pieces_and_checked_as_a_whole() -> None:
     data = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8192
     text = base64.b64encode(data).decode()
     assert store_base64(files, "image", text, "f").path.read_bytes() == data
+    lines = base64.encodebytes(data).decode().replace("\n", "\r\n")
+    assert store_base64(files, "image", lines, "f").path.read_bytes() == data
     for wrong in (text[:-5] + "*" + text[-4:], "iVBORw==" + text, text[:-1]):
         with pytest.raises(BadField, match="not valid base64"):
             store_base64(files, "image", wrong, "f")

@@ -106,6 +106,8 @@ def test_every_defect_that_cannot_be_restored_is_found_somewhere() -> None:
         ("<rect id='ab' width='1' height='1'/><g fill='#ab'/>",
          "<rect id='ab' width='1' height='1'/><g fill='url(#ab)'/>"),
         ("<g x:y='1'/>", "<g x:y='1'/>"),
+        ("<x:lineargradient xmlns:x='http://www.w3.org/2000/svg'/>",
+         "<x:linearGradient xmlns:x='http://www.w3.org/2000/svg'/>"),
     ],
 )  # fmt: skip
 def test_repairs_are_the_smallest_that_do(inside: str, expected: str) -> None:
@@ -233,6 +235,7 @@ def test_what_changes_the_picture_is_reported(inside: str, rule: str) -> None:
         '<text x="1 2 3" y="4">abc</text>',
         '<circle><animate attributeName="r" from="0" to="5"/></circle>',
         '<g fill="none" color="#abcd" stroke="url(#no) red"/>',
+        '<g fill="revert" stroke="ThreeDFace"/>',
         "<switch><g systemLanguage='de'/></switch>",
     ],
 )
