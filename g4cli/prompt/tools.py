@@ -24,8 +24,16 @@ MAX_DEPTH: Final = 64  # of nested values, a choice: Python allows 1,000 calls
 
 
 def quote_text(text: object) -> str:
-    """Return `text` between Gemma's quotation marks."""
-    return f"{QUOTE}{text}{QUOTE}"
+    """Return `text` between Gemma's quotation marks, none of which is in it any more."""
+    return f"{QUOTE}{replace_quotes(str(text))}{QUOTE}"
+
+
+def replace_quotes(text: str) -> str:
+    """Return `text` without Gemma's quotation mark, which would end it.
+
+    An apostrophe takes its place: with '"', or nothing, what stands around could be a mark again.
+    """
+    return text.replace(QUOTE, "'")
 
 
 def format_value(value: Any, *, quote_keys: bool) -> str:
@@ -36,7 +44,7 @@ def format_value(value: Any, *, quote_keys: bool) -> str:
         return "true" if value else "false"
     if isinstance(value, Mapping):
         items = (
-            (quote_text(key) if quote_keys else key)
+            (quote_text(key) if quote_keys else replace_quotes(key))
             + ":"
             + format_value(item, quote_keys=quote_keys)
             for key, item in sort_members(value)
@@ -153,7 +161,7 @@ def _format_properties(properties: Mapping[str, Any], depth: int = 0) -> str:
     if depth > MAX_DEPTH:
         raise UsageError("the tool's parameters are nested too deeply")
     return ",".join(
-        f"{key}:{{{_format_property(value, depth)}}}"
+        f"{replace_quotes(key)}:{{{_format_property(value, depth)}}}"
         for key, value in sort_members(properties)
         if key not in _SCHEMA_KEYS and isinstance(value, Mapping)
     )

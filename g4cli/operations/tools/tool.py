@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from g4cli.prompt.tools import QUOTE
+from g4cli.prompt.tools import replace_quotes
 
 RESULT_CHARACTERS: Final = 16_000
 """Most characters of a result that the model is shown: a choice, about 4,000 tokens."""
@@ -23,6 +23,7 @@ class ToolFailed(Exception):
 class Tool:
     """A tool: its declaration in OpenAI's form, where it comes from, and what runs it.
 
+    `source` is a phrase such as 'MCP server x': the user reads it beside each call, and in errors.
     `run` takes the arguments and returns a JSON value. It raises ToolFailed, or anything else.
     """
 
@@ -45,7 +46,7 @@ def declare_function(name: str, description: str, parameters: Mapping[str, Any])
 def format_result(value: Any) -> str:
     """Return a result as text: data for the model, without Gemma's quotation mark, and not long."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = text.replace(QUOTE, '"')
+    text = replace_quotes(text)
     if len(text) > RESULT_CHARACTERS:
         left_out = len(text) - RESULT_CHARACTERS
         text = f"{text[:RESULT_CHARACTERS]}\n[{left_out:,} more characters were left out]"
