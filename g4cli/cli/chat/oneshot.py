@@ -121,11 +121,13 @@ def _write_answer(
     if display.only_code:
         code = find_code_block(text)
         if code is None:
-            if reply.finish_reason in ("interrupted", "loop"):
+            if reply.finish_reason not in ("interrupted", "loop"):
+                hint = "g4 chats show last" if "conversation" in data else None
+                raise NotFound("the answer has no code block", hint=hint)
+            if out.mode != "json":
                 return  # the exit code says that
-            hint = "g4 chats show last" if "conversation" in data else None
-            raise NotFound("the answer has no code block", hint=hint)
-        data["code"] = text = code
+        else:
+            data["code"] = text = code
     if out.mode == "json":
         text = json_text(data, indent=2)
     if display.output is not None:

@@ -146,7 +146,10 @@ def test_the_model_may_be_an_alias_or_a_quoted_path(
     assert [chat.next_model] == prepared == ["/a b.gguf"]
 
 
-def test_an_answer_that_was_stopped_before_its_code_says_nothing_of_code() -> None:
+@pytest.mark.parametrize("mode", ["human", "json"])
+def test_an_answer_that_was_stopped_before_its_code_says_nothing_of_code(
+    mode: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     session = SimpleNamespace(
         conversation=Conversation(),
         request=ChatRequest(model="one"),
@@ -157,8 +160,9 @@ def test_an_answer_that_was_stopped_before_its_code_says_nothing_of_code() -> No
     )
     recorder = SimpleNamespace(save=lambda *_: None, watch=lambda view, _: view)
     display = ChatDisplay(only_code=True)
-    code = answer_once(Output(), cast("Any", session), "Hi", display, cast("Any", recorder))
+    code = answer_once(Output(mode), cast("Any", session), "Hi", display, cast("Any", recorder))
     assert code == Interrupted.exit_code
+    assert ('"finish_reason": "interrupted"' in capsys.readouterr().out) == (mode == "json")
 
 
 def test_a_folder_as_the_output_is_refused_before_the_model_answers(tmp_path: Path) -> None:
