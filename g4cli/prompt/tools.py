@@ -77,6 +77,10 @@ def declare_tool(tool: Mapping[str, Any]) -> str:
         raise UsageError(
             "a tool needs a name", hint='[{"type": "function", "function": {"name": "...", ...}}]'
         )
+    if not _NAME.fullmatch(function["name"]):
+        raise UsageError(
+            f"a tool cannot be called {function['name']!r:.80}: the name ends at a space or a brace"
+        )
     _check_schema(function["name"], function)
     text = (
         f"declaration:{function['name']}{{description:{quote_text(function.get('description', ''))}"
@@ -114,10 +118,14 @@ def parse_tools(text: str) -> tuple[Mapping[str, Any], ...]:
             raise UsageError(
                 "the tools are not a list of objects", hint='[{"type": "function", ...}]'
             )
-        declare_tool(tool)  # raises if the tool is malformed
+        try:
+            declare_tool(tool)  # raises if the tool is malformed
+        except (TypeError, AttributeError) as err:  # deep inside, where _check_schema saw data
+            raise UsageError(f"a tool's parameters are not a JSON schema: {err}") from err
     return tuple(tools)
 
 
+_NAME: Final = re.compile(r"[^\s{]+")  # of a tool, as parse_call reads it
 # key of a JSON schema -> the types that its value may have, and what they are called in errors.
 # Other types would make the code below fail.
 _KEY_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = MappingProxyType(
@@ -217,7 +225,7 @@ def sort_members(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(mapping.items(), key=lambda item: item[0].lower())
 
 
-_CALL: Final = re.compile(r"\s*call:([^\s{]+)\s*(\{.*\})\s*", re.DOTALL)
+_CALL: Final = re.compile(rf"\s*call:({_NAME.pattern})\s*(\{{.*\}})\s*", re.DOTALL)
 _WORD: Final = re.compile(r"[^,:\[\]{}]+")
 
 
@@ -312,8 +320,8 @@ class _Reader:
     def _read_word(self) -> Any:
         word = self._read_key()
         try:
-            # true, false, null and numbers are written as in JSON. The template itself writes
-            # Python's spellings.
+            # true, false, null and numbers are written as in JSON; but the template writes Python's
+            # None (format_value), and models may write True and False like it.
             return (
                 {"None": None, "True": True, "False": False}[word]
                 if word[:1] in "NTF"

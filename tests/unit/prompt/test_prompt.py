@@ -287,6 +287,10 @@ class TestTools:
             ),
             ({"parameters": {"properties": {"a": {"enum": json.loads("[" * 300 + "]" * 300)}}}},
              "nested too deeply"),
+            ({"parameters": {"properties": {"a": {"type": "object", "default": {
+                "type": "object", "required": 5}}}}}, "not a JSON schema"),
+            ({"name": "get weather"}, "ends at a space"),
+            ({"name": ""}, "ends at a space"),
         ],
     )  # fmt: skip
     def test_a_schema_of_another_shape_is_named(self, function: Any, said: str) -> None:
