@@ -94,7 +94,7 @@ class Context:
                 engine_failure(
                     f"llama.cpp cannot make a context of {options.n_ctx:,} tokens"
                 ).message,
-                hint=f"g4 fit {shell_word(model.path)} shows what fits; --ctx 4096 needs less",
+                hint=f"g4 fit {shell_word(model.path)} shows what fits; a smaller --ctx needs less",
             )
         if eval_callback is None:  # whoever looks at operations sees those of all tokens
             skip_unused_rows(self._handle)
@@ -215,7 +215,7 @@ class Context:
 
         Raises RuntimeFailed if llama.cpp refuses.
         """
-        if n_past == 0 and self.n_parallel == 1:
+        if n_past == 0 and self.n_parallel == 1:  # this cannot be refused
             self._c.llama_memory_clear(self._memory, False)
         elif not self._c.llama_memory_seq_rm(self._memory, seq, n_past, -1):
             raise RuntimeFailed(f"llama.cpp cannot truncate the context to {n_past} tokens")
@@ -298,7 +298,8 @@ def count_physical_cores() -> int:
 def read_cpu_quota(cgroup: Path) -> int:
     """Return the CPU quota of the container (cgroup v2 or v1) in CPUs, or a large number.
 
-    Threads beyond the quota are paused in the middle of a matrix, and the others wait for them.
+    Threads beyond the quota are paused in the middle of a matrix, and the others wait for them. A
+    broken number is rounded: a choice between that and a CPU that is idle for some of the time.
     """
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()

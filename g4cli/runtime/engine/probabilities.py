@@ -23,7 +23,8 @@ def read_probabilities(context: Context, model: Model, token: int, n_top: int) -
     """Return `token` with its probability at the context's `row`, and the `n_top` best ones.
 
     The probabilities are the softmax of the model's logits over the whole vocabulary, before any
-    bias, penalty or sampler: llama-server's `n_probs` without `post_sampling_probs`
+    bias, penalty or sampler, but without a token that `Context.forbid_token` excluded, as
+    llama-server's `n_probs` without `post_sampling_probs`
     (tools/server/server-common.cpp get_token_probabilities, llama.cpp@0c1e57098).
     """
     logits = np.ctypeslib.as_array(context.get_logits(), (model.n_vocab,))
