@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import FILE_TYPE_NAMES
 from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_values import find_data
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_word
 from g4cli.core.sfp8 import ARCHIVE_SUFFIX, TENSORS_KEY
@@ -76,8 +77,7 @@ _FAMILIES: Final = {
 
 def text_key(header: Header, key: str) -> str:
     """Return the string under `key`, or '' if it is absent or of another type."""
-    value = header.keys.get(key)
-    return value.data if value is not None and isinstance(value.data, str) else ""
+    return find_data(header.keys, key, str) or ""
 
 
 def kind_of(header: Header) -> FileKind:
@@ -116,10 +116,16 @@ def projector_types(header: Header) -> tuple[str, ...]:
     return tuple(text for key in keys if (text := text_key(header, key)))
 
 
+def encoded_media(header: Header) -> tuple[str, ...]:
+    """Return which of 'image' and 'audio' an mmproj declares an encoder for."""
+    kinds = (("vision", "image"), ("audio", "audio"))
+    return tuple(m for key, m in kinds if find_data(header.keys, f"clip.has_{key}_encoder", bool))
+
+
 def _is_foreign_projector(header: Header) -> bool:
     ours = {name for names in PROJECTORS.values() for name in names}
     found = projector_types(header)
-    return bool(found) and not ours & set(found)
+    return bool(found) and ours.isdisjoint(found)
 
 
 def model_text(header: Header) -> str:
@@ -134,8 +140,8 @@ def model_text(header: Header) -> str:
 
 def file_type_text(header: Header) -> str:
     """Return llama.cpp's name of general.file_type, else the type with the most bytes, or ""."""
-    value = header.keys.get("general.file_type")
-    named = FILE_TYPE_NAMES.get(value.data) if value and isinstance(value.data, int) else None
+    number = find_data(header.keys, "general.file_type", int)
+    named = FILE_TYPE_NAMES.get(number) if number is not None else None
     held: dict[str, int] = {}
     for tensor in header.tensors.values():
         held[tensor.type.name] = held.get(tensor.type.name, 0) + tensor.nbytes
@@ -153,13 +159,8 @@ def kind_text(header: Header) -> str:
         names = ", ".join(projector_types(header))
         return f"the image or audio encoder (mmproj) of another model ({names}), not of Gemma 4"
     if kind == "mmproj":
-        encoders = [
-            word
-            for key, word in (("vision", "image"), ("audio", "audio"))
-            if (value := header.keys.get(f"clip.has_{key}_encoder")) is not None
-            and value.data is True
-        ]
-        return f"the {' and '.join(encoders) or 'image'} encoder (mmproj) of a Gemma 4 model"
+        encoded = " and ".join(encoded_media(header)) or "image"
+        return f"the {encoded} encoder (mmproj) of a Gemma 4 model"
     return _PLAIN_KINDS[kind]
 
 
@@ -176,8 +177,7 @@ _PLAIN_KINDS: Final = {
 def makes_embeddings(header: Header) -> bool:
     """Return whether the network turns a text into numbers instead of continuing it."""
     name = text_key(header, "general.architecture")
-    causal = header.keys.get(f"{name}.attention.causal")
-    is_encoder = causal is not None and causal.data is False
+    is_encoder = find_data(header.keys, f"{name}.attention.causal", bool) is False
     return is_encoder or f"{name}.pooling_type" in header.keys
 
 

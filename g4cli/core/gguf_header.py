@@ -8,7 +8,7 @@ from typing import Any
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import GGMLType
-from g4cli.core.gguf_values import Value
+from g4cli.core.gguf_values import Value, find_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Header:
             if default is not None:
                 return default
             raise BadGGUF(self.path, "the key is missing", field=key)
-        data = value.data
-        if isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
+        data = find_data(self.keys, key, kind)
+        if data is not None:
             return data
         raise BadGGUF(
             self.path,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_Data = TypeVar("_Data")
 
 U32: Final = struct.Struct("<I")
 U64: Final = struct.Struct("<Q")
@@ -132,6 +134,14 @@ class Value:
         if isinstance(self.data, str):
             return encode_string(self.data)
         return SCALARS[self.type].pack(self.data)
+
+
+def find_data(keys: Mapping[str, Value], key: str, kind: type[_Data]) -> _Data | None:
+    """Return the data of `key` if it is of `kind` (int, float, bool, str or Array), else None."""
+    value = keys.get(key)
+    data = value.data if value is not None else None
+    is_misread = kind is int and isinstance(data, bool)  # Python counts bool among the ints
+    return data if isinstance(data, kind) and not is_misread else None
 
 
 def encode_string(text: str | bytes) -> bytes:

@@ -20,7 +20,7 @@ from g4cli.core.files import atomic_file
 from g4cli.core.ggml import GGMLType
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC
-from g4cli.core.gguf_values import U32, U64, Value, encode_string
+from g4cli.core.gguf_values import U32, U64, Value, encode_string, find_data
 from g4cli.core.progress import Progress, no_progress
 
 _VERSION: Final = 3  # of the format
@@ -217,10 +217,7 @@ def verify_written(written: Written, tensors: Sequence[TensorSpec]) -> None:
 
 
 def _alignment_of(keys: Mapping[str, Value]) -> int:
-    value = keys.get("general.alignment")
-    return (
-        int(value.data) if value is not None and isinstance(value.data, int) else DEFAULT_ALIGNMENT
-    )
+    return find_data(keys, "general.alignment", int) or DEFAULT_ALIGNMENT
 
 
 def _pad_to(n: int, alignment: int) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from g4cli.core.gguf_values import Array, Value, ValueType
+from g4cli.core.gguf_values import Array, Value, ValueType, find_data
 
 ARCHIVE_SUFFIX: Final = "-sfp8"  # of general.architecture
 SCALE_SUFFIX: Final = ".sfp8_scale"  # of the tensor that holds a coded tensor's scale
@@ -45,11 +45,8 @@ def read_labels(keys: Mapping[str, Value]) -> tuple[str, frozenset[str]]:
 
     `keys` are those of a GGUF. Returns ("", no names) if they label none.
     """
-    label, names = keys.get(FORMAT_KEY), keys.get(TENSORS_KEY)
-    if label is None or label.data != FORMAT or names is None or not isinstance(names.data, Array):
+    names = find_data(keys, TENSORS_KEY, Array)
+    if find_data(keys, FORMAT_KEY, str) != FORMAT or names is None:
         return "", frozenset()
-    container = keys.get(CONTAINER_KEY)
-    items = names.data.tolist() if names.data.item_type is ValueType.STRING else []
-    return str(container.data) if container is not None else "", frozenset(
-        str(name) for name in items
-    )
+    items = names.tolist() if names.item_type is ValueType.STRING else []
+    return find_data(keys, CONTAINER_KEY, str) or "", frozenset(items)

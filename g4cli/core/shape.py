@@ -8,7 +8,7 @@ from typing import Final
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import TEXT, kind_of, not_a_text_model
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_values import Array
+from g4cli.core.gguf_values import Array, find_data
 from g4cli.core.units import count_text
 
 LAYER_LIMITS: Final = (1, 512)  # LLAMA_MAX_LAYERS
@@ -189,5 +189,4 @@ def _vocabulary_size(header: Header) -> int:
     embedding = header.tensors.get("token_embd.weight")
     if embedding and len(embedding.shape) > 1:
         return embedding.shape[1]
-    tokens = header.keys.get("tokenizer.ggml.tokens")
-    return len(tokens.data) if tokens and isinstance(tokens.data, Array) else 0
+    return len(find_data(header.keys, "tokenizer.ggml.tokens", Array) or ())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from g4cli.core.file_kind import MMPROJ, PROJECTORS, TEXT, text_key
 from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_values import find_data
 from g4cli.core.registry import MODELS
 from g4cli.doctor.checks.advice import GET_MMPROJ
 from g4cli.doctor.facts.file_facts import FileFacts
@@ -18,13 +19,7 @@ _OUTPUT: Final = {"vision": "mm.input_projection.weight", "audio": "mm.a.input_p
 
 def _list_encoders(header: Header) -> list[str]:
     """Return which of "vision" and "audio" the keys say that the file holds."""
-    return [e for e in PROJECTORS if _find_data(header, f"clip.has_{e}_encoder") is True]
-
-
-def _find_data(header: Header, key: str) -> Any:
-    """Return the data under `key`, None if it is absent."""
-    value = header.keys.get(key)
-    return value.data if value is not None else None
+    return [e for e in PROJECTORS if find_data(header.keys, f"clip.has_{e}_encoder", bool)]
 
 
 def check_projector(facts: FileFacts) -> Outcome:
@@ -41,13 +36,13 @@ def check_projector(facts: FileFacts) -> Outcome:
         )
     bad, widths = [], set()
     for encoder in encoders:
-        kind = _find_data(header, f"clip.{encoder}.projector_type")
-        kind = kind or _find_data(header, "clip.projector_type") or "missing"
+        kind = find_data(header.keys, f"clip.{encoder}.projector_type", object)
+        kind = kind or find_data(header.keys, "clip.projector_type", object) or "missing"
         if kind not in PROJECTORS[encoder]:
             bad.append(
                 f"the {encoder} projector is {kind!r}, expected {' or '.join(PROJECTORS[encoder])}"
             )
-        width = _find_data(header, f"clip.{encoder}.projection_dim")
+        width = find_data(header.keys, f"clip.{encoder}.projection_dim", object)
         if width is not None:
             widths.add(width)
             tensor = header.tensors.get(_OUTPUT[encoder])
@@ -77,8 +72,10 @@ def check_pair(facts: FileFacts) -> Outcome:
     if len(others) != 1:
         return skipped("no other file to compare with")
     text, mmproj = (others[0], header) if own == MMPROJ else (header, others[0])
-    width = _find_data(text, f"{TEXT}.embedding_length") or "no number"
-    widths = [_find_data(mmproj, f"clip.{e}.projection_dim") for e in _list_encoders(mmproj)]
+    width = find_data(text.keys, f"{TEXT}.embedding_length", object) or "no number"
+    widths = [
+        find_data(mmproj.keys, f"clip.{e}.projection_dim", object) for e in _list_encoders(mmproj)
+    ]
     wrong = {w for w in widths if isinstance(w, int) and w != width}
     other = Path(others[0].path).name
     if not wrong:

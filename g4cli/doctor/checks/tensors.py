@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
+from g4cli.core.gguf_values import find_data
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.inventory import OUTPUT, text_tensors, unused_kv
 from g4cli.core.shape import Shape
@@ -94,8 +95,7 @@ def find_reason_not_compared(facts: FileFacts) -> str:
 
 def _read_split_number(facts: FileFacts, name: str) -> int:
     """Return the number under `split.NAME`, "count" or "no" (from 0); 0 if there is none."""
-    value = facts.keys.get(f"split.{name}")
-    return value.data if value is not None and isinstance(value.data, int) else 0
+    return find_data(facts.keys, f"split.{name}", int) or 0
 
 
 def check_parts(facts: FileFacts) -> Outcome:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from g4cli.core.gguf_values import find_data
 from g4cli.core.inventory import TOKEN_EMBD
 from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAIR
@@ -144,8 +145,7 @@ def check_ids(facts: FileFacts) -> Outcome:
         bad.append("add_space_prefix is true: every text begins with a space")
     if bad:
         return fail("; ".join(bad), REPAIR, cause="tokenizer")
-    bos = facts.keys.get(TOKENIZER + "add_bos_token")
-    if bos is not None and bos.data is False:
+    if find_data(facts.keys, TOKENIZER + "add_bos_token", bool) is False:
         fault = find_fault("bos-missing")
         return warn(f"add_bos_token is false: {fault.engine} {fault.builds} omits <bos>", REPAIR)
     eos = facts.keys[f"{TOKENIZER}eos_token_id"].data

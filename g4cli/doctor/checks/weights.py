@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from g4cli.core.gguf_values import Array
+from g4cli.core.gguf_values import Array, find_data
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, ROPE_FREQS, TOKEN_EMBD
 from g4cli.core.sfp8 import TABLE_KEY, decode_words, read_labels
 from g4cli.core.units import count_text
@@ -283,8 +283,7 @@ def check_sfp8(facts: FileFacts) -> Outcome:
 
 def _find_mislabeled(facts: FileFacts, container: str, names: frozenset[str]) -> Outcome | None:
     """Return the failure of a label that the header contradicts, or None."""
-    tensors, value = facts.tensors, facts.keys.get(TABLE_KEY)
-    table = value.data.tolist() if value is not None and isinstance(value.data, Array) else []
+    tensors, table = facts.tensors, find_data(facts.keys, TABLE_KEY, Array)
     other = [n for n in names if n not in tensors or tensors[n].type.name != container]
     if container not in _SFP8_CONTAINERS:
         found = f"the label says SFP8 in {container!r}, which does not exist"
@@ -297,7 +296,7 @@ def _find_mislabeled(facts: FileFacts, container: str, names: frozenset[str]) ->
             cause="conversion-defect",
             detail=tuple(sorted(other)),
         )
-    if container == "I8" and table != decode_words():
+    if container == "I8" and (table is None or table.tolist() != decode_words()):
         return fail(
             f"{TABLE_KEY} is not the table of SFP8 values: every weight would be decoded wrongly",
             QUANTIZE_SFP8,

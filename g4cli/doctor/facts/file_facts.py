@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import FileKind, makes_embeddings, text_key
 from g4cli.core.gguf_header import Header, TensorInfo
-from g4cli.core.gguf_values import Value
+from g4cli.core.gguf_values import Value, find_data
 from g4cli.core.shape import Shape
 from g4cli.core.template_child import TEMPLATE_KEY, TEMPLATE_LIMIT
 from g4cli.doctor.facts.hashes import Hashes
@@ -128,8 +128,7 @@ class FileFacts:
     @property
     def stored_template(self) -> str | None:
         """The chat template in the header, however long it is."""
-        value = self.keys.get(TEMPLATE_KEY)
-        return str(value.data) if value is not None and isinstance(value.data, str) else None
+        return find_data(self.keys, TEMPLATE_KEY, str)
 
     @property
     def template(self) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from g4cli.core.file_kind import text_key
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_values import Array, Value
+from g4cli.core.gguf_values import Array, Value, find_data
 from g4cli.doctor.reference import TOKENIZER
 
 # Tokens whose texts are kept. All of Gemma 4's control tokens have smaller ids.
@@ -41,8 +41,7 @@ class Vocabulary:
 
 def find_array(keys: Mapping[str, Value], name: str) -> Array | None:
     """Return the array under `tokenizer.ggml.NAME`, None if there is none."""
-    value = keys.get(TOKENIZER + name)
-    return value.data if value is not None and isinstance(value.data, Array) else None
+    return find_data(keys, TOKENIZER + name, Array)
 
 
 def read_vocabulary(header: Header) -> Vocabulary | None:

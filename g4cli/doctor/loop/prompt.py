@@ -11,6 +11,7 @@ from typing import Any, Final
 from g4cli.core.errors import BadFile
 from g4cli.core.file_kind import TEXT
 from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_values import find_data
 from g4cli.core.template_child import TEMPLATE_KEY, TEMPLATE_LIMIT
 from g4cli.doctor.loop.search import LoopChoices
 from g4cli.doctor.loop.settings import CONTEXTS, LoopSettings
@@ -119,8 +120,7 @@ class PromptWriter:
 
 def make_writer(header: Header, model_name: str, question: str) -> PromptWriter:
     """Return what writes the prompts for a file; `model_name` is g4's, "" for an unknown model."""
-    value = header.keys.get(TEMPLATE_KEY)
-    text = value.data if value is not None and isinstance(value.data, str) else None
+    text = find_data(header.keys, TEMPLATE_KEY, str)
     writer = PromptWriter(
         header,
         question,
@@ -145,8 +145,7 @@ def _adds_bos(header: Header) -> bool:
     added = header.keys.get(f"{TOKENIZER}add_bos_token")
     if added is not None:
         return added.data is True
-    kind = header.keys.get(f"{TOKENIZER}model")
-    return kind is not None and kind.data == _WITH_BOS
+    return find_data(header.keys, f"{TOKENIZER}model", str) == _WITH_BOS
 
 
 def _join_text(parts: list[Part]) -> str:

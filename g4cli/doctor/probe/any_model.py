@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadFile
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_values import Array
+from g4cli.core.gguf_values import Array, find_data
 from g4cli.core.template_child import render_template
 from g4cli.doctor.probe.child import ask_child
 from g4cli.doctor.probe.prompts import (
@@ -103,11 +103,9 @@ def render_cases(template: str, header: Header, cases: Sequence[Mapping[str, Any
 
 def token_text(header: Header, key: str) -> str:
     """Return the text of the token whose id is under `tokenizer.ggml.KEY`, or ''."""
-    number, tokens = header.keys.get(TOKENIZER + key), header.keys.get(TOKENIZER + "tokens")
-    if number is None or tokens is None or not isinstance(tokens.data, Array):
-        return ""
-    index, texts = number.data, tokens.data
-    if not isinstance(index, int) or texts.item_type.name != "STRING":
+    index = find_data(header.keys, TOKENIZER + key, int)
+    texts = find_data(header.keys, TOKENIZER + "tokens", Array)
+    if index is None or texts is None or texts.item_type.name != "STRING":
         return ""
     return str(texts.first_items(index + 1)[index]) if 0 <= index < len(texts) else ""
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from g4cli.core.errors import G4Error, UnknownModel, UsageError
-from g4cli.core.file_kind import file_type_text, is_runnable
+from g4cli.core.file_kind import encoded_media, file_type_text, is_runnable
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header, read_model_header
-from g4cli.core.gguf_header import Header
 from g4cli.core.quoting import shell_command
 from g4cli.core.shape import shape_of
 from g4cli.core.template_child import TEMPLATE_KEY
@@ -178,15 +177,8 @@ def _read_facts(path: Path, nbytes: int, modified_ns: int) -> OfferFacts:
 @lru_cache(maxsize=64)
 def _read_modalities(mmproj: Path, _nbytes: int, _modified_ns: int) -> tuple[str, ...]:
     with suppress(G4Error):
-        header = read_header(mmproj)
-        kinds = (("vision", "image"), ("audio", "audio"))
-        return tuple(name for key, name in kinds if _is_set(header, f"clip.has_{key}_encoder"))
+        return encoded_media(read_header(mmproj))
     return ()
-
-
-def _is_set(header: Header, key: str) -> bool:
-    value = header.keys.get(key)
-    return value is not None and value.data is True
 
 
 def _can_run(entry: Entry) -> bool:
