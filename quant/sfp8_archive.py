@@ -16,7 +16,7 @@ from math import frexp
 from typing import Final
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.ggml import BF16, F32, I8
+from g4cli.core.ggml import BF16, F32, I8, round_up
 from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import (
@@ -149,7 +149,7 @@ def expanded_header(header: Header) -> Header:
     for name, tensor in decoded_view(header, coded_tensors(header)).items():
         nbytes = tensor.type.tensor_bytes(tensor.shape)
         tensors[name] = replace(tensor, offset=offset, nbytes=nbytes)
-        offset += -(-nbytes // header.alignment) * header.alignment
+        offset += round_up(nbytes, header.alignment)
     architecture = string_value(header.architecture.removesuffix(ARCHIVE_SUFFIX))
     keys = {**header.keys, ARCHITECTURE_KEY: architecture}
     return replace(header, keys=keys, tensors=tensors, file_size=header.data_offset + offset)

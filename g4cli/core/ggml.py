@@ -137,6 +137,11 @@ FILE_TYPE_NAMES: Final = {
 }
 
 
+def round_up(n: int, step: int) -> int:
+    """Return the least multiple of `step` that is not below `n` (GGML_PAD, ggml/include/ggml.h)."""
+    return -(-n // step) * step
+
+
 def ggml_type(name: str) -> GGMLType:
     """Return the type called `name`, in any case. Raises UsageError naming those that exist."""
     kind = BY_NAME.get(name.upper())

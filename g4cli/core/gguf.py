@@ -23,7 +23,7 @@ from typing import Any
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import open_file, require_file
-from g4cli.core.ggml import BY_ID
+from g4cli.core.ggml import BY_ID, round_up
 from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC, Cursor, Limits
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType
@@ -96,7 +96,7 @@ def parse_header(
         keys[key] = _read_value(cursor, key, loader)
     alignment = _read_alignment(keys, cursor, key_offsets)
     tensors = _read_tensors(cursor, n_tensors, alignment)
-    data_offset = -(-cursor.pos // alignment) * alignment
+    data_offset = round_up(cursor.pos, alignment)
     header = Header(
         path,
         version,
@@ -245,7 +245,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
                 f"the tensor is at offset {offset:,}, expected {expected:,}", cursor.pos - 8, name
             )
         nbytes = kind.tensor_bytes(shape)
-        expected = -(-(offset + nbytes) // alignment) * alignment
+        expected = round_up(offset + nbytes, alignment)
         tensors[name] = TensorInfo(name, kind, shape, offset, nbytes)
     return tensors
 

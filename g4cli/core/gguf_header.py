@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from g4cli.core.errors import BadGGUF
-from g4cli.core.ggml import GGMLType
+from g4cli.core.ggml import GGMLType, round_up
 from g4cli.core.gguf_values import Value, find_data
 
 
@@ -56,8 +56,8 @@ class Header:
 
         The padding of the last tensor may be absent.
         """
-        padded = -(-self.data_end // self.alignment) * self.alignment
-        return max(0, self.file_size - padded) or min(0, self.file_size - self.data_end)
+        padded_end = round_up(self.data_end, self.alignment)
+        return max(0, self.file_size - padded_end) or min(0, self.file_size - self.data_end)
 
     @property
     def architecture(self) -> str:

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import atomic_file
-from g4cli.core.ggml import GGMLType
+from g4cli.core.ggml import GGMLType, round_up
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC
 from g4cli.core.gguf_values import U32, U64, Value, encode_string, find_data
@@ -67,9 +67,9 @@ def encode_header(keys: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> b
         parts += (encode_string(tensor.name), U32.pack(len(tensor.shape)))
         parts += [U64.pack(extent) for extent in tensor.shape]
         parts += (U32.pack(tensor.type.id), U64.pack(offset))
-        offset = _pad_to(offset + tensor.nbytes, alignment)
+        offset = round_up(offset + tensor.nbytes, alignment)
     header = b"".join(parts)
-    return header.ljust(_pad_to(len(header), alignment), b"\0")
+    return header.ljust(round_up(len(header), alignment), b"\0")
 
 
 class GGUFWriter:
@@ -98,7 +98,7 @@ class GGUFWriter:
         header = encode_header(keys, tensors)
         self._header_bytes = len(header)
         self.nbytes = 0
-        self.total = len(header) + sum(_pad_to(t.nbytes, self._alignment) for t in tensors)
+        self.total = len(header) + sum(round_up(t.nbytes, self._alignment) for t in tensors)
         self._append_bytes(header)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -192,7 +192,7 @@ def create_gguf(
     """
     alignment = _alignment_of(keys)
     expected = len(encode_header(keys, tensors)) + sum(
-        _pad_to(t.nbytes, alignment) for t in tensors
+        round_up(t.nbytes, alignment) for t in tensors
     )
     with atomic_file(path, expected_bytes=expected) as file:
         writer = GGUFWriter(file, path, keys, tensors, progress, hashed, report_bytes, flush_bytes)
@@ -218,7 +218,3 @@ def verify_written(written: Written, tensors: Sequence[TensorSpec]) -> None:
 
 def _alignment_of(keys: Mapping[str, Value]) -> int:
     return find_data(keys, "general.alignment", int) or DEFAULT_ALIGNMENT
-
-
-def _pad_to(n: int, alignment: int) -> int:
-    return -(-n // alignment) * alignment

@@ -16,6 +16,8 @@ from __future__ import annotations
 from math import prod
 from typing import Final
 
+from g4cli.core.ggml import round_up
+
 CPU_ALIGNMENT: Final = 32
 """TENSOR_ALIGNMENT, ggml/src/ggml-impl.h."""
 
@@ -178,7 +180,7 @@ class _Arena:
 
     def allocate_node(self, node: Node) -> None:
         """Allocate the smallest free block that holds `node`; of equal ones the last."""
-        size = self._pad_size(node.nbytes)
+        size = round_up(node.nbytes, self.alignment)
         best, best_size = len(self.blocks) - 1, _ENDLESS
         for index in range(len(self.blocks) - 1):
             if size <= self.blocks[index][1] <= best_size:
@@ -196,7 +198,7 @@ class _Arena:
         if node.is_output:
             return
         node.allocated = False
-        start, size, blocks = node.address, self._pad_size(node.nbytes), self.blocks
+        start, size, blocks = node.address, round_up(node.nbytes, self.alignment), self.blocks
         for index, block in enumerate(blocks):
             if block[0] + block[1] == start:
                 block[1] += size
@@ -210,6 +212,3 @@ class _Arena:
                 return
         index = next(i for i, block in enumerate(blocks) if block[0] >= start)
         blocks.insert(index, [start, size])
-
-    def _pad_size(self, n: int) -> int:
-        return -(-n // self.alignment) * self.alignment

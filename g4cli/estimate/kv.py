@@ -13,13 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from g4cli.core.ggml import round_up
 from g4cli.core.shape import Shape
 from g4cli.estimate.options import CTX_PAD, Options
-
-
-def _pad_cells(n: int) -> int:
-    """Return `n` rounded up to a multiple of CTX_PAD."""
-    return -(-n // CTX_PAD) * CTX_PAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +32,11 @@ class Cells:
 
 def kv_cells(shape: Shape, options: Options) -> Cells:
     """Return how many cells each kind of layer has."""
-    n_ctx = _pad_cells(options.n_ctx)
-    full = n_ctx if options.kv_unified else _pad_cells(n_ctx // options.n_seq)
+    n_ctx = round_up(options.n_ctx, CTX_PAD)
+    full = n_ctx if options.kv_unified else round_up(n_ctx // options.n_seq, CTX_PAD)
     # In a unified cache every sequence needs a window of its own.
     together = options.n_seq if options.kv_unified else 1
-    sliding = _pad_cells(min(full, shape.n_swa * together + options.ubatch))
+    sliding = round_up(min(full, shape.n_swa * together + options.ubatch), CTX_PAD)
     n_stream = 1 if options.kv_unified else options.n_seq
     return Cells(full, full if options.swa_full else sliding, n_stream)
 

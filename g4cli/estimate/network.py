@@ -16,6 +16,7 @@ from math import prod
 from typing import Final
 
 from g4cli.core.draft import DraftShape
+from g4cli.core.ggml import round_up
 from g4cli.core.shape import Shape
 from g4cli.estimate.graph import Graph, Node
 from g4cli.estimate.kv import kv_cells
@@ -64,7 +65,7 @@ class Builder:
         self.graph, self.cells = Graph(), kv_cells(shape, options)
         self.n_stream = self.cells.n_stream
         # graph_reserve rounds the tokens up to a multiple of the sequences.
-        self.n_tokens = -(-n_tokens // options.n_seq) * options.n_seq
+        self.n_tokens = round_up(n_tokens, options.n_seq)
         self.widest_v = max(shape.kv_width(i) for i in range(shape.n_layer))
         self.positions = self.graph.new_input(self.n_tokens)
         self.full = self._make_cache_inputs(self.cells.full, False)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from g4cli.core.ggml import round_up
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
 from g4cli.estimate.graph import CPU_ALIGNMENT
 from g4cli.estimate.options import Options
@@ -134,4 +135,4 @@ def _output_terms(
 def _total_bytes(tensors: Iterable[Tensor], options: Options) -> int:
     if options.mmap:
         return sum(t.nbytes for t in tensors)
-    return sum(-(-t.nbytes // CPU_ALIGNMENT) * CPU_ALIGNMENT for t in tensors)
+    return sum(round_up(t.nbytes, CPU_ALIGNMENT) for t in tensors)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from g4cli.core.ggml import round_up
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
 from g4cli.estimate import CTX_PAD, HOST, Options, Tensor
@@ -43,7 +44,7 @@ def share_context(options: Options, n_parallel: int, n_ctx: int) -> Options:
     llama.cpp rounds each up to 256 cells. A draft model serves a single conversation; each may keep
     its own checkpoints.
     """
-    total = -(-n_ctx // CTX_PAD) * CTX_PAD * n_parallel if n_parallel > 1 else n_ctx
+    total = round_up(n_ctx, CTX_PAD) * n_parallel if n_parallel > 1 else n_ctx
     return replace(
         options,
         n_ctx=total,
