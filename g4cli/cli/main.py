@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from types import MappingProxyType, TracebackType
+from collections.abc import Callable
+from types import TracebackType
 from typing import Annotated, Final
 
 import typer
@@ -21,61 +21,52 @@ from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.paths import wants_tracebacks
 from g4cli.core.visible import escape_invisible
 
-# In the order of the help page, where those that a new user needs first come first.
-COMMANDS: Final[tuple[tuple[str, str, str], ...]] = (
-    # name, module, function
-    ("pull", "g4cli.cli.commands.pull", "pull"),
-    ("list", "g4cli.cli.commands.list", "list_"),
-    ("show", "g4cli.cli.commands.show", "show"),
-    ("verify", "g4cli.cli.commands.verify", "verify"),
-    ("copy", "g4cli.cli.commands.copy", "copy"),
-    ("remove", "g4cli.cli.commands.remove", "remove"),
-    ("convert", "g4cli.cli.commands.convert", "convert"),
-    ("quantize", "g4cli.cli.commands.quantize", "quantize"),
-    ("imatrix", "g4cli.cli.commands.imatrix", "imatrix"),
-    ("eval", "g4cli.cli.commands.eval", "eval_"),
-    ("fit", "g4cli.cli.commands.fit", "fit"),
-    ("chat", "g4cli.cli.commands.chat", "chat"),
-    ("compare", "g4cli.cli.commands.compare", "compare"),
-    ("chats list", "g4cli.cli.commands.chats", "list_chats"),
-    ("chats search", "g4cli.cli.commands.chats", "search"),
-    ("chats show", "g4cli.cli.commands.chats", "show"),
-    ("chats export", "g4cli.cli.commands.chats_change", "export"),
-    ("chats rename", "g4cli.cli.commands.chats_change", "rename"),
-    ("chats delete", "g4cli.cli.commands.chats_change", "delete"),
-    ("config show", "g4cli.cli.commands.config", "show"),
-    ("config check", "g4cli.cli.commands.config", "check"),
-    ("config edit", "g4cli.cli.commands.config", "edit"),
-    ("transcribe", "g4cli.cli.commands.transcribe", "transcribe"),
-    ("serve", "g4cli.cli.commands.serve", "serve"),
-    ("doctor", "g4cli.cli.commands.doctor", "doctor"),
-    ("worker", "g4cli.cli.commands.worker", "worker"),
-    ("bench", "g4cli.cli.commands.bench", "bench"),
-    ("svg check", "g4cli.cli.commands.svg", "check"),
-    ("svg fix", "g4cli.cli.commands.svg", "fix"),
-    ("svg png", "g4cli.cli.commands.svg", "png"),
-    ("svg show", "g4cli.cli.commands.svg", "show"),
-)
-# The sections of the help page, in order.
 _GET, _RUN, _MAKE, _EXAMINE = "Get models", "Run models", "Make models", "Examine"
-_SECTIONS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "convert": _MAKE, "quantize": _MAKE, "imatrix": _MAKE, "fit": _RUN, "chat": _RUN,
-        "chats": _RUN, "compare": _RUN, "transcribe": _RUN, "serve": _RUN, "worker": _RUN,
-        "config": _RUN,
-        "eval": _EXAMINE, "doctor": _EXAMINE, "bench": _EXAMINE, "svg": _EXAMINE,
-    }
-)  # fmt: skip
-# The first word of commands with two words, and its help text.
-GROUPS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "chats": "List, search, show, export and delete saved conversations.",
-        "config": "Show, check and edit your settings: defaults of options, aliases and presets.",
-        "svg": "Check, repair, render and show drawings (SVG) in files and in answers of models.",
-    }
+
+# The commands, in the order of the help page, where those that a new user needs first come first.
+COMMANDS: Final[tuple[tuple[str, str, str, str], ...]] = (
+    # name, section of the help page ("": that of its group), module, function
+    ("pull", _GET, "g4cli.cli.commands.pull", "pull"),
+    ("list", _GET, "g4cli.cli.commands.list", "list_"),
+    ("show", _GET, "g4cli.cli.commands.show", "show"),
+    ("verify", _GET, "g4cli.cli.commands.verify", "verify"),
+    ("copy", _GET, "g4cli.cli.commands.copy", "copy"),
+    ("remove", _GET, "g4cli.cli.commands.remove", "remove"),
+    ("convert", _MAKE, "g4cli.cli.commands.convert", "convert"),
+    ("quantize", _MAKE, "g4cli.cli.commands.quantize", "quantize"),
+    ("imatrix", _MAKE, "g4cli.cli.commands.imatrix", "imatrix"),
+    ("eval", _EXAMINE, "g4cli.cli.commands.eval", "eval_"),
+    ("fit", _RUN, "g4cli.cli.commands.fit", "fit"),
+    ("chat", _RUN, "g4cli.cli.commands.chat", "chat"),
+    ("compare", _RUN, "g4cli.cli.commands.compare", "compare"),
+    ("chats list", "", "g4cli.cli.commands.chats", "list_chats"),
+    ("chats search", "", "g4cli.cli.commands.chats", "search"),
+    ("chats show", "", "g4cli.cli.commands.chats", "show"),
+    ("chats export", "", "g4cli.cli.commands.chats_change", "export"),
+    ("chats rename", "", "g4cli.cli.commands.chats_change", "rename"),
+    ("chats delete", "", "g4cli.cli.commands.chats_change", "delete"),
+    ("config show", "", "g4cli.cli.commands.config", "show"),
+    ("config check", "", "g4cli.cli.commands.config", "check"),
+    ("config edit", "", "g4cli.cli.commands.config", "edit"),
+    ("transcribe", _RUN, "g4cli.cli.commands.transcribe", "transcribe"),
+    ("serve", _RUN, "g4cli.cli.commands.serve", "serve"),
+    ("doctor", _EXAMINE, "g4cli.cli.commands.doctor", "doctor"),
+    ("worker", _RUN, "g4cli.cli.commands.worker", "worker"),
+    ("bench", _EXAMINE, "g4cli.cli.commands.bench", "bench"),
+    ("svg check", "", "g4cli.cli.commands.svg", "check"),
+    ("svg fix", "", "g4cli.cli.commands.svg", "fix"),
+    ("svg png", "", "g4cli.cli.commands.svg", "png"),
+    ("svg show", "", "g4cli.cli.commands.svg", "show"),
 )
-# The command of a group that runs without a second word: `g4 chats` is `g4 chats list`.
-DEFAULTS: Final[Mapping[str, str]] = MappingProxyType({"chats": "list", "config": "show"})
+# The first words of commands with two words.
+GROUPS: Final[tuple[tuple[str, str, str, str], ...]] = (
+    # name, section, command that runs where there is no second word ("": none), help text
+    ("chats", _RUN, "list", "List, search, show, export, rename and delete saved conversations."),
+    ("config", _RUN, "show",
+     "Show, check and edit your settings: defaults of options, aliases and presets."),
+    ("svg", _EXAMINE, "",
+     "Check, repair, render and show drawings (SVG) in files and in answers of models."),
+)  # fmt: skip
 _JSON_OPTIONS: Final = frozenset(("--json", "--stream-json"))  # with them, errors are JSON
 
 app = typer.Typer(
@@ -112,39 +103,36 @@ def register_commands() -> None:
     """Register COMMANDS in the app, once. Their modules import what is slow only when they run."""
     if app.registered_commands:
         return
-    groups = {
-        name: typer.Typer(
+    groups = {}
+    for name, section, default, text in GROUPS:
+        group = groups[name] = typer.Typer(
             cls=Group,
             help=text,
-            no_args_is_help=name not in DEFAULTS,
-            invoke_without_command=name in DEFAULTS,
+            no_args_is_help=not default,
+            invoke_without_command=bool(default),
         )
-        for name, text in GROUPS.items()
-    }
-    for name, module, function in COMMANDS:
-        group, _, command = name.rpartition(" ")
-        parent = groups[group] if group else app
-        section = None if group else _SECTIONS.get(name, _GET)
-        add = parent.command(command, cls=Command, rich_help_panel=section)
+        if default:
+            group.callback()(_run_by_default(name, default, text))
+        app.add_typer(group, name=name, rich_help_panel=section)
+    for name, section, module, function in COMMANDS:
+        group_name, _, command = name.rpartition(" ")
+        parent = groups[group_name] if group_name else app
+        add = parent.command(command, cls=Command, rich_help_panel=section or None)
         add(getattr(importlib.import_module(module), function))
-    for name, command in DEFAULTS.items():
-        groups[name].callback()(_run_by_default(name, command))
-    for name, group_app in groups.items():
-        app.add_typer(group_app, name=name, rich_help_panel=_SECTIONS[name])
 
 
-def _run_by_default(group: str, command: str) -> Callable[..., None]:
-    """Return the callback of a group that runs `command` where no second word is given."""
+def _run_by_default(name: str, default: str, text: str) -> Callable[..., None]:
+    """Return the callback of the group `name`: without a second word it runs the one `default`."""
 
     def run_default(ctx: typer.Context, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
         flags = [flag for flag, given in (("--json", json), ("--quiet", quiet)) if given]
         if ctx.invoked_subcommand is None:
-            raise typer.Exit(run([group, command, *flags]))
+            raise typer.Exit(run([name, default, *flags]))
         if flags:
-            hint = " ".join(["g4", group, ctx.invoked_subcommand, *flags])
+            hint = " ".join(["g4", name, ctx.invoked_subcommand, *flags])
             raise UsageError(f"{flags[0]} has to follow the command", hint=hint)
 
-    run_default.__doc__ = f"{GROUPS[group]} Without a command: {command}."
+    run_default.__doc__ = f"{text} Without a command: {default}."
     return run_default
 
 
@@ -211,6 +199,6 @@ def _show_traceback(
 def _help_command_for(args: list[str]) -> str:
     """Return the command that shows the help of the command in `args`, or of g4."""
     words = [arg for arg in args if not arg.startswith("-")]
-    known = {name for name, _, _ in COMMANDS} | set(GROUPS)
+    known = {name for name, *_ in (*COMMANDS, *GROUPS)}
     named = next((name for n in (2, 1) if (name := " ".join(words[:n])) in known), "")
     return f"g4 {named} --help" if named else "g4 --help"

@@ -37,7 +37,7 @@ def find_command(name: str) -> CommandInfo:
     return next(c for c in parent.registered_commands if c.name == command)
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
+@pytest.mark.parametrize("name", [name for name, *_ in COMMANDS])
 def test_every_command_has_help_examples_and_json(name: str) -> None:
     info = find_command(name)
     assert info.callback is not None
@@ -49,7 +49,7 @@ def test_every_command_has_help_examples_and_json(name: str) -> None:
     assert "json" in info.callback.__annotations__, annotations
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
+@pytest.mark.parametrize("name", [name for name, *_ in COMMANDS])
 def test_every_command_stands_in_the_readme(name: str) -> None:
     assert f"g4 {name}" in README
 
@@ -76,7 +76,7 @@ def test_files_and_functions_stay_readable() -> None:
 
 
 def test_commands_only_parse_call_and_show() -> None:
-    for _, module, _ in COMMANDS:
+    for _, _, module, _ in COMMANDS:
         path = ROOT / (module.replace(".", "/") + ".py")
         text = path.read_text(encoding="utf-8")
         assert text.count("\n") <= COMMAND_LINES, path

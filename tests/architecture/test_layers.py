@@ -271,7 +271,7 @@ def test_commands_import_the_rest_of_g4_inside_their_function() -> None:
 
     Views and other modules that are only imported inside a command may import at the top.
     """
-    loaded_at_start = {module for _, module, _ in COMMANDS}
+    loaded_at_start = {module for _, _, module, _ in COMMANDS}
     loaded_at_start |= {f"g4cli.cli.{name}" for name in ("main", "output", "options")}
     light = {
         "g4cli.core.errors",
@@ -332,7 +332,7 @@ def find_imports_of(roots: list[str]) -> dict[str, str]:
 
 def test_the_process_that_holds_the_conversation_cannot_reach_llama_cpp() -> None:
     """No command imports it, not even inside a function: only child processes do."""
-    found = find_imports_of([module for _, module, _ in COMMANDS])
+    found = find_imports_of([module for _, _, module, _ in COMMANDS])
     assert LLAMA not in found, f"{found[LLAMA]} imports it"
     assert "g4cli.runtime.engine.client" in found
 

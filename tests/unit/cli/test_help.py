@@ -10,7 +10,7 @@ from g4cli.cli.main import COMMANDS, run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["", *(name for name, _, _ in COMMANDS)])
+@pytest.mark.parametrize("command", ["", *(name for name, *_ in COMMANDS)])
 def test_no_type_of_python_is_shown(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,4 +78,4 @@ def test_commands_are_grouped(capsys: pytest.CaptureFixture[str]) -> None:
     at = [page.index(f" {title} ") for title in
           ("Get models", "Run models", "Make models", "Examine")]  # fmt: skip
     assert len(set(at)) == 4
-    assert all(f" {name.split()[0]} " in page for name, _, _ in COMMANDS)
+    assert all(f" {name.split()[0]} " in page for name, *_ in COMMANDS)
