@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -30,8 +29,7 @@ async def create_message(
 ) -> Response:
     """Answer the last message of a conversation: as one JSON object, or as a stream of events."""
     asked = await asyncio.to_thread(read_request, body, limit_media(service.media))
-    turns = AsyncExitStack()
-    turn = await start_first_turn(request, service, asked, turns)
+    turn, turns = await start_first_turn(request, service, asked)
     message = MessageStream(turn.model.name, omit_thoughts=omits_thoughts(body))
     return await send_answer(request, turn, turns, message, whole=not body.stream)
 

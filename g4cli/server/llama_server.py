@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -150,17 +149,13 @@ async def complete(body: LlamaCompletionBody, request: Request, service: Service
         json_schema="" if schema is None else encode_schema(schema, "json_schema"),
         n_probs=body.n_probs or None,
     )
-    turns = AsyncExitStack()
-    turn = await start_first_turn(request, service, asked, turns)
-    try:
-        prompt = asked.prompt
-        if isinstance(prompt, tuple):
-            prompt = await wait_for_result(request, service.detokenize(body.model, prompt))
-    except BaseException:
-        await turns.aclose()
-        raise
-    answer = _CompletionStream(body, turn.model.name, prompt or "")
-    return await send_answer(request, turn, turns, answer, whole=not body.stream)
+    turn, turns = await start_first_turn(request, service, asked)
+    async with turns:
+        prompt = body.prompt
+        if not isinstance(prompt, str):
+            prompt = await wait_for_result(request, service.detokenize(body.model, tuple(prompt)))
+        answer = _CompletionStream(body, turn.model.name, prompt)
+        return await send_answer(request, turn, turns.pop_all(), answer, whole=not body.stream)
 
 
 class _CompletionStream(AnswerStream):

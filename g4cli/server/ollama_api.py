@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -16,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from g4cli import __version__
-from g4cli.core.errors import BadField
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.server.body import ThreadedBodyRoute
@@ -132,15 +130,11 @@ async def _answer_request(
     service: Service,
 ) -> Response:
     started = time.perf_counter()
-    turns = AsyncExitStack()
-    turn = await start_first_turn(request, service, asked, turns)
-    try:
+    turn, turns = await start_first_turn(request, service, asked)
+    async with turns:
         require_context(body, turn.model.n_ctx)
-    except BadField:
-        await turns.aclose()
-        raise
-    answer = OllamaStream(kind, body.model, started=started)
-    return await send_answer(request, turn, turns, answer, whole=not body.stream)
+        answer = OllamaStream(kind, body.model, started=started)
+        return await send_answer(request, turn, turns.pop_all(), answer, whole=not body.stream)
 
 
 async def _change_loading(

@@ -16,10 +16,11 @@ from typing import Any
 
 from g4cli import __version__
 from g4cli.chat import Finished, Reply, TurnEvent
-from g4cli.operations.serving.loaded import Turn
+from g4cli.operations.serving.requests import TurnRequest
+from g4cli.operations.serving.service import Service
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
-from g4cli.server.streaming import encode_event, encode_json, read_whole
+from g4cli.server.streaming import encode_event, read_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +55,23 @@ class Choice:
     tokens: Sequence[SampledToken]
 
 
-async def collect_choice(turn: Turn) -> Choice:
-    """Return the answer of `turn` when it is finished. Raises Interrupted if it was stopped."""
+async def collect_choice(service: Service, request: TurnRequest) -> Choice:
+    """Return the finished answer to `request`.
+
+    Raises what Service.start_turn raises, and Interrupted if the answer was stopped.
+    """
     tokens: list[SampledToken] = []
-    async for event in read_whole(turn):
-        if isinstance(event, AnswerText):
-            tokens += event.tokens
+    async with service.start_turn(request) as turn:
+        async for event in read_whole(turn):
+            if isinstance(event, AnswerText):
+                tokens += event.tokens
     assert isinstance(event, Finished)
     return Choice(event.reply, tokens)
 
 
-def make_completion(answer: AnswerId, choices: Sequence[Choice], *, logprobs: bool) -> Any:
+def make_completion(
+    answer: AnswerId, choices: Sequence[Choice], *, logprobs: bool
+) -> dict[str, Any]:
     """Return the response with all choices."""
     replies = [choice.reply for choice in choices]
     return {
@@ -78,7 +85,7 @@ def make_completion(answer: AnswerId, choices: Sequence[Choice], *, logprobs: bo
             }
             for index, choice in enumerate(choices)
         ],
-        "usage": make_usage(replies),
+        "usage": make_usage(replies, len(replies)),
         "timings": make_timings(replies[0]),
         **describe_loops(replies),
     }
@@ -112,15 +119,20 @@ def finish_reason(reply: Reply) -> str:
     return "length" if reply.finish_reason == "length" else "stop"
 
 
-def make_usage(replies: Sequence[Reply]) -> dict[str, Any]:
-    """Return the tokens that a response took; choices share their prompt."""
-    prompt = replies[0].prompt_tokens
+def make_usage(replies: Sequence[Reply], n: int) -> dict[str, Any]:
+    """Return the tokens that a response took; `n` replies in a row answer the same prompt.
+
+    The tokens of each prompt count once, and so do those of them that its first reply found in the
+    KV cache.
+    """
+    firsts = replies[::n]
+    prompt = sum(reply.prompt_tokens for reply in firsts)
     completion = sum(reply.completion_tokens for reply in replies)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": replies[0].reused_tokens},
+        "prompt_tokens_details": {"cached_tokens": sum(reply.reused_tokens for reply in firsts)},
     }
 
 
@@ -169,21 +181,12 @@ def describe_token(token: TokenProbability) -> dict[str, Any]:
 
 
 class ChunkWriter:
-    """Writes the chunks of one choice of a streamed completion.
+    """Writes the chunks of one choice of a streamed completion."""
 
-    A chunk with a piece of text is the common case: all around the text is made once.
-    """
-
-    def __init__(
-        self, answer: AnswerId, index: int, *, logprobs: bool, include_usage: bool
-    ) -> None:
-        self._answer, self._index = answer, index
-        self._logprobs, self._include_usage = logprobs, include_usage
+    def __init__(self, answer: AnswerId, index: int, *, include_usage: bool) -> None:
+        self._answer, self._index, self._include_usage = answer, index, include_usage
         self._n_calls = 0
         self.reply: Reply | None = None
-        mark = secrets.token_hex(8)  # stands in the place of the text
-        begun, _, ended = self._write({"content": mark}).partition(f'"content":"{mark}"')
-        self._begun, self._ended = begun, ended
 
     def write_role(self) -> str:
         """Return the first chunk, which says who speaks."""
@@ -192,11 +195,9 @@ class ChunkWriter:
     def write_event(self, event: TurnEvent) -> str:
         """Return the chunk of an event; "" if it has none."""
         if isinstance(event, AnswerText):
-            if not self._logprobs:
-                return f'{self._begun}"content":{encode_json(event.text)}{self._ended}'
             return self._write({"content": event.text}, tokens=event.tokens)
         if isinstance(event, ThoughtText):
-            return f'{self._begun}"reasoning_content":{encode_json(event.text)}{self._ended}'
+            return self._write({"reasoning_content": event.text})
         if isinstance(event, CallMade):
             call = {"index": self._n_calls, **make_call(event.call)}
             self._n_calls += 1
@@ -233,7 +234,7 @@ def write_usage_chunk(answer: AnswerId, replies: Sequence[Reply]) -> str:
     chunk = {
         **answer.as_fields("chat.completion.chunk"),
         "choices": [],
-        "usage": make_usage(replies),
+        "usage": make_usage(replies, len(replies)),
         "timings": make_timings(replies[0]),
     }
     return encode_event(chunk)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -18,7 +17,6 @@ from g4cli.operations.serving.service import Service
 from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.openai_answer import (
     AnswerId,
-    Choice,
     ChunkWriter,
     collect_choice,
     make_completion,
@@ -27,12 +25,12 @@ from g4cli.server.openai_answer import (
 from g4cli.server.openai_messages import choose_seed, make_turn_request
 from g4cli.server.openai_request import ChatBody
 from g4cli.server.streaming import (
+    PiecewiseResponse,
     encode_error,
     read_whole,
     run_together,
     send_json,
     start_first_turn,
-    stream_events,
     wait_for_result,
 )
 from g4cli.server.wire_model import ServiceParam
@@ -45,22 +43,16 @@ _EVENTS_AHEAD: Final = 64  # a choice: of all choices together that may wait for
 @router.post("/chat/completions", response_model=None, include_in_schema=False)
 async def complete_chat(body: ChatBody, request: Request, service: ServiceParam) -> Response:
     """Answer the last message of a conversation: as one JSON object, or as a stream of events."""
-    # Decoding images takes time that the others do not have.
+    # Decoding images takes time: in a thread, other requests go on meanwhile.
     first = await asyncio.to_thread(make_turn_request, body, service.media)
     requests = [choose_seed(first, index) for index in range(body.n or 1)]
     if not body.stream:
-        collecting = run_together(_collect_turn(service, turn) for turn in requests)
+        collecting = run_together(collect_choice(service, item) for item in requests)
         choices = await wait_for_result(request, collecting)
         answer = AnswerId.new(service.find_model(body.model).name)
         return send_json(make_completion(answer, choices, logprobs=bool(body.logprobs)))
-    turns = AsyncExitStack()
-    turn = await start_first_turn(request, service, first, turns)
-    return stream_events(_write_chunks(service, body, turn, requests), turns)
-
-
-async def _collect_turn(service: Service, request: TurnRequest) -> Choice:
-    async with service.start_turn(request) as turn:
-        return await collect_choice(turn)
+    turn, turns = await start_first_turn(request, service, first)
+    return PiecewiseResponse(_write_chunks(service, body, turn, requests), turns)
 
 
 async def _write_chunks(
@@ -70,11 +62,10 @@ async def _write_chunks(
 
     An error that comes later is the last event, in the form of an error's body.
     """
-    answer, logprobs = AnswerId.new(turn.model.name), bool(body.logprobs)
+    answer = AnswerId.new(turn.model.name)
     include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     writers = [
-        ChunkWriter(answer, index, logprobs=logprobs, include_usage=include_usage)
-        for index in range(len(requests))
+        ChunkWriter(answer, index, include_usage=include_usage) for index in range(len(requests))
     ]
     try:
         for writer in writers:

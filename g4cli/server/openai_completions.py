@@ -9,7 +9,6 @@ prompt have no probabilities, since their logits are not computed.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from itertools import accumulate
@@ -40,14 +39,13 @@ from g4cli.server.openai_answer import (
 from g4cli.server.openai_messages import choose_seed, make_sampling, make_stop
 from g4cli.server.openai_request import LoopOptions, SamplingFields, StreamOptions
 from g4cli.server.streaming import (
+    PiecewiseResponse,
     encode_error,
     encode_event,
-    encode_json,
     read_whole,
     run_together,
     send_json,
     start_first_turn,
-    stream_events,
     wait_for_result,
 )
 from g4cli.server.wire_model import ServiceParam
@@ -126,10 +124,9 @@ async def complete(body: CompletionBody, request: Request, service: ServiceParam
     """Continue one or several prompts: as one JSON object, or as a stream of events."""
     requests = make_turn_requests(body)
     if body.stream:
-        turns = AsyncExitStack()
-        turn = await start_first_turn(request, service, requests[0], turns)
+        turn, turns = await start_first_turn(request, service, requests[0])
         stream = _CompletionStream(service, body, turn.model.name)
-        return stream_events(stream.write_chunks(turn, requests), turns)
+        return PiecewiseResponse(stream.write_chunks(turn, requests), turns)
     collecting = run_together(_collect_choice(service, body, item) for item in requests)
     choices = await wait_for_result(request, collecting)
     answer = AnswerId.new(service.find_model(body.model).name, "cmpl-")
@@ -145,7 +142,7 @@ async def complete(body: CompletionBody, request: Request, service: ServiceParam
             }
             for index, (echoed, choice) in enumerate(choices)
         ],
-        "usage": _sum_usage(replies, body.n or 1),
+        "usage": make_usage(replies, body.n or 1),
         "timings": make_timings(replies[0]),
         **describe_loops(replies),
     }
@@ -157,8 +154,7 @@ async def _collect_choice(
 ) -> tuple[str, Choice]:
     """Return what stands before the answer, and the answer."""
     echoed = await _echo_prompt(service, body, request)
-    async with service.start_turn(request) as turn:
-        return echoed, await collect_choice(turn)
+    return echoed, await collect_choice(service, request)
 
 
 async def _echo_prompt(service: Service, body: CompletionBody, request: TurnRequest) -> str:
@@ -175,13 +171,8 @@ class _CompletionStream:
     def __init__(self, service: Service, body: CompletionBody, model: str) -> None:
         self._service, self._body = service, body
         self._answer = AnswerId.new(model, "cmpl-")
-        # What stands before and after index and text in a chunk; empty until one was written whole.
-        self._frame: list[str] = []
         options = body.stream_options
         self._include_usage = options is not None and bool(options.include_usage)
-        # A chunk with a piece of text is the common case: all around the text is made once.
-        mark = secrets.token_hex(8)
-        self._frame = self._write(0, mark, ()).split(f'"index":0,"text":"{mark}"')
 
     async def write_chunks(self, first: Turn, requests: list[TurnRequest]) -> AsyncIterator[str]:
         """Yield all events; `first` is the answer to the first of `requests`, begun."""
@@ -204,7 +195,7 @@ class _CompletionStream:
                             replies.append(event.reply)
                             yield self._write_end(index, event.reply)
             if self._include_usage:
-                usage = {"usage": _sum_usage(replies, self._body.n or 1)}
+                usage = {"usage": make_usage(replies, self._body.n or 1)}
                 yield encode_event({**self._make_head(), "choices": [], **usage})
             yield "data: [DONE]\n\n"
         except Exception as err:
@@ -215,9 +206,6 @@ class _CompletionStream:
         return {**head, "usage": None} if self._include_usage else head
 
     def _write(self, index: int, text: str, tokens: Sequence[SampledToken], offset: int = 0) -> str:
-        if self._frame and self._body.logprobs is None:
-            begun, ended = self._frame
-            return f'{begun}"index":{index},"text":{encode_json(text)}{ended}'
         logprobs = None if self._body.logprobs is None else list_logprobs(tokens, offset)
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}
         return encode_event({**self._make_head(), "choices": [choice]})
@@ -237,15 +225,3 @@ def list_logprobs(tokens: Sequence[SampledToken], offset: int = 0) -> dict[str, 
         "top_logprobs": [{other.text: other.finite_logprob for other in t.top} for t in tokens],
         "text_offset": list(ends)[:-1],
     }
-
-
-def _sum_usage(replies: Sequence[Reply], n: int) -> dict[str, Any]:
-    """Return the tokens of all choices; the `n` choices of a prompt share its tokens."""
-    total: dict[str, Any] = make_usage(replies[:n])
-    for start in range(n, len(replies), n):
-        part = make_usage(replies[start : start + n])
-        for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
-            total[key] += part[key]
-        cached = part["prompt_tokens_details"]["cached_tokens"]
-        total["prompt_tokens_details"]["cached_tokens"] += cached
-    return total

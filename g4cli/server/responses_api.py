@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -41,8 +40,7 @@ router = APIRouter(tags=["responses"], route_class=ThreadedBodyRoute)
 async def create_response(body: ResponsesBody, request: Request, service: ServiceParam) -> Response:
     """Answer a conversation: as one JSON object, or as a stream of events."""
     asked = await asyncio.to_thread(make_turn_request, body, service.media)
-    turns = AsyncExitStack()
-    turn = await start_first_turn(request, service, asked, turns)
+    turn, turns = await start_first_turn(request, service, asked)
     answer = ResponseStream(body, turn.model.name)
     return await send_answer(request, turn, turns, answer, whole=not body.stream)
 

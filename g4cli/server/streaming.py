@@ -108,9 +108,17 @@ class AnswerStream(ABC):
 
 
 class PiecewiseResponse(StreamingResponse):
-    """A response that is sent piece by piece; `turns` is closed when it ends, however it ends."""
+    """A response that is sent piece by piece; `turns` is closed when it ends, however it ends.
 
-    def __init__(self, pieces: AsyncIterator[str], turns: AsyncExitStack, media_type: str) -> None:
+    Without `media_type` each piece is a server-sent event, with the blank line behind it.
+    """
+
+    def __init__(
+        self,
+        pieces: AsyncIterator[str],
+        turns: AsyncExitStack,
+        media_type: str = "text/event-stream",
+    ) -> None:
         super().__init__(pieces, media_type=media_type, headers=_HEADERS)
         self._turns = turns
 
@@ -123,11 +131,6 @@ class PiecewiseResponse(StreamingResponse):
             if isinstance(self.body_iterator, AsyncGenerator):
                 await self.body_iterator.aclose()
             await self._turns.aclose()
-
-
-def stream_events(events: AsyncIterator[str], turns: AsyncExitStack) -> Response:
-    """Return a response of server-sent events; each item is one event with its blank line."""
-    return PiecewiseResponse(events, turns, "text/event-stream")
 
 
 def send_json(value: Mapping[str, Any]) -> Response:
@@ -148,19 +151,16 @@ async def send_answer(
 
 
 async def start_first_turn(
-    request: Request, service: Service, turn_request: TurnRequest, turns: AsyncExitStack
-) -> Turn:
-    """Return the turn, begun, which `turns` ends; it ends at once if the client goes away before.
+    request: Request, service: Service, turn_request: TurnRequest
+) -> tuple[Turn, AsyncExitStack]:
+    """Return the turn, begun, and the stack of contexts whose closing ends it.
 
-    What is wrong with a request is known then, before a status is sent. Raises what
-    Service.start_turn raises.
+    What is wrong with a request is known then, before a status is sent. The turn ends here if the
+    client goes away meanwhile. Raises Interrupted then, and what Service.start_turn raises.
     """
-    try:
+    async with AsyncExitStack() as turns:
         entering = turns.enter_async_context(service.start_turn(turn_request))
-        return await wait_for_result(request, entering)
-    except BaseException:
-        await turns.aclose()
-        raise
+        return await wait_for_result(request, entering), turns.pop_all()
 
 
 async def wait_for_result(request: Request, work: Awaitable[T]) -> T:

@@ -29,7 +29,7 @@ from g4cli.server.limits import MAX_MEDIA, MAX_TOKENS
 from g4cli.server.page_routes.access import PageParam, RowId, check_access
 from g4cli.server.page_routes.stream import MarkdownStream
 from g4cli.server.page_routes.turns import describe_end
-from g4cli.server.streaming import encode_json, stream_events
+from g4cli.server.streaming import PiecewiseResponse, encode_json
 from g4cli.server.wire_model import RequestBody, WireModel
 
 router = APIRouter(
@@ -123,7 +123,7 @@ async def watch_answer(turn: RowId, page: PageParam, after: str = "0.0") -> Resp
         raise NotFound("this answer is not being written any more")
     match = _SEEN.fullmatch(after)
     seen = (int(match[1]), int(match[2])) if match else (0, 0)
-    return stream_events(_write_events(answer, *seen), AsyncExitStack())
+    return PiecewiseResponse(_write_events(answer, *seen), AsyncExitStack())
 
 
 async def _write_events(answer: PageAnswer, n_thought: int, n_changes: int) -> AsyncIterator[str]:
