@@ -26,7 +26,7 @@ from g4cli.operations.serving.requests import (
     continues_last,
 )
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
+from g4cli.server.declarations import choose_tools, declare_tools, encode_schema, read_sampling
 from g4cli.server.limits import MAX_MESSAGES, MAX_STOP_STRINGS, MAX_TOKENS, MAX_TOOLS
 from g4cli.server.media_data import SaveMedia
 from g4cli.server.wire_model import RequestBody, StopString, TextOrList, WireModel
@@ -241,7 +241,11 @@ class MessagesRequest(CountRequest):
 def read_request(body: CountRequest, save_media: SaveMedia) -> TurnRequest:
     """Return what `body` asks for. Raises BadField."""
     tools = declare_tools(
-        (f"tools.{index}", _read_tool(tool)) for index, tool in enumerate(body.tools)
+        (
+            f"tools.{index}",
+            {"name": tool.name, "description": tool.description, "parameters": tool.input_schema},
+        )
+        for index, tool in enumerate(body.tools)
     )
     choice, parallel = _read_choice(body, tools)
     thinking, thought_tokens = _read_thinking(body)
@@ -261,10 +265,9 @@ def read_request(body: CountRequest, save_media: SaveMedia) -> TurnRequest:
     )
     if not isinstance(body, MessagesRequest):
         return request
-    sampling = {"temp": body.temperature, "top_p": body.top_p, "top_k": body.top_k}
     return replace(
         request,
-        sampling={name: value for name, value in sampling.items() if value is not None},
+        sampling=read_sampling(body),
         stop=tuple(body.stop_sequences),
         max_tokens=body.max_tokens,
     )
@@ -378,11 +381,3 @@ def _read_question(
             )
     if texts or media:
         yield Message(message.role, "\n\n".join(texts), media=tuple(media))
-
-
-def _read_tool(tool: Tool) -> dict[str, Any]:
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": tool.input_schema,
-    }

@@ -8,7 +8,6 @@ status and the form of the API that the path belongs to.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -34,7 +33,7 @@ from g4cli.server import (
     responses_api,
     transcriptions,
 )
-from g4cli.server.errors import ERRORS, HttpError, explain_error
+from g4cli.server.errors import ERRORS, explain_and_log
 from g4cli.server.guard import Guard, GuardOptions, Served
 from g4cli.server.page_routes import answers, conversations, drawings, files
 from g4cli.server.page_routes import models as page_models
@@ -57,7 +56,6 @@ ROUTERS: Final = (
     drawings.router,
     drawings.frames,
 )
-_LOG = logging.getLogger("g4.serve")
 
 
 def make_app(
@@ -103,9 +101,10 @@ def make_api(service: Service | None = None, *, private: bool = False) -> FastAP
     api.state.service, api.state.page = service, page
     for router in ROUTERS:
         api.include_router(router)
-    for kind in (G4Error, HttpError, HTTPException, RequestValidationError, RecursionError):
+    # HttpError is an HTTPException. `Exception` alone would do, but Starlette raises what it
+    # catches for that once more, after the answer.
+    for kind in (G4Error, HTTPException, RequestValidationError, RecursionError, Exception):
         api.add_exception_handler(kind, _answer_error)
-    api.add_exception_handler(Exception, _answer_bug)
     api.openapi_schema = _document_errors(api.openapi())
     return api
 
@@ -139,13 +138,6 @@ def _may_stream(operation: dict[str, Any], schemas: dict[str, Any]) -> bool:
 
 
 async def _answer_error(request: Request, err: Exception) -> Response:
-    problem = explain_error(err)
-    if problem.code == "error" and isinstance(err, G4Error):  # of the model's process
-        _LOG.error("a bug in g4 at %s %r", request.method, request.url.path, exc_info=err)
-    body: dict[str, Any] = problem.as_body(request.url.path)
-    return JSONResponse(body, problem.status, dict(problem.headers))
-
-
-async def _answer_bug(request: Request, err: Exception) -> Response:
-    _LOG.error("a bug in g4 at %s %r", request.method, request.url.path, exc_info=err)
-    return await _answer_error(request, err)
+    path = request.url.path
+    problem = explain_and_log(err, request.method, path)
+    return JSONResponse(problem.as_body(path), problem.status, dict(problem.headers))

@@ -1,16 +1,41 @@
-"""Tools and JSON schemas that a request declares, within their limits, in whatever wire format."""
+"""What requests of all wire formats hold: tools and JSON schemas, sampling parameters."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel
 
 from g4cli.core.errors import BadField, UsageError
 from g4cli.operations.serving.requests import ToolChoice
 from g4cli.prompt.call_grammar import list_unenforced_keywords
 from g4cli.prompt.tools import declare_tool
 from g4cli.server.limits import MAX_SCHEMA_BYTES, MAX_TOOL_BYTES
+
+# Those sampling parameters that every API writes as g4 takes them; `temperature` is `temp` in
+# runtime.engine.options.Sampling.
+_SAMPLING: Final = {
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repeat_penalty",
+    "repeat_last_n",
+    "ignore_eos",
+    "seed",
+}
+
+
+def read_sampling(body: BaseModel) -> dict[str, Any]:
+    """Return the sampling parameters that `body` has and gives, by their names in `Sampling`."""
+    given = body.model_dump(include=_SAMPLING, exclude_none=True)
+    if "temperature" in given:
+        given["temp"] = given.pop("temperature")
+    return given
 
 
 def declare_tools(
@@ -27,8 +52,10 @@ def declare_tools(
     n_bytes = 0
     for field, given in functions:
         function = {key: value for key, value in given.items() if key != "strict"}
-        if given.get("strict"):
-            _require_enforceable(function.get("parameters"), f"{field}.parameters")
+        parameters = function.get("parameters")
+        if given.get("strict") and (unenforced := list_unenforced_keywords(parameters)):
+            what = f"strict cannot be held for: {', '.join(unenforced)}"
+            raise BadField(f"{field}.parameters", what)
         tool = {"type": "function", "function": function}
         try:
             n_bytes += len(json.dumps(function))
@@ -58,11 +85,6 @@ def choose_tools(
     if not names or (name and name not in names):
         raise BadField("tool_choice", f"no such tool is among tools: {name or 'there are none'}")
     return ToolChoice("required", name)
-
-
-def _require_enforceable(parameters: Mapping[str, Any] | None, field: str) -> None:
-    if unenforced := list_unenforced_keywords(parameters):
-        raise BadField(field, f"strict cannot be held for: {', '.join(unenforced)}")
 
 
 def encode_schema(schema: Mapping[str, Any], field: str) -> str:

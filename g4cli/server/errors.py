@@ -119,11 +119,11 @@ def explain_error(err: BaseException) -> Problem:
     return Problem(status, message, code=err.reference, headers=headers)
 
 
-def explain_late_error(err: Exception, path: str) -> Problem:
-    """Return what a client is told of an error in the middle of its answer; a bug is logged."""
+def explain_and_log(err: Exception, method: str, path: str) -> Problem:
+    """Return what a client is told of `err`; if it is a bug, log it with the request's line."""
     problem = explain_error(err)
     if problem.code == "error":
-        _LOG.error("a bug in g4 at POST %s", path, exc_info=err)
+        _LOG.error("a bug in g4 at %s %r", method, path, exc_info=err)
     return problem
 
 

@@ -16,7 +16,6 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
-import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -27,10 +26,9 @@ from urllib.parse import urlsplit
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from g4cli.server.errors import HttpError, Problem, explain_error
+from g4cli.server.errors import HttpError, Problem, explain_and_log
 from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, MIN_BODY_RATE
 
-_LOG: Final = logging.getLogger("g4.serve")
 # Paths that need no key; / is the page.
 _PUBLIC: Final = frozenset(("/", "/health", "/v1/health"))
 _PAGE: Final = "/page/"
@@ -111,9 +109,8 @@ class Guard:
         except Exception as err:
             # An error of a route was answered and logged before it came here.
             if not exchange.status:
-                where = scope["method"], scope["path"]
-                _LOG.error("a bug in g4 at %s %r", *where, exc_info=err)
-                await _send_problem(explain_error(err), scope, receive, exchange)
+                problem = explain_and_log(err, scope["method"], scope["path"])
+                await _send_problem(problem, scope, receive, exchange)
         finally:
             client = scope["client"][0] if scope.get("client") else ""
             seconds = time.perf_counter() - started

@@ -20,7 +20,7 @@ from g4cli.core.errors import BadField, UsageError
 from g4cli.core.units import LONGEST_S, parse_duration
 from g4cli.operations.serving.requests import Thinking, TurnRequest, continues_last
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.server.declarations import declare_tools, encode_schema
+from g4cli.server.declarations import declare_tools, encode_schema, read_sampling
 from g4cli.server.limits import (
     MAX_MESSAGES,
     MAX_STOP_STRINGS,
@@ -31,18 +31,6 @@ from g4cli.server.limits import (
 from g4cli.server.media_data import SaveMedia
 from g4cli.server.wire_model import RequestBody, StopString, WireModel
 
-# Option of Ollama -> field of `Sampling`.
-_SAMPLING: Final = {
-    "temperature": "temp",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "seed": "seed",
-    "repeat_penalty": "repeat_penalty",
-    "repeat_last_n": "repeat_last_n",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-}
 # What a request without a prompt may have: it loads or unloads a model. `think` is among it because
 # `ollama run` sends it, to learn whether the model can: each of Gemma 4's can.
 _LOAD_FIELDS: Final = ("model", "messages", "prompt", "stream", "keep_alive", "options", "think")
@@ -226,14 +214,14 @@ def _common_fields(body: _CommonBody) -> dict[str, Any]:
     if body.top_logprobs and not body.logprobs:
         raise BadField("top_logprobs", "it needs logprobs=true")
     options = body.options or Options()
-    given = options.model_dump(exclude_none=True)
-    if given.get("seed") == -1:
-        del given["seed"]  # another seed each time, which is the default
+    sampling = read_sampling(options)
+    if options.seed == -1:
+        del sampling["seed"]  # another seed each time, which is the default
     stop = [options.stop] if isinstance(options.stop, str) else options.stop or []
     return {
         "model": body.model,
         "thinking": _read_thinking(body.think),
-        "sampling": {name: given[key] for key, name in _SAMPLING.items() if key in given},
+        "sampling": sampling,
         "stop": tuple(stop),
         "max_tokens": max(options.num_predict or 0, 0),
         "json_schema": _read_format(body.format),

@@ -20,7 +20,7 @@ from g4cli.operations.serving.requests import (
 )
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.runtime.engine.options import TokenBias
-from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
+from g4cli.server.declarations import choose_tools, declare_tools, encode_schema, read_sampling
 from g4cli.server.limits import MAX_MEDIA
 from g4cli.server.media_data import store_base64, store_data_uri
 from g4cli.server.openai_request import (
@@ -49,19 +49,6 @@ EFFORTS: Final[Mapping[str, Thinking]] = {
 }
 _SEED_MASK: Final = 0xFFFFFFFF  # llama.cpp's seeds have 32 bits
 _MAX_TOKEN_DIGITS: Final = 9  # any number of so many fits into the engine's 32 bits
-# Names of sampling parameters that a request and the engine call differently.
-_SAMPLING_NAMES: Final = {"temperature": "temp"}
-_SAMPLING_FIELDS: Final = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repeat_penalty",
-    "repeat_last_n",
-    "ignore_eos",
-)
 
 
 def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
@@ -94,11 +81,7 @@ def make_turn_request(body: ChatBody, files: MediaFiles) -> TurnRequest:
 
 def make_sampling(body: SamplingFields) -> dict[str, Any]:
     """Return the sampling parameters of a body by the names of the engine. Raises BadField."""
-    sampling: dict[str, Any] = {
-        _SAMPLING_NAMES.get(name, name): value
-        for name in _SAMPLING_FIELDS
-        if (value := getattr(body, name)) is not None
-    }
+    sampling = read_sampling(body)
     if body.seed is not None:
         sampling["seed"] = body.seed & _SEED_MASK
     if body.logit_bias:

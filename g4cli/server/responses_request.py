@@ -28,7 +28,7 @@ from g4cli.operations.serving.requests import (
     continues_last,
 )
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.server.declarations import choose_tools, declare_tools, encode_schema
+from g4cli.server.declarations import choose_tools, declare_tools, encode_schema, read_sampling
 from g4cli.server.limits import MAX_MEDIA, MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS
 from g4cli.server.media_data import store_data_uri
 from g4cli.server.openai_messages import EFFORTS, parse_arguments
@@ -221,7 +221,6 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
         (f"tools.{index}", tool.model_dump(exclude_none=True, exclude={"type"}))
         for index, tool in enumerate(body.tools or ())
     )
-    sampling = {"temp": body.temperature, "top_p": body.top_p}
     return TurnRequest(
         model=body.model,
         messages=tuple(messages),
@@ -230,7 +229,7 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
         parallel_tool_calls=body.parallel_tool_calls is not False,
         thinking=_read_thinking(body),
         continue_last=continues_last(messages, "input"),
-        sampling={name: value for name, value in sampling.items() if value is not None},
+        sampling=read_sampling(body),
         max_tokens=body.max_output_tokens or 0,
         json_schema=_read_schema(body),
         form_field="text.format",

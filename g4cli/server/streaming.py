@@ -26,7 +26,7 @@ from g4cli.core.errors import Interrupted
 from g4cli.operations.serving.loaded import Turn
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
-from g4cli.server.errors import Problem, explain_late_error
+from g4cli.server.errors import Problem, explain_and_log
 
 T = TypeVar("T")
 # Neither a cache nor nginx (which calls it so) may hold pieces back.
@@ -51,7 +51,7 @@ def encode_typed_event(value: Mapping[str, Any]) -> str:
 
 def encode_error(err: Exception, path: str) -> str:
     """Return an error in the middle of the stream of the route `path` as its last event."""
-    return encode_event(explain_late_error(err, path).as_body(path))
+    return encode_event(explain_and_log(err, "POST", path).as_body(path))
 
 
 async def read_whole(turn: Turn) -> AsyncIterator[TurnEvent]:
@@ -96,7 +96,7 @@ class AnswerStream(ABC):
                 for value in self.convert(event):
                     yield self.encode(value)
         except Exception as err:
-            yield self.encode(self.describe_error(explain_late_error(err, path), path))
+            yield self.encode(self.describe_error(explain_and_log(err, "POST", path), path))
 
     async def read_reply(self, turn: Turn) -> Reply:
         """Convert all events of an answer, for `make_whole`, and return its reply."""
