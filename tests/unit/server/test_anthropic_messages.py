@@ -10,7 +10,7 @@ import pytest
 from g4cli.chat import Finished, FoundLoop, PromptRead, Reply, TurnEvent
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
-from g4cli.server.anthropic_answer import MessageStream
+from g4cli.server.anthropic_messages import MessageStream
 
 CALL = ToolCall("find", {"name": "Zoë", "n": [1, 2]})
 REPLY = replace(Reply.interrupted(), finish_reason="stop", completion_tokens=7)
