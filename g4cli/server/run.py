@@ -106,8 +106,7 @@ async def _serve(
         loading = asyncio.create_task(load())
     await server.serve([listener])
     if loading is not None:
-        if not loading.done():
-            loading.cancel()
+        loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
         if not loading.cancelled() and (err := loading.exception()) is not None:
             raise err

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from g4cli.core.errors import BadFile, G4Error, Interrupted, UsageError
@@ -49,19 +49,9 @@ _JOB: Final = "g4.imatrix.job"
 _DONE: Final = "g4.imatrix.chunks_done"
 
 
-@dataclass(frozen=True, slots=True)
-class _Batching:
-    """How chunks are laid out: `n_seq` at once, in batches of `n_batch` tokens together."""
-
-    n_ctx: int
-    n_seq: int
-    n_batch: int
-
-
-def choose_batching(n_ctx: int) -> _Batching:
-    """Return llama-imatrix's layout for chunks of `n_ctx` tokens and its usual batch of 2048."""
-    n_seq = max(1, N_BATCH // n_ctx)
-    return _Batching(n_ctx, n_seq, min(N_BATCH, n_seq * n_ctx))
+def count_sequences(n_ctx: int) -> int:
+    """Return how many chunks of `n_ctx` tokens fit into llama-imatrix's usual batch of 2048."""
+    return max(1, N_BATCH // n_ctx)
 
 
 def make_imatrix(
@@ -168,22 +158,20 @@ def _evaluate_chunks(
     progress: Progress,
 ) -> None:
     """Add the activations of all chunks from number `first` on to `sums`."""
-    layout = choose_batching(request.n_ctx)
+    n_ctx, n_seq = request.n_ctx, count_sequences(request.n_ctx)
+    n_batch = min(N_BATCH, n_seq * n_ctx)
     collector = ActivationCollector(sums)
-    options = ContextOptions(
-        layout.n_ctx,
-        n_threads=request.n_threads,
-        n_batch=layout.n_batch,
-        n_parallel=layout.n_seq,
-    )
+    options = ContextOptions(n_ctx, n_threads=request.n_threads, n_batch=n_batch, n_parallel=n_seq)
     context = Context(model, options, interrupt, eval_callback=collector.callback)
-    batch = Batch(layout.n_batch, layout.n_seq)
+    batch = Batch(n_batch, n_seq)
     saved = time.monotonic()
     try:
         progress(first, len(chunks), "chunks")
-        for start in range(first, len(chunks), layout.n_seq):
-            group = chunks[start : start + layout.n_seq]
-            is_complete = _evaluate_group(context, batch, group, layout)
+        for start in range(first, len(chunks), n_seq):
+            for seq in range(n_seq):
+                context.truncate(0, seq)
+            group = chunks[start : start + n_seq]
+            is_complete = _evaluate_group(context, batch, group)
             if collector.error is not None:
                 raise collector.error
             if not is_complete:
@@ -198,17 +186,17 @@ def _evaluate_chunks(
         context.close()
 
 
-def _evaluate_group(
-    context: Context, batch: Batch, group: Sequence[Sequence[int]], layout: _Batching
-) -> bool:
-    """Evaluate the chunks of `group` in empty sequences; return False if interrupted."""
-    for seq in range(layout.n_seq):
-        context.truncate(0, seq)
-    step = min(layout.n_batch, layout.n_ctx)
-    for position in range(0, layout.n_ctx, step):
+def _evaluate_group(context: Context, batch: Batch, group: Sequence[Sequence[int]]) -> bool:
+    """Evaluate the chunks of `group`, each in a sequence of its own; return False if interrupted.
+
+    They have the same length. Several together fit into one batch; one that is longer than a batch
+    is alone, and takes several batches.
+    """
+    for position in range(0, len(group[0]), N_BATCH):
         batch.clear()
         for seq, chunk in enumerate(group):
-            batch.add_tokens(chunk[position : position + step], position, seq, with_logits=True)
+            tokens = chunk[position : position + N_BATCH]
+            batch.add_tokens(tokens, position, seq, with_logits=True)
         if not context.decode_batch(batch.c_batch):
             return False
     return True

@@ -12,7 +12,7 @@ import hmac
 import secrets
 from typing import Annotated, Final, TypeAlias
 
-from fastapi import Depends
+from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.requests import Request
 
@@ -60,6 +60,13 @@ def find_page(request: Request) -> Page:
     """Return what the routes of the page share."""
     page: Page = request.app.state.page
     return page
+
+
+def make_page_router() -> APIRouter:
+    """Return a router for routes below /page/api, each of which `check_access` guards."""
+    return APIRouter(
+        prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
+    )
 
 
 RowId: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]

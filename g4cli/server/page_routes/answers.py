@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.responses import Response
 
@@ -26,15 +25,13 @@ from g4cli.operations.page.conversations import AnswerSettings
 from g4cli.operations.serving.requests import Thinking
 from g4cli.prompt.messages import Message
 from g4cli.server.limits import MAX_MEDIA, MAX_TOKENS
-from g4cli.server.page_routes.access import PageParam, RowId, check_access
+from g4cli.server.page_routes.access import PageParam, RowId, make_page_router
 from g4cli.server.page_routes.stream import MarkdownStream
 from g4cli.server.page_routes.turns import describe_end
 from g4cli.server.streaming import PiecewiseResponse, encode_json
 from g4cli.server.wire_model import RequestBody, WireModel
 
-router = APIRouter(
-    prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
-)
+router = make_page_router()
 # Choices: sixteen events a second look like writing; proxies close what is silent for a minute.
 _PAUSE_S: Final = 0.06  # between two events: what comes meanwhile is sent together
 _KEEP_ALIVE_S: Final = 15.0  # without a change until a comment is sent

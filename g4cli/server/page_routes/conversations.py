@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from g4cli import __version__
 from g4cli.core.errors import NotFound
-from g4cli.server.page_routes.access import PageParam, RowId, check_access
+from g4cli.server.page_routes.access import PageParam, RowId, make_page_router
 from g4cli.server.page_routes.turns import describe_conversation, describe_hit
 from g4cli.server.wire_model import RequestBody
 
-router = APIRouter(
-    prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
-)
+router = make_page_router()
 # The page's script takes an image whatever its type; players find the format of a sound themselves.
 _TYPES: Final = {"image": "application/octet-stream", "audio": "audio/wav"}
 # A file is shown by the page's own script only: opened alone it is a download.

@@ -17,17 +17,15 @@ from collections import OrderedDict
 from types import MappingProxyType
 from typing import Any, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from g4cli.core.errors import NotFound
 from g4cli.operations.svg import CheckedDrawing, check_drawing, render_drawing
-from g4cli.server.page_routes.access import check_access
+from g4cli.server.page_routes.access import make_page_router
 from g4cli.server.wire_model import RequestBody
 
-router = APIRouter(
-    prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
-)
+router = make_page_router()
 frames = APIRouter(include_in_schema=False)  # without the check of access
 # Choices.
 _KEPT: Final = 64  # drawings in memory, the newest; the page checks an older one again

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from g4cli.core.errors import BadField, G4Error
@@ -26,12 +25,10 @@ from g4cli.runtime.engine.options import (
 from g4cli.server.errors import HttpError, Problem
 from g4cli.server.limits import MAX_TOKENS
 from g4cli.server.logs import LogReporter
-from g4cli.server.page_routes.access import PageParam, check_access
+from g4cli.server.page_routes.access import PageParam, make_page_router
 from g4cli.server.wire_model import RequestBody
 
-router = APIRouter(
-    prefix="/page/api", dependencies=[Depends(check_access)], include_in_schema=False
-)
+router = make_page_router()
 _fitting: Final = asyncio.Semaphore(1)  # each takes a second of computing
 # Fields of Sampling that the page shows.
 _SHOWN: Final = ("temp", "top_p", "top_k", "min_p", "repeat_penalty")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
 
@@ -255,6 +256,7 @@ class MarkdownStream:
         block.html, block.changed = text, self.version
 
 
+@lru_cache(maxsize=256)  # a choice: the turns of a long conversation, opened again
 def render_blocks(source: str) -> list[dict[str, Any]]:
     """Return the blocks of a finished answer as `list_changes` does."""
     stream = MarkdownStream()

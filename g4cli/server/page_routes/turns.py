@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from g4cli.core.visible import escape_invisible
@@ -55,7 +54,7 @@ def describe_turn(turn: StoredTurn, *, is_running: bool = False) -> dict[str, An
         "role": message.role,
         "text": message.content,
         "thought": escape_invisible(message.thought),
-        "blocks": render_turn(message.content) if is_answer and not is_running else [],
+        "blocks": render_blocks(message.content) if is_answer and not is_running else [],
         "calls": [call.name for call in message.tool_calls],
         "media": [{"kind": item.kind, "name": item.path.name} for item in message.media],
         "model": turn.model,
@@ -78,9 +77,3 @@ def describe_end(answer: PageAnswer) -> dict[str, Any]:
         "finish": answer.finish_reason,
         "figures": collect_figures(answer),
     }
-
-
-@lru_cache(maxsize=256)  # a choice: the turns of a long conversation, opened again
-def render_turn(text: str) -> list[dict[str, Any]]:
-    """Return the blocks of a finished answer."""
-    return render_blocks(text)

@@ -24,7 +24,7 @@ from g4cli.quant.activation_sums import read_sums
 from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.measure.calibration_text import CalibrationText, read_calibration_text
-from g4cli.runtime.measure.imatrix import choose_batching, make_imatrix
+from g4cli.runtime.measure.imatrix import count_sequences, make_imatrix
 from g4cli.runtime.measure.messages import RunImatrix
 from tests.support.builders.damage import changed
 from tests.support.builders.small_networks import IMATRIX_NETWORKS, write_small_network
@@ -97,7 +97,7 @@ def interrupted_after(run: RunImatrix, n_chunks: int) -> None:
 @pytest.mark.slow
 def test_an_interrupted_run_continues_and_gives_the_same_bytes(folder: Path) -> None:
     whole = make_run(folder, n_ctx=32, out=folder / "whole.gguf")
-    n_seq = choose_batching(32).n_seq
+    n_seq = count_sequences(32)
     total = make_imatrix(whole, Interrupt()).n_chunks
     assert total > 2 * n_seq
     parts = replace(whole, out=folder / "parts.gguf", save_every_s=0.0)
