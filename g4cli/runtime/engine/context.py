@@ -27,14 +27,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from g4cli.core.errors import ContextFull, NoMemory, RuntimeFailed, UsageError
+from g4cli.core.errors import ContextFull, RuntimeFailed, UsageError
 from g4cli.core.quoting import shell_word
 from g4cli.core.units import MIB
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions
 from g4cli.runtime.llama.hidden_states import skip_unused_rows
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
+from g4cli.runtime.llama.library import LOG, engine_failure, load_llama, make_context_error
 
 KV_TYPES: Final = MappingProxyType({"f16": 1, "q8_0": 8, "q4_0": 2})  # ggml_type ids
 _NO_QUOTA: Final = 1 << 16  # CPUs: more than any machine has
@@ -59,7 +59,8 @@ class Context:
     ) -> None:
         """Allocate KV cache and buffers. `eval_callback` (llama.cpp's cb_eval) sees operations.
 
-        It has to live as long as the context. Raises NoMemory or UsageError (an unknown KV type).
+        It has to live as long as the context. Raises NoMemory, UsageError (an unknown KV type) or
+        RuntimeFailed (llama.cpp refuses the options).
         """
         if options.kv_type not in KV_TYPES:
             raise UsageError(
@@ -90,10 +91,8 @@ class Context:
         LOG.clear()
         self._handle = self._c.llama_init_from_model(model.handle, params)
         if not self._handle:
-            raise NoMemory(
-                engine_failure(
-                    f"llama.cpp cannot make a context of {options.n_ctx:,} tokens"
-                ).message,
+            raise make_context_error(
+                f"llama.cpp cannot make a context of {options.n_ctx:,} tokens",
                 hint=f"g4 fit {shell_word(model.path)} shows what fits; a smaller --ctx needs less",
             )
         if eval_callback is None:  # whoever looks at operations sees those of all tokens

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from g4cli.core.errors import NoMemory, UsageError
+from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.estimate import N_DRAFT
 from g4cli.runtime.engine.context import FLASH_ATTENTION_AUTO, KV_TYPES, MTP, Context
@@ -24,7 +24,7 @@ from g4cli.runtime.engine.drafting import find_mismatch
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.llama.hidden_states import SET_STATES, STATE, find_function
-from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
+from g4cli.runtime.llama.library import LOG, load_llama, make_context_error
 
 _N_BATCH: Final = 1  # one token at a time: each depends on the one before
 
@@ -93,10 +93,8 @@ class DraftModel:
         self._handle = c.llama_init_from_model(self.model.handle, params)
         if not self._handle:
             self.close()
-            raise NoMemory(
-                engine_failure(
-                    f"llama.cpp cannot make a context for {self.model.path.name}"
-                ).message,
+            raise make_context_error(
+                f"llama.cpp cannot make a context for {self.model.path.name}",
                 hint="--draft lookup needs no memory",
             )
 

@@ -78,7 +78,7 @@ class Scheduler:
     """Carries out turns of several conversations, one batch a step."""
 
     def __init__(self, model: Model, options: ContextOptions, service: Service) -> None:
-        """Make a context of `options.n_parallel` sequences. Raises NoMemory or UsageError."""
+        """Make a context of `options.n_parallel` sequences. Raises what `Context` raises."""
         self.model, self.prompts = model, PromptTokens(model)
         self._service, self._options = service, options
         self._waiting: deque[WaitingTurn] = deque()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli import LLAMA_CPP_PYTHON
-from g4cli.core.errors import EngineMissing, RuntimeFailed
+from g4cli.core.errors import EngineMissing, NoMemory, RuntimeFailed
 from g4cli.core.units import MIB
 from g4cli.runtime.llama.installation import fingerprint_of, install_command
 
@@ -34,6 +34,8 @@ _CONTINUED: Final = 5
 # the names of those that no GPU of this machine holds (ggml/src/ggml-*): of the host, of workers.
 _BUFFER: Final = re.compile(r"(?P<name>\S+) +(?P<kind>\w+) buffer size += +(?P<mib>[0-9.]+) MiB")
 _NOT_GPU: Final = re.compile(r"(CPU|AMX|RPC)|\S+_Host$")
+# As ggml's backends, llama.cpp and the C++ library (std::bad_alloc) say that memory is lacking.
+_MEMORY: Final = re.compile(r"alloc|out of memory", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,17 @@ def engine_failure(what: str, *, hint: str | None = None) -> RuntimeFailed:
     """Return a RuntimeFailed that says `what`, followed by the last error in llama.cpp's log."""
     error_text = LOG.find_error_text()
     return RuntimeFailed(f"{what}: {error_text}" if error_text else what, hint=hint)
+
+
+def make_context_error(what: str, *, hint: str) -> NoMemory | RuntimeFailed:
+    """Return the error for a context that llama.cpp could not make.
+
+    It is NoMemory, with `hint`, only if the log speaks of memory: llama.cpp also refuses options.
+    """
+    failure = engine_failure(what)
+    if _MEMORY.search(LOG.find_error_text()):
+        return NoMemory(failure.message, hint=hint)
+    return failure
 
 
 def _import_module(name: str) -> Any:

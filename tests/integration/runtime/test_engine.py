@@ -325,6 +325,12 @@ class TestLimits:
         with pytest.raises(UsageError, match="unknown KV type"):
             Context(model, ContextOptions(n_ctx=256, kv_type="q9"), Interrupt())
 
+    def test_options_that_llama_cpp_refuses_are_no_lack_of_memory(self, model: Model) -> None:
+        options = ContextOptions(n_ctx=256, kv_type="q8_0", flash_attention=False)
+        with pytest.raises(RuntimeFailed, match="requires flash_attn") as failed:
+            Context(model, options, Interrupt())
+        assert failed.value.hint is None
+
     @pytest.mark.parametrize("kv_type", ["q8_0", "q4_0"])
     def test_quantised_kv(self, model: Model, kv_type: str) -> None:
         small = LlamaEngine(model, ContextOptions(n_ctx=256, kv_type=kv_type), Interrupt())
