@@ -31,33 +31,38 @@ class TurnQueue:
         self._waiting.append((number, request))
 
     def run_step(self) -> None:
-        """Begin the next turn, or send its next event."""
-        if self._events is not None:
-            self._drop_cancelled()
+        """Begin the next turn, or send the next event of the one that runs."""
         try:
             if self._events is None:
                 self._number, request = self._waiting.popleft()
                 self._service.begin_request(self._number)
                 self._events = self._begin_turn(request)
-                return
-            if self._service.is_cancelled(self._number):
-                self._service.interrupt.set()  # another request may have cleared it
-            event = next(self._events)
-        except Exception as err:
+            else:
+                self._drop_cancelled()
+                self._continue_turn(self._events)
+        except Exception as err:  # after TurnDone, nobody reads of it any more
             self._events = None
             self._service.fail_request(err, self._number)
-            return
-        if isinstance(event, Finished):
-            done = TurnDone(event.reply, self._engine.n_past, self._engine.drafted)
-            self._service.send_to(self._number, done)
-            self._service.finish_request(self._number)
-            self._events = None
-            self._engine.end_turn()
-        else:
+
+    def _continue_turn(self, events: Iterator[TurnEvent]) -> None:
+        if self._service.is_cancelled(self._number):
+            self._service.interrupt.set()  # another request may have cleared it
+        event = next(events)
+        if not isinstance(event, Finished):
             self._service.send_to(self._number, event)
+            return
+        done = TurnDone(event.reply, self._engine.n_past, self._engine.drafted)
+        self._service.send_to(self._number, done)
+        self._service.finish_request(self._number)
+        self._events = None
+        self._engine.end_turn()  # last: nobody has to wait until the state is saved
 
     def _drop_cancelled(self) -> None:
-        """End the turns that nobody waits for any more before they have begun."""
+        """End the turns that were cancelled while they waited for the one that runs.
+
+        One that is cancelled while nothing runs is begun all the same and ends at once, with a
+        TurnDone that says so: the process with a single conversation needs it after Ctrl-C.
+        """
         for item in [item for item in self._waiting if self._service.is_cancelled(item[0])]:
             self._waiting.remove(item)
             self._service.finish_request(item[0])
