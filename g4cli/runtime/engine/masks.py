@@ -58,7 +58,13 @@ _READ_BYTES: Final = 1 << 20
 class MaskStream:
     """The masks of one answer. Close it when done; all calls come from the thread that samples."""
 
-    def __init__(self, process: MaskProcess, number: int, grammar: str) -> None:
+    def __init__(
+        self,
+        process: MaskProcess,
+        number: int,
+        grammar: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.number = number
         self._grammar = grammar
         self.error = ""
@@ -66,13 +72,26 @@ class MaskStream:
         self._process = process
         self._masks: deque[bytes] = deque()
         self._n_unread = 1  # masks that were asked for and not taken: at first the grammar's own
-        self._has_begun = False
+        self._has_begun = False  # whether a token was added: the grammar is good then
+        self._clock = clock
+        self._gives_up_at: float | None = None  # while a mask is waited for
 
     @property
     def is_ready(self) -> bool:
-        """Return whether `take_mask` need not wait."""
+        """Return whether `take_mask` need not wait: the masks asked for, or an error, are there.
+
+        The time limit of a mask begins when this is false for the first time.
+        """
         self._process.read_replies(0)
-        return bool(self.error) or len(self._masks) >= self._n_unread
+        if self.error or len(self._masks) >= self._n_unread:
+            self._gives_up_at = None
+            return True
+        if self._gives_up_at is None:
+            limit = _MASK_S if self._has_begun else _FIRST_S + CHECK_S
+            self._gives_up_at = self._clock() + limit
+        elif self._clock() > self._gives_up_at:
+            self._process.stop("it gave no answer")  # which sets `error`
+        return bool(self.error)
 
     def take_mask(self, is_stopped: Callable[[], bool] = bool) -> NDArray[np.bool_]:
         """Return which tokens may come next, shape (n_vocab,).
@@ -103,14 +122,11 @@ class MaskStream:
         return self._masks[-1][mask_bytes(self._process.n_vocab) :]
 
     def _await_replies(self, is_stopped: Callable[[], bool]) -> bool:
-        """Wait for the masks that were asked for, or an error; return False if it was stopped."""
-        end = time.monotonic() + (_MASK_S if self._has_begun else _FIRST_S + CHECK_S)
+        """Wait until `is_ready`; return False if the wait was stopped."""
         while not self.is_ready:
             self._process.read_replies(_POLL_S)
             if is_stopped():
                 return False
-            if time.monotonic() > end:
-                self._process.stop("it gave no answer")
         return True
 
     def add_tokens(self, *tokens: int, ahead: bool = False) -> None:
