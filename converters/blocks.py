@@ -42,32 +42,32 @@ class Coder(Protocol):
         """
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
-        """Yield the bytes of all tensors, in order."""
+        """Yield the bytes of `tensors`, in order; these are all that `plan_tensors` returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A tensor to convert: a view of the file that is written as rows of `row_length` numbers.
 
-    `value` transforms float32 blocks, None changes nothing. `infinite` allows Inf. `origin` is the
-    tensor's name in the checkpoint. If it holds NaN or Inf, the name becomes a key of `not_finite`,
-    and zeros are read instead: the conversion continues, to report all such tensors at once.
+    `origin` is the tensor's name in the checkpoint. If it holds NaN or Inf, the name becomes a key
+    of `not_finite`, and zeros are read instead: the conversion continues, to report all such
+    tensors at once. `value` transforms float32 blocks, None changes nothing. `infinite` allows Inf.
     """
 
     view: NDArray[Any]
     row_length: int
-    value: ValueTransform | None
-    infinite: bool
     origin: str
     not_finite: dict[str, None]
+    value: ValueTransform | None = None
+    infinite: bool = False
 
     def iter_blocks(self, weights: int = BLOCK_WEIGHTS) -> Iterator[Block]:
         """Yield the tensor in blocks of whole rows, of about `weights` numbers each."""
         table, row = self.view, self.row_length
-        if table.flags.c_contiguous:  # also the rows of all experts
+        if table.flags.c_contiguous:  # the rows of all experts follow one another
             table = table.reshape(-1, row)
         per_item = table.size // len(table)  # numbers in an item of the first axis
-        if per_item < row:  # a row spans several items of the first axis: one small block
+        if per_item < row:  # a vector whose row spans the first axis (patch_ln1): one block
             table, per_item = table[None], table.size
         step = max(1, weights // per_item)
         for first in range(0, len(table), step):
@@ -76,7 +76,7 @@ class Tensor:
             )
 
     def _read_block(self, piece: NDArray[Any]) -> NDArray[Any]:
-        # A contiguous piece is not copied here: its pages are read when they are used.
+        # A contiguous piece is not copied: its pages are read from the disk when they are used.
         rows = np.ascontiguousarray(piece).reshape(-1, self.row_length)
         if self.value is not None:
             changed = self.value(to_float32(rows))

@@ -25,32 +25,31 @@ READ_TEXT: Final = _split_words(
     vocab_size layer_types sliding_window num_kv_shared_layers hidden_size_per_layer_input
     rms_norm_eps final_logit_softcapping rope_parameters use_double_wide_mlp attention_k_eq_v
     enable_moe_block num_experts top_k_experts moe_intermediate_size tie_word_embeddings
-    bos_token_id eos_token_id pad_token_id vocab_size_per_layer_input
+    bos_token_id eos_token_id pad_token_id
     """
 )
 READ_TOP: Final = _split_words(
     """
     architectures text_config vision_config audio_config backbone_hidden_size tie_word_embeddings
     bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id cls_token_id mask_token_id
-    _name_or_path use_ordered_embeddings num_centroids centroid_intermediate_top_k
+    _name_or_path
     """
 )
 READ_VISION: Final = _split_words(
     """
     hidden_size intermediate_size num_hidden_layers num_attention_heads head_dim global_head_dim
-    patch_size position_embedding_size use_clipped_linears standardize layer_norm_eps mm_embed_dim
-    mm_posemb_size model_patch_size pooling_kernel_size output_proj_dims
+    patch_size position_embedding_size use_clipped_linears standardize mm_embed_dim mm_posemb_size
+    model_patch_size pooling_kernel_size output_proj_dims
     """
 )
 READ_AUDIO: Final = _split_words(
     """
     hidden_size num_hidden_layers num_attention_heads subsampling_conv_channels conv_kernel_size
-    use_clipped_linears output_proj_dims input_feat_size layer_norm_eps audio_embed_dim
-    audio_samples_per_token
+    use_clipped_linears output_proj_dims input_feat_size audio_embed_dim
     """
 )
 
-# Keys of every transformers config, and keys for training.
+# Keys of every transformers config and keys for training; any part of config.json may have them.
 FREE: Final = _split_words(
     """
     model_type dtype torch_dtype transformers_version initializer_range use_cache attention_dropout
@@ -72,7 +71,7 @@ FREE: Final = _split_words(
     """
 )
 
-# key -> values that llama.cpp's graph supports; None also means "not set".
+# key -> values that llama.cpp's graph supports; null (None) means that the key is not set.
 FIXED_TEXT: Final[Mapping[str, tuple[Any, ...]]] = {
     "hidden_activation": ("gelu_pytorch_tanh", None),
     "hidden_act": ("gelu_pytorch_tanh", None),
@@ -92,20 +91,27 @@ FIXED_VISION: Final[Mapping[str, tuple[Any, ...]]] = {
 FIXED_AUDIO: Final[Mapping[str, tuple[Any, ...]]] = {
     "hidden_act": ("silu", None),
     "rms_norm_eps": (1e-6,),
-    "residual_weight": (0.5,),  # tools/mtmd/models/gemma4a.cpp
+    # The constants of tools/mtmd/models/gemma4a.cpp.
+    "residual_weight": (0.5,),
     "attention_chunk_size": (12,),
     "attention_context_left": (13,),
     "attention_context_right": (0,),
     "attention_logit_cap": (50.0,),
 }
-FREE_TEXT: Final = _split_words("sliding_window_pattern")  # layer_types has it for each layer
+# Of a draft model: the centroids, which llama.cpp does not use (assistant.py).
+FREE_TOP: Final = _split_words("use_ordered_embeddings num_centroids centroid_intermediate_top_k")
+# layer_types says for each layer what sliding_window_pattern sums up, and the shape of the
+# per-layer embeddings shows their vocabulary.
+FREE_TEXT: Final = _split_words("sliding_window_pattern vocab_size_per_layer_input")
 FREE_VISION: Final = _split_words(
     """
     num_key_value_heads max_position_embeddings rope_parameters default_output_length
-    num_soft_tokens
+    num_soft_tokens layer_norm_eps
     """
 )
-FREE_AUDIO: Final = frozenset(("attention_invalid_logits_value", "gradient_clipping"))
+FREE_AUDIO: Final = _split_words(
+    "attention_invalid_logits_value gradient_clipping layer_norm_eps audio_samples_per_token"
+)
 
 
 def check_keys(raw: Mapping[str, Any], ignore: frozenset[str], *, media: bool) -> list[str]:
@@ -116,13 +122,13 @@ def check_keys(raw: Mapping[str, Any], ignore: frozenset[str], *, media: bool) -
     text = raw.get("text_config")
     vision, audio = (raw.get(name) if media else None for name in ("vision_config", "audio_config"))
     parts: list[tuple[str, Any, frozenset[str], Mapping[str, tuple[Any, ...]]]] = [
-        ("", raw, READ_TOP | FREE, {}),
+        ("", raw, READ_TOP | FREE | FREE_TOP, {}),
         ("text_config.", text, READ_TEXT | FREE | FREE_TEXT, FIXED_TEXT),
         ("vision_config.", vision, READ_VISION | FREE | FREE_VISION, FIXED_VISION),
         ("audio_config.", audio, READ_AUDIO | FREE | FREE_AUDIO, FIXED_AUDIO),
     ]
     if not isinstance(text, Mapping):  # Gemma4ForCausalLM: the text keys stand at the top
-        parts[0] = ("", raw, READ_TOP | READ_TEXT | FREE | FREE_TEXT, FIXED_TEXT)
+        parts[0] = ("", raw, READ_TOP | READ_TEXT | FREE | FREE_TOP | FREE_TEXT, FIXED_TEXT)
     faults = []
     for prefix, part, known, fixed in parts:
         if not isinstance(part, Mapping):
@@ -140,4 +146,5 @@ def check_keys(raw: Mapping[str, Any], ignore: frozenset[str], *, media: bool) -
 
 
 def _is_set(value: Any) -> bool:
+    """Return whether an unknown key may have an effect: these values switch any feature off."""
     return value is not None and value is not False and value not in ([], {}, "", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from g4cli.converters.metadata import general_keys
 from g4cli.converters.names import Claim, claim_tensors
 from g4cli.converters.parts import Part, PartName, make_part
 from g4cli.core.errors import BadCheckpoint, UsageError
-from g4cli.core.ggml import BF16, F16, F32, GGMLType
+from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
 
@@ -38,7 +39,8 @@ FILE_TYPES: Final[Mapping[str, int]] = MappingProxyType({"F32": 0, "F16": 1, "BF
 class Converted:
     """A finished file.
 
-    `types` maps tensor types to bytes, `ignored` the tensors left out to the reason.
+    `types` maps each tensor type to the bytes of its tensors, the largest first. `ignored` maps the
+    checkpoint tensors that were left out to the reason.
     """
 
     path: Path
@@ -91,7 +93,7 @@ def convert_checkpoint(
     claims, ignored = claim_tensors(
         checkpoint.tensors, output.expected, output.ignores, output.normalize_name, str(folder)
     )
-    not_finite: dict[str, None] = {}
+    not_finite: dict[str, None] = {}  # names without duplicates, in the order in which they occur
     planned = list(_make_tensors(checkpoint, output, claims, plain, not_finite))
     rows = {spec.name: partial(tensor.iter_blocks, coder.block_weights) for spec, tensor in planned}
     plain_specs = [spec for spec, _ in planned]
@@ -108,13 +110,16 @@ def convert_checkpoint(
             raise BadCheckpoint(f"{folder}: {bad}", hint=DOWNLOAD_AGAIN)
         written = writer.finish()
     verify_written(written, specs)
+    bytes_by_type: Counter[str] = Counter()
+    for spec in specs:
+        bytes_by_type[spec.type.name] += spec.nbytes
     return Converted(
         path=target,
         nbytes=written.nbytes,
         sha256=written.sha256,
         seconds=time.monotonic() - started,
         n_tensors=len(specs),
-        types=MappingProxyType(_bytes_by_type(specs)),
+        types=MappingProxyType(dict(bytes_by_type.most_common())),
         ignored=MappingProxyType(ignored),
     )
 
@@ -126,36 +131,33 @@ def _make_tensors(
     plain: GGMLType,
     not_finite: dict[str, None],
 ) -> Iterator[tuple[TensorSpec, Tensor]]:
-    """Yield the tensors to write, with their specs without quantization."""
+    """Yield the tensors to write, each after its spec without quantization.
+
+    The tensors add the names of those with NaN or Inf to `not_finite` while they are read.
+    """
     for name, data in part.generated.items():
         spec = TensorSpec(name, F32, tuple(reversed(data.shape)))
-        yield spec, Tensor(data, data.shape[-1], None, False, name, not_finite)
+        yield spec, Tensor(data, data.shape[-1], name, not_finite)
     for claim in claims:
         row, origin, name = claim.expected.row, claim.source.name, claim.expected.target
         view = row.view(checkpoint.map_array(origin))
-        n_kept = view.ndim - row.merge
+        n_kept = view.ndim - row.merge  # the axes after these become the row
         # A GGUF lists the fastest dimension, the row length, first.
         shape = tuple(reversed((*view.shape[:n_kept], prod(view.shape[n_kept:]))))
         kind = plain_type(name, len(shape), plain, force_f32=row.f32)
         yield (
             TensorSpec(name, kind, shape),
-            Tensor(view, shape[0], row.value, row.infinite, origin, not_finite),
+            Tensor(view, shape[0], origin, not_finite, row.value, row.infinite),
         )
 
 
 def plain_type(name: str, n_dims: int, plain: GGMLType, *, force_f32: bool = False) -> GGMLType:
-    """Return the type of a tensor without quantization: vectors, norms and scales are F32.
+    """Return the type of a tensor without quantization: `plain` for most matrices.
 
-    The patch embedding is never BF16. Source: prepare_tensors and MmprojModel.tensor_force_quant in
-    conversion/base.py, llama.cpp@0c1e57098.
+    Vectors, norms and scales are F32, and so is the patch embedding where `plain` is BF16. Source:
+    prepare_tensors and MmprojModel.tensor_force_quant in conversion/base.py,
+    llama.cpp@0c1e57098.
     """
     is_small = n_dims <= 1 or name.endswith("_norm.weight") or not name.endswith(".weight")
-    is_bf16_patch = name == "v.patch_embd.weight" and plain is not F16
+    is_bf16_patch = name == "v.patch_embd.weight" and plain is BF16
     return F32 if is_small or is_bf16_patch or force_f32 else plain
-
-
-def _bytes_by_type(specs: Sequence[TensorSpec]) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for spec in specs:
-        totals[spec.type.name] = totals.get(spec.type.name, 0) + spec.nbytes
-    return dict(sorted(totals.items(), key=lambda item: -item[1]))

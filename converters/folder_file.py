@@ -13,7 +13,8 @@ from typing import BinaryIO, Final
 
 from g4cli.core.errors import BadCheckpoint
 
-_NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)  # opening a FIFO without a writer must not block
+# Opening a FIFO without a writer must not block. Windows has a text mode instead.
+_READ_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def open_inside(path: Path) -> BinaryIO:
@@ -29,7 +30,7 @@ def open_inside(path: Path) -> BinaryIO:
             raise BadCheckpoint(
                 f"{path} is a link to a file outside of its folder, which g4 does not follow"
             )
-        descriptor = os.open(target, os.O_RDONLY | _NONBLOCK | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(target, _READ_FLAGS)
     except FileNotFoundError:
         raise
     except (OSError, RuntimeError, ValueError) as err:  # a loop of links, a name that is too long
@@ -55,6 +56,7 @@ def read_inside(path: Path, limit: int) -> bytes:
 
 
 def _allowed_folders(folder: Path) -> list[Path]:
+    """Return the folders in which the files of the checkpoint in `folder` may be."""
     folder = folder.resolve()
     in_cache = folder.parent.name == "snapshots" and "--" in folder.parent.parent.name
     return [folder, folder.parent.parent / "blobs"] if in_cache else [folder]

@@ -10,9 +10,10 @@ _MAX_FLOAT: Final = 1e30  # a choice within the range of float32; refuses Infini
 
 
 class Reader:
-    """Typed reads from the JSON object `raw`. A wrong value is added to `faults` as a sentence.
+    """Typed reads from the JSON object `raw`. Each returns the default for an absent key.
 
-    A method returns the default then, so that reading can continue.
+    For a wrong value it adds a sentence to `faults` and returns the default too, so that reading
+    can continue.
     """
 
     def __init__(self, raw: Mapping[str, Any], faults: list[str]) -> None:
@@ -25,7 +26,7 @@ class Reader:
             self.faults.append(
                 f"{key} is {value!r}; it must be an integer from {low} to {high - 1}"
             )
-            return max(default, low)
+            return default
         return value
 
     def read_optional_int(self, key: str) -> int | None:

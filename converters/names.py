@@ -33,9 +33,10 @@ class Row(Generic[Network]):
     """One kind of tensor. `source` is its name in the checkpoint, `target` that in the GGUF.
 
     `{}` in both names is the layer; `shape` is the checkpoint's, in torch's order. `when`: this
-    network has such a tensor. `needed`: it must not be missing. `view` and `value` transform it
-    (transforms.py). `f32`: always written as F32. `merge`: how many trailing axes of the view
-    become the row in the GGUF. `infinite`: Inf is allowed (a bound that was never set).
+    network may have such a tensor, which is unknown otherwise. `needed`: if so, it must have it.
+    `view` and `value` transform the tensor (transforms.py). `f32`: it is always written as F32.
+    `merge`: how many trailing axes of the view become the row in the GGUF. `infinite`: Inf is
+    allowed (a bound that was never set).
     """
 
     source: str

@@ -2,7 +2,8 @@
 
 A `ViewTransform` takes the stored array (a view of the file) and returns a view of what is to be
 written; a `ValueTransform` then acts on float32 blocks. Because of the views memory stays constant:
-only row blocks are copied. The rows of names.py choose among these functions.
+only row blocks are copied. The Rows of the networks (names.py) choose among these functions.
+`claim_tensors` has compared the shape of every array with its Row's before one is called.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def as_is(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def drop_middle(array: NDArray[Any]) -> NDArray[Any]:
-    """Return [n, 1, k] as [n, k]: a depthwise convolution's kernel."""
+    """Return [n, 1, k] as [n, k]: the kernels of a depthwise convolution, one for each channel."""
     view: NDArray[Any] = array.reshape(array.shape[0], array.shape[2])
     return view
 

@@ -27,7 +27,7 @@ from g4cli.core.gguf_write import TensorSpec
 
 
 def rows_of(view: NDArray[Any], row: int, weights: int) -> list[NDArray[Any]]:
-    return [block.read() for block in Tensor(view, row, None, False, "x", {}).iter_blocks(weights)]
+    return [block.read() for block in Tensor(view, row, "x", {}).iter_blocks(weights)]
 
 
 @pytest.mark.parametrize("weights", [1, 7, 24, 100, 10_000])
@@ -58,7 +58,7 @@ def test_blocks_are_the_view_in_order(
         np.concatenate(found).reshape(-1).tolist()
         == np.ascontiguousarray(seen).reshape(-1).tolist()
     )
-    starts = [b.start for b in Tensor(seen, row, None, False, "x", {}).iter_blocks(weights)]
+    starts = [b.start for b in Tensor(seen, row, "x", {}).iter_blocks(weights)]
     assert starts == np.cumsum([0] + [len(f) for f in found[:-1]]).tolist()
 
 
@@ -122,7 +122,7 @@ def test_many_threads_keep_the_order() -> None:
     tensors = [
         (
             TensorSpec(f"t{i}", ggml.F32, (8, 40)),
-            partial(Tensor(a, 8, None, False, "x", {}).iter_blocks, 16),
+            partial(Tensor(a, 8, "x", {}).iter_blocks, 16),
         )
         for i, a in enumerate(arrays)
     ]
