@@ -90,7 +90,8 @@ def parse_card(text: str) -> Card:
     lines = text.splitlines()
     if not lines or lines[0] != "---" or "---" not in lines[1:]:
         return Card({})
-    matter = "\n".join(lines[1 : lines.index("---", 1)])
+    # YAML allows no tabs; gguf-py reads them as two spaces (load_model_card).
+    matter = "\n".join(lines[1 : lines.index("---", 1)]).replace("\t", "  ")
     if sum(map(matter.count, "[{")) > _MAX_BRACKETS:  # PyYAML's time is quadratic in their depth
         return Card({})
     try:
@@ -110,7 +111,7 @@ def parse_card(text: str) -> Card:
 def _parse_entry(value: object) -> Entry | None:
     """Return a string or a list of strings, None for anything empty or deeper."""
     if isinstance(value, str):
-        return None if value.strip() in ("", "~", "null") else value
+        return None if value.strip() in ("", "~", "null", "Null", "NULL") else value
     if isinstance(value, list):
         return [item for item in value if isinstance(item, str)] or None
     return None

@@ -175,6 +175,12 @@ def test_an_absent_or_odd_card_has_no_entries(text: str) -> None:
     assert parse_card(text).entries == {}
 
 
+def test_tabs_indent_and_every_spelling_of_null_is_nothing() -> None:
+    # gguf-py's load_model_card replaces tabs by two spaces; YAML 1.1 spells null in these ways.
+    text = "---\ntags:\n\t- one\n\t- two\nname: NULL\nurl: Null\ndoi: null\nuuid: ~\n---\n"
+    assert parse_card(text).entries == {"tags": ["one", "two"]}
+
+
 @pytest.mark.parametrize(
     ("path", "name"),
     [
