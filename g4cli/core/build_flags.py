@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Set
@@ -35,6 +36,8 @@ X86_FLAGS = (
     ("GGML_AVX512_VNNI", ("avx512_vnni",)),
     ("GGML_AVX512_BF16", ("avx512_bf16",)),
 )
+# With what CMake takes for true (its command `if`, "constant").
+_CUDA_ON = re.compile(r"-D ?GGML_CUDA(:\w+)?=(ON|YES|TRUE|Y|[1-9]\d*)(?!\w)", re.IGNORECASE)
 
 
 class BuildFlags(NamedTuple):
@@ -44,27 +47,22 @@ class BuildFlags(NamedTuple):
     reason: str
 
 
-def choose_flags(
-    system: str, machine: str, cpu_features: Set[str], user_args: str = ""
-) -> BuildFlags:
+def choose_flags(cpu_features: Set[str], user_args: str = "") -> BuildFlags:
     """Return the CMake flags for a machine and the reason for them.
 
-    `system` and `machine` are as in the platform module, `cpu_features` as in /proc/cpuinfo.
+    `cpu_features` are those that /proc/cpuinfo names, none on other systems than Linux.
     `user_args`, the caller's CMAKE_ARGS, come last, so that they take precedence.
 
-    >>> choose_flags("Darwin", "arm64", set()).cmake_args
+    >>> choose_flags(set()).cmake_args
     '-DGGML_RPC=ON'
     """
-    if system == "Linux" and machine in ("x86_64", "AMD64") and "amx_tile" in cpu_features:
+    if "amx_tile" in cpu_features:
         flags = [*ALWAYS_ON, "-DGGML_NATIVE=OFF"]
         flags += [
             f"-D{flag}={'ON' if cpu_features >= set(needed) else 'OFF'}"
             for flag, needed in X86_FLAGS
         ]
-        if (
-            "GGML_CUDA=on" in user_args.replace("ON", "on")
-            and "CMAKE_CUDA_ARCHITECTURES" not in user_args
-        ):
+        if _CUDA_ON.search(user_args) and "CMAKE_CUDA_ARCHITECTURES" not in user_args:
             # With GGML_NATIVE=OFF the CUDA kernels would be compiled for every architecture.
             flags.append("-DCMAKE_CUDA_ARCHITECTURES=native")
         reason = "the CPU reports AMX, which may crash here: all other features are enabled by name"
@@ -113,9 +111,7 @@ def main() -> int:
         print(f"error: g4 needs {sentence}", file=sys.stderr)
     if missing:
         return 2
-    flags = choose_flags(
-        platform.system(), platform.machine(), read_cpu_features(), os.environ.get("CMAKE_ARGS", "")
-    )
+    flags = choose_flags(read_cpu_features(), os.environ.get("CMAKE_ARGS", ""))
     print(flags.cmake_args)
     print(f"build flags: {flags.cmake_args} ({flags.reason})", file=sys.stderr)
     return 0
