@@ -108,7 +108,7 @@ def parse_schema(text: str) -> dict[str, Any]:
         _check_keywords(part, place)
     for place, part in parts:
         _bound_format(part)
-        _round_bounds(part, place)
+        round_bounds(part, place)
     draft = schema.get("$schema")
     if draft is not None and str(draft).rstrip("#") not in _DRAFTS:
         raise _schema_error(f"$schema is {str(draft)[:80]}, which g4 does not know")
@@ -232,7 +232,7 @@ def _bound_format(schema: dict[str, Any]) -> None:
             schema["pattern"] = _FORMAT_PATTERNS[name]
 
 
-def _round_bounds(schema: dict[str, Any], place: str) -> None:
+def round_bounds(schema: dict[str, Any], place: str) -> None:
     """Replace bounds of numbers that llguidance cannot keep by stricter ones that it can.
 
     It reads them as doubles, where a large integer is not told apart from the one next to it, and

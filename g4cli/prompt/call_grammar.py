@@ -6,16 +6,23 @@ Members stand in the order in which the chat template writes them (by name, lett
 which is the order that the model was trained with; optional ones may be missing. Values follow the
 JSON schema of the parameter: types, enum, const, bounds of numbers, lengths of strings and lists,
 items, properties, anyOf, and references. The rest (a pattern, a format) is left to the caller of
-the tool. Lark syntax: docs/syntax.md, llguidance 1.9.1.
+the tool. Bounds between which there is no value count as not said: llguidance would refuse the
+whole grammar for them.
+
+Lark syntax: docs/syntax.md, llguidance 1.9.1. A name in <> without quotes is a control token there,
+as Gemma's quotation mark <|"|> is one; in quotes it would be ordinary text.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Final
 
-from g4cli.core.errors import BadField
+from g4cli.core.errors import BadField, UsageError
+from g4cli.core.json_schema import round_bounds
 from g4cli.prompt.tools import QUOTE, format_value, sort_members
 
 _VALUES: Final = {
@@ -38,12 +45,19 @@ _ANY: Final = (
     "NUMBER: /-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][-+]?[0-9]+)?/",
     'BOOLEAN: "true" | "false"',
 )
-_RANGES: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_RANGES: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf")
+_MAX_STEP: Final = 10**9  # of multipleOf as a fraction; llguidance 1.9.1 refuses 15 digits
+_ALTERNATIVES: Final = ("anyOf", "oneOf")
+_ENFORCED: Final = frozenset(
+    (
+        *_RANGES, *_ALTERNATIVES, "$ref", "const", "enum", "type", "minLength", "maxLength",
+        "items", "minItems", "maxItems", "properties", "required", "additionalProperties",
+    )
+)  # fmt: skip
 
 # Choices that bound the time of llguidance.
 _MAX_CHARACTERS: Final = 4 << 20  # of all rules: nested alternatives multiply
-_MAX_TIMES: Final = 100_000  # of a character or an item
-_MAX_NUMBER: Final = 1e300  # near the largest double, 1.8e308
+_MAX_TIMES: Final = 100_000  # of a character or an item; a larger bound counts as not said
 _KINDS: Final = (*_VALUES, "array", "object")
 _NOT_ENFORCED: Final = frozenset(
     (
@@ -67,13 +81,69 @@ def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
             open_values += [(item, False) for item in value]
         elif isinstance(value, Mapping):
             if not is_names:
-                keywords |= _NOT_ENFORCED & value.keys()
+                keywords |= _NOT_ENFORCED & value.keys() | _list_uncombined(value, schema)
             open_values += [
                 (item, not is_names and key in _NAMED)
                 for key, item in value.items()
                 if is_names or key not in _DATA
             ]
     return tuple(sorted(keywords))
+
+
+def _list_uncombined(schema: Mapping[str, Any], root: Any) -> set[str]:
+    """Return $ref, anyOf or oneOf if the grammar cannot hold it together with what is beside it."""
+    if isinstance(reference := schema.get("$ref"), str):
+        is_alone = schema.keys() & _ENFORCED <= {"$ref", "type"}
+        return set() if is_alone and _find_target(reference, root) else {"$ref"}
+    return {
+        key
+        for key in _ALTERNATIVES
+        for option in _read_list(schema, key)
+        if isinstance(option, Mapping)
+        and not _can_join({k: v for k, v in schema.items() if k in _ENFORCED - {key}}, option)
+    }
+
+
+def _can_join(shared: Mapping[str, Any], option: Mapping[str, Any]) -> bool:
+    """Return whether `_join_schemas` says what both schemas say."""
+    if "$ref" in option:
+        return shared.keys() <= {"type"}
+    pairs = (
+        (_read_properties(shared), _read_properties(option)),
+        (shared, {k: v for k, v in option.items() if k not in ("properties", "required")}),
+    )
+    return all(a[key] == b[key] for a, b in pairs for key in a.keys() & b.keys())
+
+
+def _join_schemas(shared: Mapping[str, Any], option: Any) -> Mapping[str, Any]:
+    """Return the schema of values that `shared` and one of the alternatives beside it allow."""
+    if not isinstance(option, Mapping):
+        return shared
+    return {
+        **shared,
+        **option,
+        "properties": {**_read_properties(shared), **_read_properties(option)},
+        "required": [*_read_list(shared, "required"), *_read_list(option, "required")],
+    }
+
+
+def _read_properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return names if isinstance(names := schema.get("properties"), Mapping) else {}
+
+
+def _read_list(schema: Mapping[str, Any], key: str) -> list[Any]:
+    return values if isinstance(values := schema.get(key), list) else []
+
+
+def _find_target(reference: str, root: Any) -> Mapping[str, Any] | None:
+    """Return the schema that a $ref points to; None if it is none, or outside of `root`."""
+    if not reference.startswith("#"):
+        return None
+    target = root
+    for step in reference[1:].strip("/").split("/"):
+        if step and isinstance(target, Mapping):
+            target = target.get(step.replace("~1", "/").replace("~0", "~"))
+    return target if isinstance(target, Mapping) else None
 
 
 def write_call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -87,7 +157,7 @@ def write_call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
         function = tool.get("function", tool)
         parameters = function.get("parameters") or {}
         try:
-            body = writer.write_object(parameters, f"tool_{index}", parameters)
+            body = writer.write_value(parameters, f"tool_{index}", parameters, is_call=True)
         except RecursionError:
             raise BadField("tools", "their parameters are nested too deeply by $ref") from None
         names.append(writer.add_rule(f"call_{index}", f"{_literal(function['name'])} {body}"))
@@ -100,7 +170,8 @@ class _Writer:
     def __init__(self) -> None:
         self.rules: list[str] = []
         self._n_characters = 0
-        self._references: dict[tuple[int, str], str] = {}
+        # The rules of references, by the root (its id), the reference, and `is_call`.
+        self._references: dict[tuple[int, str, bool], str] = {}
 
     def add_rule(self, name: str, text: str) -> str:
         """Add a rule and return its name. Raises BadField if all are too large together."""
@@ -110,24 +181,32 @@ class _Writer:
             raise BadField("tools", "the grammar of their parameters is too large")
         return name
 
-    def write_value(self, schema: Any, name: str, root: Mapping[str, Any]) -> str:
-        """Return the name of a rule for the values of `schema`, whose references are to `root`."""
+    def write_value(
+        self, schema: Any, name: str, root: Mapping[str, Any], *, is_call: bool = False
+    ) -> str:
+        """Return the name of a rule for the values of `schema`, whose references are to `root`.
+
+        `is_call`: they are the arguments of a call, and objects whatever else the schema allows.
+        """
         if not isinstance(schema, Mapping) or not schema:
-            return "any"
-        if schema.get("nullable"):
+            return "any_object" if is_call else "any"
+        if schema.get("nullable") and not is_call:
             plain = {key: value for key, value in schema.items() if key != "nullable"}
             return self._write_options([plain, {"type": "null"}], name, root)
         if isinstance(reference := schema.get("$ref"), str):
-            return self._write_reference(reference, name, root)
-        if "const" in schema:
-            return self.add_rule(name, _value_text(schema["const"]))
-        if isinstance(values := schema.get("enum"), list) and values:
-            return self.add_rule(name, " | ".join(_value_text(value) for value in values))
-        for key in ("anyOf", "oneOf"):
-            if isinstance(options := schema.get(key), list) and options:
-                return self._write_options(options, name, root)
-        kinds = schema.get("type")
-        if isinstance(kinds, list):
+            return self._write_reference(reference, name, root, is_call=is_call)
+        constants = [schema["const"]] if "const" in schema else _read_list(schema, "enum")
+        if is_call:
+            constants = [value for value in constants if isinstance(value, Mapping)]
+        if constants:
+            return self.add_rule(name, " | ".join(_value_text(value) for value in constants))
+        for key in _ALTERNATIVES:
+            if options := _read_list(schema, key):
+                shared = {name: value for name, value in schema.items() if name != key}
+                options = [_join_schemas(shared, option) for option in options]
+                return self._write_options(options, name, root, is_call=is_call)
+        kinds = "object" if is_call else schema.get("type")
+        if isinstance(kinds, list) and kinds:
             known = dict.fromkeys(str(kind).lower() for kind in kinds)
             known = dict.fromkeys(kind if kind in _KINDS else "any" for kind in known)
             return self._write_options([{**schema, "type": kind} for kind in known], name, root)
@@ -137,15 +216,21 @@ class _Writer:
         if kind == "array":
             item = self.write_value(schema.get("items"), f"{name}_i", root)
             return self.add_rule(name, f'"[" {_repeat_item(item, schema)} "]"')
-        if kind == "object" or "properties" in schema:
-            return self.write_object(schema, name, root)
+        if kind == "object" or _read_properties(schema):
+            return self._write_object(schema, name, root)
         return "any"
 
-    def write_object(self, schema: Mapping[str, Any], name: str, root: Mapping[str, Any]) -> str:
+    def _write_object(self, schema: Mapping[str, Any], name: str, root: Mapping[str, Any]) -> str:
         """Return the name of a rule for objects: declared members alone, unless there are none."""
-        properties = schema.get("properties")
-        if not isinstance(properties, Mapping) or not properties:
-            return "any_object"
+        properties = _read_properties(schema)
+        if not properties:
+            others = schema.get("additionalProperties")
+            if others is False:
+                return self.add_rule(name, '"{" "}"')
+            if not isinstance(others, Mapping):
+                return "any_object"
+            member = f'KEY ":" {self.write_value(others, f"{name}_v", root)}'
+            return self.add_rule(name, f'"{{" ({member} ("," {member})*)? "}}"')
         required = schema.get("required") or ()
         members = [
             (
@@ -157,11 +242,12 @@ class _Writer:
         return self.add_rule(name, f'"{{" {self._write_members(members, name)} "}}"')
 
     def _write_members(self, members: Sequence[tuple[str, bool]], name: str) -> str:
-        """Return the content of the braces: for each member a rule for what follows the others.
+        """Return the content of the braces of an object with the `members`, written in their order.
 
-        There are two such rules, for when a member came before it (then a comma does) and when not.
+        There are two rules for each member, for it and all that come after it: the one that ends in
+        "c" begins with a comma, for a text in which an earlier member was written.
         """
-        following = {False: '""', True: '""'}  # the rule after this member, by "after a member"
+        following = {False: '""', True: '""'}  # the two rules of the next member; at the end none
         for index in reversed(range(len(members))):
             text, is_required = members[index]
             rules = {}
@@ -177,8 +263,7 @@ class _Writer:
 
     def _write_scalar(self, kind: str, schema: Mapping[str, Any], name: str) -> str:
         """Return a value that is no list or object, within its bounds."""
-        ranges = {key: schema[key] for key in _RANGES if _is_number(schema.get(key))}
-        if kind in ("integer", "number") and ranges:
+        if kind in ("integer", "number") and (ranges := _read_ranges(kind, schema)):
             return f"%json {json.dumps({'type': kind, **ranges})}"
         least, most = _read_bounds(schema, "minLength", "maxLength")
         if kind == "string" and (least or most is not None):
@@ -187,27 +272,25 @@ class _Writer:
             return f"{QUOTE} {text} {QUOTE}"
         return _VALUES[kind]
 
-    def _write_options(self, options: Sequence[Any], name: str, root: Mapping[str, Any]) -> str:
+    def _write_options(
+        self, options: Sequence[Any], name: str, root: Mapping[str, Any], *, is_call: bool = False
+    ) -> str:
         rules = [
-            self.write_value(option, f"{name}_o{index}", root)
+            self.write_value(option, f"{name}_o{index}", root, is_call=is_call)
             for index, option in enumerate(options)
         ]
         return self.add_rule(name, " | ".join(rules))
 
-    def _write_reference(self, reference: str, name: str, root: Mapping[str, Any]) -> str:
-        known = self._references.get((id(root), reference))
-        if known is not None:
-            return known
-        target: Any = root
-        for step in reference.removeprefix("#").strip("/").split("/"):
-            step = step.replace("~1", "/").replace("~0", "~")
-            if step:
-                target = target.get(step) if isinstance(target, Mapping) else None
-        if not reference.startswith("#") or not isinstance(target, Mapping):
-            return "any"
-        # Noted first: a recursive schema refers to itself.
-        self._references[id(root), reference] = f"{name}_r"
-        return self.add_rule(f"{name}_r", self.write_value(target, f"{name}_t", root))
+    def _write_reference(
+        self, reference: str, name: str, root: Mapping[str, Any], *, is_call: bool
+    ) -> str:
+        place = (id(root), reference, is_call)
+        if place not in self._references:
+            target = _find_target(reference, root)
+            # Noted first: a recursive schema refers to itself.
+            self._references[place] = f"{name}_r"
+            self.add_rule(f"{name}_r", self.write_value(target, f"{name}_t", root, is_call=is_call))
+        return self._references[place]
 
 
 def _value_text(value: Any) -> str:
@@ -219,8 +302,8 @@ def _value_text(value: Any) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return `text` as a literal of Lark."""
-    return json.dumps(text, ensure_ascii=False)
+    """Return `text` as a literal of Lark, with "?" for lone surrogates, which are no text."""
+    return json.dumps(text.encode("utf-8", "replace").decode(), ensure_ascii=False)
 
 
 def _repeat_item(item: str, schema: Mapping[str, Any]) -> str:
@@ -229,8 +312,9 @@ def _repeat_item(item: str, schema: Mapping[str, Any]) -> str:
     if most == 0:
         return '""'
     end = "" if most is None else most - 1
-    items = f'{item} ("," {item}){{{max(least - 1, 0)},{end}}}'
-    return items if least else f"({items})?"
+    # Lark refuses {0,0}.
+    more = "" if most == 1 else f' ("," {item}){{{max(least - 1, 0)},{end}}}'
+    return f"{item}{more}" if least else f"({item}{more})?"
 
 
 def _read_bounds(schema: Mapping[str, Any], low: str, high: str) -> tuple[int, int | None]:
@@ -244,7 +328,30 @@ def _read_times(value: Any) -> int | None:
     return int(value) if _is_number(value) and 0 <= value <= _MAX_TIMES else None
 
 
+def _read_ranges(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the bounds of a number as llguidance can keep them; none if they leave no value."""
+    ranges = {key: schema[key] for key in _RANGES if _is_number(schema.get(key))}
+    step = Fraction(str(ranges.get("multipleOf", 0)))
+    if step <= 0 or max(step.numerator, step.denominator) > _MAX_STEP:
+        step = Fraction(0)
+        ranges.pop("multipleOf", None)
+    if kind == "integer":  # the integers among the multiples of a fraction: those of its numerator
+        step = Fraction(step.numerator or 1)
+    try:
+        round_bounds(ranges, "")
+    except UsageError:
+        return {}
+    low = max((ranges[key] for key in _RANGES[:2] if key in ranges), default=None)
+    high = min((ranges[key] for key in _RANGES[2:4] if key in ranges), default=None)
+    if step and low is not None and high is not None:
+        first, last = math.ceil(Fraction(str(low)) / step), math.floor(Fraction(str(high)) / step)
+        first += first * step == ranges.get("exclusiveMinimum")
+        last -= last * step == ranges.get("exclusiveMaximum")
+        if first > last:
+            return {}
+    return ranges
+
+
 def _is_number(value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MAX_NUMBER
-    )
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < math.inf

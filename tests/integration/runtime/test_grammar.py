@@ -447,6 +447,10 @@ PARAMETERS: Any = [
     {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(40)}},
     {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object",
      "properties": {"x": {"type": "number"}}, "required": ["x"]}}}},
+    {"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"properties": {"a": {"type": "array",
+     "maxItems": 1}}}, {"type": "object", "additionalProperties": {"enum": ["\ud800"]}}]}}},
+    {"type": "object", "properties": {"a": {"type": "integer", "minimum": -(2**63)}, "b": {
+     "type": "number", "minimum": 3, "maximum": 1, "multipleOf": 0}, "c": {"type": []}}},
 ]  # fmt: skip
 
 

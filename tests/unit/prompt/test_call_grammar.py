@@ -9,7 +9,7 @@ import pytest
 
 from g4cli.core.errors import BadField, UsageError
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
-from g4cli.prompt.call_grammar import write_call_rules
+from g4cli.prompt.call_grammar import list_unenforced_keywords, write_call_rules
 
 
 def tool(parameters: Any, name: str = "f") -> Any:
@@ -53,6 +53,7 @@ def test_bounds() -> None:
             "v": {"type": "array", "items": {"type": "null"}, "minItems": 2, "maxItems": 4},
             "w": {"type": "array", "items": {"type": "null"}, "maxItems": 3},
             "x": {"type": "array", "maxItems": 0},
+            "y": {"type": "array", "maxItems": 1},
         }
     }
     found = rules(schema)
@@ -62,6 +63,7 @@ def test_bounds() -> None:
     assert found["tool_0_3"] == '"[" tool_0_3_i ("," tool_0_3_i){1,3} "]"'
     assert found["tool_0_4"] == '"[" (tool_0_4_i ("," tool_0_4_i){0,2})? "]"'
     assert found["tool_0_5"] == '"[" "" "]"'
+    assert found["tool_0_6"] == '"[" (any)? "]"'
 
 
 def test_constants_are_written_in_gemmas_notation() -> None:
@@ -118,3 +120,101 @@ def test_a_long_chain_of_references_is_refused() -> None:
     defs: Any = {str(n): {"$ref": f"#/$defs/{n + 1}"} for n in range(1000)}
     with pytest.raises(BadField, match="nested too deeply"):
         rules({"$defs": defs, "properties": {"x": {"$ref": "#/$defs/0"}}})
+
+
+def test_the_arguments_follow_the_whole_schema_of_the_parameters() -> None:
+    number = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    text = {"type": "object", "properties": {"s": {"type": "string"}}}
+    found = rules({"$ref": "#/$defs/number", "$defs": {"number": number}})
+    assert (found["call_0"], found["tool_0_r"]) == ('"f" tool_0_r', "tool_0_t")
+    assert found["tool_0_t_m0"] == '"n:" tool_0_t_0 ""'
+    found = rules({"anyOf": [number, text]})
+    assert (found["tool_0"], found["tool_0_o0"]) == (
+        "tool_0_o0 | tool_0_o1",
+        '"{" tool_0_o0_m0 "}"',
+    )
+    assert rules({"enum": [{"a": 1}, 2]})["tool_0"] == '"{a:1}"'
+
+
+@pytest.mark.parametrize("schema", [{}, {"type": "string"}, {"enum": ["a"]}, {"anyOf": []}])
+def test_the_arguments_are_an_object(schema: Any) -> None:
+    assert rules(schema)["call_0"] == '"f" any_object'
+
+
+def test_objects_without_declared_members() -> None:
+    schema = {"type": "object", "properties": {}}
+    members = {
+        "a": {**schema, "additionalProperties": False},
+        "b": {**schema, "additionalProperties": {"type": "boolean"}},
+        "c": schema,
+    }
+    found = rules({"properties": members})
+    assert found["tool_0_0"] == '"{" "}"'
+    assert found["tool_0_1"] == '"{" (KEY ":" tool_0_1_v ("," KEY ":" tool_0_1_v)*)? "}"'
+    assert found["tool_0_m2"] == '"c:" any_object "" | ""'
+
+
+def test_alternatives_are_joined_with_what_is_beside_them() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "null"}, "b": {"type": "null"}},
+        "anyOf": [{"required": ["a"]}, {"required": ["b"], "properties": {"c": {"type": "null"}}}],
+    }
+    found = rules({"properties": {"x": schema}})
+    assert found["tool_0_0"] == "tool_0_0_o0 | tool_0_0_o1"
+    assert found["tool_0_0_o0_m0"] == '"a:" tool_0_0_o0_0 tool_0_0_o0_m1c'
+    assert found["tool_0_0_o1_m1"] == '"b:" tool_0_0_o1_1 tool_0_0_o1_m2c'
+    assert list_unenforced_keywords(schema) == ()
+
+
+@pytest.mark.parametrize(
+    ("schema", "keywords"),
+    [
+        ({"minLength": 2, "anyOf": [{"minLength": 3}]}, ("anyOf",)),
+        ({"properties": {"a": {}}, "oneOf": [{"properties": {"a": {"type": "null"}}}]}, ("oneOf",)),
+        ({"properties": {"a": {}}, "anyOf": [{"$ref": "#"}]}, ("anyOf",)),
+        ({"type": "object", "anyOf": [{"$ref": "#"}]}, ()),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "null"}}}, ()),
+        ({"$ref": "#/$defs/a"}, ("$ref",)),
+        ({"$ref": "https://x.example/s"}, ("$ref",)),
+        ({"$ref": "#", "minLength": 1}, ("$ref",)),
+        ({"properties": [], "anyOf": [{"properties": [1]}]}, ()),
+    ],
+)
+def test_what_cannot_be_joined_is_not_enforced(schema: Any, keywords: tuple[str, ...]) -> None:
+    assert list_unenforced_keywords(schema) == keywords
+
+
+@pytest.mark.parametrize(
+    ("schema", "rule"),
+    [
+        ({"type": "integer", "multipleOf": 0}, "INTEGER"),
+        ({"type": "number", "multipleOf": 1e22}, "NUMBER"),
+        ({"type": "number", "minimum": 2, "maximum": 1}, "NUMBER"),
+        ({"type": "integer", "minimum": 1.2, "maximum": 1.8}, "INTEGER"),
+        ({"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 2}, "INTEGER"),
+        ({"type": "number", "minimum": 1, "maximum": 6, "multipleOf": 7}, "NUMBER"),
+        (
+            {"type": "integer", "minimum": -(2**63)},
+            '%json {"type": "integer", "minimum": -9223372036854774784}',
+        ),
+        (
+            {"type": "number", "minimum": 0.1, "maximum": 0.1, "multipleOf": 0.1},
+            '%json {"type": "number", "minimum": 0.1, "maximum": 0.1, "multipleOf": 0.1}',
+        ),
+    ],
+)
+def test_bounds_of_numbers_that_llguidance_refuses(schema: Any, rule: str) -> None:
+    assert rules({"properties": {"x": schema}})["tool_0_0"] == rule
+
+
+def test_an_empty_list_of_types_says_nothing() -> None:
+    assert rules({"properties": {"x": {"type": []}}})["tool_0_m0"] == '"x:" any "" | ""'
+
+
+def test_half_a_character_is_replaced() -> None:
+    found = rules({"properties": {"k\ud800": {"enum": ["\ud800"]}}})
+    assert (found["tool_0_0"], found["tool_0_m0"]) == (
+        '<|"|> "?" <|"|>',
+        '"k?:" tool_0_0 "" | ""',
+    )
