@@ -47,9 +47,10 @@ def make_grammar(
 ) -> str:
     """Return the grammar of answers of `form`, or that consist of calls of `tools`, or either.
 
-    `several`: whether there may be more than one call. Raises UsageError if a schema or GBNF
-    grammar cannot be enforced (faults of Lark and of regular expressions are found when llguidance
-    compiles them), or BadField if the parameters of the tools are too large.
+    At least one of them is given. `several`: whether there may be more than one call. Raises
+    UsageError if a schema or GBNF grammar cannot be enforced (faults of Lark and of regular
+    expressions are found when llguidance compiles them), or BadField if the parameters of the tools
+    are too large.
     """
     if form is None and not tools:
         raise ValueError("neither a form nor tools")

@@ -147,9 +147,10 @@ def _find_target(reference: str, root: Any) -> Mapping[str, Any] | None:
 
 
 def write_call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return rules of Lark; `call` is a call of one of `tools` (OpenAI's form) without its marks.
+    """Return rules of Lark, of which `call` is a call of one of `tools` (OpenAI's format).
 
-    Raises BadField if the rules would be too large, or references lead too far.
+    The control tokens around a call are not in it. Raises BadField if the rules would be too large,
+    or references lead too far.
     """
     writer = _Writer()
     names = []

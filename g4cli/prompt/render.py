@@ -30,7 +30,8 @@ MEDIA_MARK: Final = {"image": "<|image|>", "audio": "<|audio|>"}
 class PromptStyle:
     """How to render a prompt: with thinking, tools (in OpenAI's format), an empty thought.
 
-    12B, 26B and 31B expect `empty_thought` at the start of an answer without thinking.
+    12B, 26B and 31B expect `empty_thought`, a thinking channel without text, at the start of an
+    answer without thinking.
     """
 
     think: bool = False
@@ -59,7 +60,7 @@ def render(
         out.add_control("<turn|>\n")
     turns = messages[1:] if has_system else messages
     last_question = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=-1)
-    # Whether the model goes on in the last turn, and the role of the turn before.
+    # Whether the last turn is the model's and not closed, and the role of the turn before.
     open_turn, previous_role = False, ""
     for index, message in enumerate(turns):
         if message.role == "tool":
@@ -94,7 +95,7 @@ def _append_turn(out: _Builder, turns: Sequence[Message], index: int) -> bool:
     if message.tool_calls and not answered:
         out.add_control("<|tool_response>")
         return True
-    if answered and not message.content:  # the model answers behind the results
+    if answered and not message.content:  # the answer itself comes behind the results
         return True
     out.add_control("<turn|>\n")
     return False

@@ -97,32 +97,32 @@ class ReplyParser:
     """Turns token texts into events. `thinking` says whether the prompt ends inside a thought."""
 
     def __init__(self, *, thinking: bool = False) -> None:
-        self._state = _Place.THOUGHT if thinking else _Place.ANSWER
+        self._place = _Place.THOUGHT if thinking else _Place.ANSWER
         self._held = ""  # the text of a call or a name that is not complete
 
     @property
     def in_thought(self) -> bool:
         """Whether the model is thinking."""
-        return self._state in (_Place.NAME, _Place.THOUGHT)
+        return self._place in (_Place.NAME, _Place.THOUGHT)
 
     def feed(self, piece: str) -> list[ReplyEvent]:
         """Return the events that the text of one token completes."""
-        if self._state is _Place.CALL:
+        if self._place is _Place.CALL:
             return self._feed_call(piece)
         if piece == CHANNEL_OPEN:
-            self._state, self._held = _Place.NAME, ""
+            self._place, self._held = _Place.NAME, ""
             return []
         if piece == CHANNEL_CLOSE:
             return self._close_thought()
         if piece == CALL_OPEN:
             events = self._close_thought() if self.in_thought else []
-            self._state, self._held = _Place.CALL, ""
+            self._place, self._held = _Place.CALL, ""
             return events
-        if self._state is _Place.NAME:
+        if self._place is _Place.NAME:
             return self._feed_name(piece)
         if not piece:
             return []
-        return [ThoughtText(piece) if self._state is _Place.THOUGHT else AnswerText(piece)]
+        return [ThoughtText(piece) if self._place is _Place.THOUGHT else AnswerText(piece)]
 
     def finish(self, *, is_cut: bool = False) -> list[ReplyEvent]:
         """Return the events of an answer that ends inside a call or the name of a channel.
@@ -130,9 +130,9 @@ class ReplyParser:
         `is_cut`: the model had not ended it. What there is of a call is then left out.
         """
         held, self._held = self._held, ""
-        if self._state is _Place.CALL and held:
+        if self._place is _Place.CALL and held:
             return [] if is_cut and parse_call(held) is None else self._parse_call(held)
-        if self._state is _Place.NAME and held:
+        if self._place is _Place.NAME and held:
             return [ThoughtText(held)]
         return []
 
@@ -141,7 +141,7 @@ class ReplyParser:
         name, newline, after = self._held.partition("\n")
         if not newline and len(name) <= _NAME_LIMIT:
             return []
-        self._state, self._held = _Place.THOUGHT, ""
+        self._place, self._held = _Place.THOUGHT, ""
         # A first line with a blank is no name, but the beginning of the thought.
         text = after if newline and " " not in name else name + newline + after
         return [ThoughtText(text)] if text else []
@@ -150,14 +150,14 @@ class ReplyParser:
         was_open = self.in_thought
         # What closes right behind its name, without a newline, has no text.
         events = [] if self._held.strip() == "thought" else self.finish()
-        self._state, self._held = _Place.ANSWER, ""
+        self._place, self._held = _Place.ANSWER, ""
         return [*events, ThoughtEnded()] if was_open else events
 
     def _feed_call(self, piece: str) -> list[ReplyEvent]:
         if piece != CALL_CLOSE:
             self._held += piece
             return []
-        text, self._held, self._state = self._held, "", _Place.ANSWER
+        text, self._held, self._place = self._held, "", _Place.ANSWER
         return self._parse_call(text)
 
     def _parse_call(self, text: str) -> list[ReplyEvent]:

@@ -62,7 +62,7 @@ def _make_environment() -> ImmutableSandboxedEnvironment:
     environment.filters["tojson"] = _format_json
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _format_now
-    environment.globals.pop("lipsum", None)
+    environment.globals.pop("lipsum", None)  # jinja2's filler text, of any length
     return environment
 
 

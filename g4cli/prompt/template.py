@@ -39,7 +39,7 @@ _TOKEN_CHARACTERS: Final = re.compile(r"[<>|\[\]]")
 _MEDIA_MARKS: Final = re.compile(r"(<\|image\|>|<\|audio\|>)")
 # Supplementary Private Use Area-B of Unicode.
 _MARK_RANGE: Final = (0x100000, 0x10FFFD)
-_EMPTY_THOUGHT: Final = "<|channel>thought\\n<channel|>"
+_EMPTY_THOUGHT: Final = "<|channel>thought\\n<channel|>"  # as templates write it, with \\n escaped
 
 Render: TypeAlias = Callable[[Sequence[Message], PromptStyle], list[Part]]
 RunTemplate: TypeAlias = Callable[[str, Sequence[Mapping[str, Any]]], list[str]]
@@ -48,7 +48,10 @@ RunTemplate: TypeAlias = Callable[[str, Sequence[Mapping[str, Any]]], list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """Renders the prompts for one model file. `notice` is a message for the user, or empty."""
+    """Renders the prompts for one model file, by `render`; `notice` is for the user, or empty.
+
+    `empty_thought`: whether answers without thinking begin with one (PromptStyle).
+    """
 
     render: Render
     empty_thought: bool
@@ -123,13 +126,12 @@ def make_template_variables(
     }
 
 
+# The conversations on which g4's renderer and a template are compared.
 _SAMPLES: Final = (
     (Message("user", "one"),),
     (Message("system", "rules"), Message("user", " one ")),
     (Message("user", "one"), Message("assistant", "two"), Message("user", "three")),
 )
-
-
 _SAMPLE_TOOL: Final = {
     "type": "function",
     "function": {

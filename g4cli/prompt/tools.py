@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from g4cli.core.errors import UsageError
 from g4cli.prompt.messages import ToolCall
 
-QUOTE: Final = '<|"|>'
+QUOTE: Final = '<|"|>'  # Gemma's quotation mark, a control token, at both ends of a string
 # Properties of these names are not declared, as in the template.
 _SCHEMA_KEYS: Final = frozenset(("description", "type", "properties", "required", "nullable"))
 MAX_DEPTH: Final = 64  # of nested values, a choice: Python allows 1,000 calls
@@ -67,10 +67,11 @@ def format_tool_response(name: str, content: Any) -> str:
 
 
 def declare_tool(tool: Mapping[str, Any]) -> str:
-    """Return the declaration of a tool in OpenAI's format. Raises UsageError if it is malformed.
+    """Return the declaration of a tool in OpenAI's format, without its control tokens.
 
-    As in the template, the braces of parameters and of a response are closed only where these have
-    a type.
+    Raises UsageError if it is malformed. `response`, the schema of the result, is Gemma's own and
+    not OpenAI's; a `tool` may also be its `function` alone. As in the template, the braces of
+    parameters and of a response are closed only where these have a type.
     """
     function = tool.get("function", tool)
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
@@ -142,7 +143,11 @@ _DATA_KEYS: Final = ("default", "enum", "const", "examples")
 
 
 def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
-    """Raise UsageError unless the parameters and the response of a tool look like a JSON schema."""
+    """Raise UsageError unless the parameters and the response of a tool look like a JSON schema.
+
+    The role of a mapping says what its keys are: keywords of a schema, names of properties, or
+    data, of which only the depth is checked.
+    """
 
     def check_value(value: Any, depth: int, role: Literal["schema", "names", "data"]) -> None:
         if depth > MAX_DEPTH:
@@ -165,17 +170,15 @@ def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
     check_value(function, 0, "schema")
 
 
-def _format_properties(properties: Mapping[str, Any], depth: int = 0) -> str:
-    if depth > MAX_DEPTH:
-        raise UsageError("the tool's parameters are nested too deeply")
+def _format_properties(properties: Mapping[str, Any]) -> str:
     return ",".join(
-        f"{replace_quotes(key)}:{{{_format_property(value, depth)}}}"
+        f"{replace_quotes(key)}:{{{_format_property(value)}}}"
         for key, value in sort_members(properties)
         if key not in _SCHEMA_KEYS and isinstance(value, Mapping)
     )
 
 
-def _format_property(value: Mapping[str, Any], depth: int) -> str:
+def _format_property(value: Mapping[str, Any]) -> str:
     kind = str(value.get("type", "")).upper()
     fields = []
     if value.get("description"):
@@ -183,33 +186,31 @@ def _format_property(value: Mapping[str, Any], depth: int) -> str:
     if kind == "STRING" and value.get("enum"):
         fields.append(f"enum:{format_value(value['enum'], quote_keys=True)}")
     if kind == "ARRAY" and isinstance(value.get("items"), Mapping) and value["items"]:
-        fields.append(f"items:{{{_format_items(value['items'], depth)}}}")
+        fields.append(f"items:{{{_format_items(value['items'])}}}")
     if value.get("nullable"):
         fields.append("nullable:true")
     if kind == "OBJECT":
         inner = value.get("properties")
         members = inner if isinstance(inner, Mapping) else value
-        fields.append(f"properties:{{{_format_properties(members, depth + 1)}}}")
+        fields.append(f"properties:{{{_format_properties(members)}}}")
         if value.get("required"):
             fields.append(f"required:{_format_names(value['required'])}")
     fields.append(f"type:{quote_text(kind)}")
     return ",".join(fields)
 
 
-def _format_items(items: Mapping[str, Any], depth: int) -> str:
+def _format_items(items: Mapping[str, Any]) -> str:
     fields = []
     for key, value in sort_members(items):
         if value is None:
             continue
         if key == "properties":
             members = value if isinstance(value, Mapping) else {}
-            fields.append(f"properties:{{{_format_properties(members, depth + 1)}}}")
+            fields.append(f"properties:{{{_format_properties(members)}}}")
         elif key == "required":
             fields.append(f"required:{_format_names(value)}")
         elif key == "type":
-            kinds = (
-                value.upper() if isinstance(value, str) else [str(kind).upper() for kind in value]
-            )
+            kinds = value.upper() if isinstance(value, str) else [str(k).upper() for k in value]
             fields.append(f"type:{format_value(kinds, quote_keys=True)}")
         else:
             fields.append(f"{key}:{format_value(value, quote_keys=True)}")
@@ -239,7 +240,7 @@ def parse_call(text: str) -> ToolCall | None:
         arguments = reader.read_value()
     except ValueError:
         return None
-    is_call = isinstance(arguments, dict) and reader.at_end
+    is_call = isinstance(arguments, dict) and reader.is_at_end()
     return ToolCall(match[1], arguments) if is_call else None
 
 
@@ -252,9 +253,9 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text, self._at, self._depth = text, 0, 0
 
-    @property
-    def at_end(self) -> bool:
-        return not self._text[self._at :].strip()
+    def is_at_end(self) -> bool:
+        self._skip_space()
+        return self._at == len(self._text)
 
     def read_value(self) -> Any:
         self._skip_space()
@@ -269,8 +270,7 @@ class _Reader:
             self._depth -= 1
             return container
         if char == '"':  # a model may use JSON's quotation marks instead
-            string, length = json.JSONDecoder().raw_decode(self._text[self._at :])
-            self._at += length
+            string, self._at = json.JSONDecoder().raw_decode(self._text, self._at)
             return string
         return self._read_word()
 
