@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from g4cli.cli.output import Output
     from g4cli.core.progress import Progress
     from g4cli.operations.chat.request import ChatRequest
-    from g4cli.operations.compare.prompts import Prompt
+    from g4cli.operations.prompts import Prompt
     from g4cli.prompt.reply import SampledToken
     from g4cli.runtime.engine.drafting import DraftStats
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.recording import ChatRecorder
     from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.chat.session import ChatSession
-    from g4cli.operations.compare.prompts import Prompt
+    from g4cli.operations.prompts import Prompt
     from g4cli.operations.tools.options import ToolOptions
     from g4cli.operations.tools.toolbox import Toolbox
 
@@ -157,7 +157,7 @@ def _read_batch(
     prompts: Path, prompt: str | None, display: ChatDisplay, request: ChatRequest
 ) -> tuple[Prompt, ...]:
     """Return the prompts of the file. Raises UsageError if other options contradict it."""
-    from g4cli.operations.compare.prompts import read_prompts
+    from g4cli.operations.prompts import read_prompts
 
     if prompt is not None:
         raise UsageError("--prompts and --prompt cannot be used together")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from g4cli.chat import Reply
     from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.chat.session import ChatSession, View
-    from g4cli.operations.compare.prompts import Prompt
+    from g4cli.operations.prompts import Prompt
     from g4cli.prompt.reply import SampledToken
     from g4cli.runtime.engine.drafting import DraftStats
 

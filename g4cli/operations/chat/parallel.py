@@ -36,7 +36,7 @@ from g4cli.runtime.engine.options import Sampling, read_recommended_sampling
 
 if TYPE_CHECKING:
     from g4cli.operations.chat.batch import KeepAnswer
-    from g4cli.operations.compare.prompts import Prompt
+    from g4cli.operations.prompts import Prompt
 
 _NO_DRAFT: Final = DraftChoice("off", "not asked for")  # a batch has one token of each answer
 

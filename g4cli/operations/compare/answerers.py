@@ -23,8 +23,8 @@ from g4cli.host import engine_version, read_cpu_name
 from g4cli.operations.chat.opening import open_session
 from g4cli.operations.chat.session import ChatSession
 from g4cli.operations.compare.judgement import find_word_loop
-from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.compare.specs import ModelSpec
+from g4cli.operations.prompts import Prompt
 from g4cli.prompt.reply import AnswerText, ThoughtText
 from g4cli.remote.endpoint import Endpoint
 from g4cli.runtime.llama.installation import hash_library

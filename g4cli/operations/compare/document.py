@@ -9,10 +9,10 @@ from typing import Any, Final
 from g4cli import __version__
 from g4cli.host import engine_version
 from g4cli.operations.compare.answerers import describe_machine
-from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.compare.results import ResultsFile
 from g4cli.operations.compare.run import ComparedModel, Comparison
 from g4cli.operations.compare.summary import Wins, count_wins, summarize_model
+from g4cli.operations.prompts import Prompt
 
 _ANSWER_FIELDS: Final = (
     "sample", "seed", "text", "thought", "finish_reason", "prompt_tokens", "reused_tokens",

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from g4cli.core.reporter import Reporter
 from g4cli.operations.compare.answerers import Answerer, open_answerer
-from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
+from g4cli.operations.prompts import Prompt
 
 _MAX_CHARACTERS: Final = 20_000  # a choice: of each answer, so that both fit into the context
 _QUESTION: Final = """\

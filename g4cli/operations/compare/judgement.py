@@ -17,7 +17,7 @@ from referencing import Registry
 
 from g4cli.chat.code_block import find_code_blocks
 from g4cli.loops import LoopDetector
-from g4cli.operations.compare.prompts import Prompt
+from g4cli.operations.prompts import Prompt
 from g4cli.operations.svg import check_drawing
 
 _MAX_CODE: Final = 200_000  # characters, a choice: longer code is not parsed

@@ -11,9 +11,9 @@ from g4cli.core.files import require_file
 from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import looks_like_name
-from g4cli.operations.compare.prompts import Prompt, make_single_prompt, read_prompts
 from g4cli.operations.compare.run import CompareRequest
 from g4cli.operations.compare.specs import REMOTE, ModelSpec, parse_models
+from g4cli.operations.prompts import Prompt, make_single_prompt, read_prompts
 
 # A verdict is one word; a judge should not roll dice.
 _JUDGE_SETTINGS: Final[Mapping[str, str]] = {"temp": "0", "max-tokens": "256", "seed": "1"}

@@ -17,10 +17,10 @@ from g4cli.core.units import count_text
 from g4cli.operations.compare.answerers import Answer, Answerer, identify_model, open_answerer
 from g4cli.operations.compare.judge import ask_judge
 from g4cli.operations.compare.judgement import judge_answer
-from g4cli.operations.compare.prompts import Prompt
 from g4cli.operations.compare.quality import measure_model
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
+from g4cli.operations.prompts import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

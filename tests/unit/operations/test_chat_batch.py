@@ -10,7 +10,7 @@ import pytest
 from g4cli.core.units import MIB
 from g4cli.operations.chat.batch import choose_parallel, name_encoder
 from g4cli.operations.chat.request import ChatRequest
-from g4cli.operations.compare.prompts import Prompt
+from g4cli.operations.prompts import Prompt
 from g4cli.prompt.messages import Media
 
 

@@ -19,12 +19,12 @@ from g4cli.operations.compare.judgement import (
     find_word_loop,
     judge_answer,
 )
-from g4cli.operations.compare.prompts import SETS, Prompt, make_single_prompt, read_prompts
 from g4cli.operations.compare.quality import measure_model
 from g4cli.operations.compare.request import make_request
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import parse_models
 from g4cli.operations.compare.summary import Share, count_faults
+from g4cli.operations.prompts import SETS, Prompt, make_single_prompt, read_prompts
 from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.messages import RunBench, RunEvaluation
 from g4cli.runtime.measure.reports import BenchReport, SpeedResult

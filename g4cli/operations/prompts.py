@@ -1,4 +1,8 @@
-"""The prompts of a comparison: one from the command line, a JSONL file, or a set of g4's own."""
+"""Prompts to ask one after the other: from the command line, a JSONL file, or a set of g4's own.
+
+`g4 compare` and `g4 chat --prompts` read them. Only `g4 compare` judges the answers; to `g4 chat`
+the fields `kind`, `expected` and `schema` mean nothing.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +36,12 @@ _FIELDS: Final = frozenset(
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question. `kind` decides how answers are judged (see judgement.py).
+    """One question. `kind` decides how `g4 compare` judges an answer (compare/judgement.py).
 
-    `expected`: the right answers of a fact, what code must contain, or the value that JSON must
-    have. `schema` is a JSON schema. `media` are images and sounds by absolute path.
+    `expected` is one of the right answers of a fact or a list of them, a text (or a list of texts)
+    that code must contain, or the value that JSON must have; None: no answer is right or wrong.
+    `schema` is the JSON schema that an answer of the kind "schema" must match. `media` are images
+    and sounds by absolute path.
     """
 
     id: str
@@ -81,12 +87,12 @@ def make_single_prompt(text: str) -> Prompt:
 
 
 def read_prompts(source: str, *, limit: int = 0) -> tuple[Prompt, ...]:
-    """Return the prompts of a set of g4's own or of a JSONL file; `limit` 0: all of them.
+    """Return the first `limit` prompts (0: all) of `source`, one of SETS or a JSONL file.
 
     Raises FileMissing, UsageError, BadMedia, or BadFile with the line that is wrong.
     """
     if source in SETS:
-        path = Path(__file__).resolve().parents[2] / "data" / "prompts" / f"{source}.jsonl"
+        path = Path(__file__).resolve().parents[1] / "data" / "prompts" / f"{source}.jsonl"
     else:
         path = expand_home(source)
         if not path.exists():
