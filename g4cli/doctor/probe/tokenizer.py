@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from g4cli.doctor.probe.child import ask_child
-from g4cli.doctor.probe.golden_tokens import GOLDEN
 from g4cli.doctor.reference import N_TOKENS
 
 _TIMEOUT_S: Final = 60.0  # a choice: no weights are loaded, so it takes seconds
-# For the published vocabulary: turns, and what early builds got wrong (llama.cpp@0c1e57098).
-_CHAT: Final = (
-    ("---\n", (7243, 107)),
-    ("a\n\nb", (236746, 108, 236763)),
-    ("Hello\n\n\nworld", (9259, 109, 12392)),
-    ("<|turn>user\nHi<turn|>\n<|turn>model\n", (105, 2364, 107, 10979, 106, 107, 105, 4368, 107)),
-)
+# For the published vocabulary: lines [text, ids without <bos>]. The first four are turns and line
+# breaks, which llama.cpp tokenized wrongly when Gemma 4 was new; the others are those of
+# models/ggml-vocab-gemma-4.gguf.inp and .out, llama.cpp@0c1e57098.
+_KNOWN_TEXTS: Final = Path(__file__).resolve().parents[2] / "data/tokenizer/known_texts.jsonl"
 # For any vocabulary of Gemma 4: control tokens have these ids, ...
 CONTROL_TEXTS: Final = (
     ("<|turn>", (105,)),
@@ -56,8 +53,8 @@ def known_texts(n_tokens: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Return texts with their ids in a vocabulary of `n_tokens`: 53 texts for the published one."""
     if n_tokens != N_TOKENS:
         return CONTROL_TEXTS
-    golden = tuple((text, tuple(int(i) for i in ids.split())) for text, ids in GOLDEN)
-    return (*CONTROL_TEXTS, *_CHAT, *golden)
+    rows = map(json.loads, _KNOWN_TEXTS.read_text(encoding="utf-8").splitlines())
+    return (*CONTROL_TEXTS, *((text, tuple(ids)) for text, ids in rows))
 
 
 def ask_tokenizer(path: Path, n_tokens: int) -> TokenizerAnswers:
