@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from g4cli.core.file_kind import TEXT, kind_text, text_key
-from g4cli.core.gguf_values import Value
+from g4cli.core.gguf_values import Value, find_data
 from g4cli.core.registry import MODELS
 from g4cli.core.shape import Shape
 from g4cli.doctor.checks.advice import RECONVERT, REPAIR
@@ -64,28 +64,24 @@ def check_values(facts: FileFacts) -> Outcome:
 
 def _describe_difference(keys: Mapping[str, Value], key: str, value: float, why: str) -> str:
     """Return what is wrong with a key, or ''."""
-    stored = keys.get(key)
+    stored = find_data(keys, key, object)
     if stored is None:
         # llama.cpp's defaults are right except for this one (src/models/gemma4.cpp, 0c1e57098).
         return f"{key} is missing ({why})" if key == "gemma4.rope.freq_base" else ""
     # Written so that NaN, which no comparison holds for, differs.
-    if not (
-        isinstance(stored.data, int | float) and abs(stored.data - value) <= _F32_ROUNDING * value
-    ):
-        return f"{key} is {stored.data}, expected {value:g} ({why})"
+    if not (isinstance(stored, int | float) and abs(stored - value) <= _F32_ROUNDING * value):
+        return f"{key} is {stored}, expected {value:g} ({why})"
     return ""
 
 
 def _list_rope_scaling(keys: Mapping[str, Value]) -> list[str]:
     """Return what RoPE scaling keys say: no Gemma 4 has any, and llama.cpp would apply them."""
-    faults = []
-    for name in ("type", "factor"):
-        value = keys.get(f"gemma4.rope.scaling.{name}")
-        if value is not None and value.data not in ("none", 1.0, 0.0):
-            faults.append(
-                f"gemma4.rope.scaling.{name} is {value.data} (Gemma 4 has no RoPE scaling)"
-            )
-    return faults
+    names = [f"gemma4.rope.scaling.{name}" for name in ("type", "factor")]
+    return [
+        f"{name} is {data} (Gemma 4 has no RoPE scaling)"
+        for name in names
+        if (data := find_data(keys, name, object)) not in (None, "none", 1.0, 0.0)
+    ]
 
 
 def check_shape(facts: FileFacts) -> Outcome:
@@ -128,9 +124,9 @@ def _list_impossible_numbers(shape: Shape, keys: Mapping[str, Value]) -> list[st
         bad.append(f"{shape.n_shared_kv} of {shape.n_layer} layers share a KV cache")
     for suffix, width in (("", shape.head_dim), ("_swa", shape.head_dim_swa)):
         for key in (f"attention.value_length{suffix}", f"rope.dimension_count{suffix}"):
-            value = keys.get(f"gemma4.{key}")
-            if value is not None and value.data != width:
-                bad.append(f"gemma4.{key} is {value.data}, the head dimension is {width}")
+            number = find_data(keys, f"gemma4.{key}", object)
+            if number not in (None, width):
+                bad.append(f"gemma4.{key} is {number}, the head dimension is {width}")
     # Published models have 512 or 1024.
     if not 0 < shape.n_swa <= 4096:
         bad.append(f"the sliding window is {shape.n_swa} tokens")

@@ -6,11 +6,13 @@ from typing import Final
 
 from g4cli.core.file_kind import kind_text, text_key
 from g4cli.core.gguf_header import Header
-from g4cli.core.gguf_values import Array
+from g4cli.core.gguf_values import Array, find_data
 from g4cli.doctor.checks.advice import GET_ANOTHER, UPDATE_ENGINE
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.probe.child import UNKNOWN_ARCHITECTURE
 from g4cli.doctor.report import Check, Outcome, fail, ok, warn
+
+_MAX_LAYERS: Final = 4096  # a choice: of a longer array the first numbers are enough
 
 
 def check_architecture(facts: FileFacts) -> Outcome:
@@ -42,16 +44,15 @@ def check_shape(facts: FileFacts) -> Outcome:
     bad = []
     for name in ("block_count", "embedding_length", "context_length"):
         numbers = _numbers_under(header, f"{prefix}.{name}")
-        wrong = [n for n in numbers or () if not 0 < n < 1 << 32]
+        wrong = [n for n in numbers if not 0 < n < 1 << 32]
         if wrong:
             bad.append(f"{prefix}.{name} is {wrong[0]}")
     heads = _numbers_under(header, f"{prefix}.attention.head_count")
     kv_heads = _numbers_under(header, f"{prefix}.attention.head_count_kv")
-    # Each KV head serves the same number of query heads (grouped-query attention).
     # One number stands for all layers.
-    heads, kv_heads = heads or [], kv_heads or []
     n_layers = max(len(heads), len(kv_heads))
     heads, kv_heads = (n * n_layers if len(n) == 1 else n for n in (heads, kv_heads))
+    # Each KV head serves the same number of query heads (grouped-query attention).
     for n_heads, n_kv in zip(heads, kv_heads, strict=False):
         if n_kv > 0 and n_heads % n_kv:
             bad.append(f"{n_heads} heads cannot share {n_kv} KV heads")
@@ -67,15 +68,12 @@ def check_shape(facts: FileFacts) -> Outcome:
     return ok("the numbers are possible and agree with each other")
 
 
-def _numbers_under(header: Header, key: str) -> list[int | float] | None:
-    """Return the number under `key`, or those of an array (one per layer); None without any."""
-    value = header.keys.get(key)
-    if value is None:
-        return None
-    if isinstance(value.data, Array):
-        items = value.data.first_items(4096) if value.data.item_type.name != "STRING" else []
-        return items or None
-    return [value.data] if isinstance(value.data, int | float) else None
+def _numbers_under(header: Header, key: str) -> list[int | float]:
+    """Return the number under `key`, or those of an array (one per layer); [] without any."""
+    data = find_data(header.keys, key, object)
+    if isinstance(data, Array):
+        return data.first_items(_MAX_LAYERS) if data.item_type.name != "STRING" else []
+    return [data] if isinstance(data, int | float) else []
 
 
 CHECKS: Final = (

@@ -8,6 +8,7 @@ from typing import Final
 
 from g4cli.core.file_kind import text_key
 from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_values import find_data
 from g4cli.core.inventory import OUTPUT, TOKEN_EMBD
 from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import GET_ANOTHER
@@ -64,18 +65,17 @@ def _list_layers(header: Header) -> set[int]:
 def _missing_layers(header: Header) -> list[str]:
     """Return one fault, or none: layers without tensors, or another number than the key says."""
     key = f"{text_key(header, 'general.architecture')}.block_count"
-    value = header.keys.get(key)
-    layers = _list_layers(header)
-    if value is None or not isinstance(value.data, int) or not layers:
+    declared, layers = find_data(header.keys, key, int), _list_layers(header)
+    if declared is None or not layers:
         return []
     count = max(layers) + 1
-    expected = max(0, min(count, value.data))
+    expected = max(0, min(count, declared))
     # A name may hold any number: counting up to it could take days.
     n_missing = expected - sum(layer < expected for layer in layers)
     if n_missing:
         first = next(n for n in range(expected) if n not in layers)
         return [f"{count_text(n_missing, 'layer')} without tensors, first blk.{first}"]
-    return [f"{key} is {value.data}, the file has {count} layers"] if count != value.data else []
+    return [f"{key} is {declared}, the file has {count} layers"] if count != declared else []
 
 
 def _missing_tensors(header: Header) -> list[str]:
@@ -98,22 +98,21 @@ def _wrong_shapes(header: Header, facts: FileFacts) -> list[str]:
     prefix = text_key(header, "general.architecture")
     bad = []
     embedding = header.tensors.get(TOKEN_EMBD)
-    width = header.keys.get(f"{prefix}.embedding_length")
     if embedding is not None and len(embedding.shape) == 2:
-        if width is not None and width.data != embedding.shape[0]:
+        width = find_data(header.keys, f"{prefix}.embedding_length", object)
+        if width not in (None, embedding.shape[0]):
             bad.append(
-                f"{TOKEN_EMBD} is {embedding.shape[0]} wide, {prefix}.embedding_length is "
-                f"{width.data}"
+                f"{TOKEN_EMBD} is {embedding.shape[0]} wide, {prefix}.embedding_length is {width}"
             )
         n_tokens = facts.vocabulary.n_tokens if facts.vocabulary is not None else -1
         if n_tokens > embedding.shape[1]:
             bad.append(f"{n_tokens:,} tokens for {embedding.shape[1]:,} rows of {TOKEN_EMBD}")
-    experts = header.keys.get(f"{prefix}.expert_count")
-    if experts is not None and isinstance(experts.data, int) and experts.data:
+    n_experts = find_data(header.keys, f"{prefix}.expert_count", int)
+    if n_experts:
         bad += [
-            f"{name} holds {tensor.shape[-1]} experts, {prefix}.expert_count is {experts.data}"
+            f"{name} holds {tensor.shape[-1]} experts, {prefix}.expert_count is {n_experts}"
             for name, tensor in header.tensors.items()
-            if _EXPERTS.match(name) and tensor.shape[-1] != experts.data
+            if _EXPERTS.match(name) and tensor.shape[-1] != n_experts
         ]
     return bad
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from g4cli.core.gguf_values import Array
+from g4cli.core.gguf_values import find_data
 from g4cli.doctor.checks.advice import EXAMINE, GET_ANOTHER, UPDATE_ENGINE
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.probe.child import UNKNOWN_PRE_TOKENIZER
@@ -73,11 +73,11 @@ def check_ids(facts: FileFacts) -> Outcome:
         return skipped("no tokens to look at")
     bad = []
     for name in _SPECIAL_IDS:
-        value = facts.keys.get(TOKENIZER + name)
-        if value is None or isinstance(value.data, str | Array) or value.data in _NO_TOKEN:
+        number = find_data(facts.keys, TOKENIZER + name, object)
+        if not isinstance(number, int | float) or number in _NO_TOKEN:
             continue
-        if not (isinstance(value.data, int) and 0 <= value.data < v.n_tokens):
-            bad.append(f"{name} is {value.data:,}, there are {v.n_tokens:,} tokens")
+        if not (isinstance(number, int) and 0 <= number < v.n_tokens):
+            bad.append(f"{name} is {number:,}, there are {v.n_tokens:,} tokens")
     if bad:
         return fail("; ".join(bad), GET_ANOTHER, cause="tokenizer")
     answers = facts.own_tokenizer
