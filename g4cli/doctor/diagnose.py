@@ -1,4 +1,6 @@
-"""Diagnose a file: read facts, ask llama.cpp, check, ask again if answers are suspicious, judge.
+"""Diagnose a file or this machine: read facts, ask llama.cpp, check, judge.
+
+For a file, in these steps:
 
     gather_facts    header, hashes, statistics of the data                 facts/
     probe_file      tokenizer, greedy answers to a few questions           probe/ in child processes
@@ -33,7 +35,6 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import NotGGUF
-from g4cli.core.gguf_header import Header
 from g4cli.core.hub_name import is_on_hub
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
@@ -52,6 +53,7 @@ from g4cli.doctor.checks.advice import EXAMINE, EXAMINE_DEEP, OTHER_MODEL_ADVICE
 from g4cli.doctor.checks.machine import CHECKS as MACHINE_CHECKS
 from g4cli.doctor.facts.file_facts import JUDGED_KINDS, Depth, FileFacts
 from g4cli.doctor.facts.gather import gather_facts
+from g4cli.doctor.facts.machine import MachineFacts, read_machine
 from g4cli.doctor.known_faults import find_type_faults
 from g4cli.doctor.probe.any_model import (
     ask_own_tokenizer,
@@ -60,7 +62,7 @@ from g4cli.doctor.probe.any_model import (
     own_text,
     render_own_template,
 )
-from g4cli.doctor.probe.engine import ask_backends
+from g4cli.doctor.probe.engine import ask_backends, ask_engine
 from g4cli.doctor.probe.prompts import (
     PLAIN_TEXT,
     other_formats,
@@ -137,9 +139,15 @@ def probe_file(
         return facts
     complete = header.data_end <= facts.size
     if facts.is_other_model:
-        if complete and any(is_requested(only, family) for family in _NEED_TOKENIZER):
+        if (
+            vocabulary is not None
+            and complete
+            and any(is_requested(only, name) for name in _NEED_TOKENIZER)
+        ):
             progress(0, 0, "chat template and tokenizer")
-            facts = _ask_own_tokenizer(facts, header, path)
+            prompt = render_own_template(facts.template, header) if facts.template else None
+            tokenizer = ask_own_tokenizer(path, prompt)
+            facts = replace(facts, own_prompt=prompt, own_tokenizer=tokenizer)
         interview = _interview_other_model(facts)
     elif facts.shape is not None:
         if (
@@ -180,15 +188,6 @@ def _interview_gemma4(facts: FileFacts) -> Interview:
         probe.is_suspicious,
         lambda: other_formats(questions, name, text) if is_chat else (),
     )
-
-
-def _ask_own_tokenizer(facts: FileFacts, header: Header, path: Path) -> FileFacts:
-    """Return the facts with what the file's own template writes and its vocabulary makes of it."""
-    if facts.vocabulary is None:
-        return facts
-    text = facts.template
-    facts = replace(facts, own_prompt=render_own_template(text, header) if text else None)
-    return replace(facts, own_tokenizer=ask_own_tokenizer(path, facts.own_prompt))
 
 
 def _interview_other_model(facts: FileFacts) -> Interview | None:
@@ -280,3 +279,29 @@ def insert_names(fix: str, facts: FileFacts) -> str:
     if facts.model_name:
         names["g4 pull MODEL"] = f"g4 pull {shell_word(facts.model_name)}"
     return re.sub(r"\b(?:FILE|FOLDER|OUT|g4 pull MODEL)\b", lambda m: names.get(m[0], m[0]), fix)
+
+
+def diagnose_machine(
+    only: tuple[str, ...] = (), *, memory_total: int = 0, memory_free: int = 0
+) -> Report:
+    """Return the report on this machine. llama.cpp is asked in a child process, as it may crash.
+
+    `memory_total` and `memory_free` are the bytes that processes here may use, 0 if unknown.
+    """
+    facts = read_machine(ask_engine(), memory_total=memory_total, memory_free=memory_free)
+    return judge_machine(facts, only)
+
+
+def judge_machine(facts: MachineFacts, only: tuple[str, ...] = ()) -> Report:
+    """Return the report on facts already gathered."""
+    findings = run_checks(MACHINE_CHECKS, facts, only)
+    verdict, confidence, decisive = decide_verdict(findings)
+    return Report(
+        subject="this machine",
+        verdict=verdict,
+        confidence=confidence,
+        summary="this machine is ready for g4" if verdict == "healthy" else SUMMARY[verdict],
+        evidence=tuple(f.found for f in decisive),
+        fix=decisive[0].fix if decisive else "",
+        findings=findings,
+    )

@@ -72,10 +72,5 @@ def find_model_name(shape: Shape | None) -> str:
 
     None stands for a header that declares no valid shape.
     """
-    for model in MODELS:
-        if shape is not None and (model.shape.n_layer, model.shape.n_embd) == (
-            shape.n_layer,
-            shape.n_embd,
-        ):
-            return model.name
-    return ""
+    size = (shape.n_layer, shape.n_embd) if shape is not None else None
+    return next((m.name for m in MODELS if (m.shape.n_layer, m.shape.n_embd) == size), "")

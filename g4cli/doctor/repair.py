@@ -333,11 +333,16 @@ def _repair_rope_table(
     finding, head_dim = failed.get(check), keys.get("gemma4.attention.key_length")
     if finding is None or head_dim is None or not isinstance(head_dim.data, int):
         return None, []
-    # Other tensors cannot be restored. Nor can damage around the table, which a good table hides.
-    if finding.detail != (ROPE_FREQS,) if is_absent else finding.cause == "file-damaged":
-        return None, []
     n_pairs = head_dim.data // 2
-    if not is_absent and header.tensors[ROPE_FREQS].nbytes != 4 * n_pairs:
+    if is_absent:
+        can_repair = finding.detail == (ROPE_FREQS,)  # other missing tensors cannot be restored
+    else:
+        # Where bytes were overwritten, tensors near the table are damaged too. A good table would
+        # hide that.
+        can_repair = (
+            finding.cause != "file-damaged" and header.tensors[ROPE_FREQS].nbytes == 4 * n_pairs
+        )
+    if not can_repair:
         return None, []
     data = np.array(make_rope_table(n_pairs), dtype="<f4").tobytes()
     return data, [Change(check, "RoPE table set to Gemma 4's")]

@@ -13,8 +13,7 @@ from g4cli.core.hub_name import is_on_hub
 from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.doctor.bug_report import HEADING, write_bug_report
-from g4cli.doctor.diagnose import diagnose_file, judge_facts, known_ids
-from g4cli.doctor.diagnose_machine import diagnose_machine
+from g4cli.doctor.diagnose import diagnose_file, diagnose_machine, judge_facts, known_ids
 from g4cli.doctor.facts.file_facts import Depth
 from g4cli.doctor.repair import Repair, is_better, repair_file, require_new_file
 from g4cli.doctor.report import Report

@@ -20,10 +20,8 @@ def check_magic(facts: FileFacts) -> Outcome:
     """Fail for another kind of file, and say which."""
     if is_gguf(facts):
         return ok("the file starts with GGUF")
-    what = facts.fault.what if facts.fault else "not a GGUF"
-    return fail(
-        what, (facts.fault.hint if facts.fault else None) or DOWNLOAD_AGAIN, cause="file-damaged"
-    )
+    assert facts.fault is not None  # reading the header failed at the first bytes
+    return fail(facts.fault.what, facts.fault.hint or DOWNLOAD_AGAIN, cause="file-damaged")
 
 
 def check_header(facts: FileFacts) -> Outcome:

@@ -50,7 +50,7 @@ def find_early_loop(run: GreedyRun) -> EarlyLoop | None:
             if len(body) >= _MIN_REPETITIONS * period and all(
                 body[i] == body[i - period] for i in range(period, len(body))
             ):
-                n_characters = round(len(run.text) * period / max(1, len(body)))
+                n_characters = round(len(run.text) * period / len(body))
                 return EarlyLoop(period, start, run.text[: max(1, n_characters)])
     return None
 

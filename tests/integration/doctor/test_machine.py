@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from g4cli.doctor.diagnose_machine import diagnose_machine
+from g4cli.doctor.diagnose import diagnose_machine
 
 
 def test_this_machine_answers() -> None:

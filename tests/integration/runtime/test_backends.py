@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from g4cli.core.ggml import BY_NAME
-from g4cli.doctor.diagnose import judge_facts
-from g4cli.doctor.diagnose_machine import judge_machine
+from g4cli.doctor.diagnose import judge_facts, judge_machine
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.known_faults import find_release

@@ -12,8 +12,7 @@ import pytest
 
 from g4cli.core.ggml import TYPES
 from g4cli.doctor import known_faults
-from g4cli.doctor.diagnose import judge_facts
-from g4cli.doctor.diagnose_machine import judge_machine
+from g4cli.doctor.diagnose import judge_facts, judge_machine
 from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.known_faults import (
     KNOWN_FAULTS,

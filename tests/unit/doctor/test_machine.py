@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.doctor.diagnose_machine import judge_machine
+from g4cli.doctor.diagnose import judge_machine
 from g4cli.doctor.facts.machine import LIBRARIES, MachineFacts
 from g4cli.doctor.probe.engine import EngineFacts
 
