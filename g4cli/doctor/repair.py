@@ -29,6 +29,7 @@ from g4cli.core.gguf_values import (
     ValueType,
     array_value,
     bool_value,
+    find_data,
     float32_value,
     string_value,
     uint32_value,
@@ -330,10 +331,10 @@ def _repair_rope_table(
     """Return the data of Gemma 4's RoPE table, None if the file's own stays, and the change."""
     is_absent = ROPE_FREQS not in header.tensors
     check = "tensors.inventory" if is_absent else "weights.rope"
-    finding, head_dim = failed.get(check), keys.get("gemma4.attention.key_length")
-    if finding is None or head_dim is None or not isinstance(head_dim.data, int):
+    finding, head_dim = failed.get(check), find_data(keys, "gemma4.attention.key_length", int)
+    if finding is None or head_dim is None:
         return None, []
-    n_pairs = head_dim.data // 2
+    n_pairs = head_dim // 2
     if is_absent:
         can_repair = finding.detail == (ROPE_FREQS,)  # other missing tensors cannot be restored
     else:

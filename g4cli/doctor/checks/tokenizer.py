@@ -134,14 +134,13 @@ def check_ids(facts: FileFacts) -> Outcome:
         return skipped("no tokenizer in the file")
     bad = []
     for name, expected in SPECIAL_IDS:
-        value = facts.keys.get(TOKENIZER + name)
+        number = find_data(facts.keys, TOKENIZER + name, object)
         allowed = (expected, _END_OF_TURN) if name == "eos_token_id" else (expected,)
-        if value is not None and value.data not in allowed:
-            bad.append(f"{name} is {value.data}, expected {expected}{_CONSEQUENCES.get(name, '')}")
-        if value is None and name in _CONSEQUENCES:
-            bad.append(f"{name} is missing, expected {expected}{_CONSEQUENCES[name]}")
-    prefix = facts.keys.get(TOKENIZER + "add_space_prefix")
-    if prefix is not None and prefix.data is not False:
+        if number not in allowed and (number is not None or name in _CONSEQUENCES):
+            found = "missing" if number is None else number
+            bad.append(f"{name} is {found}, expected {expected}{_CONSEQUENCES.get(name, '')}")
+    prefix = find_data(facts.keys, TOKENIZER + "add_space_prefix", object)
+    if prefix is not None and prefix is not False:
         bad.append("add_space_prefix is true: every text begins with a space")
     if bad:
         return fail("; ".join(bad), REPAIR, cause="tokenizer")
