@@ -78,6 +78,8 @@ _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 INDEX: Final = "model.safetensors.index.json"
 SINGLE: Final = "model.safetensors"
+DOWNLOAD_AGAIN: Final = "download the checkpoint again: hf download REPO --local-dir DIR"
+_MAX_LISTED: Final = 12  # names in an error: a choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Checkpoint:
         self._maps = list(maps)
 
     def plain_type(self) -> GGMLType:
-        """Return the type of the first matrix: BF16, F16 or F32."""
+        """Return the type of the first matrix: BF16, F16 or F32; BF16 if none has one of them."""
         first = next(
             (t.dtype for t in self.tensors.values() if len(t.shape) > 1 and t.dtype in FLOATS),
             "BF16",
@@ -168,15 +170,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, tensors, maps)
 
 
-DOWNLOAD_AGAIN: Final = "download the checkpoint again: hf download REPO --local-dir DIR"
-
-
-def list_names(what: str, names: Sequence[str], limit: int = 12) -> str:
-    """Return 'what: a, b and 3 more' for more than `limit` (a choice) names, '' for none."""
+def list_names(what: str, names: Sequence[str]) -> str:
+    """Return 'what: a, b', ending with 'and 3 more' after _MAX_LISTED names; '' for none."""
     if not names:
         return ""
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return f"{what}: {', '.join(names[:limit])}{rest}"
+    rest = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"{what}: {', '.join(names[:_MAX_LISTED])}{rest}"
 
 
 def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
@@ -196,6 +195,7 @@ def read_json(path: Path, *, required: bool = True) -> dict[str, Any]:
 
 
 def _parse_object(data: bytes, where: str) -> dict[str, Any]:
+    """Return the JSON object in `data`, all of whose strings can be written to a GGUF."""
     try:
         value = json.loads(data, parse_constant=_refuse_constant)
         if _SURROGATE_ESCAPE.search(data):  # half a surrogate pair cannot be encoded as UTF-8
@@ -265,6 +265,7 @@ def _map_file(file: Path) -> mmap.mmap:
 
 
 def _read_header(file: Path, buffer: mmap.mmap, number: int) -> list[CheckpointTensor]:
+    """Return the tensors in the header of `file`, which is mapped as `buffer`: shard `number`."""
     length = int.from_bytes(buffer[:8], "little")
     if length > len(buffer) - 8:
         raise BadCheckpoint(

@@ -6,7 +6,8 @@ Spelling 2 (transformers 5.20 and later): `per_layer_config: {"5": {"head_dim": 
 Defaults are those of transformers 5.23.0, models/gemma4/configuration_gemma4.py and
 models/gemma4_unified/configuration_gemma4_unified.py: a key left out of config.json has that value.
 Every key must be known (`config_keys.py`): an unknown one could change the network silently.
-"Global" layers are those with full attention.
+"Global" layers are those with full attention. A *fault* is a sentence about a wrong value: all are
+collected, so that the user sees them at once.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from g4cli.core.errors import BadCheckpoint
 
 Family = Literal["gemma4", "unified", "assistant"]
 
-# architectures[0] -> family (conversion/gemma.py @ModelBase.register lines, llama.cpp@0c1e57098)
+# architectures[0] -> family (conversion/gemma.py @ModelBase.register lines, llama.cpp@0c1e57098).
+# "unified" is the 12B, "assistant" a draft model of any size, "gemma4" every other model.
 ARCHITECTURES: Final[Mapping[str, Family]] = {
     "Gemma4ForConditionalGeneration": "gemma4",
     "Gemma4ForCausalLM": "gemma4",
@@ -48,13 +50,16 @@ FULL: Final = "full_attention"
 class TextConfig:
     """The text network, in the names of llama.cpp. `is_swa[i]`: layer i has a sliding window.
 
-    Fields that end in `_full` belong to the global layers; `n_head_kv_full` None: as in the others.
-    The last `n_shared_kv` layers read the KV cache of earlier ones. `partial_full` is the share of
-    a head that RoPE rotates, `theta` its base. `double_wide`: layers with shared KV have a
-    feed-forward network of twice the size. `k_eq_v`: the keys of global layers are their values
-    too. `moe`: the network has experts; their numbers are 0 where config.json has none. `tied`: the
-    output matrix is the embedding table. `backbone_hidden` is the hidden size of the model that an
-    assistant drafts for, 0 for other families.
+    Fields that end in `_full` belong to the global layers. `n_head_kv_full` None: these have
+    `n_head_kv` KV heads, as the other layers. `n_ctx` is the longest context that the model was
+    trained for, `n_ff` the inner size of the feed-forward networks. The last `n_shared_kv` layers
+    read the KV cache of earlier ones. `hidden_per_layer` is the size of a per-layer embedding, 0
+    without them. `softcap` None: logits are not bounded. `partial_full` is the share of a head that
+    RoPE rotates, `theta` its base. `double_wide`: layers with shared KV have a feed-forward network
+    of twice the size. `k_eq_v`: the keys of global layers are their values too. `moe`: the network
+    has experts; their numbers are 0 where config.json has none. `tied`: the output matrix is the
+    embedding table. `backbone_hidden` is the hidden size of the model that an assistant drafts for,
+    0 for other families.
     """
 
     n_layer: int
@@ -95,10 +100,7 @@ class TextConfig:
         return self.n_head_kv if self.is_swa[layer] else full
 
     def n_ff_of(self, layer: int) -> int:
-        """Return the hidden size of the dense feed-forward network in `layer`.
-
-        It is doubled in layers with shared KV if `double_wide` is set.
-        """
+        """Return the inner size of the feed-forward network in `layer`, experts aside."""
         return self.n_ff * 2 if self.double_wide and self.is_shared(layer) else self.n_ff
 
     def is_shared(self, layer: int) -> bool:
@@ -208,9 +210,9 @@ def _read_text(reader: Reader, top: Reader, family: Family) -> TextConfig:
         is_swa=is_swa,
         sliding_window=reader.read_int("sliding_window", 1024 if unified else 512),
         n_shared_kv=n_shared,
-        hidden_per_layer=reader.read_int("hidden_size_per_layer_input", per_layer, low=0)
-        if reader.raw.get("hidden_size_per_layer_input", per_layer) is not None
-        else 0,
+        hidden_per_layer=0  # null: the network has no per-layer embeddings
+        if reader.raw.get("hidden_size_per_layer_input", per_layer) is None
+        else reader.read_int("hidden_size_per_layer_input", per_layer, low=0),
         rms_eps=reader.read_float("rms_norm_eps", 1e-6),
         softcap=None if not softcap else reader.read_float("final_logit_softcapping", 30.0),
         theta_full=theta_full,
@@ -283,7 +285,7 @@ def _read_global_layers(
 
 
 def _layer_number(key: str) -> int:
-    # Both "5" and "05" occur.
+    """Return the layer that a key of per_layer_config names ("5" or "05"), -1 if it names none."""
     return int(key) if key.isdecimal() and len(key) <= len(str(MAX_LAYERS)) else -1
 
 
@@ -303,7 +305,8 @@ def _read_rope(reader: Reader) -> tuple[float, float, float]:
         reader.faults.append(f"rope_parameters needs {FULL} and {SLIDING}")
         return _ROPE_DEFAULTS
     full, sliding = rope[FULL], rope[SLIDING]
-    # layer type, its parameters, the only rope_type and the keys that it may have
+    # layer type, its parameters, the only rope_type and the keys that it may have; sliding layers
+    # may leave out their rope_type
     supported = (
         (FULL, full, "proportional", {"rope_type", "rope_theta", "partial_rotary_factor"}),
         (SLIDING, {"rope_type": "default", **sliding}, "default", {"rope_type", "rope_theta"}),
@@ -314,6 +317,7 @@ def _read_rope(reader: Reader) -> tuple[float, float, float]:
                 f"rope_type of {name} is {part.get('rope_type')!r}; only {rope_type!r} is supported"
             )
         extra = sorted(set(part) - keys)
+        # A factor of 1, which rotates everything, says of sliding layers what holds anyway.
         if extra and not (
             extra == ["partial_rotary_factor"] and part["partial_rotary_factor"] == 1.0
         ):
@@ -323,20 +327,19 @@ def _read_rope(reader: Reader) -> tuple[float, float, float]:
     unknown = sorted(set(rope) - {FULL, SLIDING})
     if unknown:
         reader.faults.append(f"rope_parameters has the unknown key {', '.join(unknown)}")
-    full_reader, sliding_reader = Reader(full, reader.faults), Reader(sliding, reader.faults)
     if "partial_rotary_factor" not in full:
         reader.faults.append(f"rope_parameters of {FULL} has no partial_rotary_factor")
-    partial = full_reader.read_float("partial_rotary_factor", 0.25)
+    theta_full, theta_swa, partial = _ROPE_DEFAULTS
+    full_reader = Reader(full, reader.faults)
+    partial = full_reader.read_float("partial_rotary_factor", partial)
     if partial > 1:
         reader.faults.append(f"partial_rotary_factor is {partial}, it must be at most 1")
-    return (
-        full_reader.read_float("rope_theta", 1e6),
-        sliding_reader.read_float("rope_theta", 1e4),
-        partial,
-    )
+    theta_full = full_reader.read_float("rope_theta", theta_full)
+    return theta_full, Reader(sliding, reader.faults).read_float("rope_theta", theta_swa), partial
 
 
 def _read_part(raw: Mapping[str, Any], name: str, faults: list[str]) -> Mapping[str, Any] | None:
+    """Return the object `name` of config.json, None if it is absent or, a fault, no object."""
     value = raw.get(name)
     if value is None or isinstance(value, dict):
         return value

@@ -14,6 +14,7 @@ from g4cli.core.errors import BadCheckpoint
 # The tokenizer classes with default special tokens, which tokenizer_config.json need not name. A
 # file without a class gets them too; another class (TokenizersBackend) has only what it names.
 CLASSES: Final = (None, "GemmaTokenizer", "GemmaTokenizerFast")
+# key of tokenizer_config.json -> token of these classes (models/gemma/tokenization_gemma.py)
 DEFAULTS: Final = {
     "bos_token": "<bos>",
     "eos_token": "<eos>",
@@ -21,6 +22,7 @@ DEFAULTS: Final = {
     "pad_token": "<pad>",
     "mask_token": "<mask>",
 }
+_STANDARD_KEYS: Final = (*DEFAULTS, "sep_token", "cls_token")
 # name in tokenizer_config.json -> name in the GGUF key
 SPECIAL_KINDS: Final = {
     "bos": "bos",
@@ -45,51 +47,35 @@ def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> fr
     `settings` is tokenizer_config.json. `legacy` is special_tokens_map.json; it counts only if
     `settings` have no added_tokens_decoder.
     """
-    texts = dict(DEFAULTS) if settings.get("tokenizer_class") in CLASSES else {}
     named = {
-        key: text
-        for key, entry in settings.items()
-        if key.endswith("_token") and (text := token_text(entry))
+        k: text for k, text in _texts_by_key(settings).items() if k.endswith("_token") and text
     }
-    texts.update(
-        {
-            key: text
-            for key, text in named.items()
-            if key in DEFAULTS or key in ("sep_token", "cls_token")
-        }
-    )
-    own = {key: text for key, text in named.items() if key not in texts}
+    standard = dict(DEFAULTS) if settings.get("tokenizer_class") in CLASSES else {}
+    standard |= {key: text for key, text in named.items() if key in _STANDARD_KEYS}
+    # The tokens that only some models have, such as image_token.
+    own = {key: text for key, text in named.items() if key not in _STANDARD_KEYS}
     extra = settings.get("extra_special_tokens") or settings.get("additional_special_tokens")
-    own.update(_texts_by_key(extra))
+    own |= _texts_by_key(extra)
     # model_specific_special_tokens counts only if nothing else names any.
     own = own or _texts_by_key(settings.get("model_specific_special_tokens"))
-    tokens = {*texts.values(), *own.values(), *_texts_in_list(extra)}
+    tokens = {*own.values(), *_texts_in_list(extra)}
     if "added_tokens_decoder" not in settings:
-        for key, entry in legacy.items():
-            text = token_text(entry)
-            if key.endswith("_token") and text is not None:
-                tokens.discard(texts.get(key, ""))
-                tokens.add(text)
-        tokens |= {
-            *_texts_in_list(legacy.get("extra_special_tokens")),
-            *_texts_by_key(legacy.get("extra_special_tokens")).values(),
-        }
-    return frozenset(tokens)
+        standard |= {k: text for k, text in _texts_by_key(legacy).items() if k.endswith("_token")}
+        extra = legacy.get("extra_special_tokens")
+        tokens |= {*_texts_in_list(extra), *_texts_by_key(extra).values()}
+    return frozenset({*tokens, *standard.values()})
 
 
 def _texts_by_key(value: Any) -> dict[str, str]:
-    """Return the texts of a dictionary of tokens."""
+    """Return the texts of those entries of a dictionary that are tokens; {} for anything else."""
     entries = value.items() if isinstance(value, dict) else ()
     return {key: text for key, entry in entries if (text := token_text(entry)) is not None}
 
 
 def _texts_in_list(value: Any) -> list[str]:
-    """Return the texts of a list of tokens."""
-    return [
-        text
-        for entry in (value if isinstance(value, list) else [])
-        if (text := token_text(entry)) is not None
-    ]
+    """Return the texts of those entries of a list that are tokens; [] for anything else."""
+    entries = value if isinstance(value, list) else []
+    return [text for entry in entries if (text := token_text(entry)) is not None]
 
 
 def special_ids(

@@ -1,8 +1,7 @@
 """tokenizer.json and the tokenizer files beside it as GGUF keys.
 
 Sources: gguf-py/gguf/vocab.py (LlamaHfVocab, SpecialVocab) and conversion/gemma.py
-(Gemma4Model.set_vocab), llama.cpp@0c1e57098. tokenization_utils_base.py (all_special_tokens) and
-models/gemma/tokenization_gemma.py, transformers 5.23.0, say which tokens are special.
+(Gemma4Model.set_vocab), llama.cpp@0c1e57098. special_tokens.py says which tokens are special.
 """
 
 from __future__ import annotations
@@ -54,8 +53,9 @@ _BYTE_TOKEN: Final = re.compile("<0x[0-9A-Fa-f]{2}>")
 class Tokenizer:
     """A checked tokenizer. `types` has one of NORMAL, CONTROL, USER_DEFINED and BYTE per token.
 
-    `is_added` says for "bos", "eos" and "sep" whether that token is added to a text.
-    `suppressed_ids` are the tokens that must never be generated (a text network's key).
+    `special_ids` has the ids of "bos", "eos" and others (the keys of SPECIAL_KINDS), `is_added`
+    says for "bos", "eos" and "sep" whether that token is added to a text. `suppressed_ids` are the
+    tokens that must never be generated, None if the file should not have a key for them.
     """
 
     tokens: tuple[str, ...]
@@ -172,7 +172,7 @@ def _choose_types(
             return USER_DEFINED
         if text not in vocab:  # an added token
             return CONTROL if text in specials else USER_DEFINED
-        if len(text) == 6 and _BYTE_TOKEN.fullmatch(text):
+        if _BYTE_TOKEN.fullmatch(text):
             return BYTE
         return CONTROL if text in specials else NORMAL
 
@@ -214,14 +214,15 @@ def _read_is_added(processor: Any, settings: Mapping[str, Any]) -> dict[str, boo
     (tokenizer_config.json) do. Source: gguf-py/gguf/vocab.py (SpecialVocab).
     """
     is_added: dict[str, bool] = {}
-    bos, eos, sep = (token_text(settings.get(f"{kind}_token")) for kind in ("bos", "eos", "sep"))
+    kinds = ("bos", "eos", "sep")
+    bos, eos, sep = (token_text(settings.get(f"{kind}_token")) for kind in kinds)
     steps = processor.get("processors", [processor]) if isinstance(processor, dict) else []
     for step in steps if isinstance(steps, list) else []:
         if not isinstance(step, dict) or step.get("type") != "TemplateProcessing":
             continue
         single, pair = (_list_special_tokens(step.get(name)) for name in ("single", "pair"))
-        first = single[0] if len(single) > 1 else None
-        last = single[-1] if len(single) > 1 else None
+        # The template of one text: BOS, the text (None), EOS; either token may be absent.
+        first, last = (single[0], single[-1]) if len(single) > 1 else (None, None)
         if first:
             is_added["bos"] = first == bos
         if last:
@@ -236,7 +237,7 @@ def _read_is_added(processor: Any, settings: Mapping[str, Any]) -> dict[str, boo
             is_added["sep"] = (middle[0] in separators and not last) or (
                 len(middle) == 2 and middle[1] in separators
             )
-    for kind in ("bos", "eos", "sep"):
+    for kind in kinds:
         if isinstance(settings.get(f"add_{kind}_token"), bool):
             is_added.setdefault(kind, settings[f"add_{kind}_token"])
     return is_added
