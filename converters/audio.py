@@ -1,8 +1,8 @@
 """The audio encoder (a conformer) of E2B and E4B, and the audio embedder of the 12B.
 
 Sources: conversion/gemma.py (Gemma4VisionAudioModel), conversion/base.py (MmprojModel) and
-gguf-py/gguf/tensor_mapping.py, llama.cpp@0c1e57098. Every tensor with "_conv" in its name stays
-F32 there: the convolutions, and also the projection after them.
+gguf-py/gguf/tensor_mapping.py, llama.cpp@0c1e57098. Every tensor with "_conv" in its checkpoint
+name is F32 there: the convolutions, and also the projection after them.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def general_keys(
 ) -> dict[str, Value]:
     """Return the keys general.* except file_type and quantization_version.
 
-    `arch` and `kind` ('model' or 'mmproj') are the values of general.architecture and general.type.
+    `config` is the parsed config.json. `arch` and `kind` ('model' or 'mmproj') are the values of
+    general.architecture and general.type; `specs` are the tensors, whose parameters are counted.
     """
     counts = count_parameters(specs)
     total = counts.total
@@ -91,7 +92,11 @@ def general_keys(
 
 
 def _description_keys(card: Card, parts: Sequence[NameParts], size: str | None) -> dict[str, Value]:
-    """Return the keys of name, author, license and sources: the card's, else those of the name."""
+    """Return the keys of name, author, license and sources.
+
+    A text comes from the card, else from the first of `parts` that has it; `size` is the size label
+    of the tensors, for names without one.
+    """
     texts = {name: card.find_text(name) for name in TEXTS}
     names = (title_case(part.full) for part in parts if part.full)
     texts["name"] = texts["name"] or next(names, None) or "model"
@@ -124,7 +129,7 @@ def _sampling_keys(settings: Mapping[str, Any]) -> dict[str, Value]:
     for source, target, whole in SAMPLING:
         value = settings.get(source)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not abs(value) < 1 << 31:
+            if not abs(value) < 1 << 31:  # beyond an int32, or NaN
                 raise BadCheckpoint(f"generation_config.json: {source} is {value!r}")
             keys[f"general.sampling.{target}"] = (
                 int32_value(int(value)) if whole else float32_value(float(value))
@@ -133,9 +138,9 @@ def _sampling_keys(settings: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _related_keys(kind: str, names: Sequence[str] | None, total: int) -> dict[str, Value]:
-    """Return the keys general.base_model.* or general.dataset.* for `names`.
+    """Return the keys general.base_model.* or general.dataset.* for `names`; none for None.
 
-    The name 'org/name' of a repository becomes organization, name and address.
+    A name is 'org/name', a repository on the hub, or the address of a repository elsewhere.
     """
     if names is None:
         return {}
@@ -193,7 +198,7 @@ def count_parameters(specs: Sequence[TensorSpec]) -> ParameterCounts:
 
 
 def size_label(counts: ParameterCounts) -> str:
-    """Return '4.6B', or '128x2.6B' for a mixture of experts."""
+    """Return '4.6B', or '128x2.6B' for 128 experts: the parameters that a network with one has."""
     if not counts.n_expert:
         return _round_count(counts.total)
     return f"{counts.n_expert}x{_round_count(counts.shared + counts.one_expert)}"
@@ -204,6 +209,7 @@ _SCALES: Final = ((1e12, 1e-12, "T"), (1e9, 1e-9, "B"), (1e6, 1e-6, "M"))
 
 
 def _round_count(count: int) -> str:
+    """Return `count` with its unit, in two significant digits where it is below 10 units."""
     # Multiplied, not divided, as gguf-py does: the last digit must be the same.
     value, unit = next(
         ((count * scale, unit) for limit, scale, unit in _SCALES if count > limit),
@@ -234,83 +240,79 @@ def parse_name(name: str, total: int) -> NameParts:
     organization, full = name.split("/", 1) if "/" in name else (None, name)
     if organization is not None and organization.startswith("."):
         organization = None
-    parts = [part for part in full.split("-") if part]
-    kinds: list[set[str]] = []  # what each part may be
-    for index, part in enumerate(parts):
-        parts[index], kind = _classify_part(index, part, total)
-        kinds.append(kind)
+    words = [word for word in full.split("-") if word]
+    parts = [_classify_word(index, word, total) for index, word in enumerate(words)]
     # Where some size has a digit ("7B"), words such as "large" are no sizes.
-    if any(
-        c.isdecimal() for p, k in zip(parts, kinds, strict=True) if "size_label" in k for c in p
-    ):
-        for part, kind in zip(parts, kinds, strict=True):
-            if part.isalpha():
-                kind.discard("size_label")
-    _find_basename(parts, kinds)
+    if any(c.isdecimal() for word, kinds in parts if "size_label" in kinds for c in word):
+        for word, kinds in parts:
+            if word.isalpha():
+                kinds.discard("size_label")
+    _find_basename(parts)
 
-    def join_parts(kind: str, without: str = "") -> str | None:
-        chosen = [p for p, k in zip(parts, kinds, strict=True) if kind in k and without not in k]
+    def join_words(kind: str, without: str = "") -> str | None:
+        chosen = [word for word, kinds in parts if kind in kinds and without not in kinds]
         return "-".join(dict.fromkeys(chosen) if kind == "size_label" else chosen) or None
 
-    size, finetune, version = (
-        join_parts("size_label"),
-        join_parts("finetune"),
-        join_parts("version", "basename"),
-    )
+    size, finetune = join_words("size_label"), join_words("finetune")
+    version = join_words("version", without="basename")
     # As in gguf-py: a name without any other part is not taken apart.
     is_whole = size is None and finetune is None and version is None
     return NameParts(
-        full, organization, None if is_whole else join_parts("basename"), finetune, version, size
+        full, organization, None if is_whole else join_words("basename"), finetune, version, size
     )
 
 
-def _find_basename(parts: Sequence[str], kinds: Sequence[set[str]]) -> None:
-    """Mark the first parts as the basename, up to a size or another kind; a last version is none.
+def _find_basename(parts: Sequence[tuple[str, set[str]]]) -> None:
+    """Add "basename" to the kinds of the first words, "finetune" to those of later ones of no kind.
 
-    Parts after them that are of no kind become the finetune.
+    The basename is made of words of no kind and of versions, but a version at the end of the name
+    is no part of it: "gemma-4-E2B-it-v2" has the basename "gemma-4-E2B-it" and the version "v2".
     """
     at_start = True
-    for part, kind in zip(parts, kinds, strict=True):
-        if at_start and ((not kind and part[0].isalpha()) or "version" in kind):
-            kind.add("basename")
+    for word, kinds in parts:
+        if at_start and ((not kinds and word[0].isalpha()) or "version" in kinds):
+            kinds.add("basename")
         else:
             at_start = False
-            if not kind:
-                kind.add("finetune")
-    for kind in reversed(kinds):
-        if "basename" not in kind or len(kind) == 1:
+            if not kinds:
+                kinds.add("finetune")
+    for _, kinds in reversed(parts):
+        if "basename" not in kinds or len(kinds) == 1:
             break
-        kind.remove("basename")
+        kinds.remove("basename")
 
 
 _VERSION: Final = re.compile(r"(v|iter)?\d+([.]\d+)*", re.IGNORECASE)
 _TYPE: Final = re.compile(r"i?q\d(_\w)*|b?fp?(16|32)", re.IGNORECASE)
-_SIZE: Final = re.compile(
+_SIZE: Final = re.compile(  # 7B, 8x7B (experts), A4B (active parameters), 7b1 (7.1 billion), large
     r"(([A]|\d+[x])?\d+([._]\d+)?[KMBT][\d]?|small|mini|medium|large|x?xl)", re.IGNORECASE
 )
 
 
-def _classify_part(index: int, part: str, total: int) -> tuple[str, set[str]]:
-    """Return `part`, normalized, and what it may be: version, type, size_label or finetune."""
-    if _VERSION.fullmatch(part):
-        return part, {"version"}
-    if _TYPE.fullmatch(part):
-        return part.upper(), {"type"}
-    if index and _SIZE.fullmatch(part):
-        part = part.replace("_", ".")
-        if part[-1].isdecimal():  # 7b1 is 7.1b
-            part = part[:-2] + "." + part[-1] + part[-2]
-        if len(part) > 1 and part[-2].isdecimal() and part[-1] in "kmbt":
-            part = part[:-1] + part[-1].upper()
+def _classify_word(index: int, word: str, total: int) -> tuple[str, set[str]]:
+    """Return word number `index` of a name, normalized, and what it may be, {} if that is open.
+
+    The kinds are version, type, size_label and finetune. `total` is the number of parameters.
+    """
+    if _VERSION.fullmatch(word):
+        return word, {"version"}
+    if _TYPE.fullmatch(word):
+        return word.upper(), {"type"}
+    if index and _SIZE.fullmatch(word):
+        word = word.replace("_", ".")
+        if word[-1].isdecimal():  # 7b1 is 7.1b
+            word = word[:-2] + "." + word[-1] + word[-2]
+        if len(word) > 1 and word[-2].isdecimal() and word[-1] in "kmbt":
+            word = word[:-1] + word[-1].upper()
         if total:
             try:
-                claimed = float(part[:-1]) * 1000 ** " KMBT".find(part[-1])
-            except ValueError:
-                return part, {"size_label"}
+                claimed = float(word[:-1]) * 1000 ** " KMBT".find(word[-1])
+            except ValueError:  # such as A4B, 8x7B and large
+                return word, {"size_label"}
             # gguf-py's rule: a number so far from the size is a context length, such as 128k.
             if abs(claimed - total) > 7 * total // 8:
-                return part[:-1] + part[-1].lower(), {"finetune"}
-        return part, {"size_label"}
-    if index and re.fullmatch("chat|instruct|vision|lora", part, re.IGNORECASE):
-        return part, {"finetune"}
-    return part, set()
+                return word[:-1] + word[-1].lower(), {"finetune"}
+        return word, {"size_label"}
+    if index and re.fullmatch("chat|instruct|vision|lora", word, re.IGNORECASE):
+        return word, {"finetune"}
+    return word, set()

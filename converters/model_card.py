@@ -109,7 +109,7 @@ def parse_card(text: str) -> Card:
 
 
 def _parse_entry(value: object) -> Entry | None:
-    """Return a string or a list of strings, None for anything empty or deeper."""
+    """Return `value` if it is a string, its strings if it is a list; None if nothing is left."""
     if isinstance(value, str):
         return None if value.strip() in ("", "~", "null", "Null", "NULL") else value
     if isinstance(value, list):

@@ -32,8 +32,9 @@ class Part:
     """The content of one output file.
 
     `arch` and `kind` are the values of general.architecture and general.type. `expected` are the
-    tensors that it is made of, by normalized checkpoint name, and `generated` those that no
-    checkpoint has. `keys` are written after general.*.
+    tensors that it is made of, by the names that `normalize_name` makes of the checkpoint's;
+    tensors that match `ignores` are left out. `generated` are tensors that no checkpoint has, by
+    GGUF name. `keys` are written after general.*.
     """
 
     arch: str
@@ -127,7 +128,7 @@ def _read_pixel_mean_and_std(folder: Path) -> tuple[list[float], list[float]]:
     5.23.0).
     """
     scale: dict[str, Any] = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
-    for name in ("preprocessor_config.json", "processor_config.json"):
+    for name in ("preprocessor_config.json", "processor_config.json"):  # the later one wins
         settings = read_json(folder / name, required=False)
         inner = settings.get("image_processor")
         for part in (settings, inner if isinstance(inner, dict) else {}):

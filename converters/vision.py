@@ -169,7 +169,10 @@ EMBEDDER_ROWS: Final[tuple[Row[EmbedderConfig], ...]] = (
 
 
 def normalize_name(name: str) -> str:
-    """Return `name` without the parts that differ between releases of transformers."""
+    """Return `name` without the parts that differ between releases of transformers.
+
+    ".linear." is the weight inside of a Gemma4ClippableLinear.
+    """
     return name.removeprefix("model.").replace(".linear.", ".")
 
 
