@@ -77,7 +77,7 @@ def pull(
       g4 pull ~/model.gguf      a file, linked into the store
     """
     out = make_output(as_json=json, quiet=quiet)
-    from g4cli.operations.pull.request import PullOptions
+    from g4cli.operations.pull.plan import PullOptions
     from g4cli.operations.pull.run import pull_model
 
     started = time.monotonic()

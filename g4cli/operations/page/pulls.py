@@ -14,7 +14,7 @@ from g4cli.core.errors import BadField, G4Error, Interrupted
 from g4cli.core.progress import Progress
 from g4cli.core.registry import looks_like_name, parse_name
 from g4cli.core.reporter import ProgressUnit
-from g4cli.operations.pull.request import PullOptions
+from g4cli.operations.pull.plan import PullOptions
 from g4cli.operations.pull.run import pull_model
 
 PullState: TypeAlias = Literal["waiting", "running", "done", "failed", "stopped"]

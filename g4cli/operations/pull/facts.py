@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from g4cli.core.progress import Progress
 from g4cli.core.reporter import Reporter
@@ -15,22 +14,12 @@ from g4cli.store.models import list_entries
 from g4cli.store.verify import is_intact
 
 
-class PullFacts(Protocol):
-    """What plan_pull needs to know. Tests implement it with lists."""
-
-    def list_entries(self, name: str) -> Sequence[Entry]:
-        """Return the files of the model `name` in the store."""
-
-    def is_intact(self, entry: Entry) -> bool:
-        """Return whether the file of `entry` is what it was when it was recorded."""
-
-    def list_repository(self, repo: str, revision: str | None = None) -> Repository:
-        """Return a repository and its files. Raises NetworkError, NotFound or BadFile."""
-
-
 @dataclass(frozen=True, slots=True)
-class HubAndStore:
-    """The current store and hub; offline, the Hugging Face cache takes the place of the hub."""
+class PullFacts:
+    """The store and the hub; offline, the Hugging Face cache takes the place of the hub.
+
+    The tests of plans have a class with the same methods that answers from lists.
+    """
 
     hub: Hub
     reporter: Reporter

@@ -35,12 +35,28 @@ from g4cli.hub.listing import (
     type_of_name,
 )
 from g4cli.operations.pull.facts import PullFacts
-from g4cli.operations.pull.request import PullOptions
 from g4cli.quant.recipes import file_type
 from g4cli.store.adopt import store_path
 from g4cli.store.manifest import Entry
 
 PullKind: TypeAlias = Literal["keep", "bundled", "local", "fetch", "convert", "quantize"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOptions:
+    """The options of `g4 pull`. The defaults are those of the command line.
+
+    `name` is the name in the store for a local file or folder (None: its own name). `offline` uses
+    no network; `no_update` uses it only if the model is not on this disk; `restart` discards what
+    was downloaded or made before. `mmproj` and `draft` request these files with the model.
+    """
+
+    name: str | None = None
+    offline: bool = False
+    no_update: bool = False
+    restart: bool = False
+    mmproj: bool = True
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,14 @@ from g4cli.core.reporter import Reporter
 from g4cli.hub import Hub, HubOptions, fetch_file
 from g4cli.hub.cache import cached_file
 from g4cli.hub.together import run_together
-from g4cli.operations.pull.facts import HubAndStore
-from g4cli.operations.pull.plan import PlannedFile, PullPlan, plan_checkpoint, plan_pull
-from g4cli.operations.pull.request import PullOptions
+from g4cli.operations.pull.facts import PullFacts
+from g4cli.operations.pull.plan import (
+    PlannedFile,
+    PullOptions,
+    PullPlan,
+    plan_checkpoint,
+    plan_pull,
+)
 from g4cli.store.adopt import record_file
 from g4cli.store.make import (
     Made,
@@ -37,7 +42,7 @@ def pull_model(text: str, options: PullOptions, reporter: Reporter) -> Pulled:
     """
     hub = Hub(HubOptions.from_environment(offline=options.offline))
     with reporter.progress(f"look up {text}", unit="files") as progress:
-        plan = plan_pull(text, options, HubAndStore(hub, reporter, progress))
+        plan = plan_pull(text, options, PullFacts(hub, reporter, progress))
     return run_pull(plan, hub, reporter)
 
 
@@ -48,7 +53,7 @@ def fetch_checkpoint(address: str, reporter: Reporter) -> Path:
     """
     hub = Hub(HubOptions.from_environment())
     with reporter.progress(f"pull {address}", unit="files") as progress:
-        files = plan_checkpoint(address, HubAndStore(hub, reporter, progress))
+        files = plan_checkpoint(address, PullFacts(hub, reporter, progress))
         return _Run(hub, reporter, progress).fetch_checkpoint_files(files)
 
 

@@ -12,8 +12,7 @@ import pytest
 from g4cli.core.errors import NetworkError, NotFound, UsageError
 from g4cli.core.paths import models_dir
 from g4cli.hub import RemoteFile, Repository
-from g4cli.operations.pull.plan import PullPlan, plan_checkpoint, plan_pull
-from g4cli.operations.pull.request import PullOptions
+from g4cli.operations.pull.plan import PullOptions, PullPlan, plan_checkpoint, plan_pull
 from g4cli.store.manifest import Entry
 
 GOOGLE = "google/gemma-4-E2B-it-qat-q4_0-gguf"
