@@ -74,7 +74,8 @@ def bench(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.bench import bench_to_json, draw_bench
-    from g4cli.operations.fit.speed import has_gpus, remember_bench
+    from g4cli.host import find_gpus
+    from g4cli.operations.fit.speed import remember_bench
     from g4cli.operations.models import make_model_options, prepare_model
     from g4cli.operations.workers import place_layers_of_run
     from g4cli.runtime.measure.client import measure_speed
@@ -103,7 +104,7 @@ def bench(
     with out.progress(f"bench {loadable.path.name}", unit="steps") as progress:
         report = measure_speed(RunBench(loadable.path, options, tests), progress)
     # For `g4 fit`, which estimates speeds on all cores of the CPU.
-    if not threads and not workers and (gpu_layers == "0" or not has_gpus()):
+    if not threads and not workers and (gpu_layers == "0" or not find_gpus()):
         remember_bench(model, loadable.path, report.find_decode_speed())
     out.result(
         bench_to_json(loadable.path, report, kv_type),

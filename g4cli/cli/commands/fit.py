@@ -90,17 +90,11 @@ def fit(
         n_cpu_moe=MORE_LAYERS if cpu_moe else n_cpu_moe,
         draft=draft,
         memory_bytes=o.parse_memory(memory, "--memory 16GB") if memory else None,
-        gpu_memory_bytes=tuple(
-            o.parse_memory(text, "--gpu-memory 24GB")
-            for text in (gpu_memory.split(",") if gpu_memory else ())
-        ),
+        gpu_memory_bytes=o.parse_memories(gpu_memory, "--gpu-memory 24GB"),
         verify=verify,
         measure=measure,
         rpc=workers.addresses,
-        worker_memory_bytes=tuple(
-            o.parse_memory(text, "--worker-memory 16GB")
-            for text in (worker_memory.split(",") if worker_memory else ())
-        ),
+        worker_memory_bytes=o.parse_memories(worker_memory, "--worker-memory 16GB"),
         tensor_split=workers.tensor_split,
     )
     if matrix:

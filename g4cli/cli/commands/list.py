@@ -71,8 +71,9 @@ def list_(
 def _list_available(out: Output) -> None:
     from g4cli.cli.views.list import draw_available
     from g4cli.operations.fit.available import list_available
+    from g4cli.operations.fit.machine import find_machine
 
-    rows = list_available()
+    rows = list_available(find_machine())
     data = {
         "models": [], "unfinished": [], "elsewhere": [],
         "available": [row.as_json() for row in rows],

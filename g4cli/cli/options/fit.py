@@ -111,3 +111,8 @@ def parse_memory(text: str, example: str) -> int:
     if not _MIN_MEMORY_BYTES <= nbytes < _MAX_MEMORY_BYTES:
         raise UsageError(f"{text!r} is not a valid memory size (0.25 GiB to 1 EiB)", hint=example)
     return nbytes
+
+
+def parse_memories(text: str, example: str) -> tuple[int, ...]:
+    """Return the bytes of several devices: "24GB,24GB"; "" stands for none."""
+    return tuple(parse_memory(size, example) for size in text.split(",")) if text else ()

@@ -9,9 +9,8 @@ from typing import Final
 from g4cli.core.registry import MODELS
 from g4cli.estimate import Options, kv_type
 from g4cli.fit import COMMON_CTX, FitPlan, TypeRanking, largest_context, try_options
-from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.machine import Machine
-from g4cli.operations.fit.options import make_run_options
+from g4cli.operations.fit.options import make_chat_options
 from g4cli.operations.fit.subject import Subject, describe_model
 
 _MIN_CTX: Final = 4096  # a choice: a shorter context is of little use in a chat
@@ -61,7 +60,7 @@ def _find_smaller_model(subject: Subject, machine: Machine) -> str:
         if model.is_bundled or other.weight_bytes >= subject.weight_bytes:
             continue
         n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
-        options = add_drafting(make_run_options(machine.host, other, n_ctx=n_ctx), other, "auto")
+        options = make_chat_options(machine.host, other, n_ctx=n_ctx)
         trial = try_options(other.shape, other.tensors, options, machine.memories)
         command = f"g4 fit {model.name}{machine.options}"
         if trial.verdict.fits:

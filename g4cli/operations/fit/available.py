@@ -8,9 +8,8 @@ from typing import Any
 
 from g4cli.core.registry import MADE_TYPES, MODELS, Model
 from g4cli.fit import COMMON_CTX, try_options
-from g4cli.operations.fit.drafting import add_drafting
-from g4cli.operations.fit.machine import Machine, find_machine
-from g4cli.operations.fit.options import make_run_options
+from g4cli.operations.fit.machine import Machine
+from g4cli.operations.fit.options import make_chat_options
 from g4cli.operations.fit.subject import Subject, describe_model
 from g4cli.store.models import list_models
 
@@ -42,14 +41,13 @@ class AvailableModel:
         return {"ref": self.name, **asdict(self)}
 
 
-def list_available(machine: Machine | None = None) -> tuple[AvailableModel, ...]:
-    """Return what can be pulled, the smallest model first, judged for `machine` (None: this one).
+def list_available(machine: Machine) -> tuple[AvailableModel, ...]:
+    """Return what can be pulled, the smallest model first, judged for `machine`.
 
     Types that are larger and less precise than another of the same model are left out, but never
     the default one.
     """
     here = {entry.label: entry.nbytes for entry in list_models() if entry.role == "model"}
-    machine = machine or find_machine()
     models = sorted(MODELS, key=lambda model: model.n_params)
     return tuple(row for model in models for row in _list_types(model, machine, here))
 
@@ -66,8 +64,7 @@ def _list_types(
             continue
         smallest = n_bytes if smallest is None else min(smallest, n_bytes)
         n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
-        options = make_run_options(machine.host, subject, n_ctx=n_ctx)
-        options = add_drafting(options, subject, "auto")
+        options = make_chat_options(machine.host, subject, n_ctx=n_ctx)
         trial = try_options(subject.shape, subject.tensors, options, machine.memories)
         yield AvailableModel(
             model=model.name,

@@ -60,7 +60,7 @@ def make_run_options(
     lazy_ple: Literal["auto", "on", "off"] = "auto",
     use_extra_bufts: bool = True,
 ) -> Options:
-    """Return the options of a chat with `subject` on `host`; `n_ctx` 0 is the model's own context.
+    """Return the options of a run of `subject` on `host`; `n_ctx` 0 is the model's own context.
 
     `lazy_ple` "auto" keeps a per-layer-embedding table above 4 GiB on the disk, as llama.cpp does
     (lazy_read::add, src/llama-model-loader.cpp, llama.cpp@0c1e57098). `use_extra_bufts` False is
@@ -77,6 +77,14 @@ def make_run_options(
         lazy_ple=lazy_ple == "on" or (lazy_ple == "auto" and table_bytes > _LAZY_PLE_BYTES),
         unlisted_weight_bytes=subject.unlisted_bytes,
     )
+
+
+def make_chat_options(
+    host: HostFacts, subject: Subject, *, n_ctx: int = 0, kv_type: str = "f16"
+) -> Options:
+    """Return make_run_options with the drafting of `g4 chat --draft auto`."""
+    options = make_run_options(host, subject, n_ctx=n_ctx, kv_type=kv_type)
+    return add_drafting(options, subject, "auto")
 
 
 def make_loading_options(

@@ -15,9 +15,8 @@ from g4cli.core.registry import MODELS, Model
 from g4cli.core.reporter import Reporter
 from g4cli.estimate import HOST, is_remote
 from g4cli.fit import COMMON_CTX, try_options
-from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.machine import Machine, find_request_machine
-from g4cli.operations.fit.options import make_run_options
+from g4cli.operations.fit.options import make_chat_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types
 from g4cli.operations.fit.request import FitRequest
 from g4cli.operations.fit.speed import DecodeSpeeds, needs_measuring, read_decode_speeds
@@ -141,8 +140,7 @@ def _choose_type(
     gpus = tuple(m.name for m in machine.memories if m.name != HOST)
     subject = describe_model(model.name)
     for n_ctx in dict.fromkeys(min(n_ctx, model.shape.n_ctx_train) for n_ctx in contexts):
-        options = make_run_options(machine.host, subject, n_ctx=n_ctx, kv_type=kv_type)
-        options = add_drafting(options, subject, "auto")
+        options = make_chat_options(machine.host, subject, n_ctx=n_ctx, kv_type=kv_type)
         # The type that the model was trained for is the best if it fits: others need no look.
         for kinds in ((model.default_type,), RANKED):
             ranking = rank_model_types(
@@ -154,7 +152,7 @@ def _choose_type(
             continue
         typed = describe_model(f"{model.name}:{ranking.best}")
         row = next(row for row in ranking.types if row.type == ranking.best)
-        options = make_run_options(machine.host, typed, n_ctx=n_ctx, kv_type=kv_type)
+        options = make_chat_options(machine.host, typed, n_ctx=n_ctx, kv_type=kv_type)
         trial = try_options(typed.shape, typed.tensors, options, machine.memories)
         file = model.find_published(ranking.best)
         return ModelChoice(

@@ -10,8 +10,7 @@ from g4cli.core.registry import MADE_TYPES, MODELS, find_model
 from g4cli.estimate import Options
 from g4cli.fit import COMMON_CTX, Memory, TypeRanking, TypeVariant, rank_types
 from g4cli.host import HostFacts
-from g4cli.operations.fit.drafting import add_drafting
-from g4cli.operations.fit.options import make_run_options
+from g4cli.operations.fit.options import make_chat_options, make_run_options
 from g4cli.operations.fit.subject import Subject, describe_model
 
 # One type for each step of size. Each further type, between two of these, would cost every `g4 fit`
@@ -73,10 +72,10 @@ def rank_all_models(
     """
     rows: list[dict[str, Any]] = []
     for model in MODELS:
-        variants = []
-        for typed in _list_variants(model.name, MADE_TYPES):
-            options = make_run_options(host, typed, kv_type=kv_type)
-            variants.append(_make_variant(typed, add_drafting(options, typed, "auto")))
+        variants = [
+            _make_variant(typed, make_chat_options(host, typed, kv_type=kv_type))
+            for typed in _list_variants(model.name, MADE_TYPES)
+        ]
         n_ctx = min(COMMON_CTX, model.shape.n_ctx_train)
         ranking = rank_types(model.shape, variants, memories, n_ctx=n_ctx)
         rows += [{"model": model.name, "n_ctx": n_ctx, **asdict(row)} for row in ranking.types]

@@ -18,7 +18,7 @@ from g4cli.core.shape import Shape, shape_of
 from g4cli.core.units import MIB
 from g4cli.estimate import HOST, Options, Tensor
 from g4cli.estimate.decode import count_read_bytes
-from g4cli.host import engine_version, find_gpus
+from g4cli.host import engine_version
 from g4cli.runtime.probes.read_rates import (
     Measured,
     MeasuredSpeed,
@@ -63,7 +63,7 @@ class DecodeSpeeds:
     measured: Measured | None = None
 
     def estimate_tokens_per_s(
-        self, shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()
+        self, shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str]
     ) -> float | None:
         """Return the tokens per second of a run in an empty context, None without rates."""
         return self.rate_bytes(count_read_bytes(shape, tensors, options, gpus))
@@ -90,14 +90,12 @@ class DecodeSpeeds:
         return rate
 
 
-def needs_measuring(gpus: Sequence[str] = ()) -> bool:
+def needs_measuring(gpus: Sequence[str]) -> bool:
     """Return whether read_decode_speeds would measure: never without llama.cpp."""
     return bool(engine_version() and list_unmeasured((CPU, *gpus)))
 
 
-def read_decode_speeds(
-    gpus: Sequence[str] = (), *, measure: Literal["never", "missing", "all"] = "missing"
-) -> DecodeSpeeds:
+def read_decode_speeds(gpus: Sequence[str], *, measure: Literal["missing", "all"]) -> DecodeSpeeds:
     """Return the rates of this machine; `measure` as in find_read_rates."""
     if not engine_version():
         return DecodeSpeeds({})
@@ -115,11 +113,6 @@ def split_key(key: str) -> tuple[str, str]:
     """Return device and type of a key such as "host Q4_0"."""
     device, _, kind = key.rpartition(" ")
     return device, kind
-
-
-def has_gpus() -> bool:
-    """Return whether llama.cpp has GPUs on this machine."""
-    return bool(find_gpus())
 
 
 def remember_bench(word: str, path: Path, tokens_per_s: float | None) -> None:

@@ -66,19 +66,15 @@ def find_subject(text: str) -> Subject:
     if is_on_hub(text):
         return read_hub_subject(text)
     if not looks_like_name(text) or Path(text).is_file():
-        return read_file_subject(expand_home(text))
+        path = expand_home(text)
+        return make_subject(path, read_model_header(path))
     subject = describe_model(text)
     name, _, type_name = subject.name.partition(":")
     for entry in list_entries(name):
         if entry.role == "model" and entry.type == type_name and entry.path.is_file():
-            pulled = read_file_subject(entry.path)
+            pulled = make_subject(entry.path, read_model_header(entry.path))
             return replace(pulled, name=subject.name, model=name, source="the pulled file")
     return subject
-
-
-def read_file_subject(path: Path) -> Subject:
-    """Return the network in the GGUF at `path`. Raises FileMissing or BadGGUF."""
-    return make_subject(path, read_model_header(path))
 
 
 def make_subject(path: Path, header: Header) -> Subject:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from g4cli.core.errors import UsageError
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import MIB
-from g4cli.estimate import Options, estimate_memory
+from g4cli.estimate import Draft, Options, estimate_memory
 from g4cli.estimate.draft import draft_compute_bytes
 from g4cli.operations.fit.subject import Subject
 from g4cli.runtime.probes.memory import describe_run, probe_in_child
@@ -44,7 +44,7 @@ def compare_with_llama_cpp(
         )
     rows = _compare_model(subject, options, planned)
     if "draft" in planned and options.draft:
-        rows += _compare_draft_model(subject, options, planned["draft"])
+        rows += _compare_draft_model(subject, options, options.draft, planned["draft"])
     equal = all(row["equal"] for row in rows)
     return {"library": answer["library"], "equal": equal, "rows": rows}
 
@@ -52,7 +52,9 @@ def compare_with_llama_cpp(
 def _compare_model(
     subject: Subject, options: Options, planned: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    own = estimate_memory(subject.shape, subject.tensors, replace(_as_planned(options), draft=None))
+    # llama.cpp's plan maps nothing and leaves nothing on the disk.
+    as_planned = replace(options, mmap=False, lazy_ple=False, draft=None)
+    own = estimate_memory(subject.shape, subject.tensors, as_planned)
     compute = sum(t.nbytes for t in own.terms if t.name == "compute buffer")
     weights = sum(t.nbytes for t in subject.tensors)
     return [
@@ -63,21 +65,14 @@ def _compare_model(
 
 
 def _compare_draft_model(
-    subject: Subject, options: Options, planned: dict[str, Any]
+    subject: Subject, options: Options, draft: Draft, planned: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    if options.draft is None:
-        return []
-    weights = sum(t.nbytes for t in options.draft.tensors)
-    compute = draft_compute_bytes(options.draft, subject.shape, options)
+    weights = sum(t.nbytes for t in draft.tensors)
+    compute = draft_compute_bytes(draft, subject.shape, options)
     return [
         _compare_term("draft model", weights, [planned["weights"]], precision=0),
         _compare_term("draft model buffers", compute, planned["compute"].values()),
     ]
-
-
-def _as_planned(options: Options) -> Options:
-    """Return `options` as llama.cpp plans memory: nothing is mapped, nothing stays on the disk."""
-    return replace(options, mmap=False, lazy_ple=False)
 
 
 def _compare_term(

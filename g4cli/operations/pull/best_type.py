@@ -10,8 +10,7 @@ from g4cli.core.quoting import shell_command
 from g4cli.core.registry import parse_name
 from g4cli.fit import TypeRanking
 from g4cli.host import read_host
-from g4cli.operations.fit.drafting import add_drafting
-from g4cli.operations.fit.options import list_memories, make_run_options
+from g4cli.operations.fit.options import list_memories, make_chat_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types
 from g4cli.operations.fit.subject import describe_model
 
@@ -45,7 +44,7 @@ def choose_best_type(text: str) -> tuple[str, str]:
 def _rank_types(name: str, n_ctx: int, kinds: Sequence[str]) -> TypeRanking:
     """Return the ranking without the mmproj, which a chat loads for its first image or audio."""
     host, subject = read_host(), describe_model(name)
-    options = add_drafting(make_run_options(host, subject), subject, "auto")
+    options = make_chat_options(host, subject)
     ranking = rank_model_types(subject, options, list_memories(host), host, n_ctx, kinds)
     assert ranking is not None  # describe_model takes only models of the registry
     return ranking
