@@ -169,6 +169,21 @@ def test_prompts_that_are_answered_at_once(chat: Any, tmp_path: Path) -> None:
     assert (code, err.count("answered already"), "largest that fits" in err) == (0, 1, False)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n_parallel", [1, 2])
+def test_a_prompt_that_is_too_long_ends_no_run(chat: Any, tmp_path: Path, n_parallel: int) -> None:
+    prompts, output = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
+    rows = [{"id": "b", "prompt": QUESTION}, {"prompt": "Hi " * 2000}, {"id": "a", "prompt": "Hi"}]
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("--prompts", prompts, "--output", output, "--ctx", 1024, "--parallel", n_parallel)
+    for _ in range(2):  # the second time it is the only one that has no answer yet
+        code, out, err = chat(*options, "--json")
+        assert (code, json.loads(out)["answered"]) == (4, 2), err
+        assert "line-2 has no answer: " in err
+        found = output.read_text().splitlines()
+        assert [json.loads(line)["id"] for line in found] == ["b", "a"]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.core.errors import Interrupted, UsageError
+from g4cli.core.errors import ContextFull, Interrupted, UsageError
 from g4cli.core.units import count_text
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def answer_batch(
     """Append the answers that are missing to the file `output`; return the exit code of g4.
 
     `n_parallel` answers are computed at once; 0: as many as are worth it. No model is loaded if no
-    answer is missing. Raises what opening a model and answering raise.
+    answer is missing. A prompt that is too long gets none, and decides the exit code. Raises what
+    opening a model and answering raise.
     """
     if n_parallel > 1 and request.draft not in _NO_DRAFTS:
         raise UsageError(f"--draft {request.draft} needs --parallel 1", hint="--parallel 1")
@@ -46,25 +47,28 @@ def answer_batch(
     if n_before:
         done = count_text(n_before, "prompt", "are", of=len(prompts))
         out.say(f"{done} answered already")
-    n_new = 0
+    n_new = n_skipped = 0
     if missing:
         n_parallel = min(n_parallel or choose_parallel(request), len(missing))
         with out.progress("answers", unit="steps") as progress:
             request = name_encoder(request, missing)
             batch = _Batch(out, request, missing, output, n_before, progress)
             batch.answer(n_parallel)
-        n_new = batch.n_new
+        n_new, n_skipped = batch.n_new, batch.n_skipped
         if batch.n_cut and _is_constrained(request):
             out.warn(
                 f"{count_text(batch.n_cut, 'answer', 'were', of=n_new)} cut off: what is cut off "
                 'may not obey its schema or grammar (its finish_reason is "length")'
             )
-    if n_new == len(missing):
+    is_complete = n_new + n_skipped == len(missing)
+    if is_complete:
         sort_answers(prompts, output)
     n_done = n_before + n_new
     data = {"prompts": len(prompts), "answered": n_done, "output": str(output)}
     out.result(data, lambda: out.say(f"{n_done:,} of {len(prompts):,} answers: {output}"))
-    return 0 if n_new == len(missing) else Interrupted.exit_code
+    if not is_complete:
+        return Interrupted.exit_code
+    return ContextFull.exit_code if n_skipped else 0
 
 
 def _is_constrained(request: ChatRequest) -> bool:
@@ -77,7 +81,7 @@ def _is_constrained(request: ChatRequest) -> bool:
 class _Batch:
     """The `prompts` that have no answer yet, beside `n_before` that have one in the file `output`.
 
-    `n_new` of them have got one since, of which `n_cut` were cut off.
+    `n_new` of them have got one since, of which `n_cut` were cut off; `n_skipped` were too long.
     """
 
     out: Output
@@ -88,13 +92,21 @@ class _Batch:
     progress: Progress
     n_new: int = 0
     n_cut: int = 0
+    n_skipped: int = 0
 
     def answer(self, n_parallel: int) -> None:
         """Answer them, `n_parallel` at once, until all are answered or Ctrl-C ends it."""
         if n_parallel > 1:
             from g4cli.operations.chat.parallel import answer_together
 
-            answer_together(self.request, self.prompts, n_parallel, self.out, self._save_answer)
+            answer_together(
+                self.request,
+                self.prompts,
+                n_parallel,
+                self.out,
+                self._save_answer,
+                self._skip_prompt,
+            )
             return
         # This module starts the worker process before it imports the rest: import it first.
         from g4cli.operations.chat.opening import open_session
@@ -104,7 +116,11 @@ class _Batch:
             from g4cli.operations.chat.batch import answer_prompts
 
             view = PlainView(self.out, "hide", streams=False)
-            answer_prompts(session, self.prompts, view, self._save_answer)
+            answer_prompts(session, self.prompts, view, self._save_answer, self._skip_prompt)
+
+    def _skip_prompt(self, prompt: Prompt, err: ContextFull) -> None:
+        self.out.warn(f"{prompt.id} has no answer: {err.message}")
+        self.n_skipped += 1
 
     def _save_answer(
         self,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from g4cli.chat import Conversation
-from g4cli.core.errors import BadFile
+from g4cli.core.errors import BadFile, ContextFull
 from g4cli.core.files import atomic_file
 from g4cli.core.split_name import list_parts
 from g4cli.core.units import MIB
@@ -40,6 +40,8 @@ KeepAnswer: TypeAlias = (
     "Callable[[Prompt, Reply, Sequence[SampledToken], float, DraftStats | None], None]"
 )
 """Takes an answer: its prompt, the reply, its tokens, the seconds that loading took, its drafts."""
+SkipPrompt: TypeAlias = "Callable[[Prompt, ContextFull], None]"
+"""Takes a prompt that is too long for the context, and the error that says so."""
 
 
 def list_open_prompts(prompts: Sequence[Prompt], output: Path) -> list[Prompt]:
@@ -61,17 +63,22 @@ def answer_prompts(
     prompts: Sequence[Prompt],
     view: View,
     keep: KeepAnswer,
+    skip: SkipPrompt,
 ) -> None:
     """Answer `prompts`, each in a conversation of its own, one after the other.
 
-    `keep` is given each answer. An interruption ends the run before its answer is kept. Raises what
-    run_turn raises.
+    `keep` is given each answer, `skip` each prompt that is too long. An interruption ends the run
+    before its answer is kept. Raises what run_turn raises, but ContextFull.
     """
     system = session.conversation.system
     for prompt in prompts:
         session.conversation = Conversation(prompt.system or system)
         session.conversation.ask(prompt.text, prompt.media)
-        reply = session.run_turn(view)
+        try:
+            reply = session.run_turn(view)
+        except ContextFull as err:
+            skip(prompt, err)
+            continue
         if reply.finish_reason == "interrupted":
             return
         keep(prompt, reply, session.sampled, session.load_s, session.engine.drafted)

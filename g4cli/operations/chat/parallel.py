@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from g4cli.chat import Conversation, Reply
-from g4cli.core.errors import RuntimeFailed
+from g4cli.core.errors import ContextFull, RuntimeFailed
 from g4cli.core.reporter import Reporter
 from g4cli.host import read_host
 from g4cli.operations.chat.inputs import ChatInputs, read_inputs
@@ -35,7 +35,7 @@ from g4cli.runtime.engine.messages import Open, TurnDone
 from g4cli.runtime.engine.options import Sampling, read_recommended_sampling
 
 if TYPE_CHECKING:
-    from g4cli.operations.chat.batch import KeepAnswer
+    from g4cli.operations.chat.batch import KeepAnswer, SkipPrompt
     from g4cli.operations.prompts import Prompt
 
 _NO_DRAFT: Final = DraftChoice("off", "not asked for")  # a batch has one token of each answer
@@ -78,14 +78,16 @@ def answer_together(
     n_parallel: int,
     reporter: Reporter,
     keep: KeepAnswer,
+    skip: SkipPrompt,
 ) -> None:
     """Answer all `prompts`, `n_parallel` at once, unless Ctrl-C ends it before.
 
-    `keep` is given each answer as soon as it is complete. Raises what opening the model and
-    answering raise; answers that are complete by then are kept.
+    `keep` is given each answer as soon as it is complete, `skip` each prompt that is too long.
+    Raises what opening the model and answering raise, but ContextFull; answers that are complete by
+    then are kept.
     """
     with suppress(KeyboardInterrupt):
-        asyncio.run(_answer_all(request, prompts, n_parallel, reporter, keep))
+        asyncio.run(_answer_all(request, prompts, n_parallel, reporter, keep, skip))
 
 
 async def _answer_all(
@@ -94,6 +96,7 @@ async def _answer_all(
     n_parallel: int,
     reporter: Reporter,
     keep: KeepAnswer,
+    skip: SkipPrompt,
 ) -> None:
     needs_encoder = any(prompt.media for prompt in prompts)
     waiting = iter(prompts)
@@ -101,7 +104,11 @@ async def _answer_all(
 
         async def answer_next() -> None:
             for prompt in waiting:
-                reply, sampled = await session.answer(prompt)
+                try:
+                    reply, sampled = await session.answer(prompt)
+                except ContextFull as err:
+                    skip(prompt, err)
+                    continue
                 keep(prompt, reply, sampled, session.load_s, None)
 
         n_tasks = session.engine.request.context.n_parallel
