@@ -66,7 +66,8 @@ class MessageStream(AnswerStream):
     """The events of one message, in the order that Anthropic's clients expect.
 
     message_start, then for each block content_block_start, content_block_delta and
-    content_block_stop, at last message_delta and message_stop.
+    content_block_stop, at last message_delta and message_stop. A block is a text, a thought or a
+    call. `message` is the whole object as far as it has come.
     """
 
     def __init__(self, model: str, *, omit_thoughts: bool = False) -> None:
@@ -112,7 +113,7 @@ class MessageStream(AnswerStream):
             yield from self._convert_end(event.reply)
 
     def make_whole(self, reply: Reply) -> dict[str, Any]:
-        """Return the message; `reply` is in it."""
+        """Return the message, which `convert` has completed; `reply` is in it."""
         del reply
         return self.message
 

@@ -3,10 +3,10 @@
 Source: https://docs.anthropic.com/en/api/messages and the types of the `anthropic` package 2.14
 (of `context_management`: BetaClearThinking20251015EditParam and its kin).
 
-Without meaning here, and therefore accepted: `metadata`, `service_tier`, `cache_control` (prefixes
+Accepted without a meaning here: `metadata`, `service_tier`, `cache_control` (prefixes
 are always reused), `eager_input_streaming` (the input of a tool comes in one piece), `strict` of a
 tool when it is false, and of `context_management` the clearing of thoughts: Gemma's chat template
-decides which thoughts are shown to the model, those of the calls after the last question.
+decides which thoughts are shown to the model: those of calls after the user's last message.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ImageBlock(WireModel):
 
 
 class ThinkingBlock(WireModel):
-    """An earlier thought, with what proves to Anthropic that it is one."""
+    """An earlier thought. Its `signature` proves to Anthropic that it is one; g4 ignores it."""
 
     type: Literal["thinking"]
     thinking: str
@@ -309,6 +309,7 @@ def omits_thoughts(body: CountRequest) -> bool:
 
 
 def _read_messages(body: CountRequest, save_media: SaveMedia) -> Iterator[Message]:
+    """Yield the messages of `body`, its system prompt as the first. Raises BadField."""
     if body.system:
         blocks = [body.system] if isinstance(body.system, str) else [b.text for b in body.system]
         blocks[0] = _BILLING_CHECKSUM.sub(r"\g<1>00000", blocks[0])
@@ -347,9 +348,11 @@ def _read_question(
     tool_names: Mapping[str, str],
     save_media: SaveMedia,
 ) -> Iterator[Message]:
-    """Yield the results of tools first, then what else a message of the user or system holds.
+    """Yield what a message of the user or system (`message`, whose content is `blocks`) holds.
 
-    Gemma's format has no images in the results of tools: they become part of the user's message.
+    The results of tools come first. Gemma's format has no images in them: they become part of the
+    user's message. `place` is the path of `blocks` in the body, for errors; `tool_names` has the
+    names of the tools by the ids of their calls.
     """
     texts, media = list[str](), list[Media]()
     for index, block in enumerate(blocks):

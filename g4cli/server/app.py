@@ -67,12 +67,14 @@ def make_app(
 ) -> ASGIApp:
     """Return the ASGI application that serves `service`.
 
-    `private`: the page forgets its conversations when the server ends.
+    `log` is called with each request when it was answered. `private`: the page forgets its
+    conversations when the server ends.
     """
     api = make_api(service, private=private)
 
     async def answer_with_media(scope: Scope, receive: Receive, send: Send) -> None:
-        # The files of its images and sounds end with the request, whether answered or refused.
+        # The files that a request's images and sounds are stored in are deleted when it ends,
+        # whether it was answered or refused.
         with service.media.hold_request():
             await api(scope, receive, send)
 
@@ -94,7 +96,7 @@ def make_api(service: Service | None = None, *, private: bool = False) -> FastAP
         title="g4",
         version=__version__,
         description="Gemma 4 on llama.cpp for other programs.",
-        docs_url=None,  # the pages would load scripts from another host
+        docs_url=None,  # FastAPI's two pages of documentation load scripts from another host
         redoc_url=None,
         lifespan=close_service,
     )
@@ -110,9 +112,11 @@ def make_api(service: Service | None = None, *, private: bool = False) -> FastAP
 
 
 def _document_errors(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the description of the API with the statuses of g4's errors.
+    """Return `schema`, the description of the API, changed in place to say what g4 answers.
 
-    FastAPI documents status 422 for invalid requests; here it is 400, as OpenAI's clients expect.
+    The statuses of errors are added. FastAPI documents 422 for invalid requests; here it is 400, as
+    OpenAI's clients expect. An answer that may be streamed has a second media type: JSON lines
+    below /api (Ollama's routes), server-sent events elsewhere.
     """
     errors = {
         str(status): {"description": text, "content": {"application/json": {"schema": {}}}}

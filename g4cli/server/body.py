@@ -81,10 +81,10 @@ class _ReadRequest(Request):
         self._value = value
 
     async def body(self) -> bytes:
-        return b"{}"  # what is asked for is only whether there is one
+        return b"{}"  # FastAPI only looks whether there is one
 
     async def json(self) -> Any:
-        return self._value
+        return self._value  # pydantic takes an instance of the model as it is
 
 
 def _scan_string(text: str, start: int, strict: bool = True) -> tuple[str, int]:
@@ -102,6 +102,7 @@ def _scan_string(text: str, start: int, strict: bool = True) -> tuple[str, int]:
 
 
 def _is_json(request: Request) -> bool:
+    """Return whether the body is JSON by its type, such as application/json."""
     return request.headers.get("content-type", "").partition(";")[0].strip().endswith("json")
 
 

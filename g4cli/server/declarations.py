@@ -43,9 +43,10 @@ def declare_tools(
 ) -> tuple[Mapping[str, Any], ...]:
     """Return tools as `g4cli.prompt.tools` takes them.
 
-    `functions`: the field of the request where each stands, and its name, description, parameters
-    and `strict`: whether a grammar must be able to enforce all of its schema. Raises BadField with
-    that field, or with "tools" if they are too large together.
+    `functions` are pairs: the field of the request where a function stands, and a mapping with its
+    "name", "description", "parameters" (a JSON schema) and "strict" (whether a grammar must be able
+    to enforce all of that schema). Raises BadField with that field if the declaration is malformed,
+    or with "tools" if all are too large together.
     """
     tools: list[Mapping[str, Any]] = []
     names: set[str] = set()
@@ -60,6 +61,7 @@ def declare_tools(
         try:
             n_bytes += len(json.dumps(function))
             declare_tool(tool)
+        # All but UsageError: a part of the schema has the wrong type.
         except (UsageError, AttributeError, TypeError, ValueError) as err:
             reason = err.message if isinstance(err, UsageError) else "this is not a JSON schema"
             raise BadField(field, reason) from None
@@ -75,7 +77,7 @@ def declare_tools(
 def choose_tools(
     mode: Literal["auto", "none", "required"], name: str, tools: Sequence[Mapping[str, Any]]
 ) -> ToolChoice:
-    """Return the choice of `tools`; `name`: the only one that must be called, or "".
+    """Return the choice of `tools`. `name`: with "required", the one that must be called; "": any.
 
     Raises BadField if there is no such tool.
     """
@@ -88,7 +90,7 @@ def choose_tools(
 
 
 def encode_schema(schema: Mapping[str, Any], field: str) -> str:
-    """Return a JSON schema as text. Raises BadField if it is too large."""
+    """Return a JSON schema as text. Raises BadField, which names `field`, if it is too large."""
     text = json.dumps(schema)
     if len(text) > MAX_SCHEMA_BYTES:
         what = f"the schema has {len(text):,} bytes; at most {MAX_SCHEMA_BYTES:,}"

@@ -43,7 +43,8 @@ ERRORS: Final[Mapping[int, str]] = {
 }
 """The statuses of errors that every endpoint may answer with."""
 _INVALID: Final = "invalid_request_error"
-# Status -> the name that OpenAI gives to it. Anthropic has others for two of them.
+# Status -> the `type` of an error in OpenAI's form; of statuses that are missing: "server_error".
+# Anthropic has other names for two of them, and "api_error" for those that are missing.
 _OPENAI_TYPES: Final[Mapping[int, str]] = {
     400: _INVALID,
     401: "authentication_error",
@@ -63,7 +64,11 @@ _ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What a client is told: the HTTP status, a sentence, the field at fault, and a stable name."""
+    """What a client is told of an error.
+
+    `message` is a sentence, `param` the path of the field at fault, such as "messages.0.content",
+    and `code` a stable name for programs: OpenAI's own where it has one, otherwise g4's.
+    """
 
     status: int
     message: str
@@ -104,19 +109,19 @@ def explain_error(err: BaseException) -> Problem:
     # The model's process reports a bug as "error", with its traceback as the message.
     if not isinstance(err, G4Error) or err.reference == "error":
         return Problem(500, "a bug in g4; the server's log has the details", code="error")
-    headers: dict[str, str] = {}
-    if isinstance(err, ContextFull):
+    if isinstance(err, ContextFull):  # param and code of this and the next are OpenAI's
         return Problem(400, err.message, "messages", "context_length_exceeded")
     if isinstance(err, NotFound):
         return Problem(404, err.message, "model", "model_not_found")
     if isinstance(err, (UsageError, BadMedia)):
         param = err.field if isinstance(err, BadField) else None
         return Problem(400, err.message, param, err.reference)
-    status = 500
-    if isinstance(err, (QueueFull, DoesNotFit, Interrupted)):
-        status, headers = 503, {"Retry-After": str(RETRY_AFTER_S)}
+    # Interrupted may have none: somebody else has stopped the work.
     message = err.message or "the server is being stopped"
-    return Problem(status, message, code=err.reference, headers=headers)
+    if isinstance(err, (QueueFull, DoesNotFit, Interrupted)):
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+        return Problem(503, message, code=err.reference, headers=headers)
+    return Problem(500, message, code=err.reference)
 
 
 def explain_and_log(err: Exception, method: str, path: str) -> Problem:
@@ -128,13 +133,16 @@ def explain_and_log(err: Exception, method: str, path: str) -> Problem:
 
 
 def make_invalid_error(err: ValidationError, body: Any) -> RequestValidationError:
-    """Return the error of a body that g4 has checked itself, as FastAPI's own: places in "body"."""
+    """Return `err`, of a body that g4 has validated itself, in the form of FastAPI's own errors.
+
+    FastAPI begins the path of a field with "body". Only the first error is told to clients.
+    """
     first = err.errors()[0]
     return RequestValidationError([{**first, "loc": ("body", *first["loc"])}], body=body)
 
 
 def _explain_invalid(errors: Sequence[Any], body: Any) -> Problem:
-    """Return the first of pydantic's `errors` about `body`, with the field's path in the body."""
+    """Return the first of pydantic's `errors` about `body`, which is None if there was none."""
     first = errors[0]
     name = _find_field(first["loc"], body)
     kind, text = first["type"], str(first["msg"])
@@ -153,7 +161,12 @@ def _explain_invalid(errors: Sequence[Any], body: Any) -> Problem:
 
 
 def _find_field(location: Sequence[Any], body: Any) -> str:
-    """Return the path of an error in the body; pydantic's names of alternatives are left out."""
+    """Return the path in `body` of the field that pydantic's `location` names.
+
+    `location` has a step more for each union: the name of the alternative ("list[str]", the tag of
+    a union with tags). A step belongs to the path if `body` has it there. The last one may also be
+    a field that an object lacks; one with "[" is the name of a type.
+    """
     skipped = ("body", "query", "path")
     steps = list(location[1:] if location and location[0] in skipped else location)
     names, value = [], body

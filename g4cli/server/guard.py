@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from g4cli.server.errors import HttpError, Problem, explain_and_log
 from g4cli.server.limits import BODY_TIMEOUT_S, MAX_BODY_BYTES, MIN_BODY_RATE
 
-# Paths that need no key; / is the page.
+# Paths that need no key; "/" is the page of `g4 serve` in the browser.
 _PUBLIC: Final = frozenset(("/", "/health", "/v1/health"))
 _PAGE: Final = "/page/"
 _PAGE_API: Final = "/page/api/"
@@ -45,7 +45,7 @@ _CLIENT_LEFT: Final = 499  # nginx's status, for the log alone: the client went 
 
 @dataclass(frozen=True, slots=True)
 class GuardOptions:
-    """Who may use the server, and how much at once.
+    """Who may use the server, and how large and how slow a body may be.
 
     `hosts`: names, besides IP addresses and those of this machine, by which it may be addressed.
     `origins`: pages that may use it ("*": all). `keys`: one of them must come with each request; no
@@ -87,11 +87,11 @@ class Guard:
         self._hosts = {name.lower().rstrip(".") for name in (*options.hosts, *_LOCAL_NAMES)}
         machine = socket.gethostname().lower()
         self._hosts |= {machine, f"{machine.split('.')[0]}.local"}  # .local: its name in mDNS
-        # Bytes of a command line that are not UTF-8 stand in its texts as surrogates.
+        # Python gives bytes of a command line that are not UTF-8 as surrogates: back to the bytes.
         self._key_hashes = [
             _hash_key(key.encode("utf-8", "surrogateescape")) for key in options.keys
         ]
-        self._held_bytes = 0
+        self._held_bytes = 0  # of the bodies of all requests under way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on what is no request (start and end of the server)."""
@@ -142,6 +142,7 @@ class Guard:
 
     def _check_headers(self, scope: Scope, headers: dict[str, str]) -> None:
         """Raise HttpError if a request is refused by its headers."""
+        # A browser always sends the host; only programs with HTTP/1.0 do not.
         host, origin = headers.get("host", ""), headers.get("origin", "")
         if host and not self._is_own_host(host):
             what = f"the host {host[:100]} is not this server: --allow-host names it"
@@ -171,6 +172,10 @@ class Guard:
         return True
 
     def _may_use(self, origin: str, host: str) -> bool:
+        """Return whether a page of `origin` may use the server that it addresses as `host`.
+
+        Besides the origins that were given only this server's own page may: its origin is `host`.
+        """
         if "*" in self._options.origins or origin in self._options.origins:
             return True
         try:
@@ -217,7 +222,7 @@ class Guard:
     ) -> bytes:
         """Return the body of a request. Raises HttpError if it is too large or too slow."""
         given = headers.get("content-length", "")
-        length = int(given) if given.isdecimal() else 0
+        length = int(given) if given.isdecimal() else 0  # 0: unknown, as in chunks
         self._check_room(length, self._held_bytes + length)
         pieces: list[bytes] = []
         pause_s = self._options.body_timeout_s
@@ -265,7 +270,7 @@ class _Exchange:
         self.held_bytes = 0
 
     async def send(self, message: Message) -> None:
-        """Send a message."""
+        """Send a message of ASGI to the client."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self._extra_headers]

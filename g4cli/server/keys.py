@@ -15,7 +15,10 @@ _MAX_FILE_BYTES: Final = 1 << 20  # a choice: thousands of keys
 
 
 def read_keys(given: Sequence[str], path: Path | None) -> tuple[str, ...]:
-    """Return the given keys and those of a file, one per line. Raises FileMissing, UsageError."""
+    """Return the keys of --api-key (`given`) and of a file, one per line, each once.
+
+    Raises FileMissing, or UsageError if the file is too large or all keys are empty.
+    """
     lines = list(given)
     if path is not None:
         file = require_file(expand_home(path))
@@ -29,7 +32,10 @@ def read_keys(given: Sequence[str], path: Path | None) -> tuple[str, ...]:
 
 
 def require_key(host: str, keys: Sequence[str], *, no_auth: bool) -> None:
-    """Raise UsageError if a server at `host` would answer the whole network without a key."""
+    """Raise UsageError if a server at `host` would answer the whole network without a key.
+
+    `no_auth`: that is what the user wants.
+    """
     if keys or no_auth or is_loopback(host):
         return
     raise UsageError(

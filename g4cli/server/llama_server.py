@@ -2,7 +2,8 @@
 
 Source: tools/server/README.md and server-task.cpp to_json_non_oaicompat, llama.cpp@0c1e57098. Of
 /completion the fields are those of g4's samplers; others are refused by their names, and so are
-prompts that mix text and tokens or hold images.
+prompts that mix text and tokens or hold images. A field whose type is a Literal is accepted with
+the value that g4 has anyway.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ async def complete(body: LlamaCompletionBody, request: Request, service: Service
 
 
 class _CompletionStream(AnswerStream):
-    """A piece for each text of the answer; the last one has the figures."""
+    """One object for each piece of text of the answer; the last one has the figures."""
 
     def __init__(self, body: LlamaCompletionBody, model: str, prompt: str) -> None:
         self._return_tokens = bool(body.return_tokens)
@@ -167,7 +168,7 @@ class _CompletionStream(AnswerStream):
         self._tokens: list[SampledToken] = []
 
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
-        """Yield the piece of an event that has one."""
+        """Yield the object that tells a client of `event`, if it is told of it."""
         if isinstance(event, AnswerText):
             piece: dict[str, Any] = {"index": 0, "content": event.text, "stop": False}
             yield piece | self._describe_tokens(event.tokens)

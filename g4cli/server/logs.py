@@ -24,7 +24,7 @@ LOG: Final = logging.getLogger("g4.serve")
 
 
 def start_log(log_format: Literal["text", "json"], stream: IO[str]) -> None:
-    """Write the log to `stream` from now on. uvicorn's own is off: it says the same once more."""
+    """Write the log to `stream` from now on, and turn off uvicorn's own, which would repeat it."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     LOG.handlers[:] = [handler]
@@ -35,10 +35,7 @@ def start_log(log_format: Literal["text", "json"], stream: IO[str]) -> None:
 
 
 def log_request(served: Served) -> None:
-    """Log a request that was answered; 499 stands for a client that went away.
-
-    Questions after the health of the server are not logged: programs ask them all the time.
-    """
+    """Log a request that was answered, but for /health: programs ask for it all the time."""
     if served.path.endswith("/health"):
         return
     fields = {

@@ -48,9 +48,9 @@ def store_base64(
 
 
 def _decode_base64(text: str) -> bytes:
-    """Return the bytes of `text`, read in pieces: other threads go on between two of them.
+    """Return the bytes of the base64 `text`, read in pieces: other threads go on between two.
 
-    Line breaks are left out, as Ollama does. Raises ValueError.
+    Line breaks are left out, as Ollama does. Raises ValueError if it is not base64.
     """
     if "\n" in text:
         text = text.replace("\r", "").replace("\n", "")

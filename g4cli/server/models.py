@@ -31,12 +31,16 @@ async def list_models(service: ServiceParam) -> dict[str, Any]:
 
 @router.get("/v1/models/{name:path}")
 async def show_model(name: str, service: ServiceParam) -> dict[str, Any]:
-    """Return one model."""
+    """Return one model. Raises UnknownModel."""
     return describe_model(service.find_model(name))
 
 
 def describe_model(model: ServedModel) -> dict[str, Any]:
-    """Return a model in OpenAI's form; `meta` is llama-server's extension."""
+    """Return a model in OpenAI's form.
+
+    All from `aliases` on are llama-server's extensions. `n_ctx` and `n_slots` are 0 while the model
+    is not loaded.
+    """
     return {
         "id": model.name,
         "object": "model",

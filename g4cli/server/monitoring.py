@@ -41,7 +41,7 @@ async def report_metrics(service: ServiceParam) -> PlainTextResponse:
         ("llamacpp:predicted_tokens_seconds", "gauge", "Tokens generated per second, on average.",
          counters.predicted_tokens / predicted_s if predicted_s else 0.0),
         ("llamacpp:requests_processing", "gauge", "Requests that are computed.",
-         sum(min(len(model.engine.active_turns), model.n_slots) for model in models)),
+         sum(min(len(model.engine.active_turns), model.n_slots) for model in models)),  # some wait
         ("llamacpp:requests_deferred", "gauge", "Requests that wait for a slot.", waiting),
         ("g4:answers_total", "counter", "Answers finished.", counters.answers),
         ("llamacpp:prompt_tokens_cached_total", "counter", "Prompt tokens found in the KV cache.",
@@ -60,9 +60,9 @@ async def report_metrics(service: ServiceParam) -> PlainTextResponse:
 
 @router.get("/slots")
 async def list_slots(service: ServiceParam, fail_on_no_slot: str = "") -> list[dict[str, Any]]:
-    """Return the slots of all loaded models; no word of a prompt or an answer is among it.
+    """Return the slots of all loaded models, without the texts that llama-server has there.
 
-    With `fail_on_no_slot` the status is 503 while all of them are busy.
+    With any `fail_on_no_slot`, such as 1, the status is 503 while all of them are busy.
     """
     models = service.pool.models.values()
     slots = [slot for model in models for slot in _describe_slots(model)]

@@ -24,14 +24,18 @@ class FormPart:
 
 
 def parse_multipart(body: bytes, content_type: str) -> list[FormPart]:
-    """Return the parts of `body` in order. Raises BadField, which names the part where one is."""
+    """Return the parts of `body` in order.
+
+    Raises BadField: with the name of the part at fault if it has one, otherwise with "file".
+    """
     delimiter = b"--" + _find_boundary(content_type)
     parts: list[FormPart] = []
     view = memoryview(body)
+    # `start` is always where a delimiter begins. Text before the first one is skipped (RFC 2046).
     start = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     if start == 1:  # not found
         raise BadField("file", "the body has no part: its boundary is missing")
-    while not body.startswith(b"--", start + len(delimiter)):
+    while not body.startswith(b"--", start + len(delimiter)):  # which marks the last delimiter
         if len(parts) == MAX_PARTS:
             raise BadField("file", f"the form has more than {MAX_PARTS} parts")
         headers_start = body.find(b"\r\n", start + len(delimiter)) + 2
@@ -41,6 +45,7 @@ def parse_multipart(body: bytes, content_type: str) -> list[FormPart]:
         if headers_start == 1 or headers_end < 0 or end < 0:
             raise BadField("file", "the form is damaged: a part does not end")
         header = body[headers_start:headers_end].decode("utf-8", "replace")
+        # `min`: without content, the empty line may end with the line break before the delimiter.
         parts.append(_make_part(header, view[min(headers_end + 4, end) : end]))
         start = end + 2
     return parts

@@ -26,7 +26,10 @@ _NEVER: Final = datetime(2318, 1, 1, tzinfo=timezone.utc)  # as Ollama says "for
 
 
 class OllamaStream(AnswerStream):
-    """The JSON lines of one answer. `kind` says in which of two forms the text comes."""
+    """The JSON lines of one answer.
+
+    `kind` is the route: text comes as a `message` from /api/chat, as `response` from /api/generate.
+    """
 
     media_type = "application/x-ndjson"
 
@@ -40,7 +43,7 @@ class OllamaStream(AnswerStream):
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
         """Yield what a client is told of `event`."""
         if isinstance(event, PromptRead):
-            # What is neither reading the prompt nor answering is waiting for the model or a slot.
+            # The time before the prompt was read: of loading the model, or of waiting for a slot.
             self._load_s = max(0.0, time.perf_counter() - self._started - event.seconds)
         elif isinstance(event, AnswerText):
             yield self._make_piece(content=event.text, tokens=event.tokens)

@@ -129,6 +129,7 @@ async def _answer_request(
     request: Request,
     service: Service,
 ) -> Response:
+    """Return the response to `body`, which `asked` is a translation of."""
     started = time.perf_counter()
     turn, turns = await start_first_turn(request, service, asked)
     async with turns:

@@ -31,8 +31,8 @@ from g4cli.server.limits import (
 from g4cli.server.media_data import SaveMedia
 from g4cli.server.wire_model import RequestBody, StopString, WireModel
 
-# What a request without a prompt may have: it loads or unloads a model. `think` is among it because
-# `ollama run` sends it, to learn whether the model can: each of Gemma 4's can.
+# Fields that a request without a prompt may have; it loads or unloads a model. `ollama run` sends
+# `think` in one to learn whether the model can think: each Gemma 4 can.
 _LOAD_FIELDS: Final = ("model", "messages", "prompt", "stream", "keep_alive", "options", "think")
 _REFUSED_IN_RAW: Final = {
     "system": "a raw prompt is the whole prompt",
@@ -57,7 +57,7 @@ def read_duration(value: object) -> float:
 
 
 class Options(WireModel):
-    """What may stand in `options`. Literal values are those that change nothing.
+    """What may stand in `options`. A Literal is the one value that changes nothing.
 
     `num_predict` -1 (without a limit), -2 (until the context is full) and 0 mean the same here:
     until the context is full. The limits of the temperature and of the penalties are choices, the
@@ -130,7 +130,7 @@ class ChatMessage(WireModel):
 
 
 class _CommonBody(RequestBody):
-    """The fields that both bodies have. Literal values are those that change nothing."""
+    """The fields that both bodies have. A Literal with one value is what g4 does anyway."""
 
     model: str = Field(min_length=1)
     stream: bool = True
@@ -211,6 +211,7 @@ def require_context(body: ChatRequest | GenerateRequest, n_ctx: int) -> None:
 
 
 def _common_fields(body: _CommonBody) -> dict[str, Any]:
+    """Return the fields of TurnRequest that both bodies give. Raises BadField."""
     if body.top_logprobs and not body.logprobs:
         raise BadField("top_logprobs", "it needs logprobs=true")
     options = body.options or Options()
@@ -250,8 +251,8 @@ def _read_thinking(think: bool | str | None) -> Thinking:
 
 
 def _read_messages(messages: Sequence[ChatMessage], save_media: SaveMedia) -> Iterator[Message]:
-    names: dict[str, str] = {}
-    unanswered: list[str] = []
+    names: dict[str, str] = {}  # of functions, by the id of their call
+    unanswered: list[str] = []  # names of the functions of the last calls without a result
     for index, message in enumerate(messages):
         calls = message.tool_calls or ()
         if calls and message.role != "assistant":

@@ -25,7 +25,7 @@ from g4cli.server.streaming import encode_event, read_whole
 
 @dataclass(frozen=True, slots=True)
 class AnswerId:
-    """What all parts of one response have in common."""
+    """What a response, or all chunks of a streamed one, begin with. `created`: in Unix seconds."""
 
     id: str
     created: int
@@ -37,7 +37,7 @@ class AnswerId:
         return cls(prefix + secrets.token_hex(12), int(time.time()), model)
 
     def as_fields(self, kind: str) -> dict[str, Any]:
-        """Return the fields that begin a response or a chunk."""
+        """Return the fields that begin a response or a chunk, whose `object` is `kind`."""
         return {
             "id": self.id,
             "object": kind,
@@ -154,7 +154,7 @@ def make_timings(reply: Reply) -> dict[str, Any]:
 
 
 def describe_loops(replies: Sequence[Reply]) -> dict[str, Any]:
-    """Return the extension field that tells of the first choice with a loop, or nothing."""
+    """Return the field `g4`, which tells of the first choice with a loop; no field without one."""
     loops = [reply.loop for reply in replies]
     reports = (
         {"choice": index, **asdict(loop)} for index, loop in enumerate(loops) if loop is not None

@@ -36,7 +36,8 @@ from g4cli.server.streaming import (
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["chat"], route_class=ThreadedBodyRoute)
-_EVENTS_AHEAD: Final = 64  # a choice: of all choices together that may wait for the client
+# A choice: events of all choices (`n`) together that wait for a slow client before it slows them.
+_EVENTS_AHEAD: Final = 64
 
 
 @router.post("/v1/chat/completions", response_model=None)
@@ -58,9 +59,10 @@ async def complete_chat(body: ChatBody, request: Request, service: ServiceParam)
 async def _write_chunks(
     service: Service, body: ChatBody, turn: Turn, requests: list[TurnRequest]
 ) -> AsyncIterator[str]:
-    """Yield the events of all choices; `turn` is the answer to the first of `requests`, begun.
+    """Yield the server-sent events of all choices.
 
-    An error that comes later is the last event, in the form of an error's body.
+    `turn` is the answer to the first of `requests`, begun. An error can no longer change the
+    status, which is sent: it is the last event, in the form of an error's body.
     """
     answer = AnswerId.new(turn.model.name)
     include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
@@ -83,7 +85,11 @@ async def _write_chunks(
 async def _merge_turns(
     service: Service, first: Turn, others: list[TurnRequest]
 ) -> AsyncIterator[tuple[int, TurnEvent]]:
-    """Yield the events of all choices as they come, each with the number of its choice."""
+    """Yield the events of all choices as they come, each with the number of its choice.
+
+    `first` is choice 0; `others` are the requests of the choices after it, which are started here.
+    Raises what the first of them to fail raises; the others are ended then.
+    """
     if not others:
         async for event in read_whole(first):
             yield 0, event
@@ -102,7 +108,7 @@ async def _merge_turns(
         try:
             starting = [start(index, request) for index, request in enumerate(others, 1)]
             await run_together([forward(0, first), *starting])
-            await queue.put(None)
+            await queue.put(None)  # all have ended
         except Exception as err:
             await queue.put(err)
 

@@ -2,9 +2,10 @@
 
 Source: openai-python, src/openai/types/completion_create_params.py and completion.py. `n_predict`
 is llama-server's name of `max_tokens`. A prompt is text, in which control tokens are read as such,
-or token ids; with several prompts, the choices of each come after those of the one before.
-Accepted without a meaning here: `user`. `logprobs` together with `echo` is refused: the tokens of a
-prompt have no probabilities, since their logits are not computed.
+or token ids. Of several prompts each has `n` choices; they are numbered through, first those of the
+first prompt. `user` is accepted and changes nothing, and so are `best_of` 1 and `suffix` "".
+`logprobs` together with `echo` is refused: the tokens of a prompt have no probabilities, since
+their logits are not computed.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from g4cli.server.wire_model import ServiceParam
 router = APIRouter(tags=["completions"], route_class=ThreadedBodyRoute)
 # OpenAI's default of max_tokens, which clients know and expect.
 _MAX_TOKENS: Final = 16
-_MAX_PROMPTS: Final = 128  # a choice
+_MAX_PROMPTS: Final = 128  # a choice: of prompts, and of the choices of all of them together
 _MAX_LOGPROBS: Final = 5  # OpenAI's limit here
 
 TokenIds: TypeAlias = Annotated[list[int], Field(min_length=1, max_length=MAX_TOKENS)]
@@ -152,12 +153,13 @@ async def complete(body: CompletionBody, request: Request, service: ServiceParam
 async def _collect_choice(
     service: Service, body: CompletionBody, request: TurnRequest
 ) -> tuple[str, Choice]:
-    """Return what stands before the answer, and the answer."""
+    """Return what stands before the answer (the prompt with `echo`, or ""), and the answer."""
     echoed = await _echo_prompt(service, body, request)
     return echoed, await collect_choice(service, request)
 
 
 async def _echo_prompt(service: Service, body: CompletionBody, request: TurnRequest) -> str:
+    """Return the prompt as text if it is to stand before the answer (`echo`), otherwise ""."""
     if not body.echo or request.prompt is None:
         return ""
     if isinstance(request.prompt, str):
@@ -166,7 +168,7 @@ async def _echo_prompt(service: Service, body: CompletionBody, request: TurnRequ
 
 
 class _CompletionStream:
-    """The server-sent events of one request; the choices come one after the other."""
+    """The server-sent events of one request; a choice begins when the one before it has ended."""
 
     def __init__(self, service: Service, body: CompletionBody, model: str) -> None:
         self._service, self._body = service, body
@@ -217,7 +219,10 @@ class _CompletionStream:
 
 
 def list_logprobs(tokens: Sequence[SampledToken], offset: int = 0) -> dict[str, Any]:
-    """Return tokens with their natural log-probabilities; `offset`: characters before the first."""
+    """Return tokens with their natural log-probabilities, as lists of equal length.
+
+    `offset`: characters of the answer before the first of them.
+    """
     ends = accumulate((len(token.text) for token in tokens), initial=offset)
     return {
         "tokens": [token.text for token in tokens],

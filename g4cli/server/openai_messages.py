@@ -1,6 +1,6 @@
 """A chat completion's body as a TurnRequest: messages, tools, sampling parameters, grammar.
 
-The other routes of OpenAI's and llama-server's form take parts of it from here.
+openai_completions.py, responses_request.py and llama_server.py use parts of it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from g4cli.server.openai_request import (
     WireMessage,
 )
 
+# OpenAI's effort -> g4's; the most tokens of a thought: THOUGHT_TOKENS in operations/chat/session.
 EFFORTS: Final[Mapping[str, Thinking]] = {
     "none": "off",
     "minimal": "low",
@@ -100,11 +101,11 @@ def make_stop(body: SamplingFields) -> tuple[str, ...]:
 def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> tuple[Message, ...]:
     """Return the messages of a conversation; images and sounds become files. Raises BadField.
 
-    System messages at the start are joined.
+    System messages at the start become one: the chat template has room for one there.
     """
     converted: list[Message] = []
     names: dict[str, str] = {}  # of functions, by the id of their call
-    unanswered: list[str] = []
+    unanswered: list[str] = []  # names of the functions of the last calls without a result
     n_media = 0
     for index, message in enumerate(messages):
         field = f"messages.{index}"
@@ -159,7 +160,10 @@ def parse_arguments(text: str, field: str) -> Mapping[str, Any]:
 
 
 def choose_seed(request: TurnRequest, index: int) -> TurnRequest:
-    """Return the request of choice number `index`: with a seed, each choice has the next one."""
+    """Return the request of choice number `index`, which has the seed of the request plus `index`.
+
+    Without a seed each choice has a random one.
+    """
     seed = request.sampling.get("seed")
     if seed is None or index == 0:
         return request

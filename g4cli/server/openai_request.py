@@ -14,7 +14,7 @@ These are accepted and change nothing, because a local model has nothing that th
                                           prompts are always reused by their longest common prefix
     verbosity=medium, modalities=[text]   the only ones
     stream_options.include_obfuscation=false   a stream is never padded
-    strict, of tools and schemas          answers always match a schema to the letter
+    strict, of response_format            answers always match a schema to the letter
     index, of earlier calls               clients send back what a stream gave them
 
 Ranges of numbers are OpenAI's, or wider where llama-server takes more; beyond them a number is
@@ -117,7 +117,7 @@ class AssistantCall(WireModel):
 
 
 class AssistantMessage(WireModel):
-    """An earlier answer; the last message of a request is continued if it is one.
+    """An earlier answer. As the last message of a request it is continued.
 
     As in Gemma 4's chat template, thoughts (`reasoning_content`) are shown to the model again
     only while tools are called: those of calls after the last message of the user.
@@ -148,7 +148,10 @@ WireMessage: TypeAlias = Annotated[
 
 
 class FunctionDeclaration(WireModel):
-    """A function that the model may call; `parameters` is a JSON schema of an object."""
+    """A function that the model may call; `parameters` is a JSON schema of an object.
+
+    Calls always follow it. With `strict` a schema is refused that no grammar can enforce wholly.
+    """
 
     name: FunctionName
     description: str | None = None
@@ -230,7 +233,10 @@ class LoopOptions(WireModel):
 
 
 class SamplingFields(RequestBody):
-    """Sampling parameters that OpenAI's and llama-server's requests have in common."""
+    """Sampling parameters that OpenAI's and llama-server's requests have in common.
+
+    `logit_bias`: what is added to the logits of tokens, by their ids as text.
+    """
 
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None

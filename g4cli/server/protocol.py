@@ -21,7 +21,8 @@ from g4cli.server.limits import HEADER_TIMEOUT_S, MAX_CONNECTIONS, SEND_TIMEOUT_
 class GatheringTransport:
     """A transport that sends what is written within one round of the event loop together."""
 
-    most_bytes = 1 << 14  # a choice: many tokens, and less than a socket's buffer holds
+    # A choice: beyond it nothing more is gathered. Many tokens, less than a socket's buffer holds.
+    most_bytes = 1 << 14
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._loop = transport, loop
@@ -63,7 +64,11 @@ class GatheringTransport:
 
 
 class TimedProtocol(H11Protocol):
-    """One connection; it is cut off when it waits for its client for too long."""
+    """One connection; it is cut off when it waits for its client for too long.
+
+    The methods are those of asyncio.Protocol, which the event loop calls, but for
+    `timeout_keep_alive_handler`, which uvicorn calls some time after an answer.
+    """
 
     header_timeout_s = HEADER_TIMEOUT_S
     send_timeout_s = SEND_TIMEOUT_S
@@ -85,6 +90,7 @@ class TimedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes in; from the first of a request its headers must come in time."""
         super().data_received(data)
+        # `cycle` is uvicorn's request under way: once it exists, all headers have come.
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_header_timer()
         elif self._header_timer is None and not self.transport.is_closing():

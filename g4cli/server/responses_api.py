@@ -1,7 +1,9 @@
 """POST /v1/responses: OpenAI's newer form of a conversation, as one object or as typed events.
 
 Source: openai-python, src/openai/types/responses/. Nothing is stored: each request holds the whole
-conversation. An answer is a list of items (a thought, a message, calls) in the order they came.
+conversation. An answer is a list of items (a thought, a message, calls) in the order they came. A
+thought or a message consists of parts; here it has one. Each item and part is told by an event when
+it begins, events with what is added to it, and events when it ends.
 """
 
 from __future__ import annotations
@@ -46,7 +48,11 @@ async def create_response(body: ResponsesBody, request: Request, service: Servic
 
 
 class ResponseStream(AnswerStream):
-    """The events of one response. `response` is the object as far as it has come."""
+    """The events of one response. `response` is the object as far as it has come.
+
+    A message or thought is open while its text comes: `_open_type` is its type ("": none is open),
+    `_text` its text so far.
+    """
 
     def __init__(self, body: ResponsesBody, model: str) -> None:
         self._n_events = 0
@@ -89,7 +95,7 @@ class ResponseStream(AnswerStream):
             yield self._convert_end(event.reply)
 
     def make_whole(self, reply: Reply) -> dict[str, Any]:
-        """Return the response; `reply` is in it."""
+        """Return the response, which `convert` has completed; `reply` is in it."""
         del reply
         return self.response
 
@@ -202,7 +208,7 @@ class ResponseStream(AnswerStream):
 
 
 def _repeat_request(body: ResponsesBody) -> dict[str, Any]:
-    """Return what a response says about its request."""
+    """Return the fields of a request that its response repeats, or their defaults."""
     given = body.model_dump(
         include={"text", "tool_choice", "tools"}, by_alias=True, exclude_none=True
     )

@@ -67,7 +67,7 @@ class MessageItem(WireModel):
     content: Content
     id: str | None = None
     status: Status | None = None
-    phase: str | None = None
+    phase: str | None = None  # of an earlier answer: "commentary" or "final_answer"
 
 
 class CallItem(WireModel):
@@ -112,6 +112,7 @@ class ReasoningItem(WireModel):
 
 
 def _item_type(value: object) -> str:
+    """Return the tag of an item; a message may lack its `type`."""
     kind = value.get("type", "message") if isinstance(value, dict) else "message"
     return kind if isinstance(kind, str) else "message"
 
@@ -255,13 +256,19 @@ def _read_schema(body: ResponsesBody) -> str:
 
 
 def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
-    """Return the messages of the items; thoughts and calls join the answer beside them."""
+    """Return the messages of the items.
+
+    A thought, a text and calls that follow each other are items of their own in this API, and one
+    message of the assistant here. `thought` is one that waits for the message or call after it.
+    """
     messages: list[Message] = []
     if isinstance(body.input, str):
         messages.append(Message("user", body.input))
-    names: dict[str, str] = {}
+    names: dict[str, str] = {}  # of functions, by the id of their call
     thought = ""
-    images: tuple[Media, ...] = ()  # of results, in which Gemma's format has none: they follow
+    # Images in the results of tools: Gemma's format has none there, so that they follow the results
+    # as a message of the user.
+    images: tuple[Media, ...] = ()
     for index, item in enumerate(body.input if isinstance(body.input, list) else ()):
         field = f"input.{index}"
         if images and not isinstance(item, ResultItem):
@@ -291,7 +298,8 @@ def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
                 raise BadField(f"{field}.content", "images belong to messages of the user")
             role = "system" if item.role == "developer" else item.role
             if role == "assistant" and messages and messages[-1].tool_calls and not thought:
-                last = messages.pop()  # its results come next, as after calls alone
+                # Text after calls joins their message: the results of the calls have to follow it.
+                last = messages.pop()
                 messages.append(replace(last, content=last.content + text))
             else:
                 messages.append(

@@ -27,8 +27,8 @@ from g4cli.server.protocol import TimedProtocol
 # Choices.
 GRACE_S: Final = 2
 _BACKLOG: Final = 512  # connections that wait to be accepted
-_IDLE_S: Final = 60  # after an answer, until the connection is closed
-_TICK_S: Final = 1
+_IDLE_S: Final = 60  # after an answer, until a connection without a new request is closed
+_TICK_S: Final = 1  # between two looks at the clock: see StoppableServer
 
 
 def open_port(host: str, port: int) -> socket.socket:
@@ -39,13 +39,14 @@ def open_port(host: str, port: int) -> socket.socket:
     # UnicodeError: a host with an empty or too long label.
     except (OSError, OverflowError, UnicodeError) as err:
         raise UsageError(
+            # The last argument of all three is the reason in words.
             f"the server cannot listen at {host}, port {port}: {err.args[-1]}",
             hint="g4 serve --port 0",
         ) from err
 
 
 def make_url(listener: socket.socket) -> str:
-    """Return the address of a server for its clients on this machine."""
+    """Return the URL of the server that listens at `listener`, for its clients on this machine."""
     host, port = listener.getsockname()[:2]
     # A socket at :: takes no IPv4 (socket.create_server).
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
@@ -63,9 +64,10 @@ def serve_until_stopped(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; then the service is closed.
 
-    `preload` is the model to load at once ("": the default): the server answers with 503 until
-    `show_loaded` was called with it. `private`: the page forgets its conversations at the end.
-    Raises what loading the model raises.
+    `preload` is the model to load at once ("": the default; None: models are loaded by the requests
+    that name them). GET /health answers with 503 until `show_loaded` was called with it; other
+    requests wait. `private`: the page forgets its conversations at the end. Raises what loading
+    that model raises, after the server has ended.
     """
     app = make_app(service, guard, log_request, private=private)
     asyncio.run(_serve(app, service, listener, preload, show_loaded))
@@ -97,7 +99,7 @@ async def _serve(
             service.is_loading = True
             try:
                 show_loaded(await service.preload(preload))
-            except BaseException:
+            except BaseException:  # without its model the server is of no use
                 server.stop()
                 raise
             finally:
@@ -115,8 +117,9 @@ async def _serve(
 class StoppableServer(uvicorn.Server):
     """uvicorn's server: to be told to stop is no failure, and twice means at once.
 
-    While nothing happens it wakes up once a second, for the date in its answers. uvicorn does ten
-    times, to see whether it is told to stop: 0.3 ms of processor time each, as much as a token.
+    While nothing happens it wakes up once a second, for the Date header of its answers. uvicorn's
+    own loop wakes up ten times a second to see whether it is told to stop, which takes 0.3 ms of
+    processor time each.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -129,7 +132,7 @@ class StoppableServer(uvicorn.Server):
         loop = asyncio.get_running_loop()
         self._wake_up = lambda: loop.call_soon_threadsafe(told.set)
         waiting = asyncio.ensure_future(told.wait())
-        while not await self.on_tick(0):
+        while not await self.on_tick(0):  # True: to stop; at multiples of 10 it sets the date
             await asyncio.wait((waiting,), timeout=_TICK_S)
         waiting.cancel()
 

@@ -1,4 +1,4 @@
-"""Answers that come piece by piece or whole, and answers that nobody waits for any more."""
+"""Answers that are sent piece by piece or whole, and that end when their client goes away."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def encode_json(value: Any) -> str:
-    """Return `value` as compact JSON in UTF-8; half characters (lone surrogates) are replaced."""
+    """Return `value` as compact JSON; lone surrogates, which UTF-8 has no bytes for, become "?"."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace").decode()
 
@@ -57,7 +57,7 @@ def encode_error(err: Exception, path: str) -> str:
 async def read_whole(turn: Turn) -> AsyncIterator[TurnEvent]:
     """Yield the events of an answer; the last is Finished.
 
-    Raises Interrupted if the answer was stopped: the server ends, say.
+    Raises Interrupted if the answer was stopped before its end, such as when the server is stopped.
     """
     async for event in turn:
         if isinstance(event, Finished) and event.reply.finish_reason == "interrupted":
@@ -90,7 +90,10 @@ class AnswerStream(ABC):
         return encode_event(value)
 
     async def write_pieces(self, turn: Turn, path: str) -> AsyncIterator[str]:
-        """Yield the objects of an answer; an error that comes later is the last one."""
+        """Yield the objects of an answer as text.
+
+        An error can no longer change the status, which is sent: it is the last object.
+        """
         try:
             async for event in read_whole(turn):
                 for value in self.convert(event):
@@ -127,7 +130,7 @@ class PiecewiseResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            # The pieces first: what they started reads from the turns.
+            # The pieces first: tasks that they have started still read from the turns.
             if isinstance(self.body_iterator, AsyncGenerator):
                 await self.body_iterator.aclose()
             await self._turns.aclose()
@@ -141,7 +144,10 @@ def send_json(value: Mapping[str, Any]) -> Response:
 async def send_answer(
     request: Request, turn: Turn, turns: AsyncExitStack, answer: AnswerStream, *, whole: bool
 ) -> Response:
-    """Return the response with `answer`, of which `turn` tells and which `turns` ends."""
+    """Return the response with `answer`: `whole` as one object, or as a stream.
+
+    `turn` gives its events. `turns` ends that turn, and is closed when the answer is sent.
+    """
     if not whole:
         pieces = answer.write_pieces(turn, request.url.path)
         return PiecewiseResponse(pieces, turns, answer.media_type)

@@ -42,12 +42,12 @@ from g4cli.server.streaming import send_json, wait_for_result
 from g4cli.server.wire_model import ServiceParam, WireModel
 
 router = APIRouter(tags=["audio"])
-# Fields that may come several times; OpenAI's clients write [] behind their names.
+# Fields that may come several times. OpenAI's clients write [] behind their names; both are read.
 _LISTS: Final = ("timestamp_granularities[]", "include[]")
 
 
 class TranscriptionForm(WireModel):
-    """The fields of the form besides `file`."""
+    """The fields of the form besides `file`. A Literal with one value is what g4 does anyway."""
 
     model: str = ""
     language: Annotated[str, Field(max_length=64)] = ""
@@ -136,7 +136,8 @@ async def _transcribe_file(
     try:
         recording = await asyncio.shield(decoding)
     except asyncio.CancelledError:
-        decoding.add_done_callback(_close_recording)  # the client has gone; the thread goes on
+        # The client has gone. The thread cannot be stopped; what it returns is closed then.
+        decoding.add_done_callback(_close_recording)
         raise
     with recording:
         windows = await asyncio.to_thread(recording.find_windows, WINDOW_S)

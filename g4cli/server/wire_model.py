@@ -21,7 +21,10 @@ class WireModel(BaseModel):
 
 
 def text_or_list(value: object) -> str:
-    """Return the tag of `value`: a union without tags would report the errors of both kinds."""
+    """Return the tag of `value` in a union such as TextOrList.
+
+    Without tags pydantic would report the errors of both alternatives.
+    """
     return "text" if isinstance(value, str) else "list"
 
 
@@ -61,7 +64,7 @@ class RequestBody(WireModel):
         token_lists = _find_token_lists(value)
         while level:
             depth += 1
-            if depth > MAX_DEPTH + 1:
+            if depth > MAX_DEPTH + 1:  # the body itself is the first level
                 raise ValueError(f"the request is nested more than {MAX_DEPTH} levels deep")
             n_parts += sum(len(outer) for outer in level if id(outer) not in token_lists)
             if n_parts > MAX_PARTS:
