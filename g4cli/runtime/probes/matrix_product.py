@@ -42,8 +42,6 @@ def load_matrix_functions() -> Any:
         ("ggml_mul_mat", p, [p, p, p]),
         ("ggml_new_graph", p, [p]),
         ("ggml_build_forward_expand", None, [p, p]),
-        ("ggml_nbytes", n, [p]),
-        ("ggml_quantize_chunk", n, [ctypes.c_int, p, p, i, i, i, p]),
         ("ggml_backend_init_by_type", p, [ctypes.c_int, ctypes.c_char_p]),
         ("ggml_backend_dev_init", p, [p, ctypes.c_char_p]),
         ("ggml_backend_free", None, [p]),
@@ -105,7 +103,8 @@ def allocate_product(
     first of `bufts` that takes it, in plain memory if none does; x and y are F32.
     """
     n_columns, n_rows, n_batch = extents
-    context = ggml.ggml_init(_InitParams(1 << 20, None, True))  # headers only
+    # 1 MiB for the tensors' headers and the graph; with no_alloc no values are stored there.
+    context = ggml.ggml_init(_InitParams(1 << 20, None, True))
     w = ggml.ggml_new_tensor_2d(context, type_id, n_columns, n_rows)
     x = ggml.ggml_new_tensor_2d(context, F32, n_columns, n_batch)
     y = ggml.ggml_mul_mat(context, w, x)
@@ -136,7 +135,7 @@ def _accepts_weight(ggml: Any, backend: int, buft: int, weight: int, product: in
 
 
 def _allocate_tensor(ggml: Any, tensor: int, buft: int) -> int:
-    """Put `tensor` into a new buffer of type `buft`, and fill that with values; return it."""
+    """Put `tensor` into a new buffer of type `buft`, whose bytes are all 1; return the buffer."""
     size = ggml.ggml_backend_buft_get_alloc_size(buft, tensor)
     buffer = ggml.ggml_backend_buft_alloc_buffer(buft, size)
     ggml.ggml_backend_tensor_alloc(buffer, tensor, ggml.ggml_backend_buffer_get_base(buffer))

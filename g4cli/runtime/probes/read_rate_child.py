@@ -2,8 +2,9 @@
 
     python -m g4cli.runtime.probes.read_rate_child DEVICE BYTES LAYOUT TYPE...
 
-prints {"type", "bytes_per_s"} for each type: a matrix of BYTES is read from the device's memory, as
-in decoding, where each weight is used once a token.
+prints {"type", "bytes_per_s"} for each type: a matrix of about BYTES is read from the device's
+memory, as in decoding, where each weight is used once a token. DEVICE is a name of ggml, such as
+CPU or CUDA0; LAYOUT is plain or extra, and TYPE a type of weights (see kernels.py).
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from g4cli.core.ggml import BY_NAME
+from g4cli.core.ggml import ggml_type
 from g4cli.runtime.engine.context import count_physical_cores
-from g4cli.runtime.probes.kernels import TYPES
 from g4cli.runtime.probes.matrix_product import (
     allocate_product,
     list_extra_bufts,
@@ -55,10 +55,11 @@ def _measure_rate(ggml: Any, backend: int, name: str, n_bytes: int, bufts: Seque
 
     The values do not matter, but the pages must exist: `allocate_product` fills them.
     """
-    row_bytes = BY_NAME[name].row_bytes(_COLUMNS)
+    kind = ggml_type(name)
+    row_bytes = kind.row_bytes(_COLUMNS)
     n_rows = max(1, n_bytes // row_bytes // _ROW_STEP) * _ROW_STEP
     extents, seconds = (_COLUMNS, n_rows, 1), []
-    with allocate_product(ggml, backend, TYPES[name], extents, bufts) as product:
+    with allocate_product(ggml, backend, kind.id, extents, bufts) as product:
         for _ in range(_REPETITIONS + 1):
             started = time.perf_counter()
             ggml.ggml_backend_graph_compute(backend, product.graph)
