@@ -5,19 +5,23 @@
 
 The request is one JSON object on standard input. Every line of the answer is an object with
 "event"; it is flushed at once, so that the parent knows how far the child came if it crashes.
-The tasks, and the events that answer them:
+The tasks with their parameters, and the events that answer them with their fields:
 
     machine  {}                                  library, backends, kernels
     backends {}                                  backends
     greedy   {path, prompts, n_tokens, options, text}
-                                                 loaded, then a run for each prompt; read: surprise
+                                                 loaded: n_vocab, gpus; run: see _run_prompt;
+                                                 read: surprise
     tokenize {path, texts, round_trips, tokens}  tokenized: ids, round_trips, ends
     describe {path, texts, round_trips}          described: ids, round_trips, ends, bos, adds_bos
 
-`round_trips` are texts that are tokenized and detokenized; `ends` says which tokens end an answer.
-Prompts are complete, from <bos> on, and so is the text to be read. With "data_limit" (bytes) the
-operating system refuses this process more memory than that, where it can (Linux); the pages of the
-mapped file do not count.
+"greedy" answers each of `prompts` with up to `n_tokens` tokens (one event "run" each), then
+measures how well the network predicts `text` (an event "read", unless `text` is ""); `options` are
+read by Session, which has a default for each. `round_trips` are texts that are tokenized and
+detokenized. `ends` says of each of `tokens` whether it ends an answer; for "describe" it lists the
+tokens that do, as ids and texts. Prompts are complete, from <bos> on, and so is `text`. With
+"data_limit" (bytes) the operating system refuses this process more memory than that, where it can
+(Linux); the pages of the mapped file do not count.
 """
 
 from __future__ import annotations
@@ -35,17 +39,18 @@ from numpy.typing import NDArray
 
 from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, RuntimeFailed
+from g4cli.core.ggml import ggml_type
 from g4cli.doctor.probe.child import UNKNOWN_ARCHITECTURE, UNKNOWN_PRE_TOKENIZER
 from g4cli.runtime.llama.backends import read_backend_facts
 from g4cli.runtime.llama.devices import list_devices
 from g4cli.runtime.llama.library import build_info, engine_failure, load_llama
 from g4cli.runtime.probes.kernels import probe_kernels
 
-N_CTX: Final = 1024  # a choice: the doctor's prompts and answers have less than 300 tokens
-N_BATCH: Final = 512
+_N_CTX: Final = 1024  # unless the request says otherwise, as that of doctor/probe/child.py does
+_N_BATCH: Final = 512  # the most tokens of a prompt: longer than any of the doctor's
 # Logits are softcap * tanh(x / softcap): at this share of the softcap (x is three times as large,
 # tanh(3) = 0.995) different inputs give nearly the same logit.
-SATURATED_SHARE: Final = 0.995
+_SATURATED_SHARE: Final = 0.995
 _GEMMA4_SOFTCAP: Final = 30.0  # final_logit_softcapping in every Gemma 4's config.json
 # Why llama.cpp refuses a file, by its messages (src/llama-model.cpp and src/llama-vocab.cpp,
 # llama.cpp@0c1e57098): it has no codes for them.
@@ -53,11 +58,8 @@ _REFUSALS: Final = (
     (UNKNOWN_ARCHITECTURE, re.compile(r"unknown model architecture")),
     (UNKNOWN_PRE_TOKENIZER, re.compile(r"unknown pre-tokenizer type")),
 )
-# Tokens of the text to be read whose probabilities are computed.
-_MAX_READ: Final = 64
-# More tokens than any vocabulary has to end an answer.
-_MAX_ENDS: Final = 16
-GGML_TYPES: Final = {"f32": 0, "f16": 1, "q8_0": 8, "q4_0": 2}
+_MAX_READ: Final = 64  # tokens of `text` that are evaluated, from its beginning: a choice
+_MAX_ENDS: Final = 16  # more tokens than any vocabulary has to end an answer
 
 
 def main() -> None:
@@ -119,23 +121,24 @@ class Session:
             raise engine_failure("llama.cpp cannot load the file")
         self.vocab = api.llama_model_get_vocab(self.model)
         self.n_vocab = api.llama_vocab_n_tokens(self.vocab)
-        self.saturation = self._find_softcap() * SATURATED_SHARE  # logits from here on are
+        # The magnitude from which on a logit counts as saturated.
+        self.saturation = self._find_softcap() * _SATURATED_SHARE
         self.context = None if params.vocab_only else self._make_context(options)
 
     def _make_context(self, options: dict[str, Any]) -> Any:
         api = self.api
         params = api.llama_context_default_params()
-        params.n_ctx = int(options.get("n_ctx", N_CTX))
-        params.n_batch = N_BATCH
-        params.n_ubatch = int(options.get("n_ubatch", N_BATCH))
-        # Few rows of logits; by default llama.cpp keeps room for a whole batch: 512 MiB.
+        params.n_ctx = int(options.get("n_ctx", _N_CTX))
+        params.n_batch = _N_BATCH
+        params.n_ubatch = int(options.get("n_ubatch", _N_BATCH))
+        # Few rows of logits; by default llama.cpp keeps room for those of a whole batch: 512 MiB
+        # for 512 tokens and Gemma 4's vocabulary of 262,144.
         params.n_outputs_max = params.n_outputs_max_per_seq = int(options.get("n_outputs", 1))
         params.swa_full = False
         # A build for GPUs would otherwise offload some operations of a run on the CPU.
         params.offload_kqv = params.op_offload = int(options.get("n_gpu_layers", 0)) > 0
-        params.flash_attn_type = int(options.get("flash_attn", 1))
-        kv = GGML_TYPES[str(options.get("kv_type", "f16"))]
-        params.type_k = params.type_v = kv
+        params.flash_attn_type = int(options.get("flash_attn", 1))  # 1: on, 0: off
+        params.type_k = params.type_v = ggml_type(str(options.get("kv_type", "f16"))).id
         context = api.llama_init_from_model(self.model, params)
         if not context:
             raise engine_failure("llama.cpp cannot create a context for the file")

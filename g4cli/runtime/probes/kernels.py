@@ -2,12 +2,14 @@
 
 A CPU can advertise instructions that fault when used (AMX tiles in some virtual machines); the
 library then dies with SIGILL or SIGSEGV in the first Q4_0 product. So the product of every weight
-type is tried once per machine and library build, in plain memory and in the repacked layouts
-("extra buffer types"). Its result is compared with numpy's, and the report is stored.
+type is tried once per machine and library build: in the layout "plain", in which files store
+weights, and in the layout "extra", which is every repacked one that the CPU has (ggml's "extra
+buffer types"). Its result is compared with numpy's, and the report is stored.
 
     python -m g4cli.runtime.probes.kernels             prints the report as JSON
     python -m g4cli.runtime.probes.kernels --refresh   tries every product again first
-    python -m g4cli.runtime.probes.kernels --require   the same, silently; exits with 1 if one fails
+    python -m g4cli.runtime.probes.kernels --require   the same, silently; exits with 1 if one
+                                                       fails: then make setup compiles again
 """
 
 from __future__ import annotations
@@ -16,10 +18,9 @@ import hashlib
 import json
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from g4cli.core.child import exit_text, parse_json_lines, run_child
@@ -32,19 +33,19 @@ Layout = Literal["plain", "extra"]
 # What `run_child` is: runs a module of g4 in a child, returns what it printed and its exit status.
 RunChild: TypeAlias = Callable[..., tuple[ChildOutput, int]]
 
-_TIMEOUT_S: Final = 60  # a choice: on a busy machine all products take a few seconds
-# The types of published Gemma 4 files; name -> ggml_type id (ggml/include/ggml.h).
-TYPES: Final[Mapping[str, int]] = MappingProxyType({
-    "F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q8_0": 8, "Q4_K": 12,
-    "Q5_K": 13, "Q6_K": 14, "IQ4_NL": 20,
-})  # fmt: skip
+_TIMEOUT_S: Final = 60  # of a child; a choice: on a busy machine all products take a few seconds
+# The types of weights in published Gemma 4 files.
+TYPES: Final = (
+    "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
     """The outcome of one matrix product: weights of one type in one memory layout.
 
-    `status`: 'wrong' if the numbers differ from numpy's, 'absent' if there is no such layout.
+    `status`: 'wrong' if the numbers differ from numpy's, 'absent' if this CPU repacks no weights of
+    that type. `detail`: the relative error, or how the child ended.
     """
 
     type: str
@@ -55,7 +56,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class KernelReport:
-    """All outcomes, and whether to use repacked layouts because of them, with the reason."""
+    """All outcomes, and whether to repack weights because of them, with the reason in words."""
 
     products: tuple[Product, ...]
     use_extra_bufts: bool
@@ -82,8 +83,8 @@ def probe_kernels(*, refresh: bool = False, run: RunChild = run_child) -> Kernel
 
 
 def _make_report(products: tuple[Product, ...]) -> KernelReport:
-    reason = "all matrix products of repacked weights work on this machine"
-    report = KernelReport(products, use_extra_bufts=True, reason=reason)
+    works = "all matrix products of repacked weights work on this machine"
+    report = KernelReport(products, use_extra_bufts=True, reason=works)
     broken = report.find_broken("extra")
     if not broken:
         return report
@@ -102,7 +103,7 @@ def _try_all(layout: Layout, run: RunChild) -> list[Product]:
         args = [layout, *left]
         seen, status = run("g4cli.runtime.probes.kernel_child", args, timeout_s=_TIMEOUT_S)
         ended = f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
-        started: str | None = None
+        started: str | None = None  # the type that was being tried
         for step in parse_json_lines(seen.stdout):
             if "start" in step:
                 started = step["start"]
@@ -120,7 +121,10 @@ def _try_all(layout: Layout, run: RunChild) -> list[Product]:
 
 
 def machine_key() -> str:
-    """Return a text that changes with the CPU and with the installed llama.cpp."""
+    """Return a text that changes with the CPU and with the installed llama.cpp.
+
+    The name of the machine is part of it, since several may share a home directory.
+    """
     info = Path("/proc/cpuinfo")
     if not info.is_file():
         cpu = platform.processor() or platform.machine()  # it may run `uname -p`

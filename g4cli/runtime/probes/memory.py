@@ -16,19 +16,19 @@ _TIMEOUT_S: Final = 60  # a choice: reading a header and planning takes about a 
 
 
 def describe_run(options: Options) -> dict[str, Any]:
-    """Return `options` as `memory_child` reads them; types by ggml's number."""
+    """Return `options` under the names of `memory_child.RUN_DEFAULTS`; types by ggml's number."""
     return {
         "n_ctx": options.n_ctx,
         "n_batch": options.n_batch,
         "n_ubatch": options.n_ubatch,
         "n_seq": options.n_seq,
-        "n_outputs": options.outputs if options.n_outputs else 0,  # 0: as many as the batch
+        "n_outputs": options.outputs if options.n_outputs else 0,  # 0: a row for each token
         "kv_unified": options.kv_unified,
         "type_k": options.type_k.id,
         "type_v": options.type_v.id,
         "flash_attn": options.flash_attn,
         "swa_full": options.swa_full,
-        "repack": bool(options.repack),  # the types that are repacked
+        "repack": bool(options.repack),  # in Options: the types of weights that are repacked
         "n_gpu_layers": options.n_gpu_layers,
         "n_cpu_moe": options.n_cpu_moe,
         "tensor_split": options.tensor_split,

@@ -32,7 +32,7 @@ from g4cli.runtime.llama.devices import keep_experts_on_cpu
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
 
 # The settings of `g4 chat`; types are ggml's numbers (1: F16). Those with "_draft" are of the draft
-# model's context.
+# model's context, which computes one token at a time.
 RUN_DEFAULTS: Final = MappingProxyType(
     {
         "n_ctx": 4096,
@@ -48,7 +48,7 @@ RUN_DEFAULTS: Final = MappingProxyType(
         "n_batch_draft": 1,
         "n_ubatch_draft": 1,
         "n_outputs_draft": 1,
-        # of loading
+        # Read when the model is loaded; "draft" is the path of a draft model, or "" for none.
         "draft": "",
         "repack": True,
         "n_gpu_layers": 0,
@@ -90,7 +90,7 @@ def probe_memory(
 def _load_model(c: Any, path: str, loading: Mapping[str, Any]) -> Any:
     LOG.clear()
     params = c.llama_model_default_params()
-    params.no_alloc, params.load_mode = True, 0  # nothing may be mapped either
+    params.no_alloc, params.load_mode = True, 0  # LLAMA_LOAD_MODE_NONE: nothing is mapped either
     params.use_extra_bufts = loading["repack"]
     params.n_gpu_layers = loading["n_gpu_layers"]
     # Both must live until the model is loaded.
@@ -137,10 +137,10 @@ def _context_params(c: Any, run: Mapping[str, Any], others: Sequence[Any]) -> An
     params, suffix = c.llama_context_default_params(), ""
     if others:  # a draft model reads the hidden states and the KV cache of the first context
         params.ctx_other, suffix = others[0], "_draft"
-        params.ctx_type = MTP
+        params.ctx_type = MTP  # multi-token prediction
     params.n_ctx, params.n_seq_max = run["n_ctx"], run["n_seq"]
     params.n_batch, params.n_ubatch = run["n_batch" + suffix], run["n_ubatch" + suffix]
-    # llama.cpp asserts one row for each sequence; 0 means as many as the batch.
+    # llama.cpp aborts with fewer rows of logits than sequences; 0 means as many as the batch.
     n_outputs = run["n_outputs" + suffix]
     params.n_outputs_max = max(n_outputs, run["n_seq"]) if n_outputs else 0
     params.kv_unified, params.swa_full = run["kv_unified"], run["swa_full"]

@@ -1,10 +1,11 @@
 """How fast the devices of this machine read weights: measured once, and remembered.
 
-The rate is that of ggml's product of a matrix and a vector, per type of weights: types that take
-much work to decode are read more slowly than memory allows. It is measured again when the CPU, the
-GPU or the installed llama.cpp changes. What `g4 bench` measures is kept beside it, to tell how far
-estimates are off. Other programs can only slow a measurement down: of two, the faster is kept, and
-what was measured while the machine was busy is measured again as soon as it is not.
+The rate, in bytes per second, is that of ggml's product of a matrix and a vector, per type of
+weights: types that take much work to decode are read more slowly than memory allows. It is measured
+again when the CPU, the GPU or the installed llama.cpp changes. What `g4 bench` measures is kept
+beside it, to tell how far estimates are off. Other programs can only slow a measurement down: of
+two rates the faster is kept, and a device that was measured while the machine was busy is measured
+again the next time that rates are needed and the machine is not busy.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from g4cli.runtime.probes.kernels import RunChild, machine_key, probe_kernels
 MEASURED_TYPES: Final = ("Q4_0", "Q4_K", "Q6_K", "Q8_0", "BF16")
 
 _TIMEOUT_S: Final = 60  # a choice: all types of a device take a few seconds
-# Of the processors, on average over the last minute: from here on others slow a measurement down.
+# A choice: from this load on (runnable processes for each processor, over the last minute) other
+# programs slow a measurement down.
 _BUSY_SHARE: Final = 0.5
 _MAX_BENCHES: Final = 20  # a choice: older measurements of `g4 bench` are dropped
 # Larger than the caches of large servers, and smaller than the free memory of small computers.
@@ -48,7 +50,10 @@ class MeasuredSpeed:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """When the rates of a device were measured (ISO 8601, to the minute), and on a busy machine?"""
+    """When the rates of a device were measured: ISO 8601, to the minute, with the local offset.
+
+    `was_busy`: other programs used the machine then, so that the rates may be too low.
+    """
 
     at: str
     was_busy: bool
@@ -62,16 +67,16 @@ def find_read_rates(
 ) -> dict[tuple[str, str], float]:
     """Return bytes per second by device ("CPU" or a GPU's name in ggml) and type.
 
-    `measure` says which devices are measured now; "missing": also those that were measured while
-    the machine was busy, if it is not now. One that cannot be measured is left out. Raises
-    EngineMissing.
+    `measure` says which of `devices` are measured now; "missing": those of list_unmeasured. The
+    rates of the others are those of the record. A device that cannot be measured is left out.
+    Raises EngineMissing.
     """
     key = _setup_key()
     record = _read_record(key)
     rates: dict[str, dict[str, float]] = record["rates"]
     chosen = {"never": (), "all": devices, "missing": list_unmeasured(devices)}
     for name in chosen[measure]:
-        busy = is_busy()  # asked before: the measurement itself uses all processors
+        busy = is_busy()  # asked first: the measurement itself uses all processors
         before, now = rates.get(name, {}), _measure_device(name, run)
         # A child that died or took too long has measured some types, or none.
         rates[name] = before | {k: max(rate, before.get(k, 0.0)) for k, rate in now.items()}
@@ -84,7 +89,7 @@ def find_read_rates(
 
 
 def list_unmeasured(devices: Sequence[str]) -> list[str]:
-    """Return those of `devices` that find_read_rates would measure now."""
+    """Return those of `devices` that were never measured, or on a busy machine that is idle now."""
     record, busy = _read_record(_setup_key()), is_busy()
     return [
         name
