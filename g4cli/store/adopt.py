@@ -40,12 +40,7 @@ def store_path(name: str, file_name: str) -> Path:
     """
     folder = model_folder(name)
     plain = Path(file_name.replace("\\", "/")).name
-    if (
-        plain in ("", ".", "..")
-        or plain.startswith(".")
-        or "\0" in plain
-        or folder.name in ("", ".", "..")
-    ):
+    if not plain or plain.startswith(".") or "\0" in plain or folder.name in ("", ".", ".."):
         raise UsageError(
             f"{file_name!r} is not a valid file name in the store ({name})", hint="g4 list"
         )
@@ -62,8 +57,8 @@ def record_file(
 ) -> Entry:
     """Write the manifest of a finished file of the store and return its entry.
 
-    `source` is as in Entry. The type is the header's unless given. Raises BadGGUF if the file is
-    not a GGUF.
+    `source` is as in Entry. The type is the header's unless given: a later part of a split file
+    does not say it. Raises BadGGUF if the file is not a GGUF.
     """
     header = read_header(path)
     return write_manifest(
@@ -84,7 +79,8 @@ def record_file(
 def make_local_name(path: Path) -> str:
     """Return the name for a local folder or file: its own in lower case.
 
-    "-local" is appended if g4 knows a model of that name.
+    "-local" is appended if g4 takes that name for one of its own models, such as e2b, which may
+    also be written gemma-4-e2b, e2b-it or gemma-4-e2b-it.
     """
     stem = path.stem if path.suffix.lower() == ".gguf" else path.resolve().name
     name = _UNSAFE.sub("-", stem.lower()).strip("-.") or "model"
@@ -95,7 +91,7 @@ def make_local_name(path: Path) -> str:
 def check_name(name: str, *, before: str = "--name") -> str:
     """Return `name` if a local model may be called so. Raises UsageError.
 
-    `before` is what precedes the name in a command.
+    `before` is what precedes the name in the command that the hint proposes.
     """
     if (
         not name

@@ -25,12 +25,12 @@ from g4cli.prompt.published_templates import (
 from g4cli.store.manifest import Entry, role_of, type_of
 
 # Choices: what fits a screen, and a line of a terminal.
-LONG_ARRAY: Final = 64
+_LONG_ARRAY: Final = 64  # items: of longer arrays only the first _SHOWN_ITEMS are shown
 _SHOWN_ITEMS: Final = 8
-_SHOWN_CHARS: Final = 120
-_SHOWN_RUNS: Final = 4
+_SHOWN_CHARS: Final = 120  # of a longer text
+_SHOWN_RUNS: Final = 4  # runs of layers with the same number: of more, only the range is shown
 
-# Kinds of files that need no note: other lines show what they are.
+# Kinds of files (core/file_kind.py) that need no note: other lines show what they are.
 _OBVIOUS_KINDS: Final = ("text-model", "sfp8-archive", "mmproj", "draft-model")
 _USES: Final = {
     "mmproj": "images and audio, with a model",
@@ -83,7 +83,7 @@ def _json_value(value: Value, full: bool) -> Any:
     data = value.data
     if not isinstance(data, Array):
         return data
-    if full or len(data) <= LONG_ARRAY:
+    if full or len(data) <= _LONG_ARRAY:
         return data.tolist()
     return {
         "item_type": data.item_type.name.lower(),
@@ -117,7 +117,7 @@ def _shorten_text(text: str) -> str:
 
 
 def count_type_shares(header: Header) -> tuple[TypeShare, ...]:
-    """Return the tensor types of the file, the largest share first."""
+    """Return the tensor types of the file, the largest share first; () without any."""
     by_type: dict[GGMLType, list[TensorInfo]] = {}
     for tensor in header.tensors.values():
         by_type.setdefault(tensor.type, []).append(tensor)
@@ -152,12 +152,12 @@ def _file_lines(header: Header, entry: Entry | None) -> Iterator[tuple[str, str]
     name = text_key(header, "general.name")
     architecture = text_key(header, "general.architecture") or "not named"
     yield "architecture", f"{architecture}, {name}" if name else architecture
-    n_params = sum(share.n_params for share in count_type_shares(header))
-    bits = (
-        8 * sum(share.nbytes for share in count_type_shares(header)) / n_params if n_params else 0
-    )
-    detail = f", {n_params:,} weights, {bits:.2f} bits each" if n_params else ", no weights"
-    yield "type", f"{type_of(header)}{detail}"
+    shares = count_type_shares(header)
+    detail = "no weights"
+    if n_params := sum(share.n_params for share in shares):
+        bits = 8 * sum(share.nbytes for share in shares) / n_params
+        detail = f"{n_params:,} weights, {bits:.2f} bits each"
+    yield "type", f"{type_of(header)}, {detail}"
     n_keys = count_text(len(header.keys), "key")
     n_tensors = count_text(len(header.tensors), "tensor")
     yield "format", f"GGUF {header.version}, {n_keys}, {n_tensors}"

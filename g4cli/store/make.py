@@ -31,16 +31,6 @@ class Pulled:
     is_new: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A file that was written: its type as g4 names it, and its sha256 in hexadecimal."""
-
-    path: Path
-    type: str
-    nbytes: int
-    sha256: str
-
-
 def pull_bundled(
     name: str, type_name: str, *, restart: bool = False, progress: Progress = no_progress
 ) -> Pulled:
@@ -48,9 +38,7 @@ def pull_bundled(
 
     `restart` converts it again in any case. Raises UsageError (an unknown type) or NoSpace.
     """
-    target = store_path(name, f"{name}-{type_name.upper()}.gguf")
-    source = f"bundled@{_fingerprint_checkpoint(tiny_dir())}"
-    return _convert_once(tiny_dir(), target, name, type_name, source, restart, progress)
+    return _convert_once(tiny_dir(), name, type_name, "bundled", restart, progress)
 
 
 def pull_path(
@@ -70,47 +58,51 @@ def pull_path(
         known = {entry.path for entry in list_entries(name)}
         entry = add_local_file(require_file(path), name=name, progress=progress)
         return Pulled(entry, entry.path not in known)
-    require_checkpoint(path)
-    target = store_path(name, f"{name}-BF16.gguf")
-    source = f"file:{path.resolve()}@{_fingerprint_checkpoint(path)}"
-    return _convert_once(path, target, name, "bf16", source, restart, progress)
+    try:
+        require_file(path / "config.json")
+    except FileMissing as err:
+        raise UsageError(
+            f"{path} has no config.json: it is not a Hugging Face checkpoint",
+            hint=shell_command("ls", path),
+        ) from err
+    return _convert_once(path, name, "bf16", f"file:{path.resolve()}", restart, progress)
 
 
 def _convert_once(
-    folder: Path,
-    target: Path,
-    name: str,
-    type_name: str,
-    source: str,
-    restart: bool,
-    progress: Progress,
+    folder: Path, name: str, type_name: str, origin: str, restart: bool, progress: Progress
 ) -> Pulled:
+    """Return the model made from the checkpoint in `folder`, now or by an earlier call.
+
+    `origin` is the part of Entry.source before the fingerprint.
+    """
+    target = store_path(name, f"{name}-{type_name.upper()}.gguf")
+    source = f"{origin}@{_fingerprint_checkpoint(folder)}"
     for entry in () if restart else list_entries(name):
         # With another fingerprint the checkpoint has changed, and its file would differ.
         if entry.path == target and entry.source == source and is_intact(entry):
             return Pulled(entry, False)
-    made = make_from_checkpoint(folder, target, type_name=type_name, progress=progress)
-    entry = record_file(target, name=name, source=source, sha256=made.sha256, type_name=type_name)
+    sha256 = make_from_checkpoint(folder, target, type_name=type_name, progress=progress)
+    entry = record_file(target, name=name, source=source, sha256=sha256, type_name=type_name)
     return Pulled(entry, True)
 
 
 def make_from_checkpoint(
     folder: Path, target: Path, *, type_name: str, progress: Progress = no_progress
-) -> Made:
-    """Return the GGUF made at `target` from the Hugging Face checkpoint in `folder`, in one pass.
+) -> str:
+    """Make the GGUF `target` from the Hugging Face checkpoint in `folder`; return its sha256.
 
     Raises BadCheckpoint, UsageError (an unknown type) or NoSpace; no partial file is left.
     """
     from g4cli.store.recode import convert_folder
 
     converted = convert_folder(folder, target, type_name=type_name, force=True, progress=progress)
-    return Made(converted.path, type_name, converted.nbytes, converted.sha256)
+    return converted.sha256
 
 
 def make_from_file(
     source: Path, target: Path, *, type_name: str, progress: Progress = no_progress
-) -> Made:
-    """Return the GGUF made at `target` by quantizing the file `source`.
+) -> str:
+    """Make the GGUF `target` by quantizing the file `source`; return its sha256.
 
     SFP8 values are stored as BF16 numbers, which llama.cpp runs. Raises UsageError, BadGGUF or
     NoSpace.
@@ -119,8 +111,7 @@ def make_from_file(
     from g4cli.quant.recipes import Recipe
 
     recipe = Recipe(type_name, container="bf16") if type_name == "sfp8" else Recipe(type_name)
-    quantized = quantize_file(source, target, recipe=recipe, force=True, progress=progress)
-    return Made(quantized.path, type_name, quantized.nbytes, quantized.sha256)
+    return quantize_file(source, target, recipe=recipe, force=True, progress=progress).sha256
 
 
 def _fingerprint_checkpoint(folder: Path) -> str:
@@ -140,15 +131,3 @@ def _fingerprint_checkpoint(folder: Path) -> str:
                 file.seek(start)
                 digest.update(file.read(_SAMPLE_BYTES))
     return digest.hexdigest()[:12]
-
-
-def require_checkpoint(folder: Path) -> Path:
-    """Return `folder` if it looks like a Hugging Face checkpoint, else raise UsageError."""
-    try:
-        require_file(folder / "config.json")
-    except FileMissing as err:
-        raise UsageError(
-            f"{folder} has no config.json: it is not a Hugging Face checkpoint",
-            hint=shell_command("ls", folder),
-        ) from err
-    return folder

@@ -23,9 +23,11 @@ from g4cli.core.files import atomic_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 
+# What a file is for. A split model has one file "model", its first part, and others "part".
 Role = Literal["model", "mmproj", "draft", "part"]
 SUFFIX: Final = ".json"
 FORMAT: Final = 1
+_TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"  # in UTC
 _MAX_BYTES: Final = 64 * 1024  # a manifest is under 1 KiB
 
 
@@ -33,8 +35,11 @@ _MAX_BYTES: Final = 64 * 1024  # a manifest is under 1 KiB
 class Entry:
     """A file of the store. `sha256` is "" if it was never computed.
 
+    `name` is that of the model, `type` as type_of returns it, `date` when the file was recorded.
     `stamp` is the result of make_stamp when the hash was computed, "" if it was not.
-    `source`: "bundled", "hf:OWNER/REPO/FILE@REVISION", "file:PATH", "made from SOURCE", or "found".
+    `source`: "bundled@FINGERPRINT", "hf:OWNER/REPO/FILE@COMMIT", "file:PATH" (of a GGUF),
+    "file:PATH@FINGERPRINT" (of a checkpoint, see make.py), "made from SOURCE", or "found" for a
+    file without a manifest.
     """
 
     name: str
@@ -85,7 +90,7 @@ def manifest_path(path: Path) -> Path:
 
 def format_now() -> str:
     """Return the current time as manifests store it: '2026-11-20T10:30:00Z'."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(timezone.utc).strftime(_TIME_FORMAT)
 
 
 def make_stamp(path: Path) -> str:
@@ -115,6 +120,7 @@ def read_manifest(path: Path, name: str) -> Entry:
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:
             raise ValueError(f"not a manifest of format {FORMAT}")
         texts = {key: fields[key] for key in ("type", "sha256", "date", "source", "role")}
+        texts["stamp"] = fields.get("stamp", "")  # absent in manifests of older versions
         if (
             not all(isinstance(value, str) for value in texts.values())
             or type(fields["bytes"]) is not int
@@ -122,11 +128,8 @@ def read_manifest(path: Path, name: str) -> Entry:
             raise ValueError("a field has the wrong kind")
         if texts["role"] not in get_args(Role):
             raise ValueError(f"unknown role {texts['role']!r}")
-        stamp = fields.get("stamp", "")
-        if not isinstance(stamp, str):
-            raise ValueError("a field has the wrong kind")
         # The folder decides the name: a copied manifest must not rename a model.
-        return Entry(name=name, path=path, nbytes=fields["bytes"], stamp=stamp, **texts)
+        return Entry(name=name, path=path, nbytes=fields["bytes"], **texts)
     except (OSError, ValueError, KeyError, RecursionError) as err:
         raise BadFile(
             f"{manifest}: the manifest is missing or damaged ({err})", hint="g4 list"
@@ -147,14 +150,14 @@ def load_entry(path: Path, name: str) -> Entry:
 def describe_file(path: Path, name: str) -> Entry:
     """Return an entry made from the header of `path` alone. Raises BadGGUF."""
     header = read_header(path, check_data=False)
-    stamp = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+    changed_at = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
     return Entry(
         name=name,
         type=type_of(header),
         path=path,
         nbytes=header.file_size,
         sha256="",
-        date=stamp.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        date=changed_at.strftime(_TIME_FORMAT),
         source="found",
         role=role_of(header),
     )
@@ -173,7 +176,10 @@ def role_of(header: Header) -> Role:
 
 
 def type_of(header: Header) -> str:
-    """Return the type of the file as `g4 quantize --type` names it, "vocab" without tensors."""
+    """Return the type of the file as `g4 quantize --type` names it, "vocab" without tensors.
+
+    llama.cpp calls the type mxfp4 of a file MXFP4_MOE.
+    """
     if text_key(header, "g4.format").lower().startswith("sfp8"):
         return "sfp8"
     return file_type_text(header).lower().removesuffix("_moe") if header.tensors else "vocab"

@@ -23,6 +23,7 @@ from g4cli.core.paths import hub_cache_dir, llama_cpp_dir, lm_studio_dirs, ollam
 from g4cli.store.manifest import Role, role_of, type_of
 
 _MAX_FILES: Final = 500  # a choice: a disk full of models must not make `g4 list` slow
+_MAX_PATHS: Final = 10 * _MAX_FILES  # that match a pattern, but need not be files
 _MAX_MANIFEST_BYTES: Final = 1 << 20  # a choice: Ollama's have under 1 KiB
 # The program, the name that it gives the file, and the file.
 _Candidate: TypeAlias = tuple[str, str, Path]
@@ -130,6 +131,6 @@ def _read_model_layers(manifest: Path) -> list[str]:
 
 def _list_files(folder: Path, pattern: str) -> list[Path]:
     try:
-        return sorted(p for p in islice(folder.glob(pattern), 10 * _MAX_FILES) if p.is_file())
+        return sorted(p for p in islice(folder.glob(pattern), _MAX_PATHS) if p.is_file())
     except OSError:
         return []

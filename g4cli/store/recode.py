@@ -86,7 +86,7 @@ class MmprojCoder:
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
         """Yield the bytes of all tensors, in order."""
-        plain = PlainCoder(threads=1)
+        plain = PlainCoder(threads=1)  # one call for each tensor, most of them small
         with open_encoder(Recipe("q8_0"), threads=self.threads) as encode:
             for spec, rows in tensors:
                 if spec.type is Q8_0:
@@ -112,10 +112,9 @@ def convert_folder(
     numbers that are all SFP8 values. Raises what check_request and converters.convert_checkpoint
     raise, and Interrupted on Ctrl-C.
     """
-    name = check_request(type_name, part, target, force=force)
-    if target is None:
-        target = choose_target(folder, name, part)
-        check_request(name, part, target, force=force)
+    name = file_type(type_name).name
+    target = target or choose_target(folder, name, part)
+    check_request(name, part, target, force=force)
     plain, coder = _choose_coder(name, part, folder, threads)
     try:
         return convert_checkpoint(
@@ -148,7 +147,7 @@ def check_request(type_name: str, part: PartName, target: Path | None, *, force:
 def _choose_coder(
     name: str, part: PartName, folder: Path, threads: int | None
 ) -> tuple[GGMLType | None, Coder]:
-    """Return the type of the plain conversion (None: the checkpoint's) and the coder after it."""
+    """Return the type in which tensors reach the coder (None: the checkpoint's), and the coder."""
     if name in PLAIN_TYPES:
         return ggml_type(name), PlainCoder(threads or 0)
     if part == "mmproj":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +24,10 @@ Status = Literal["ok", "wrong", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The result for one file; `detail` explains it, `sha256` is that of the file now.
+    """The result for one file; `detail` explains it in words.
 
-    "unknown": its header is valid, but no hash was recorded.
+    `status` "unknown": its header is valid, but no hash was recorded. `sha256` is that of the file
+    now, or "" if it was not read to its end because something else was wrong.
     """
 
     entry: Entry
@@ -77,21 +79,19 @@ def is_intact(entry: Entry, *, progress: Progress = no_progress) -> bool:
         stamp = make_stamp(entry.path)
         if not entry.sha256:
             read_header(entry.path)
-            return True
-        if entry.stamp == stamp:
-            return True
-        if sha256_of(entry.path, progress=progress) != entry.sha256:
-            return False
-        write_manifest(replace(entry, stamp=stamp))
-    except (BadFile, OSError):
+        elif entry.stamp != stamp:
+            if sha256_of(entry.path, progress=progress) != entry.sha256:
+                return False
+            with suppress(G4Error):  # the store is read-only: the new stamp is not kept
+                write_manifest(replace(entry, stamp=stamp))
+    except (G4Error, OSError):
         return False
-    except G4Error:
-        return True  # the store is read-only: the new stamp is not kept
     return True
 
 
 def describe_repair(entry: Entry) -> str:
     """Return how to restore the file of `entry`: the command, or why there is none."""
+    # As `g4 remove` takes it: it removes all parts of a split file together.
     in_store = entry.title if entry.role in ("mmproj", "draft") else entry.label
     remove = shell_command("g4", "remove", in_store, "--yes")
     if entry.source.startswith("file:"):

@@ -25,7 +25,6 @@ from g4cli.operations.pull.plan import (
 )
 from g4cli.store.adopt import record_file
 from g4cli.store.make import (
-    Made,
     Pulled,
     make_from_checkpoint,
     make_from_file,
@@ -127,23 +126,21 @@ class _Run:
         assert plan.target is not None
         folder = self.fetch_checkpoint_files(plan.files, restart=plan.restart)
         progress = self._label_progress(f"convert to {plan.type}")
-        made = make_from_checkpoint(folder, plan.target, type_name=plan.type, progress=progress)
-        return self._record_made(plan, made, plan.origin)
+        sha256 = make_from_checkpoint(folder, plan.target, type_name=plan.type, progress=progress)
+        return self._record_made(plan, plan.target, sha256, plan.origin)
 
     def _quantize_source(self, plan: PullPlan) -> Pulled:
         assert plan.source is not None
         assert plan.target is not None
         source = self.run_plan(plan.source).entry
         progress = self._label_progress(f"quantize to {plan.type}")
-        made = make_from_file(source.path, plan.target, type_name=plan.type, progress=progress)
+        sha256 = make_from_file(source.path, plan.target, type_name=plan.type, progress=progress)
         removal = shell_command("g4", "remove", source.label)
         self.reporter.say(f"{source.label} is kept; {removal} frees its space")
-        return self._record_made(plan, made, f"made from {source.source}")
+        return self._record_made(plan, plan.target, sha256, f"made from {source.source}")
 
-    def _record_made(self, plan: PullPlan, made: Made, origin: str) -> Pulled:
-        entry = record_file(
-            made.path, name=plan.name, source=origin, sha256=made.sha256, type_name=plan.type
-        )
+    def _record_made(self, plan: PullPlan, path: Path, sha256: str, origin: str) -> Pulled:
+        entry = record_file(path, name=plan.name, source=origin, sha256=sha256, type_name=plan.type)
         return Pulled(entry, is_new=True)
 
     def _fetch_files(self, plan: PullPlan) -> Pulled:
