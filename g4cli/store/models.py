@@ -18,16 +18,20 @@ from g4cli.core.hub_address import as_address, normalize_type, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import expand_home, models_dir
 from g4cli.core.quoting import shell_command, shell_word
-from g4cli.core.registry import MODELS, ModelRef, known_names, looks_like_name, parse_name
+from g4cli.core.registry import MODELS, known_names, looks_like_name, parse_name
 from g4cli.store.manifest import Entry, Role, load_entry, manifest_path
 
-_COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")
+_COMMIT: Final = re.compile(r"[0-9a-f]{7,40}")  # the id of a commit, perhaps shortened
+_MAX_KEY: Final = 12  # characters of KEY in .FILE.KEY.part (hub/journal.py, Goal.key)
 _REGISTRY_ORDER = {model.name: index for index, model in enumerate(MODELS)}
 
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """The file that a MODEL argument means, and the reason; `entry` is None for a plain path."""
+    """The file that a MODEL argument means, and why it is that one, in words for the user.
+
+    `entry` is None for a path, also for that of a file in the store.
+    """
 
     path: Path
     reason: str
@@ -41,16 +45,21 @@ class FoundModel:
         return self.entry.sha256 or None
 
     def place_output(self, default: Path) -> Path:
-        """Return where a file made from this one goes, if nobody says: `default`, next to it.
+        """Return where a file made from this one goes, if the user does not say.
 
-        What is made from a model of the store goes into the current folder.
+        That is `default`, a path next to this file. What is made from a model of the store goes
+        into the current folder under the same name.
         """
         return Path(default.name) if self.entry else default
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A file whose download was interrupted; `g4 pull` of the same model resumes it."""
+    """A file whose download was interrupted; `g4 pull` of the same model resumes it.
+
+    `name` is that of the model, `file` the name of the finished file, `path` the partial file.
+    `nbytes` is the size of the finished file, of which about `have_bytes` have arrived.
+    """
 
     name: str
     file: str
@@ -78,7 +87,7 @@ def list_unfinished() -> tuple[Unfinished, ...]:
     for path in sorted(models_dir().glob("*/.*.part")):
         file, _, key = path.name.removeprefix(".").removesuffix(".part").rpartition(".")
         with suppress(FileNotFoundError):  # the download may end just now
-            if not file or len(key) > 12 or not path.with_suffix(".journal").is_file():
+            if not file or len(key) > _MAX_KEY or not path.with_suffix(".journal").is_file():
                 continue
             status = path.stat()
             # The file is sparse: its allocated size, in units of 512 bytes (stat(3type)), is about
@@ -161,7 +170,11 @@ def find_model_file(text: str | Path) -> FoundModel:
         if is_there(Path(word)):
             return FoundModel(_require_existing(Path(word)), "a path")
         raise _explain_unknown(word, err) from None
-    return _find_pulled(ref)
+    here = [e for e in list_entries(ref.model.name) if e.role == "model"]
+    if here:  # asked for by an alias: gemma-4-E2B-it
+        return _choose_entry(ref.model.name, ref.type if ref.chosen else "", here)
+    name = str(ref) if ref.chosen else ref.model.name
+    raise NotFound(f"{name} is not on this disk yet", hint=f"g4 pull {name}")
 
 
 def find_newest_model() -> FoundModel:
@@ -185,7 +198,7 @@ def _is_runnable(path: Path) -> bool:
 
 
 def find_sidecar(path: Path, role: Role) -> Path | None:
-    """Return the mmproj or draft model that was pulled with the model at `path`, or None."""
+    """Return the mmproj or draft model in the store beside the model at `path`, or None."""
     if path.parent.parent != models_dir():
         return None
     here = (e for e in list_entries(folder_model_name(path.parent)) if e.role == role)
@@ -193,10 +206,13 @@ def find_sidecar(path: Path, role: Role) -> Path | None:
 
 
 def select_unfinished(text: str) -> tuple[Unfinished, ...]:
-    """Return the partial files of the model `text`; none if `text` names a type."""
+    """Return the partial files of the model `text`.
+
+    None if `text` names a type: of a partial file the type is not known.
+    """
     name, separator, _ = _split_name(text)
     if not list_entries(name):
-        with suppress(UnknownModel):  # a name that nothing else has
+        with suppress(UnknownModel):  # perhaps the name of a repository or a local model
             name = parse_name(name).model.name
     return () if separator else tuple(u for u in list_unfinished() if u.name == name)
 
@@ -235,9 +251,9 @@ def select_entries(text: str) -> tuple[Entry, ...]:
 
 
 def select_removable(text: str) -> tuple[tuple[Entry, ...], tuple[Unfinished, ...]]:
-    """Return the entries and the partial files that `g4 remove` deletes.
+    """Return the entries and the partial files that `g4 remove text` deletes.
 
-    Raises what select_entries raises, but not where only partial files exist.
+    Raises what select_entries raises, unless the model has partial files and no others.
     """
     text = as_address(text)
     unfinished = select_unfinished(text)
@@ -291,33 +307,38 @@ def _read_entries(folder: Path) -> Iterator[Entry]:
 
 
 def _split_name(word: str) -> tuple[str, str, str]:
-    """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`, as the store has them."""
+    """Return name, colon and type of `e2b:q4_0` or `hf:owner/repo:q4_0`; the last two may be "".
+
+    The type, and the name of a model that is not from the hub, are written as the store has them.
+    """
     prefix = HUB_PREFIX if is_on_hub(word) else ""
     name, separator, type_name = word.removeprefix(prefix).partition(":")
     return prefix + (name if prefix else name.lower()), separator, normalize_type(type_name)
 
 
 def _choose_entry(name: str, type_name: str, here: list[Entry]) -> FoundModel:
+    """Return the file of `here`, models called `name`, that has the type `type_name` ("": any).
+
+    Raises NotFound, or UsageError if no model of that name can have the type.
+    """
     if type_name:
         for entry in here:
             if entry.type == type_name:
                 return FoundModel(entry.path, f"{entry.label} as asked", entry)
-        try:
-            ref: ModelRef | None = parse_name(f"{name}:{type_name}")
-        except UnknownModel:
-            ref = None
         held = " ".join(e.label for e in here)
-        hint = shell_command("g4", "pull", str(ref)) if ref else f"one of: {held}"
-        if is_on_hub(name):
-            hint = shell_command("g4", "pull", f"{name}:{type_name}")
+        hint = shell_command("g4", "pull", f"{name}:{type_name}")
+        if not is_on_hub(name):
+            try:
+                parse_name(f"{name}:{type_name}")
+            except UnknownModel:  # a local model: no other type of it can be pulled
+                hint = f"one of: {held}"
         raise NotFound(f"{name}:{type_name} is not in the store (there is {held})", hint=hint)
     # Without a type: the only one, else the model's default type, else the newest.
     if len(here) == 1:
         return FoundModel(here[0].path, f"{here[0].label}: the only one here", here[0])
-    try:
+    default = ""
+    with suppress(UnknownModel):
         default = parse_name(name).type
-    except UnknownModel:
-        default = ""
     for entry in here:
         if entry.type == default:
             return FoundModel(entry.path, f"{entry.label}: the usual type", entry)
@@ -326,7 +347,10 @@ def _choose_entry(name: str, type_name: str, here: list[Entry]) -> FoundModel:
 
 
 def _find_pulled_address(address: str) -> FoundModel:
-    """Return the file that was pulled from `address`: its file, its type, or the usual one."""
+    """Return the file that was pulled from `address`, hf:OWNER/REPO[/FILE][:TYPE][@REVISION].
+
+    Only a revision that is a commit counts: which commit a branch names, only the hub knows.
+    """
     repo, path, type_name, revision = parse_address(address)
     name = f"{HUB_PREFIX}{repo}"
     here = [e for e in list_entries(name) if e.role == "model"]
@@ -341,14 +365,6 @@ def _find_pulled_address(address: str) -> FoundModel:
     return _choose_entry(name, type_name, here)
 
 
-def _find_pulled(ref: ModelRef) -> FoundModel:
-    here = [e for e in list_entries(ref.model.name) if e.role == "model"]
-    if here:  # asked for by an alias: gemma-4-E2B-it
-        return _choose_entry(ref.model.name, ref.type if ref.chosen else "", here)
-    name = str(ref) if ref.chosen else ref.model.name
-    raise NotFound(f"{name} is not on this disk yet", hint=f"g4 pull {name}")
-
-
 def _require_existing(path: Path) -> Path:
     try:
         return require_file(path)
@@ -359,6 +375,7 @@ def _require_existing(path: Path) -> Path:
 
 
 def _find_similar(path: Path) -> list[str]:
+    """Return the file beside `path` whose name is most like its own, if any is like it."""
     try:
         names = {p.stem: p.name for p in path.parent.iterdir() if p.is_file()}
     except (OSError, ValueError):
@@ -369,6 +386,7 @@ def _find_similar(path: Path) -> list[str]:
 
 
 def _explain_unknown(word: str, err: UnknownModel) -> UnknownModel:
+    """Return `err`, or an error with the name of a model of the user's own that is like `word`."""
     own = sorted({e.name for e in list_models()} - set(known_names()))
     near = get_close_matches(word.lower(), own, n=1, cutoff=0.5)
     return (
