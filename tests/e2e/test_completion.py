@@ -42,7 +42,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config_path().parent.mkdir(parents=True, exist_ok=True)
     config_path().write_text('[aliases]\nwork = "31b:q4_0"\n[presets.reviewer]\nmodel = "tiny"\n')
     with ConversationStore.open() as store:
-        store.create(title="first")
+        store.rename(store.create(), "first")
     folder = tmp_path / "here"
     folder.mkdir()
     (folder / "answers.gguf").write_bytes(b"")

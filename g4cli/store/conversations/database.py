@@ -50,7 +50,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         inode = _make_file(path)
         connection = sqlite3.connect(
             path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
+        )  # transactions are begun, and threads kept apart, by ConversationStore
         try:
             with translate_errors(path):
                 _configure(connection)
@@ -99,14 +99,17 @@ def _opening_alone(path: Path) -> Iterator[None]:
     except OSError as err:
         raise _unwritable(path, err.strerror or str(err)) from err
     try:
-        lock_descriptor(descriptor)  # without it SQLite's own locks must do
+        lock_descriptor(descriptor)  # where the file system has no locks, SQLite's own must do
         yield
     finally:
         os.close(descriptor)
 
 
 def _make_file(path: Path) -> int:
-    """Create the database if there is none; return its inode. SQLite's other files get its mode."""
+    """Create the database if there is none, for this user alone, and return its inode.
+
+    SQLite gives its own files beside it the same mode.
+    """
     try:
         flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
@@ -131,7 +134,10 @@ def _unwritable(path: Path, what: str) -> UsageError:
 
 
 def _move_aside(path: Path, inode: int, err: BadFile) -> BadFile:
-    """Return the error for a damaged database, which is moved away unless it is another by now."""
+    """Move a damaged database away and return the error that says so.
+
+    It stays if the file at `path` has another `inode` by now: another process has replaced it.
+    """
     aside = path.with_name(f"{path.stem}-damaged-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
     try:
         if path.stat().st_ino != inode:

@@ -101,14 +101,14 @@ class ConversationStore:
 
     # --- writing
 
-    def create(self, *, title: str = "", system: str = "", source: str = "chat") -> int:
-        """Return the id of a new, empty conversation. Without `title` the first question is it."""
+    def create(self, *, system: str = "", source: str = "chat") -> int:
+        """Return the id of a new, empty conversation. Its first question becomes its title."""
         now = time.time()
         with self._transaction() as db:
             cursor = db.execute(
                 "INSERT INTO conversations (title, system, source, model, created, updated)"
-                " VALUES (?, ?, ?, '', ?, ?)",
-                (storable_text(title), storable_text(system), source, now, now),
+                " VALUES ('', ?, ?, '', ?, ?)",
+                (storable_text(system), source, now, now),
             )
             return read_id(cursor.lastrowid)
 
@@ -166,7 +166,10 @@ class ConversationStore:
         finish_reason: str,
         figures: Mapping[str, Any] | None = None,
     ) -> None:
-        """Replace the content of an answer that is being written. Raises NotFound."""
+        """Replace the content of an answer that is still generated, or has just ended.
+
+        `finish_reason` and `figures` are replaced too. Raises NotFound if the turn was deleted.
+        """
         with self._transaction() as db:
             row = db.execute("SELECT content FROM turns WHERE id = ?", (turn,)).fetchone()
             if row is None:
@@ -187,36 +190,25 @@ class ConversationStore:
 
     def set_head(self, conversation: int, turn: int | None) -> None:
         """Let the shown branch end with `turn`; None: before the first turn. Raises NotFound."""
-        with self._transaction() as db:
-            self._read_summary(conversation)
+        with self._transaction():
+            self._set_column(conversation, "head", turn)
             if turn is not None:
                 self._require_turn(conversation, turn)
-            db.execute("UPDATE conversations SET head = ? WHERE id = ?", (turn, conversation))
 
     def show_branch(self, conversation: int, turn: int) -> None:
         """Show the branch that goes through `turn`, to its newest end. Raises NotFound."""
-        with self._transaction() as db:
+        with self._transaction():
             self._require_turn(conversation, turn)
             leaf = find_leaf(self._read_turns(conversation), turn)
-            db.execute("UPDATE conversations SET head = ? WHERE id = ?", (leaf, conversation))
+            self._set_column(conversation, "head", leaf)
 
     def rename(self, conversation: int, title: str) -> None:
         """Give a conversation another title. Raises NotFound."""
-        with self._transaction() as db:
-            self._read_summary(conversation)
-            db.execute(
-                "UPDATE conversations SET title = ? WHERE id = ?",
-                (storable_text(title), conversation),
-            )
+        self._set_column(conversation, "title", storable_text(title))
 
     def set_system(self, conversation: int, system: str) -> None:
         """Replace the system prompt of a conversation. Raises NotFound."""
-        with self._transaction() as db:
-            self._read_summary(conversation)
-            db.execute(
-                "UPDATE conversations SET system = ? WHERE id = ?",
-                (storable_text(system), conversation),
-            )
+        self._set_column(conversation, "system", storable_text(system))
 
     def delete(self, conversation: int) -> None:
         """Delete a conversation with all branches, and the media that only it used.
@@ -286,13 +278,12 @@ class ConversationStore:
             self._read_summary(conversation)
             return tuple(self._read_turns(conversation))
 
-    def find_latest(self, source: str = "") -> int | None:
-        """Return the id of the conversation that was written last, or None if there is none."""
+    def find_latest(self) -> int | None:
+        """Return the id of the conversation with turns that was written last, or None."""
         with self._read_transaction() as db:
             row = db.execute(
-                "SELECT id FROM conversations WHERE (? = '' OR source = ?)"
-                " AND head IS NOT NULL ORDER BY updated DESC, id DESC LIMIT 1",
-                (source, source),
+                "SELECT id FROM conversations WHERE head IS NOT NULL"
+                " ORDER BY updated DESC, id DESC LIMIT 1"
             ).fetchone()
             return None if row is None else read_id(row[0])
 
@@ -304,12 +295,12 @@ class ConversationStore:
             ).fetchone()
             return None if row is None else read_id(row[0])
 
-    def list_conversations(self, *, limit: int = 0, offset: int = 0) -> tuple[Summary, ...]:
+    def list_conversations(self, *, limit: int = 0) -> tuple[Summary, ...]:
         """Return the conversations, the one written last first; `limit` 0: all of them."""
         with self._read_transaction() as db:
             rows = db.execute(
-                f"{SUMMARY_SQL} ORDER BY updated DESC, id DESC LIMIT ? OFFSET ?",
-                (min(limit or _NO_LIMIT, _NO_LIMIT), offset),
+                f"{SUMMARY_SQL} ORDER BY updated DESC, id DESC LIMIT ?",
+                (min(limit or _NO_LIMIT, _NO_LIMIT),),
             )
             return tuple(read_summary(row) for row in rows)
 
@@ -331,7 +322,10 @@ class ConversationStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Let a block change the database as a whole or not at all, within one that goes on."""
+        """Let a block change the database as a whole or not at all.
+
+        A block inside of another one is part of the outer one's transaction.
+        """
         with self._lock, translate_errors(self.path):
             if self._connection.in_transaction:
                 yield self._connection
@@ -353,6 +347,12 @@ class ConversationStore:
                 yield self._connection
             finally:
                 self._connection.rollback()  # nothing where there is no transaction any more
+
+    def _set_column(self, conversation: int, column: str, value: str | int | None) -> None:
+        """Replace what one column of a conversation holds. Raises NotFound."""
+        with self._transaction() as db:
+            self._read_summary(conversation)
+            db.execute(f"UPDATE conversations SET {column} = ? WHERE id = ?", (value, conversation))
 
     def _read_summary(self, conversation: int) -> Summary:
         row = self._connection.execute(f"{SUMMARY_SQL} WHERE id = ?", (conversation,)).fetchone()

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,9 +31,9 @@ def chats(capsys: pytest.CaptureFixture[str]) -> Chats:
     return call
 
 
-def store_chat(*texts: str, **fields: Any) -> int:
+def store_chat(*texts: str, system: str = "") -> int:
     with ConversationStore.open() as store:
-        id_, parent = store.create(**fields), None
+        id_, parent = store.create(system=system), None
         for number, text in enumerate(texts):
             role = "assistant" if number % 2 else "user"
             parent = store.append(id_, Message(role, text), parent=parent, model="tiny")
@@ -111,8 +110,9 @@ def test_rename_and_delete(chats: Chats) -> None:
     ],
 )  # fmt: skip
 def test_hostile_content_never_reaches_the_terminal(chats: Chats, args: tuple[object]) -> None:
-    id_ = store_chat(system=HOSTILE, title=HOSTILE)
+    id_ = store_chat(system=HOSTILE)
     with ConversationStore.open() as store:
+        store.rename(id_, HOSTILE)
         media = (Media("image", Path(f"/{HOSTILE.replace(chr(0), '')}.png")),)
         message = Message("user", f"word {HOSTILE}", thought=HOSTILE, media=media)
         turn = store.append(id_, message, parent=None, model=HOSTILE)
