@@ -1,9 +1,10 @@
 """Cut a state into blocks of tokens, and put it together again.
 
-A state holds tables with a row for each token: the keys of a full-attention layer, its values. A
-longer state of the same conversation has the same rows and more behind them, in each table. Cut by
-tokens, the blocks of the shorter one are blocks of the longer one too, and need not be written
-again. What is not such a table, like the window of a sliding layer, is inline.
+A state holds tables with a row for each token: one with the keys of a full-attention layer, one
+with its values, and so on. A longer state of the same conversation has the same rows and more
+behind them, in each table. Cut by tokens, the blocks of the shorter one are blocks of the longer
+one too, and need not be written again. What is not such a table is inline: the KV cache of
+sliding-window layers, whose rows change, and llama.cpp's own records before each table.
 
     state   inline · rows of table 1 · inline · rows of table 2 · ... · inline
     block   the rows of a fixed number of tokens, of all tables one after the other
@@ -14,7 +15,7 @@ Whatever possible `Tables` say of a state, what was cut is put together to the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -59,49 +60,58 @@ class Tables:
 
 
 def cut_block(state: Data, tables: Tables, index: int) -> bytes:
-    """Return the block of that index."""
-    view = memoryview(state)
-    pieces = []
-    for start, table in _iter_starts(tables):
-        size = table.row_bytes * BLOCK_TOKENS
-        pieces.append(view[start + index * size : start + (index + 1) * size])
-    return b"".join(pieces)
+    """Return the block with the number `index`, from 0 on."""
+    return _cut_slices(state, _block_slices(tables, index))
 
 
 def cut_rest(state: Data, tables: Tables) -> bytes:
     """Return what is in no block."""
-    view = memoryview(state)
-    pieces, done = [], 0
-    for start, table in _iter_starts(tables):
-        pieces.append(view[done:start])
-        done = start + table.row_bytes * BLOCK_TOKENS * tables.n_blocks
-    pieces.append(view[done : tables.n_bytes])
-    return b"".join(pieces)
+    return _cut_slices(state, _rest_slices(tables))
 
 
 def fill_block(state: memoryview, tables: Tables, index: int, block: Data) -> None:
-    """Copy a block to where its rows belong."""
-    view, done = memoryview(block), 0
-    for start, table in _iter_starts(tables):
-        size = table.row_bytes * BLOCK_TOKENS
-        state[start + index * size : start + (index + 1) * size] = view[done : done + size]
-        done += size
+    """Copy a block to where its rows belong: the inverse of cut_block."""
+    _fill_slices(state, _block_slices(tables, index), block)
 
 
 def fill_rest(state: memoryview, tables: Tables, rest: Data) -> None:
-    """Copy the rest to where it belongs."""
-    view, filled, used = memoryview(rest), 0, 0  # offsets in the state and in the rest
-    for start, table in _iter_starts(tables):
-        state[filled:start] = view[used : used + start - filled]
-        used += start - filled
-        filled = start + table.row_bytes * BLOCK_TOKENS * tables.n_blocks
-    state[filled : tables.n_bytes] = view[used:]
+    """Copy the rest to where it belongs: the inverse of cut_rest."""
+    _fill_slices(state, _rest_slices(tables), rest)
 
 
-def _iter_starts(tables: Tables) -> Iterator[tuple[int, Table]]:
-    """Yield each table with the offset in the state at which its rows begin."""
+def _cut_slices(state: Data, slices: Iterable[slice]) -> bytes:
+    view = memoryview(state)
+    return b"".join(view[part] for part in slices)
+
+
+def _fill_slices(state: memoryview, slices: Iterable[slice], data: Data) -> None:
+    view, done = memoryview(data), 0
+    for part in slices:
+        size = part.stop - part.start
+        state[part] = view[done : done + size]
+        done += size
+
+
+def _block_slices(tables: Tables, index: int) -> Iterator[slice]:
+    """Yield where the state holds the rows of a block, for each table."""
+    for start, size in _iter_tables(tables):
+        yield slice(start + index * size, start + (index + 1) * size)
+
+
+def _rest_slices(tables: Tables) -> Iterator[slice]:
+    """Yield where the state holds the rest: between the blocks of two tables, and at the end."""
+    done = 0
+    for start, size in _iter_tables(tables):
+        yield slice(done, start)
+        done = start + tables.n_blocks * size
+    yield slice(done, tables.n_bytes)
+
+
+def _iter_tables(tables: Tables) -> Iterator[tuple[int, int]]:
+    """Yield where in the state each table's rows begin, and the bytes that it has of each block."""
     offset = 0
     for table in tables.tables:
+        size = table.row_bytes * BLOCK_TOKENS
         offset += table.inline_bytes
-        yield offset, table
-        offset += table.row_bytes * BLOCK_TOKENS * tables.n_blocks
+        yield offset, size
+        offset += tables.n_blocks * size
