@@ -134,19 +134,19 @@ def repair_bash_words(environment: MutableMapping[str, str]) -> str:
 def _join_words(words: list[str], current: int) -> tuple[list[str], int]:
     """Return the words without the splits at separators, and the index of the word `current`."""
     joined: list[str] = []
-    joined_index = len(words)
+    joined_index = None  # the shell may name a word after the last: a new, empty one
     for index, word in enumerate(words):
         is_mark = word and all(c in _SEPARATORS for c in word)
         follows_mark = index > 0 and words[index - 1] and words[index - 1][-1] in _SEPARATORS
         # Bash lists the "@" of a preset apart, but replaces it with the rest of the word.
         follows_mark = follows_mark or joined[-1:] == [PRESET_MARK]
-        if joined and index > 1 and (is_mark or follows_mark):
+        if index > 1 and (is_mark or follows_mark):
             joined[-1] += word
         else:
             joined.append(word)
         if index == current:
             joined_index = len(joined) - 1
-    return joined, min(joined_index, len(joined))
+    return joined, len(joined) if joined_index is None else joined_index
 
 
 def _list_aliases() -> dict[str, str]:

@@ -73,8 +73,8 @@ def answer_batch(
 
 def _is_constrained(request: ChatRequest) -> bool:
     """Return whether a schema or grammar restricts the answers."""
-    files = request.json_schema or request.grammar
-    return bool(files or request.json_schema_text or request.schema or request.regex)
+    r = request
+    return any((r.json_schema, r.json_schema_text, r.schema, r.grammar, r.regex))
 
 
 @dataclass(slots=True)

@@ -218,11 +218,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command("quit", "", "end the conversation (also exit, quit, Ctrl-D)", _run_quit),
 )  # fmt: skip
 
-_BY_NAME: Final = {command.name: command for command in COMMANDS} | {
-    "bye": next(c for c in COMMANDS if c.name == "quit"),
-    "exit": next(c for c in COMMANDS if c.name == "quit"),
-    "?": COMMANDS[0],
-}
+_OTHER_NAMES: Final = {"?": "help", "bye": "quit", "exit": "quit"}
+_BY_NAME: Final = {command.name: command for command in COMMANDS}
 
 
 def run_command(chat: ChatController, line: str) -> None:
@@ -231,9 +228,9 @@ def run_command(chat: ChatController, line: str) -> None:
     Raises UsageError if there is no such command, and for a text after one that takes none.
     """
     name, *rest = line[1:].split(None, 1) or [""]
-    command = _BY_NAME.get(name)
+    command = _BY_NAME.get(_OTHER_NAMES.get(name, name))
     if command is None:
-        near = get_close_matches(name, _BY_NAME, 1)
+        near = get_close_matches(name, [*_BY_NAME, *_OTHER_NAMES], 1)
         fix = f"/{near[0]}" if near else "/help"
         raise UsageError(
             f"no such command: /{name}", hint=f"{fix}; to ask it as a question: /{line}"

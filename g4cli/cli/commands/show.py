@@ -9,6 +9,7 @@ import typer
 from g4cli.cli.completion import complete_pulled
 from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, expand_model
 from g4cli.cli.output import Output, make_output
+from g4cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from g4cli.core.gguf_header import Header
@@ -55,7 +56,11 @@ def show(
     """
     out = make_output(as_json=json, quiet=quiet)
     if diff or other:
-        _show_diff(out, model, other if diff else None)
+        if not (diff and other):
+            raise UsageError(
+                "a comparison needs --diff and two models", hint="g4 show --diff BEFORE AFTER"
+            )
+        _show_diff(out, model, other)
         return
     from g4cli.core.gguf import read_header
     from g4cli.store.describe import header_to_json
@@ -75,18 +80,13 @@ def show(
     out.result(data, render, brief=header.path)
 
 
-def _show_diff(out: Output, model: str, other: str | None) -> None:
+def _show_diff(out: Output, model: str, other: str) -> None:
     from g4cli.cli.views.quantize import draw_diff
-    from g4cli.core.errors import UsageError
     from g4cli.core.gguf import read_header
     from g4cli.core.gguf_diff import diff_headers
     from g4cli.quant.metrics import diff_files
     from g4cli.store.models import find_model_file
 
-    if other is None:
-        raise UsageError(
-            "a comparison needs --diff and two models", hint="g4 show --diff BEFORE AFTER"
-        )
     before, after = find_model_file(model).path, find_model_file(other).path
     with out.progress(f"compare {before.name} and {after.name}") as progress:
         weights = diff_files(before, after, progress=progress)

@@ -56,7 +56,8 @@ def transcribe(
     from g4cli.operations.transcription.languages import find_language
     from g4cli.operations.transcription.transcribe import TranscriptionRequest
 
-    # JSON without --out writes no transcripts: any number of them is one document.
+    # One JSON document holds any number of transcripts. As files, or as subtitles on standard
+    # output, they are documents of their own, which plan_outputs may refuse.
     targets = plan_outputs(files, out_path, "txt" if json and not out_path else to, force)
     spoken = find_language(language, "--language")
     written = find_language(translate, "--translate")
@@ -85,7 +86,7 @@ def transcribe(
 
     run_transcription(service, files, request, out, finish, writes_files=bool(out_path))
     if json:
-        out.result({"transcripts": documents}, lambda: None)
+        out.result({"transcripts": documents})
 
 
 def _write_or_print(

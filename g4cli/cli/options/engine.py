@@ -22,7 +22,8 @@ from g4cli.core.worker_address import (
     parse_worker_addresses,
 )
 
-DEFAULT_WORKER_PORT: Final = WORKER_PORT  # commands import core only when they run
+# For `g4 worker`: a module of commands imports nothing of core but errors and units at its top.
+DEFAULT_WORKER_PORT: Final = WORKER_PORT
 
 # The panels of help pages in which these options stand.
 engine_option = partial(typer.Option, rich_help_panel="Engine")

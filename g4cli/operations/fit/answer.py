@@ -89,7 +89,12 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     alternative = ""
     if not plan.verdict.fits:
         alternative = find_alternative(subject, machine, options, plan, ranking)
-    verification = _compare_figures(request, subject, plan) if request.verify else None
+    verification = None
+    if request.verify:
+        from g4cli.operations.fit.verification import compare_with_llama_cpp  # needs llama.cpp
+
+        draft_path = find_draft_file(subject, request.draft)
+        verification = compare_with_llama_cpp(subject, plan.options, draft_path)
     network = count_network_cost(subject, machine, plan)
     return FitAnswer(subject, machine, plan, ranking, verification, library, alternative, network)
 
@@ -123,10 +128,3 @@ def answer_matrix(request: FitRequest) -> MatrixAnswer:
     """Return every model in every type, judged for the machine of `request`. Raises UsageError."""
     machine = find_request_machine(request)
     return MatrixAnswer(machine, rank_all_models(machine.host, machine.memories, request.kv_type))
-
-
-def _compare_figures(request: FitRequest, subject: Subject, plan: FitPlan) -> dict[str, Any]:
-    from g4cli.operations.fit.verification import compare_with_llama_cpp  # needs llama.cpp
-
-    draft_path = find_draft_file(subject, request.draft)
-    return compare_with_llama_cpp(subject, plan.options, draft_path)

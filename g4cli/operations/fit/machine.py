@@ -49,7 +49,17 @@ def find_request_machine(request: FitRequest) -> Machine:
     workers = ask_worker_memories(request.rpc) or describe_worker_memories(
         request.worker_memory_bytes
     )
-    machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes, workers)
+    machine = find_machine(request.gpu, request.memory_bytes, request.gpu_memory_bytes)
+    if workers:
+        host, *gpus = machine.memories
+        places = list(dict.fromkeys(memory.place for memory in workers))
+        sizes = [sum(m.total_bytes for m in workers if m.place == place) for place in places]
+        *names, last = (f"{p} with {size_text(n)}" for p, n in zip(places, sizes, strict=True))
+        machine = replace(
+            machine,
+            memories=(host, *workers, *gpus),
+            description=f"{', '.join([machine.description, *names])} and {last}",
+        )
     check_split(request.tensor_split, machine.memories)
     options = machine.options
     if request.rpc:
@@ -63,29 +73,13 @@ def find_machine(
     gpu: Literal["auto", "off", "probe"] = "auto",
     memory_bytes: int | None = None,
     gpu_memory_bytes: tuple[int, ...] = (),
-    workers: tuple[Memory, ...] = (),
 ) -> Machine:
     """Return this machine, or the one that `memory_bytes` or `gpu_memory_bytes` describe.
 
-    A machine that is described has the GPUs of `gpu_memory_bytes` and no others. `workers` are the
-    devices of other machines. Raises UsageError for too many.
+    A machine that is described has the GPUs of `gpu_memory_bytes` and no others; without
+    `memory_bytes` its host is this one. `gpu` is as in FitRequest. Raises UsageError for too many
+    GPUs.
     """
-    machine = _find_machine(gpu, memory_bytes, gpu_memory_bytes)
-    if not workers:
-        return machine
-    host, *gpus = machine.memories
-    places = list(dict.fromkeys(memory.place for memory in workers))
-    sizes = [sum(m.total_bytes for m in workers if m.place == place) for place in places]
-    names = [f"{place} with {size_text(size)}" for place, size in zip(places, sizes, strict=True)]
-    description = ", ".join([machine.description, *names[:-1]]) + f" and {names[-1]}"
-    return replace(machine, memories=(host, *workers, *gpus), description=description)
-
-
-def _find_machine(
-    gpu: Literal["auto", "off", "probe"],
-    memory_bytes: int | None,
-    gpu_memory_bytes: tuple[int, ...],
-) -> Machine:
     is_described = memory_bytes is not None or bool(gpu_memory_bytes)
     if gpu == "probe" and not is_described:
         refresh_gpus()

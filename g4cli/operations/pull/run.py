@@ -37,12 +37,14 @@ from g4cli.store.models import select_unfinished
 def pull_model(text: str, options: PullOptions, reporter: Reporter) -> Pulled:
     """Get the model that `text` names onto this disk and return it.
 
-    Raises what plan_pull and run_pull raise.
+    An interrupted pull resumes when it is called again. Raises what plan_pull raises, and NotFound,
+    BadFile, HashMismatch, NoSpace, UsageError or Interrupted.
     """
     hub = Hub(HubOptions.from_environment(offline=options.offline))
     with reporter.progress(f"look up {text}", unit="files") as progress:
         plan = plan_pull(text, options, PullFacts(hub, reporter, progress))
-    return run_pull(plan, hub, reporter)
+    with reporter.progress(f"pull {plan.label}", unit="files") as progress:
+        return _Run(hub, reporter, progress).run_plan(plan)
 
 
 def fetch_checkpoint(address: str, reporter: Reporter) -> Path:
@@ -56,15 +58,6 @@ def fetch_checkpoint(address: str, reporter: Reporter) -> Path:
         return _Run(hub, reporter, progress).fetch_checkpoint_files(files)
 
 
-def run_pull(plan: PullPlan, hub: Hub, reporter: Reporter) -> Pulled:
-    """Carry out `plan` and return the model. An interrupted plan can be run again to resume.
-
-    Raises NetworkError, NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted.
-    """
-    with reporter.progress(f"pull {plan.label}", unit="files") as progress:
-        return _Run(hub, reporter, progress).run_plan(plan)
-
-
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Carries out plans, with one connection to the hub and one progress display."""
@@ -76,15 +69,24 @@ class _Run:
     def run_plan(self, plan: PullPlan) -> Pulled:
         for reason in plan.reasons:
             self.reporter.say(reason)
-        actions: dict[str, Callable[[PullPlan], Pulled]] = {
-            "keep": self._take_present,
-            "bundled": self._convert_bundled,
-            "local": self._take_local,
-            "fetch": self._fetch_files,
-            "convert": self._convert_checkpoint,
-            "quantize": self._quantize_source,
-        }
-        return actions[plan.kind](plan)
+        progress = self._label_progress(plan.label)
+        match plan.kind:
+            case "keep":
+                assert plan.entry is not None
+                return Pulled(plan.entry, is_new=False)
+            case "bundled":
+                return pull_bundled(plan.name, plan.type, restart=plan.restart, progress=progress)
+            case "local":
+                assert plan.path is not None
+                return pull_path(
+                    plan.path, name=plan.name or None, restart=plan.restart, progress=progress
+                )
+            case "fetch":
+                return self._fetch_files(plan)
+            case "convert":
+                return self._convert_checkpoint(plan)
+            case "quantize":
+                return self._quantize_source(plan)
 
     def fetch_checkpoint_files(
         self, files: tuple[PlannedFile, ...], *, restart: bool = False
@@ -103,24 +105,6 @@ class _Run:
         folder = files[0].target.parent
         self.reporter.say(f"the checkpoint stays in {folder}")
         return folder
-
-    def _take_present(self, plan: PullPlan) -> Pulled:
-        assert plan.entry is not None
-        return Pulled(plan.entry, is_new=False)
-
-    def _convert_bundled(self, plan: PullPlan) -> Pulled:
-        return pull_bundled(
-            plan.name, plan.type, restart=plan.restart, progress=self._label_progress(plan.label)
-        )
-
-    def _take_local(self, plan: PullPlan) -> Pulled:
-        assert plan.path is not None
-        return pull_path(
-            plan.path,
-            name=plan.name or None,
-            restart=plan.restart,
-            progress=self._label_progress(plan.label),
-        )
 
     def _convert_checkpoint(self, plan: PullPlan) -> Pulled:
         assert plan.target is not None
