@@ -85,14 +85,15 @@ class Answer:
         self._detector = LoopDetector(self._has_text, vocabulary.digits, self._count_line_ends)
         self._known_texts: dict[int, bool] = {}  # token -> whether it holds text
         self._forced: list[int] = []  # the next tokens, if they are not to be sampled
-        self._sampled: list[SampledToken] = []  # whose text has not come yet
-        self._n_thought = 0  # tokens of the thought
+        # Tokens whose text is held back: the decoder waits for the rest of a character.
+        self._sampled: list[SampledToken] = []
+        self._n_thought = 0  # tokens of all thoughts
         self._text: list[str] = []
         self._thought: list[str] = []
         self._calls: list[ToolCall] = []
         self._context_full = False
         self._loop: FoundLoop | None = None
-        self._retried: FoundLoop | None = None
+        self._retried: FoundLoop | None = None  # the loop that `cut_back` took out
 
     @property
     def n_probs(self) -> int | None:
@@ -119,7 +120,8 @@ class Answer:
     ) -> list[ReplyEvent | LoopNoticed]:
         """Return the events of the next token; `finish` is set if it is the last one.
 
-        `sampled`: what is told of it with the events. `has_room`: whether the context can take it.
+        `sampled`: the token with the probabilities that go out with the events, if they were asked
+        for. `has_room`: whether the context can take it.
         `probability`: the model's own, before any sampler, for the loop detector; None: unknown.
         """
         if self._vocabulary.is_end(token):

@@ -17,10 +17,9 @@ OverflowPolicy: TypeAlias = Literal["drop", "error"]
 FORMAT: Final = "g4-chat"
 VERSION: Final = 1
 # Room that a prompt must leave for the answer: a quarter of the context, 1,024 tokens at most. A
-# choice: most answers have less.
+# choice: most answers have less. Where the last question alone has more, one token is enough.
 _ANSWER_SHARE: Final = 4
 _ANSWER_TOKENS: Final = 1024
-_SHORTER: Final = "a shorter prompt"
 
 
 @dataclass(slots=True)
@@ -133,14 +132,14 @@ def fit_prompt(
     *,
     n_ctx: int,
     policy: OverflowPolicy,
-    n_ctx_most: int = 0,
+    n_ctx_train: int = 0,
 ) -> Fitted:
     """Return the prompt's tokens, few enough to leave room for an answer.
 
     `tokens_of` renders and tokenizes messages; `n_ctx` is the size of the context. With the policy
     "drop", a prompt that is too long loses its oldest turns until it fills at most half of the
     context. Dropping one turn at each question instead would change the start of every prompt, and
-    all of it would be evaluated again each time. `n_ctx_most` is the context that the model was
+    all of it would be evaluated again each time. `n_ctx_train` is the context that the model was
     trained for (0: unknown), used in the hint. Raises ContextFull with the policy "error", or if
     the last question alone is too long.
     """
@@ -152,7 +151,7 @@ def fit_prompt(
         raise ContextFull(
             f"the conversation has {len(tokens):,} tokens; "
             f"it may fill {room:,} of the context of {n_ctx:,}",
-            hint=_suggest_context(len(tokens), n_ctx, n_ctx_most) + ", or --on-overflow drop",
+            hint=_suggest_context(len(tokens), n_ctx, n_ctx_train) + ", or --on-overflow drop",
         )
     before = conversation.n_dropped
     conversation.drop_oldest_until(lambda messages: len(tokens_of(messages)) <= n_ctx // 2)
@@ -160,17 +159,17 @@ def fit_prompt(
     if len(tokens) >= n_ctx:
         raise ContextFull(
             f"the question alone has {len(tokens):,} tokens; the context holds {n_ctx:,}",
-            hint=_suggest_context(len(tokens), n_ctx, n_ctx_most),
+            hint=_suggest_context(len(tokens), n_ctx, n_ctx_train),
         )
     return Fitted(tuple(tokens), conversation.n_dropped - before)
 
 
-def _suggest_context(n_tokens: int, n_ctx: int, n_ctx_most: int) -> str:
-    """Return the option that makes room for `n_tokens`, or that this model has no such context."""
+def _suggest_context(n_tokens: int, n_ctx: int, n_ctx_train: int) -> str:
+    """Return the hint for a prompt of `n_tokens`: an option, or that this model takes no more."""
     wanted = n_tokens + _ANSWER_TOKENS
-    if n_ctx_most and wanted > n_ctx_most:
-        larger = f"--ctx max, or {_SHORTER}" if max(n_ctx, n_tokens) < n_ctx_most else _SHORTER
-        return f"{larger}: this model takes at most {n_ctx_most:,} tokens"
+    if n_ctx_train and wanted > n_ctx_train:
+        larger = "--ctx max, or " if max(n_ctx, n_tokens) < n_ctx_train else ""
+        return f"{larger}a shorter prompt: this model takes at most {n_ctx_train:,} tokens"
     return f"--ctx {wanted}"
 
 

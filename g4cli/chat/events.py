@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from g4cli.loops.detector import LoopKind
 from g4cli.prompt.messages import Message, ToolCall
 from g4cli.prompt.reply import ReplyEvent
 
@@ -28,7 +29,8 @@ class TurnOptions:
     """Limits of one answer, and what is told of it.
 
     `stop_on_loop`: whether repetitions are looked for; `on_loop`: what becomes of them.
-    `max_tokens` 0: until the context is full. `thought_tokens` 0: no limit. `stop`: texts that end
+    `max_tokens` 0: until the context is full. `thought_tokens`: after so many tokens in all, a
+    thought is ended by g4; 0: no limit. `stop`: texts that end
     the answer; they are looked for in the answer, not in thoughts. `n_probs`: each token is told
     with so many of the most probable ones in its place; None: not at all. `max_calls`: the answer
     ends with so many tool calls; 0: no limit. `raw`: all that the model writes is the answer,
@@ -62,15 +64,16 @@ class Evaluated:
 class FoundLoop:
     """A repetition of the text `unit`, of `period` tokens, which covers `covered` tokens.
 
-    `onset` is the index of its first token in the answer. `kind` is the detector's: exact, noisy
-    (with changes), counter (with a number that counts), few-tokens and few-phrases (in any order).
+    `onset` is the index of its first token in the answer. `kind` is the detector's
+    (loops/detector.py has a table): exact, noisy (with changes), counter (with a number that
+    counts), few-tokens and few-phrases (in any order).
     """
 
     unit: str
     period: int
     onset: int
     covered: int
-    kind: str = "exact"
+    kind: LoopKind = "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,9 @@ class Reply:
     `context_full`: the answer ended because the context was full (`finish_reason` "length").
     `prompt_tokens` are `reused_tokens`, which were in the KV cache, and `evaluated_tokens`.
     `tokens` are the ids of the answer, thoughts and calls included. `stop_string`: the one that
-    ended the answer, which is not part of `text`, or "". `retried`: the repetition that was cut out
-    of the answer. `thought_tokens` are those of `tokens` within the thinking channel, the name of
-    the channel included.
+    ended the answer, which is not part of `text`, or "". `loop`: the repetition that ended it, or
+    was let pass; `retried`: the one that was cut out of it. `thought_tokens` are those of `tokens`
+    within the thinking channel, the name of the channel included.
     """
 
     text: str

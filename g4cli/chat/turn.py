@@ -89,7 +89,7 @@ def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
             token = engine.sample()
         sampled = engine.read_probabilities(token, n) if (n := answer.n_probs) is not None else None
         probability = engine.read_probability(token) if answer.wants_probability else None
-        room = engine.n_ctx - engine.n_past
+        room = engine.n_ctx - engine.n_past  # for this token and those that are certain after it
         yield from answer.add_token(token, sampled, has_room=room > 0, probability=probability)
         certain: list[int] = []
         yield from _add_certain_tokens(engine, answer, room, certain)
@@ -101,7 +101,10 @@ def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:
 def _add_certain_tokens(
     engine: Engine, answer: Answer, room: int, certain: list[int]
 ) -> Iterator[TurnEvent]:
-    """Append what is sure to follow to `certain`; `room`: tokens that the context has left."""
+    """Yield the events of the tokens that must follow, which are appended to `certain`.
+
+    `room`: tokens that the context has left for the one that was sampled, and for these.
+    """
     for follower in () if answer.finish else engine.take_certain_tokens():
         certain.append(follower)
         yield from answer.add_token(follower, has_room=room > len(certain))

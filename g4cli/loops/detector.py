@@ -89,7 +89,7 @@ CERTAIN_COVER: Final = 160
 _TEXT_SHARE: Final = 0.5  # tokens of running text that hold letters or digits, at least
 _DIGIT_SHARE: Final = 0.1  # and digits, at most
 _CERTAIN_WINDOW: Final = 64  # tokens at the end of the run, or a period, whose mean is taken
-_CERTAIN_STRIDE: Final = 8
+_CERTAIN_STRIDE: Final = 8  # known probabilities from one look at their mean to the next
 _MAX_SURPRISE: Final = -log(CERTAIN)
 _WATCHED_RUN: Final = 24  # repeated tokens from which on probabilities are wanted
 
@@ -99,8 +99,8 @@ _ID_BITS: Final = 20  # Gemma 4 has 2**18 ids
 _GRAM_MASK: Final = (1 << _GRAM * _ID_BITS) - 1
 _KEPT: Final = 8192  # tokens and n-grams that are remembered at least
 _STRIDE_MASK: Final = 31  # the window is examined every 32 tokens
-_COUNTER_STRIDE: Final = 64
-_STRETCH_STRIDE: Final = 256
+_COUNTER_STRIDE: Final = 64  # for counters
+_STRETCH_STRIDE: Final = 256  # for loops in a longer stretch
 # Tokens that an exact cycle must cover to stop an answer (see the table above).
 _SHORT_PERIOD: Final = 2
 _SHORT_COVER: Final = 250

@@ -148,7 +148,7 @@ def find_counter(tokens: Sequence[int], digits: Mapping[int, int]) -> WindowLoop
         period = _find_period(masked, len(masked) // _COUNTER_COPIES)
         if not period or not _is_counting(numbers[1:-1], masked[:period].count(_NUMBER)):
             return None
-        if period > 3 or cover == _BARE_COVER:
+        if period > 3 or cover == _BARE_COVER:  # up to 3: a number and a separator
             return WindowLoop(period, cover)
     return None
 
@@ -156,7 +156,8 @@ def find_counter(tokens: Sequence[int], digits: Mapping[int, int]) -> WindowLoop
 def _mask_numbers(tokens: Sequence[int], digits: Mapping[int, int]) -> tuple[list[int], list[int]]:
     """Return the tokens with every number replaced by one -1, and the values of the numbers.
 
-    The first and the last token are left out: the window may begin and end inside a number.
+    The first and the last token are left out, since the window may begin and end inside a number;
+    a caller leaves out the first and the last value for the same reason.
     """
     masked: list[int] = []
     numbers: list[int] = []

@@ -93,12 +93,13 @@ def find_noisy_cycle(
     if count < _MIN_COMMONEST:
         return None
     long = period >= _LONG_PERIOD
+    # Lags tell nothing of the first copy: so many of them mean `period` more tokens of the cycle.
     width = max(_COVER - period, _COPIES[long] * period)
     look = _inspect_window(lags, period, width)
     if look is None or not _is_noisy(look):
         return None
     many_digits = share_of_digits(digits, tokens[-width:]) > _MANY_DIGITS
-    if long and many_digits and len(look.starts) < 3:
+    if long and many_digits and len(look.starts) < 3:  # too few to tell noise from a table
         return None
     if long and (many_digits or len(look.starts) > _MANY_STRAYS * width):
         look = _inspect_window(lags, period, 2 * width)
@@ -118,6 +119,7 @@ def find_noisy_stretch(
     """
     width = min(_STRETCH, len(lags))
     period, count = _most_common_lag(lags[-width:])
+    # Six copies at least, a choice; one or two tokens have no place to tell strays apart by.
     if count < _STRETCH_COMMONEST * width or not 2 < period < width // 6:
         return None
     look = _inspect_window(lags, period, width - period)
@@ -202,7 +204,7 @@ def _is_table(
     long = period >= _LONG_PERIOD
     first = len(tokens) - look.width
     if long and 2 * sum(tokens[first + i] in digits for i in look.starts) >= n > 0:
-        return True
+        return True  # most of what is new in a record are numbers
     if n < 3 or period <= 2:
         return False
     if _same_place_share(look) >= _SAME_PLACE[long] or _is_even(look):

@@ -186,7 +186,7 @@ class ChatSession:
             self._tokenize_prompt,
             n_ctx=self.engine.n_ctx,
             policy=self.request.on_overflow,
-            n_ctx_most=self.engine.loaded.n_ctx_train,
+            n_ctx_train=self.engine.loaded.n_ctx_train,
         )
         if fitted.dropped_turns:
             self._reporter.warn(

@@ -452,7 +452,7 @@ class TestOverflow:
         assert rendered < 4001 + 2200
 
     @pytest.mark.parametrize(
-        ("n_ctx_most", "hint"),
+        ("n_ctx_train", "hint"),
         [
             (0, "--ctx 1524"),
             (4096, "--ctx 1524"),
@@ -461,11 +461,11 @@ class TestOverflow:
             (100, "a shorter prompt: this model takes at most 100 tokens"),
         ],
     )
-    def test_the_hint_knows_the_models_maximum(self, n_ctx_most: int, hint: str) -> None:
+    def test_the_hint_knows_the_models_maximum(self, n_ctx_train: int, hint: str) -> None:
         conversation = Conversation()
         conversation.ask("q" * 500)
         with pytest.raises(ContextFull) as caught:
-            fit_prompt(conversation, self.tokens, n_ctx=100, policy="drop", n_ctx_most=n_ctx_most)
+            fit_prompt(conversation, self.tokens, n_ctx=100, policy="drop", n_ctx_train=n_ctx_train)
         assert (caught.value.exit_code, caught.value.hint) == (4, hint)
 
     def test_error_names_the_sizes(self) -> None:
