@@ -55,8 +55,9 @@ class LoopCondition:
 class Conclusion:
     """Whether there is a loop, under which conditions, and the known faults that fit, best first.
 
-    No conditions: it loops in every experiment that was run. None: no set of them explains the
-    experiments. `n_run` experiments gave an answer; there was no time for `n_not_run` others.
+    `conditions` (): it loops in every experiment that was run, or in none. None: no set of
+    conditions explains the experiments. `n_run` experiments gave an answer; there was no time for
+    `n_not_run` others.
     """
 
     loops: bool
@@ -70,7 +71,7 @@ class Conclusion:
         """The conclusion as a sentence."""
         if not self.n_run:
             return "no experiment gave an answer"
-        if self.n_not_run and not self.conditions and self.conditions is not None:
+        if self.n_not_run and self.conditions == ():
             run = count_text(self.n_run, "experiment", "were", of=self.n_run + self.n_not_run)
             found = "the model repeats itself in all of them" if self.loops else "none shows a loop"
             return f"{run} run, and {found}"
@@ -96,17 +97,13 @@ def draw_conclusion(results: Sequence[LoopResult], n_left: int = 0) -> Conclusio
     if not bad:
         return Conclusion(False, (), (), len(run), n_not_run)
     conditions = find_conditions(run)
+    if conditions is None:
+        return Conclusion(True, None, _explain_chance(run), len(run), n_not_run)
     symptoms = [str(result.outcome) for result in bad]  # "loop" and "garbage"
     if any(result.repetition for result in bad):  # garbage may repeat itself too
         symptoms.append("loop")
-    names: list[str] = []
-    device = ""
-    for condition in conditions or ():
-        name = find_condition(condition.factor, condition.value)
-        device = condition.value if condition.factor == "device" else device
-        names += [name] if name else []
-    if conditions is None:
-        return Conclusion(True, None, _explain_chance(run), len(run), n_not_run)
+    names = [name for c in conditions if (name := find_condition(c.factor, c.value))]
+    device = next((c.value for c in conditions if c.factor == "device"), "")
     # Conditions without a name in the table, such as the absence of tools, leave no cause, and that
     # every experiment loops means nothing before those are run that may end the loop.
     causes: list[KnownFault] = []
@@ -140,6 +137,7 @@ def find_conditions(results: Sequence[LoopResult]) -> tuple[LoopCondition, ...] 
         for settings in good
         if not (settings.schema and replace(settings, schema=False) in bad)
     ]
+    # If the short question loops, the conditions are among those that it meets itself.
     candidates = [LoopSettings()] if LoopSettings() in bad else bad
     for size in range(_MAX_CONDITIONS + 1):
         explained = {

@@ -27,7 +27,10 @@ skipped   it was not run
 
 
 class _CycleRule(NamedTuple):
-    """A cycle of at most `max_period` tokens counts that covers so many, in so many copies."""
+    """A cycle of at most `max_period` tokens is a loop if it covers `min_covered` tokens or more.
+
+    `min_copies` of it are needed as well.
+    """
 
     max_period: int
     min_covered: int
@@ -40,6 +43,7 @@ _CYCLE_RULES: Final = (_CycleRule(16, 64, 6), _CycleRule(64, 160, 4))
 # An answer of this many tokens or more is garbage if this share of them is no text.
 _MIN_GARBAGE_TOKENS: Final = 8
 _GARBAGE_SHARE: Final = 1 / 4
+# The tokens of Gemma that a sound model does not write: placeholders, padding, images, sounds.
 _NO_TEXT: Final = re.compile(r"<unused\d+>|<pad>|<(?:image|audio)\|>|<\|(?:image|audio)\|?>")
 
 
@@ -100,7 +104,7 @@ def find_repetition(tokens: Sequence[int]) -> Repetition | None:
             covered = _measure_cycle(tokens, period)
             if covered >= max(rule.min_covered, rule.min_copies * period):
                 return Repetition(period, len(tokens) - covered)
-    detector = LoopDetector(digits={})
+    detector = LoopDetector(digits={})  # a file of any vocabulary, whose digits are not known
     loop = None
     for token in tokens:
         loop = detector.feed(token)

@@ -127,7 +127,7 @@ def make_writer(header: Header, model_name: str, question: str) -> PromptWriter:
         text if text is not None and len(text) <= TEMPLATE_LIMIT else None,
         empty_thought=model_name in EMPTY_THOUGHT_MODELS,
     )
-    begins = ""
+    begins = ""  # what the template writes, tried here to find out whether it works
     if writer.template is not None:
         try:
             (part,) = writer.write(LoopSettings(own_format=not writer.is_gemma4))

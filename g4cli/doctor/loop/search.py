@@ -57,9 +57,8 @@ def propose_experiments(
         plan = chain(_change_prompt(first, choices), _change_engine(first, choices))
     elif single := [settings for settings in bad if len(settings.list_changes()) == 1]:
         base = single[0]
-        is_longer = base.n_context > 0
         changes = _change_prompt(base, choices), _change_engine(base, choices)
-        plan = chain(*changes) if is_longer else ()
+        plan = chain(*changes) if base.n_context else ()
     elif bad:
         # More than one factor: without each of them in turn.
         plan = (replace(bad[0], **{name: DEFAULTS[name]}) for name, _ in bad[0].list_changes())
@@ -110,9 +109,9 @@ def _combine(choices: LoopChoices) -> Iterable[LoopSettings]:
         yield LoopSettings(n_context=n, schema=True)
         if choices.takes_tools:
             yield LoopSettings(n_context=n, tools=True)
-    for n in long:
-        yield LoopSettings(n_context=n, kv_type="q4_0")
-    for n in long:
-        yield LoopSettings(n_context=n, kv_type="q4_0", rotation=False)
-    for n in long:
-        yield LoopSettings(n_context=n, kv_type="q8_0")
+    for changed in (
+        LoopSettings(kv_type="q4_0"),
+        LoopSettings(kv_type="q4_0", rotation=False),
+        LoopSettings(kv_type="q8_0"),
+    ):
+        yield from (replace(changed, n_context=n) for n in long)

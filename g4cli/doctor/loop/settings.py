@@ -24,7 +24,10 @@ KvType: TypeAlias = Literal["f16", "q8_0", "q4_0"]
 
 
 class EngineSettings(NamedTuple):
-    """What needs a process and a context of its own. `device` "" is the CPU."""
+    """Those of LoopSettings with which a worker process opens the model and its context.
+
+    An experiment with others needs another process.
+    """
 
     device: str
     kv_type: KvType
@@ -39,11 +42,12 @@ class LoopSettings:
     """The conditions of one experiment.
 
     `n_context`: tokens of text before the question. `device`: ggml's name of a GPU, "" for the CPU.
-    `rotation`: of the values in a quantized KV cache. `n_ubatch`: tokens that are computed at once.
-    `bos`: whether the prompt begins with the BOS token. `own_format`: whether the prompt has the
-    format that is expected: Gemma 4's turns, or what the template of another model writes; else the
-    other one of the file's template and plain text. `sampled`: with the recommended sampling
-    instead of the most probable token. `drafting`: by prompt lookup.
+    `rotation`: whether llama.cpp rotates keys and values before it quantizes them for the KV cache,
+    which makes the error smaller (off: LLAMA_ATTN_ROT_DISABLE). `n_ubatch`: tokens that are
+    computed at once. `bos`: whether the prompt begins with the BOS token. `own_format`: whether the
+    prompt has the format that is expected: Gemma 4's turns, or what the template of another model
+    writes; else the other one of the file's template and plain text. `sampled`: with the
+    recommended sampling instead of the most probable token. `drafting`: by prompt lookup.
     """
 
     n_context: int = 0
@@ -62,7 +66,7 @@ class LoopSettings:
 
     @property
     def engine(self) -> EngineSettings:
-        """The part that needs a process of its own."""
+        """The part that the worker process is started with."""
         return EngineSettings(*(getattr(self, name) for name in EngineSettings._fields))
 
     def list_changes(self) -> tuple[tuple[str, Any], ...]:
@@ -115,20 +119,20 @@ _WORDS: Final[Mapping[tuple[str, Any], tuple[Condition | Literal[""], str]]] = M
 
 def describe_value(factor: str, value: Any) -> str:
     """Return how to say that `factor` has that value: "a Q4_0 KV cache"."""
-    if factor == "n_context" and value:
-        return f"{value:,} tokens of context"
-    if factor == "device" and value:
-        return f"the GPU {value}"
-    return _WORDS[factor, value][1]
+    return _find_words(factor, value)[1]
 
 
 def find_condition(factor: str, value: Any) -> Condition | Literal[""]:
     """Return what the table of known faults calls that value, or ""."""
+    return _find_words(factor, value)[0]
+
+
+def _find_words(factor: str, value: Any) -> tuple[Condition | Literal[""], str]:
     if factor == "n_context" and value:
-        return "long-context"
+        return "long-context", f"{value:,} tokens of context"
     if factor == "device" and value:
-        return "gpu"
-    return _WORDS[factor, value][0]
+        return "gpu", f"the GPU {value}"
+    return _WORDS[factor, value]
 
 
 def describe_settings(settings: LoopSettings) -> str:
