@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from g4cli.core.errors import NotFound, UsageError
-from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
-from g4cli.core.paths import expand_home
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
-from g4cli.core.worker_address import WorkerOptions
 from g4cli.estimate import MIN_DRAFTING_BYTES
+from g4cli.operations.chat.request import ChatRequest
+from g4cli.operations.fit.drafting import find_draft_file
 from g4cli.operations.models import LoadableModel
 from g4cli.runtime.engine.drafting import (
     DraftChoice,
@@ -22,45 +21,34 @@ from g4cli.runtime.engine.drafting import (
     find_float_matrices,
     find_mismatch,
 )
-from g4cli.store.models import find_sidecar
-
-
-def explain_no_draft(workers: WorkerOptions) -> str:
-    """Return why draft models cannot be used with `workers`, or "" if they can."""
-    # llama.cpp crashes: github.com/ggml-org/llama.cpp/issues/27801.
-    return "draft models do not work with --rpc" if workers else ""
 
 
 def choose_draft(
-    option: str,
+    request: ChatRequest,
     model: LoadableModel,
-    build_refusal: Callable[[], str],
+    find_refusal: Callable[[], str],
     reporter: Reporter,
     *,
     is_shared: bool = False,
 ) -> DraftChoice:
-    """Return how to draft, from the value `option` of --draft.
+    """Return how to draft, as --draft of `request` says.
 
-    `build_refusal` returns why this build of llama.cpp cannot use a draft model, or "". "auto"
-    takes the draft model that was pulled with the model, else prompt lookup where that is faster;
-    at temperature 0 it drafts only where the answer stays the same. A method that is named is used
-    even where near ties may be decided differently; "network" is the draft model that was pulled.
-    `is_shared`: several conversations share the context, where "auto" takes no draft model.
-    Raises FileMissing or NotFound, or UsageError if the draft model does not fit the model or the
-    build.
+    `find_refusal` returns why this build of llama.cpp cannot use a draft model, or "". It waits for
+    the worker process, so it is called only where there is such a model. "auto" takes the draft
+    model that was pulled with the model, else prompt lookup where that is faster; at temperature 0
+    it drafts only where the answer stays the same. A method that is named is used even where near
+    ties may be decided differently; "network" is the draft model that was pulled. `is_shared`:
+    several conversations share the context, where "auto" takes no draft model. Raises FileMissing
+    or NotFound, or UsageError if the draft model does not fit the model or the build.
     """
+    option = request.draft
     if option in ("off", "lookup"):
         return DraftChoice("lookup" if option == "lookup" else "off", "not asked for")
     is_auto = option == "auto"
     exactness: Exactness = "not asked for"
     if is_auto:
         exactness = "impossible" if find_float_matrices(model.header) else "by comparison"
-    is_pulled = option in ("auto", "network")
-    path = None
-    if not is_pulled:
-        path = require_file(expand_home(option))
-    elif not (is_auto and is_shared):
-        path = find_sidecar(model.path, "draft")
+    path = None if is_auto and is_shared else find_draft_file(model.path, option)
     if path is None and option == "network":
         raise NotFound(
             f"no draft model was pulled with {model.path.name}", hint="g4 pull MODEL --draft"
@@ -70,7 +58,10 @@ def choose_draft(
         # Mixtures of experts read other weights for each token: the gain was never measured there.
         pays = n_bytes >= MIN_DRAFTING_BYTES and not shape_of(model.header).n_expert
         return DraftChoice("lookup" if pays else "off", exactness)
-    refusal = build_refusal() or find_mismatch(read_header(path), model.header)
+    if request.workers:  # llama.cpp crashes: github.com/ggml-org/llama.cpp/issues/27801
+        refusal: str | None = "draft models do not work with --rpc"
+    else:
+        refusal = find_refusal() or find_mismatch(read_header(path), model.header)
     if refusal and is_auto:
         reporter.warn(f"{refusal}: prompt lookup is used instead")
         return DraftChoice("lookup", exactness)

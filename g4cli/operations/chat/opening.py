@@ -34,7 +34,7 @@ def open_session(
     # The worker loads llama.cpp while this process imports the rest and reads the files.
     with EngineClient() as engine:
         from g4cli.host import read_host
-        from g4cli.operations.chat.drafting import choose_draft, explain_no_draft
+        from g4cli.operations.chat.drafting import choose_draft
         from g4cli.operations.chat.inputs import read_inputs
         from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
         from g4cli.operations.chat.session import ChatSession
@@ -42,21 +42,11 @@ def open_session(
 
         inputs = read_inputs(request)
         model = prepare_model(request.model, reporter, expand=request.expand)
-        draft = choose_draft(
-            request.draft,
-            model,
-            lambda: explain_no_draft(request.workers) or engine.hello().draft_refusal,
-            reporter,
-        )
+        draft = choose_draft(request, model, lambda: engine.hello().draft_refusal, reporter)
         # Free memory is read before the weights are loaded, which would count twice otherwise.
         host = replace_gpus(read_host(), engine.hello().devices)
         plan = plan_chat(
-            request,
-            model,
-            host,
-            reporter,
-            draft=draft.option,
-            require_fit=require_fit,
+            request, model, host, reporter, draft=draft.option, require_fit=require_fit
         )
         started = time.perf_counter()
         with reporter.progress(f"load {model.path.name}", unit="steps") as progress:

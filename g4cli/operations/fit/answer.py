@@ -93,7 +93,7 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     if request.verify:
         from g4cli.operations.fit.verification import compare_with_llama_cpp  # needs llama.cpp
 
-        draft_path = find_draft_file(subject, request.draft)
+        draft_path = find_draft_file(subject.path, request.draft)
         verification = compare_with_llama_cpp(subject, plan.options, draft_path)
     network = count_network_cost(subject, machine, plan)
     return FitAnswer(subject, machine, plan, ranking, verification, library, alternative, network)

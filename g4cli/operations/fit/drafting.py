@@ -17,15 +17,16 @@ from g4cli.quant.recipes import Recipe, choose_types
 from g4cli.store.models import find_sidecar
 
 
-def find_draft_file(subject: Subject, draft: str) -> Path | None:
+def find_draft_file(model: Path | None, draft: str) -> Path | None:
     """Return the draft model's file for the value `draft` of --draft, or None.
 
-    "auto" and "network" mean the one that was pulled with the model. Raises FileMissing.
+    "auto" and "network" mean the one that was pulled with `model`, if that is a file. Raises
+    FileMissing.
     """
     if draft in ("off", "lookup"):
         return None
     if draft in ("auto", "network"):
-        return find_sidecar(subject.path, "draft") if subject.path else None
+        return find_sidecar(model, "draft") if model else None
     return require_file(expand_home(draft))
 
 
@@ -39,7 +40,7 @@ def add_drafting(options: Options, subject: Subject, draft: str) -> Options:
     drafting = replace(options, n_draft=N_DRAFT)
     if draft in ("off", "lookup"):
         return drafting if draft == "lookup" else options
-    path = find_draft_file(subject, draft)
+    path = find_draft_file(subject.path, draft)
     if path is None and draft == "network":
         return replace(drafting, draft=_describe_published_draft(subject))
     if path is None:

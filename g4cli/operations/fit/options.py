@@ -147,7 +147,7 @@ def _choose_draft(request: FitRequest, subject: Subject) -> str:
     if not (request.rpc or request.worker_memory_bytes) or draft in ("off", "lookup"):
         return draft
     if draft == "auto":  # which is the draft model where there is one, else lookup if it pays
-        return "lookup" if find_draft_file(subject, draft) else "auto"
+        return "lookup" if find_draft_file(subject.path, draft) else "auto"
     raise UsageError("draft models do not work with --rpc", hint="--draft lookup")
 
 

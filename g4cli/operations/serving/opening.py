@@ -14,7 +14,7 @@ from g4cli.core.shape import shape_of
 from g4cli.core.units import GIB
 from g4cli.fit import COMMON_CTX
 from g4cli.host import HostFacts, read_host
-from g4cli.operations.chat.drafting import choose_draft, explain_no_draft
+from g4cli.operations.chat.drafting import choose_draft
 from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus
 from g4cli.operations.chat.session import choose_file_renderer, find_media_options
 from g4cli.operations.models import LoadableModel, prepare_model
@@ -103,11 +103,7 @@ class ModelOpener:
         if n_parallel == 0 and request.draft not in ("auto", "off", "lookup"):
             n_parallel = 1  # a draft model serves one conversation
         draft = choose_draft(
-            request.draft,
-            model,
-            lambda: explain_no_draft(request.workers) or hello.draft_refusal,
-            self._reporter,
-            is_shared=n_parallel != 1,
+            request, model, lambda: hello.draft_refusal, self._reporter, is_shared=n_parallel != 1
         )
         host = replace_gpus(self._subtract_mapped(read_host(), others), hello.devices)
         plan = plan_chat(

@@ -17,6 +17,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir
 from g4cli.operations.chat.drafting import choose_draft
+from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.models import LoadableModel
 from g4cli.runtime.engine import draft_model as draft_model_module
 from g4cli.runtime.engine.context import Context
@@ -256,8 +257,9 @@ class TestCommand:
         )
         model = LoadableModel(folder / "q8.gguf", read_header(folder / "q8.gguf"), True)
         reporter = RecordingReporter()
-        assert choose_draft("auto", model, str, reporter).kind == kind
-        assert choose_draft("lookup", model, str, reporter).kind == "lookup"
+        assert choose_draft(ChatRequest(), model, str, reporter).kind == kind
+        lookup = choose_draft(ChatRequest(draft="lookup"), model, str, reporter)
+        assert lookup.kind == "lookup"
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
