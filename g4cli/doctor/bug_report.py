@@ -88,7 +88,7 @@ def remove_private_parts(text: str, subject: str) -> str:
     except (KeyError, OSError):
         return text
     if len(user) < 3 or user in _COMMON_USERS:
-        return text
+        return text  # USER would replace words that mean something else
     return re.sub(rf"\b{re.escape(user)}\b", "USER", text, flags=re.IGNORECASE)
 
 

@@ -79,17 +79,19 @@ CHECKS: Final[tuple[Check, ...]] = (
     *file.CHECKS, *keys.CHECKS, *mmproj.CHECKS, *tensors.CHECKS, *tokenizer.CHECKS,
     *template.CHECKS, *weights.CHECKS, *probe.CHECKS,
 )  # fmt: skip
-# Checks and families that hold for a GGUF of any kind; the others need a file of Gemma 4.
+# Checks and families that are run on a GGUF of any kind; the others need a file of Gemma 4.
 _ANY_KIND: Final = ("file", "keys.architecture", "tensors.parts")
-# And those that hold for a language model of any architecture, of tensor data.
+# Those that are run unchanged on a language model of another architecture: they judge tensor data.
+# any_model.CHECKS replaces others, by their ids.
 _ANY_MODEL: Final = (
     *_ANY_KIND, "weights.zero", "weights.finite", "weights.scales", "weights.norms",
     "weights.duplicates", "tensors.engine-bug",
 )  # fmt: skip
-# Of another model: the checks and families that need what llama.cpp makes of its vocabulary.
+# Of another model: the checks and families that need what llama.cpp makes of its vocabulary. Its
+# answer also tells whether it knows the architecture.
 _NEED_TOKENIZER: Final = ("tokenizer", "template", "probe", "keys.architecture")
 _GEMMA4_ONLY: Final = "holds for Gemma 4 only"
-# The known texts contain tokens up to 107, the newline.
+# Tokens that a vocabulary needs for the known texts: their ids go up to 107, the newline.
 _MIN_TOKENS: Final = 108
 
 

@@ -27,7 +27,10 @@ Condition: TypeAlias = Literal[
     "flash-attention-on", "flash-attention-off", "large-batch", "bos-missing", "template",
     "thinking-on", "thinking-off", "tools", "schema", "greedy", "drafting", "second-request",
 ]  # fmt: skip
-"""A circumstance without which the symptom does not show; `--loop` varies most of them."""
+"""A circumstance without which the symptom does not show; `--loop` varies most of them.
+
+"rotation-off": llama.cpp does not rotate keys and values before it quantizes them for the KV cache.
+"""
 
 ENGINE_DATE: Final = "2026-10-01"
 """The date of the llama.cpp in the llama-cpp-python that g4 requires (commit 0c1e57098)."""
@@ -40,8 +43,9 @@ class KnownFault:
     It shows as `symptoms` where all `conditions` hold, with those `builds` of the program `engine`.
     `source` names the reports, as OWNER/REPO#ISSUE on GitHub. `backends` are the llama.cpp backends
     that are concerned, () for any. `fixed_in` says which change ended it, "" where none did;
-    `fixed_on` is the day of that change (ISO), "" if unknown. `tensor_types` and `release` (of the
-    one backend) let a check recognize it before the file runs.
+    `fixed_on` is the day of that change (ISO), "" if unknown. `tensor_types` and `release` let a
+    check recognize it before the file runs: tensors of these types are computed wrongly if
+    llama.cpp was built with that release of the backend's toolkit (CUDA 13.2).
     """
 
     id: str
@@ -383,11 +387,11 @@ def find_type_faults(tensor_types: Collection[str]) -> tuple[KnownFault, ...]:
 def match_faults(
     conditions: Collection[str], symptom: str, backend: str = ""
 ) -> tuple[KnownFault, ...]:
-    """Return the faults that show as `symptom` under exactly these conditions, best first.
+    """Return the faults that show as `symptom` under these conditions, the likeliest first.
 
     `backend` is the one whose answers are wrong ("CUDA", "Vulkan" ...), "" where the CPU's are: a
-    fault of other backends does not fit. A fault that needs a part of the conditions fits less.
-    Those of the llama.cpp that g4 requires come before those that are fixed there.
+    fault of other backends does not fit. Faults that need all of `conditions` come before those
+    that need a part of them, and faults of the llama.cpp that g4 requires before those fixed there.
     """
     seen = set(conditions) or {"always"}
 
@@ -406,8 +410,8 @@ def match_faults(
 def find_release(backend: str, backends: Mapping[str, Any]) -> str | None:
     """Return the release of a backend of the installed llama.cpp.
 
-    It is '' if unknown, None if the backend is absent. `backends` is the probe's event of that
-    name: {"backends": {name: ...}, "cuda": {"runtime": "13.1"}, ...}.
+    It is '' if unknown, None if the backend is absent. `backends` is what `probe.engine` reads:
+    {"backends": {name: ...}, "cuda": {"runtime": "13.1"}, ...}.
     """
     if backend not in backends.get("backends", {}):
         return None

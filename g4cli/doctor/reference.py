@@ -14,7 +14,8 @@ from g4cli.core.shape import Shape
 TOKENIZER: Final = "tokenizer.ggml."
 """The prefix of the keys of a tokenizer."""
 
-# Key; its value in every published file; what another value does. llama.cpp warns of no value.
+# Key; its value in every published file; what another value does. llama.cpp takes any value without
+# a warning.
 CONSTANT_KEYS: Final = (
     ("gemma4.attention.layer_norm_rms_epsilon", 1e-6, "every norm is off"),
     ("gemma4.rope.freq_base", 1e6, "positions in full-attention layers are wrong"),
@@ -51,7 +52,8 @@ SPECIAL_IDS: Final = (
     ("bos_token_id", 2), ("eos_token_id", 1), ("unknown_token_id", 3), ("padding_token_id", 0),
     ("mask_token_id", 4),
 )  # fmt: skip
-# Of the 12B alone: <audio|> (258,883) and <image|> (258,882), which it must never generate.
+# Under tokenizer.ggml.suppress_tokens, in the 12B alone: <audio|> (258,883) and <image|> (258,882),
+# which it must never generate.
 SUPPRESSED_TOKENS: Final = (258_883, 258_882)
 # Without thinking, the prompts for these end with an empty thought, after which the answer begins.
 EMPTY_THOUGHT_MODELS: Final = ("12b", "26b", "31b")

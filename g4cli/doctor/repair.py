@@ -158,8 +158,9 @@ def is_better(after: Report, before: Report) -> bool:
 def _rank_report(report: Report) -> tuple[int, int]:
     """Return (rank of the verdict, number of warnings): the lower, the better.
 
-    0 for a report without a failure, 1 for one that doubts, 2 and more for failures: the more a
-    cause explains, the worse it is.
+    The rank is 0 for a report without a failure, 1 if its verdict is "unknown" all the same, and
+    from 2 on for failures: the more other faults a cause explains (PRECEDENCE), the higher. The
+    warnings count only where nothing failed.
     """
     if not report.exit_code:
         is_doubtful = report.verdict == "unknown"
@@ -313,7 +314,10 @@ def _shape_keys(s: Shape, keys: Keys) -> Keys:
 
 
 def _encode_numbers(numbers: int | tuple[int, ...]) -> Value:
-    """Return a number, or those of all layers: one if they are equal, as llama.cpp's converter."""
+    """Return a number, or those of all layers, as llama.cpp's converter writes them.
+
+    It writes one number for all layers if they are equal.
+    """
     if isinstance(numbers, tuple) and len(set(numbers)) > 1:
         return array_value(ValueType.INT32, numbers)
     return uint32_value(numbers if isinstance(numbers, int) else numbers[0])

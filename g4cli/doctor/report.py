@@ -12,8 +12,11 @@ from g4cli.core.file_kind import FileKind
 # "crash": the check itself failed, which is a bug in g4.
 Status: TypeAlias = Literal["ok", "warn", "fail", "crash", "skipped"]
 Cause: TypeAlias = Literal["file-damaged", "conversion-defect", "tokenizer", "template", "runtime"]
+"""What a failure points to; "runtime" is llama.cpp or this machine."""
 Verdict: TypeAlias = Literal["healthy", "unknown", "not-checked", "not-a-gguf"] | Cause
+"""The conclusion from all findings; verdict.SUMMARY says what each means."""
 Confidence: TypeAlias = Literal["certain", "high", "medium", "low"]
+"""How sure it is that a failure has its cause; "certain" where no other explanation is known."""
 
 WORST_FIRST: Final[tuple[Status, ...]] = ("fail", "crash", "warn", "skipped", "ok")
 

@@ -25,9 +25,9 @@ from g4cli.doctor.probe.compare import (
 )
 from g4cli.doctor.probe.prompts import Format, Question
 
-# Larger files run only with --deep, and for fewer tokens: a token takes seconds on a CPU.
+# A choice. Larger files run only with --deep, and for fewer tokens: one takes seconds on a CPU.
 LARGE_BYTES: Final = 8 * GIB
-# Of free memory, the share that a file may take; the context and buffers need the rest.
+# Of free memory, the share that a file may take; the context and buffers need the rest (a choice).
 _MAX_FILE_SHARE: Final = 0.9
 
 
@@ -35,9 +35,9 @@ _MAX_FILE_SHARE: Final = 0.9
 class Interview:
     """What to ask a network: `questions`; if the answers are suspicious, those of `other_formats`.
 
-    `is_suspicious` judges facts that hold the first answers. `other_formats` is a function because
-    a template is rendered for it. `text`: what it reads besides, to see how well it predicts that;
-    "" for nothing.
+    `is_suspicious` judges facts that hold the first answers. `other_formats` is a function, because
+    it may render a template in a child process, which is in vain if the answers are not suspicious.
+    `text`: what the network reads besides, to see how well it predicts that; "" for nothing.
     """
 
     questions: tuple[Question, ...]
@@ -93,7 +93,7 @@ def _configs_to_compare(
         # A crash may belong to one configuration: another one may answer.
         return on_cpu if first.child.crashed else ()
     if untrained:
-        return ()
+        return ()  # with random weights, rounding alone changes the answers
     if suspicious:
         return ALTERNATIVE_CONFIGS
     # g4 chat would use the GPU, and the CPU's good answer says nothing about it.

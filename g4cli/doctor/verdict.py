@@ -35,8 +35,8 @@ SUMMARY: Final[dict[Verdict, str]] = {
 
 UNTRAINED: Final = "its weights are random: the network was never trained"
 
-# What must be examined of a healthy model, with the check that comes last in it: if that one was
-# skipped, the part was not examined to its end.
+# What must be examined before a model is called healthy, and the check that needs all of it: if that
+# check was skipped, the part was not examined to its end.
 _AREAS: Final = (
     ("tokenizer", "tokenizer.encoding"),
     ("weights", "weights.finite"),
@@ -129,7 +129,7 @@ def _next_command(facts: FileFacts, header: Header, findings: Sequence[Finding])
     examine = shell_command("g4", "doctor", Path(facts.path))
     if not facts.probe_skipped and facts.probe is None:
         return examine
-    # The same command would give no answers again.
+    # The same command would give no answers again; probe.load knows what may.
     return next((f.fix for f in findings if f.id == _LOADING and f.status == "skipped"), examine)
 
 

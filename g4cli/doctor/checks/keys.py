@@ -15,7 +15,7 @@ from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.reference import CONSTANT_KEYS
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
-# Relative: keys are stored as float32.
+# How much a value may differ, as a share of it: keys are stored as float32.
 _F32_ROUNDING: Final = 1e-5
 
 
@@ -116,25 +116,28 @@ def check_shape(facts: FileFacts) -> Outcome:
 
 
 def _list_impossible_numbers(shape: Shape, keys: Mapping[str, Value]) -> list[str]:
-    """Return the statements of the keys that hold for no Gemma 4 of any size."""
+    """Return the statements of the keys that hold for no Gemma 4 of any size.
+
+    Numbers that no network can have are refused when the shape is read.
+    """
     bad = []
-    if shape.is_swa and shape.is_swa[-1]:
+    if shape.is_swa[-1]:
         bad.append("the last layer has a sliding window; in Gemma 4 it is global")
-    if not 0 <= shape.n_shared_kv < shape.n_layer:
+    if shape.n_shared_kv == shape.n_layer:
         bad.append(f"{shape.n_shared_kv} of {shape.n_layer} layers share a KV cache")
     for suffix, width in (("", shape.head_dim), ("_swa", shape.head_dim_swa)):
         for key in (f"attention.value_length{suffix}", f"rope.dimension_count{suffix}"):
             number = find_data(keys, f"gemma4.{key}", object)
             if number not in (None, width):
                 bad.append(f"gemma4.{key} is {number}, the head dimension is {width}")
-    # Published models have 512 or 1024.
-    if not 0 < shape.n_swa <= 4096:
+    # Published models have 512 or 1024. The limit is a choice.
+    if shape.n_swa > 4096:
         bad.append(f"the sliding window is {shape.n_swa} tokens")
     return bad
 
 
 def _shorten_value(value: Any) -> str:
-    """Return a number of the shape for a message; of one per layer: "4/8 x30"."""
+    """Return a number of the shape for a message; if each of 30 layers has one: "4/8 x30"."""
     if isinstance(value, tuple):
         different = list(dict.fromkeys(value))
         return "/".join(map(str, different[:3])) + f" x{len(value)}"

@@ -57,7 +57,7 @@ def check_projector(facts: FileFacts) -> Outcome:
     names = [m.name for m in MODELS if m.shape.n_embd in widths]
     return ok(
         f"{' and '.join(encoders)} for a model of hidden size "
-        + "/".join(map(str, sorted(widths, key=str)))
+        + "/".join(sorted(map(str, widths)))
         + (f" ({', '.join(names)})" if names else "")
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import log2
+from statistics import fmean
 from typing import Final
 
 from g4cli.core.units import count_text, size_text
@@ -43,7 +44,7 @@ _MAX_ENTROPY: Final = 0.5
 _CERTAIN: Final = 0.01
 # Logits that differ less are all equal: those of sound networks spread over tens.
 _MIN_SPREAD: Final = 1e-3
-# Share of tokens without text above which answers are no text.
+# Share of tokens without text above which answers are no text (a choice; sound ones have none).
 _MAX_NO_TEXT: Final = 1 / 4
 # Mean score (`mean_score`) from which on plain texts are continued as expected: one right word in
 # three texts, and for `tiny` characters (0.85 in sound copies, at most 0.52 in broken ones).
@@ -112,8 +113,8 @@ def check_loop(facts: FileFacts) -> Outcome:
         return warn(f"{text}; the weights are random, so this proves nothing")
     if len(loops) < len(facts.runs):
         return warn(text)
-    entropies = [bits for run in facts.runs for bits in run.entropy]
-    if entropies and sum(entropies) / len(entropies) < _CERTAIN:
+    entropies = _list_entropies(facts)
+    if entropies and fmean(entropies) < _CERTAIN:
         text += ", with certainty"
     return fail_network(text + "; a sound model never does this")
 
@@ -164,10 +165,10 @@ def check_entropy(facts: FileFacts) -> Outcome:
     8.2 to 14.6 in copies with another output matrix, exchanged matrices or equal embeddings. So a
     high entropy proves a fault, and a low one proves nothing: a broken network may be certain.
     """
-    probe, entropies = facts.probe, [bits for run in facts.runs for bits in run.entropy]
+    probe, entropies = facts.probe, _list_entropies(facts)
     if probe is None or not entropies or probe.n_vocab < 2:
         return skipped("there are no answers")
-    mean, random_guess = sum(entropies) / len(entropies), log2(probe.n_vocab)
+    mean, random_guess = fmean(entropies), log2(probe.n_vocab)
     text = (
         f"entropy {mean:.2f} bits per token, {max(entropies):.2f} at most ({random_guess:.1f} is a "
         "random guess)"
@@ -177,6 +178,11 @@ def check_entropy(facts: FileFacts) -> Outcome:
     if mean > _MAX_ENTROPY * random_guess:
         return fail_network(f"{text}: close to a random guess")
     return ok(text)
+
+
+def _list_entropies(facts: FileFacts) -> list[float]:
+    """Return the entropy before each token of all answers, in bits."""
+    return [bits for run in facts.runs for bits in run.entropy]
 
 
 def check_tokens(facts: FileFacts) -> Outcome:

@@ -43,7 +43,7 @@ _SCALAR_BYTES: Final = 4  # one F32
 # Rows that repeat another one, as a share of all, above which a matrix is broken. Unused tokens
 # share one row in sound files, but they are only 2.4 % of the published vocabulary.
 _MAX_REPEATED: Final = 1 / 3
-# Share of zeros above which such a table is damaged, for the same reason.
+# Share of zero pages above which a table of _TABLES is damaged: rows of unused tokens are fewer.
 _MAX_ZEROS: Final = 1 / 3
 # The types that hold SFP8 values; a label names one of them.
 _SFP8_CONTAINERS: Final = ("I8", "BF16", "F32")
@@ -170,7 +170,8 @@ def check_rope(facts: FileFacts) -> Outcome:
     if np.allclose(table, np.array(expected, dtype=np.float32), rtol=1e-3):
         return ok(f"RoPE rotates {n_rotated} pairs and leaves {n_others}")
     kinds = sorted({f"{v:.3g}" for v in table.tolist()})
-    # Wrong factors of a converter lie in this range; bytes that moved do not.
+    # The factors that a faulty converter writes lie in this range (a choice, around 1 and 1e30); of
+    # bytes that were shifted or overwritten some do not.
     if not np.all((table > 1e-6) & (table <= 2e30)):
         found = f"{ROPE_FREQS} holds {', '.join(kinds[:3])}: bytes are shifted or overwritten"
         return _fail_damaged(found, (), "certain")

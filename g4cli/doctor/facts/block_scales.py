@@ -1,4 +1,4 @@
-"""Positions of the scales in the blocks of each quantized type, and which can be negative.
+"""Positions of the F16 scales in the blocks of quantized types, and which can be negative.
 
 Source: ggml/src/ggml-common.h and the encoders in ggml-quants.c, ggml-org/llama.cpp@0c1e57098. An
 encoder that divides by the largest magnitude writes a scale >= 0; one that keeps the sign of the
@@ -8,7 +8,8 @@ is let pass.
 A weight is the scale times a stored level, in types whose blocks have parts times the scale of its
 part too. `max_factor` is the largest product of these: an upper bound, which is enough, since only
 the order of magnitude of weights is judged. The levels of the IQ types stand in grids, with 43
-(IQ2) and 62 (IQ3) as the largest numbers; 32 is above the scale of any part.
+(IQ2) and 62 (IQ3) as the largest numbers; 32 is above the scale of any part. The minimum that Q4_1
+and Q5_1 add to each weight is not looked at, nor are types without an F16 scale (IQ1_M, MXFP4).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ LAYOUTS: Final = {
     "IQ2_S": BlockLayout((0,), True, 43 * 32),
     "IQ3_XXS": BlockLayout((0,), True, 62 * 32),
     "IQ3_S": BlockLayout((0,), True, 62 * 32),
-    "IQ1_S": BlockLayout((0,), True, 16),
+    "IQ1_S": BlockLayout((0,), True, 15 * 2),
     "IQ4_NL": BlockLayout((0,), True, 127),
     "IQ4_XS": BlockLayout((0,), True, 127 * 32),
     "TQ1_0": BlockLayout((52,), True, 1),
@@ -62,7 +63,8 @@ def read_block_scales(
 ) -> NDArray[np.float32]:
     """Return the scales in the whole blocks of `data` as float32, shape (scales per block, blocks).
 
-    `data` are bytes of a tensor from the beginning of a block on; a rest of a block is left out.
+    `data` are bytes of a tensor from the beginning of a block on; an incomplete block at their end
+    is left out.
     """
     blocks = data[: data.size // block_bytes * block_bytes].reshape(-1, block_bytes)
     scales = [

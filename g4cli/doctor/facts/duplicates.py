@@ -29,7 +29,7 @@ _SAMPLE_BYTES: Final = 64
 _SAMPLE_EVERY: Final = 4096
 # Fewer rows in a block may repeat by chance in matrices of small integers (a choice).
 _MIN_BLOCK_ROWS: Final = 8
-# Rows to remember, 16 bytes each; no published matrix has as many (experts counted one by one).
+# Rows to remember, 16 bytes each; no published matrix has as many, not even all experts together.
 _MAX_ROWS: Final = 1 << 20
 # Smaller tensors may rightly be equal: scalars, norms that were never trained (a choice).
 _MIN_TENSOR_BYTES: Final = 1 << 14
@@ -115,7 +115,7 @@ def find_repeated_rows(hashes: NDArray[np.uint64], row_numbers: NDArray[np.int64
     is_common = counts > max(_COMMON_CONTENT, len(hashes) // _COMMON_SHARE)
     previous[order[np.repeat(is_common, counts)]] = -1
     lags = np.where(previous >= 0, row_numbers - row_numbers[previous], -1)
-    # A block that repeats at once has too few different rows: tokens that no text used, in a row.
+    # A shorter lag: a few contents take turns, as in the rows of tokens that no text used.
     lags[lags < _MIN_BLOCK_ROWS] = -1
     start, length = _find_longest_run(lags, row_numbers)
     if length < _MIN_BLOCK_ROWS:

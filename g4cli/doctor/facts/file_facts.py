@@ -114,8 +114,9 @@ class FileFacts:
     def is_untrained(self) -> bool:
         """Whether the weights are random: all norms are near 1 on average, where training begins.
 
-        In `tiny`, which was trained, the averages go from 0.12 to 1.67. Norms that are exactly 1
-        were lost (the check weights.norms). Vectors of less than 16 numbers tell too little.
+        Near: within 0.15, a choice. In `tiny`, which was trained, the averages go from 0.12 to
+        1.67. Norms that are all exactly 1 were lost instead (the check weights.norms). Vectors of
+        less than 16 numbers tell too little (a choice).
         """
         means = [
             # Numbers at the end of float32, as in damaged files, must not overflow their sum.

@@ -42,9 +42,10 @@ def gather_facts(
 ) -> FileFacts:
     """Return the facts about the file at `path` that the checks in `only` need, or all.
 
-    `progress` names each step and counts tensors. Whatever the file holds is a fact and not an
-    error; a folder with a Hugging Face checkpoint is a file of another kind. Raises FileMissing,
-    and UsageError for another folder or a file that cannot be opened.
+    `progress` names each step and counts tensors. Whatever is wrong with the content of the file
+    becomes a fact and is not raised. A folder with a Hugging Face checkpoint gets the fault of
+    another kind of file. Raises FileMissing, and UsageError for another folder or a file that
+    cannot be opened.
     """
     if hint := checkpoint_folder_hint(path):
         folder = NotGGUF(path, "a folder with a Hugging Face checkpoint", hint=hint)
@@ -112,14 +113,14 @@ def _add_data_facts(
     judges_weights = is_requested(only, "weights")
     stats = scan_tensors(header, full=deep, progress=progress) if judges_weights else ()
     progress(0, 0, "equal tensors")
-    # POSIX counts blocks of 512 bytes; Windows does not count them.
+    # POSIX counts blocks of 512 bytes; Windows does not count them, so there no file is sparse.
     bytes_on_disk = getattr(path.stat(), "st_blocks", facts.size) * 512
     return replace(
         facts,
         stats=stats,
         equal_tensors=find_equal_tensors(header, stats),
         vectors=read_vectors(header),
-        is_sparse=bytes_on_disk < facts.size / 4,
+        is_sparse=bytes_on_disk < facts.size / 4,  # a choice
     )
 
 

@@ -22,6 +22,7 @@ _BELOW_THIRD_BIT: Final = 0x000F  # mantissa bits that no SFP8 value has
 _THIRD_BIT: Final = 0x0010
 _EXPONENT_SHIFT: Final = 7
 _LARGEST: Final = 0x3FF0  # 1.875
+# Exponents are stored with 127 added: 120 is -7, and 104 is -23.
 _SMALLEST_WITH_THIRD_BIT: Final = 120 << _EXPONENT_SHIFT  # 2^-7
 _SMALLEST: Final = (104 << _EXPONENT_SHIFT) + (1 << 5)  # 1.25 * 2^-23
 
@@ -40,7 +41,7 @@ class Sfp8ValueCounter:
         self._largest, self._smallest_fine, self._smallest = 0, 0xFFFF, 0xFFFF
 
     def add_piece(self, data: NDArray[np.uint8]) -> None:
-        """Add the bytes of the next whole numbers, in any order of pieces."""
+        """Add a piece that holds whole numbers; the order of the pieces does not matter."""
         if self._type == "I8":
             self._not_sfp8 += int(np.count_nonzero(data == RESERVED))
             return

@@ -129,6 +129,7 @@ class _TensorScan:
             if not layout.signed:
                 stats.negative += int(np.count_nonzero(scales < 0))
             stats.scales += scales.size
+            # The scales are measured as a plain tensor of F32 would be.
             self._measure_numbers(scales.ravel().view(np.uint8), "F32", layout.max_factor)
         elif type_name in PLAIN_TYPES:
             self._measure_numbers(data, type_name)

@@ -20,8 +20,8 @@ _MAX_PERIOD: Final = 8
 _MAX_START: Final = 4
 # Share of logits at the softcap of 30 above which a network is broken; sound ones have none.
 MAX_SATURATED: Final = 0.01
-# Mean score of answers below which a network is broken. Published models: none of three words was
-# said. `tiny` has learned its answers by heart, and their characters are counted.
+# Score (`mean_score`) below which a network is broken. For published models: none of three words
+# was said. `tiny` has learned its answers by heart, and their characters are counted.
 _MIN_SCORE: Final = 0.01
 _MIN_SCORE_TINY: Final = 0.8
 # Characters up to which an expected text is a word to find in the answer, not the answer itself.
@@ -63,8 +63,8 @@ def is_broken(run: GreedyRun) -> bool:
 def score_answer(run: GreedyRun, expected: str) -> float:
     """Return how well the answer agrees with `expected`, from 0 to 1.
 
-    For a keyword: whether it is in the answer. For a longer text: the share of its characters
-    before the first difference.
+    For a keyword (lower case): 1 if it is in the answer, else 0. For a longer text: the share of
+    its characters before the first difference.
     """
     if len(expected) <= _MAX_KEYWORD:
         return float(expected in run.text.lower())

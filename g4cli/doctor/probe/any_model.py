@@ -135,7 +135,10 @@ def ask_own_tokenizer(path: Path, prompt: OwnPrompt | None) -> OwnTokenizer:
 
 
 def own_questions(prompt: OwnPrompt | None, tokenizer: OwnTokenizer) -> tuple[Question, ...]:
-    """Return the questions to ask: in the file's template if it works, else texts to continue."""
+    """Return the questions to ask: in the file's template if it works, else texts to continue.
+
+    A template also fails if it writes nothing, or far more than a short question needs.
+    """
     written = prompt.questions if prompt is not None else ()
     if not written or any(not q.text.strip() or len(q.text) > MAX_PROMPT for q in written):
         return own_plain_questions(tokenizer)

@@ -19,7 +19,7 @@ from g4cli.core.child_memory import DATA_SLACK
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.core.units import GIB, size_text
 
-# Tokens of an answer at most: a choice, four times the longest period of an early loop.
+# Tokens of an answer at most: a choice, four times the longest period in `find_early_loop`.
 N_ANSWER_TOKENS: Final = 32
 UNKNOWN_ARCHITECTURE: Final = "unknown-architecture"
 """The code of an error, and of a finding: this llama.cpp does not know the network."""
@@ -189,6 +189,7 @@ def greedy_probe(
     seconds = TIMEOUT_S + count_model_bytes(path) / GIB * _TIMEOUT_S_PER_GIB
     answer = ask_child(request, seconds, limit_bytes=limit_bytes)
     lines = [line for line in answer.lines if line.get("event") == "run"]
+    # A child that died has answered fewer prompts.
     runs = tuple(_parse_run(line, name) for line, (name, _) in zip(lines, prompts, strict=False))
     loaded = answer.find_event("loaded") or {}
     return ProbeResult(
@@ -201,7 +202,7 @@ def greedy_probe(
 
 
 def count_model_bytes(path: Path) -> int:
-    """Return the bytes of the file at `path`, with those of all parts if it is the part of one."""
+    """Return the bytes of the file at `path`; of a split model those of all parts in the folder."""
     split = parse_split_name(path.name)
     if split is None:
         return path.stat().st_size

@@ -4,8 +4,8 @@ Greedy decoding of one prompt gives one answer. If another configuration (the GP
 attention, small batches, another KV cache type, repacked weights) gives a different one, one of the
 two computes wrongly, and the file is not to blame. Kernels differ in the last bits, so two sound
 runs may diverge where two tokens are about equally probable. Runs count as different only if one of
-them is broken and the other is not, or if they diverge within 8 tokens although both gave their
-token 60 % or more.
+them is broken and the other is not, or if they diverge within the first 8 tokens although each of
+them was sure: it gave the token that it chose there a probability of 60 % or more (choices).
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ class ConfigComparison:
 
     They agree in their first `n_same` tokens; the longer one has `n_tokens`. `is_sure`: both gave
     the tokens at which they diverge a high probability. `base_broken` and `broken`: the first
-    answer, and this one, prove a fault by themselves. `failed` says how the child died, `untried`
-    why there is no answer to compare.
+    answer, and this one, prove a fault by themselves. `failed` says how the child died, "" if it
+    did not; `untried` why there is no answer to compare, "" if there is one. `kind` is None where
+    nothing depends on it (`g4 doctor --loop`).
     """
 
     name: str
@@ -200,7 +201,7 @@ def ask_in_formats(
     n_tokens: int,
     progress: Progress,
 ) -> tuple[FormatAnswers, ...]:
-    """Return the answers in each of `formats` in which there are any."""
+    """Return the answers in each of `formats`, without formats in which the child gave none."""
     answers = []
     for number, (name, questions) in enumerate(formats):
         progress(number, len(formats), name)

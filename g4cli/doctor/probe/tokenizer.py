@@ -15,7 +15,7 @@ _TIMEOUT_S: Final = 60.0  # a choice: no weights are loaded, so it takes seconds
 # breaks, which llama.cpp tokenized wrongly when Gemma 4 was new; the others are those of
 # models/ggml-vocab-gemma-4.gguf.inp and .out, llama.cpp@0c1e57098.
 _KNOWN_TEXTS: Final = Path(__file__).resolve().parents[2] / "data/tokenizer/known_texts.jsonl"
-# For any vocabulary of Gemma 4: control tokens have these ids, ...
+# For any vocabulary of Gemma 4, that of `tiny` included: control tokens have these ids, ...
 CONTROL_TEXTS: Final = (
     ("<|turn>", (105,)),
     ("<turn|>", (106,)),

@@ -28,12 +28,13 @@ from g4cli.doctor.probe.compare import FormatAnswers
 from g4cli.doctor.probe.prompts import PLAIN_TEXT
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
-# Smaller networks do not know the capital of France for certain. SmolLM2-135M answers three of
-# three; nothing between it and published models of 1e9 weights was measured.
+# Of smaller networks no right answer can be demanded. SmolLM2-135M answers three of three
+# questions, but nothing between it and published models of 1e9 weights was measured.
 _LARGE_ENOUGH: Final = 1_000_000_000  # weights
 # Score of three plain texts above which most of them were continued as expected.
 _MIN_CONTINUED: Final = 0.5
-# Between the highest and the lowest logit.
+# Difference of the highest and the lowest logit above which one token counts (see
+# check_logits_range).
 _MAX_SPREAD: Final = 1000.0
 
 
