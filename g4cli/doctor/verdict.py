@@ -35,8 +35,8 @@ SUMMARY: Final[dict[Verdict, str]] = {
 
 UNTRAINED: Final = "its weights are random: the network was never trained"
 
-# What must be examined before a model is called healthy, and the check that needs all of it: if that
-# check was skipped, the part was not examined to its end.
+# What must be examined before a model is called healthy, and the check that needs all of it: if it
+# was skipped, the part was not examined to its end.
 _AREAS: Final = (
     ("tokenizer", "tokenizer.encoding"),
     ("weights", "weights.finite"),

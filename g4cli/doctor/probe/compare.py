@@ -74,12 +74,11 @@ class ConfigComparison:
     They agree in their first `n_same` tokens; the longer one has `n_tokens`. `is_sure`: both gave
     the tokens at which they diverge a high probability. `base_broken` and `broken`: the first
     answer, and this one, prove a fault by themselves. `failed` says how the child died, "" if it
-    did not; `untried` why there is no answer to compare, "" if there is one. `kind` is None where
-    nothing depends on it (`g4 doctor --loop`).
+    did not; `untried` why there is no answer to compare, "" if there is one.
     """
 
     name: str
-    kind: ConfigKind | None = None
+    kind: ConfigKind
     n_same: int = 0
     n_tokens: int = 0
     failed: str = ""
@@ -160,14 +159,13 @@ def compare_configs(
             # An eighth more than the file, for padding: a choice.
             limit_bytes=MEMORY_BYTES + (size + size // 8 if config.copies_weights else 0),
         )
-        comparisons.append(compare_run(config.name, base, result, kind=config.kind))
+        comparisons.append(compare_run(config, base, result))
     return tuple(comparisons)
 
 
-def compare_run(
-    name: str, base: GreedyRun, result: ProbeResult, *, kind: ConfigKind | None = None
-) -> ConfigComparison:
-    """Return how the first run in `result`, with the configuration `name`, differs from `base`."""
+def compare_run(config: EngineConfig, base: GreedyRun, result: ProbeResult) -> ConfigComparison:
+    """Return how the only run in `result`, with the configuration `config`, differs from `base`."""
+    name, kind = config.name, config.kind
     if not result.runs:
         if result.child.crashed:
             if base is _NO_ANSWER:

@@ -182,7 +182,7 @@ def test_where_answers_part(
     run = GreedyRun("Hi", tokens, "", (sureness,) * (len(tokens) + 1), -9.0, 9.0, 0, 0.0, True)
     if not tokens:
         run = GreedyRun("Hi", (), "", (), -9.0, 9.0, 0, 0.0, False)
-    found = compare_run("x", BASE, ProbeResult((run,)))
+    found = compare_run(ALTERNATIVE_CONFIGS[1], BASE, ProbeResult((run,)))
     assert (found.n_same, found.differs) == (same, differs)
 
 
@@ -193,7 +193,7 @@ def test_a_loop_that_the_shorter_answer_cannot_show_is_no_difference() -> None:
     )
     assert find_early_loop(long)
     assert not find_early_loop(short)
-    assert not compare_run("x", long, ProbeResult((short,))).differs
+    assert not compare_run(ALTERNATIVE_CONFIGS[1], long, ProbeResult((short,))).differs
 
 
 def test_plain_text_questions_are_the_answers_of_the_bundled_model() -> None:

@@ -13,7 +13,8 @@ from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 
 _NORMAL: Final = 1  # the type of a token that is text (llama_token_type in llama.h)
 # A byte-level vocabulary ("gpt2") has a token for each byte, and each merge makes one token more.
-# Merges per such token in 13 published vocabularies: 0.99 to 2.2. If there are fewer than 0.75, some were lost.
+# Merges per such token in 13 published vocabularies: 0.99 to 2.2. With fewer than 0.75, some were
+# lost.
 _N_BYTES: Final = 256
 _LEAST_MERGED: Final = 0.75
 _NO_TOKEN: Final = (-1, 0xFFFF_FFFF)  # ids that say that there is no such token
