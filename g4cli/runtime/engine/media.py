@@ -44,8 +44,6 @@ from g4cli.runtime.engine.media_split import (
     ImageLimits,
     Medium,
     Run,
-    RunPlace,
-    decode_run,
     least_positions,
     split_file,
 )
@@ -164,10 +162,9 @@ class MediaEncoder:
         """Return into how many pieces a file was split: several for sound of more than 30 s."""
         return len(self._split_medium(media).runs)
 
-    def find_run(self, token: int) -> tuple[int, int]:
-        """Return the length of the run that begins with `token`, and its first number."""
-        run = self._require_run(token)
-        return run.n_tokens, run.first
+    def count_run_tokens(self, token: int) -> int:
+        """Return how many positions the run that begins with `token` takes."""
+        return self._require_run(token).n_tokens
 
     def find_digest(self, token: int) -> tuple[int, bytes] | None:
         """Return the length of the run that begins with `token`, and a digest of what it shows.
@@ -227,7 +224,18 @@ class MediaEncoder:
         with self._pin_medium(run.medium):
             if run.embeddings is None and not self._background.run(lambda: self._encode_run(run)):
                 return False
-            result = decode_run(self._c, self._handle, context, run, RunPlace(position, seq))
+            result: int = self._c.mtmd_helper_decode_image_chunk(
+                self._handle,
+                context.handle,
+                self._c.mtmd_input_chunks_get(run.medium.chunks, run.index),
+                run.embeddings,
+                position,
+                seq,
+                context.n_batch,
+                ctypes.byref(load_llama().llama_pos()),  # the position behind it: not needed
+                self._c.mtmd_helper_post_decode_callback(),
+                None,
+            )
         if result != 0 and not context.interrupt.is_set:
             raise engine_failure(f"llama.cpp failed to evaluate an image or sound (code {result})")
         return result == 0

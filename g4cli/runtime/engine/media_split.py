@@ -9,15 +9,14 @@ import ctypes
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from g4cli.core.errors import BadMedia
 from g4cli.core.media_file import FORMATS, read_media
 from g4cli.estimate.media import ImageGrid
 from g4cli.prompt.messages import Media
-from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.options import IMAGE_TOKENS
-from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
+from g4cli.runtime.llama.library import LOG, engine_failure
 
 # MTMD_INPUT_CHUNK_TYPE_TEXT and _IMAGE, tools/mtmd/mtmd.h
 TEXT_CHUNK: Final = 0
@@ -82,31 +81,6 @@ class ImageLimits:
 
     most_positions: int
     grid: ImageGrid | None
-
-
-class RunPlace(NamedTuple):
-    """Where a run is evaluated: its first position, and the number of the sequence."""
-
-    position: int
-    seq: int
-
-
-def decode_run(library: Any, handle: Any, context: Context, run: Run, place: RunPlace) -> int:
-    """Evaluate the embeddings of a run in a context; return mtmd's result, 0 if all went well."""
-    after = load_llama().llama_pos()
-    result: int = library.mtmd_helper_decode_image_chunk(
-        handle,
-        context.handle,
-        library.mtmd_input_chunks_get(run.medium.chunks, run.index),
-        run.embeddings,
-        place.position,
-        place.seq,
-        context.n_batch,
-        ctypes.byref(after),
-        library.mtmd_helper_post_decode_callback(),
-        None,
-    )
-    return result
 
 
 def split_file(

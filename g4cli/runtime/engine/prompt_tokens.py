@@ -46,7 +46,7 @@ class PromptTokens:
     def count_next_batch(self, tokens: Sequence[int], position: int, most: int) -> int:
         """Return how many tokens to evaluate next: a whole run, or text up to a run or `most`."""
         if tokens[position] < 0:
-            return self.require_media().find_run(tokens[position])[0]
+            return self.require_media().count_run_tokens(tokens[position])
         piece = tokens[position : position + most]
         return next((index for index, token in enumerate(piece) if token < 0), len(piece))
 

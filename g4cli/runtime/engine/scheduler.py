@@ -253,7 +253,7 @@ class Scheduler:
 
     def _decode_run(self, turn: Turn, token: int) -> None:
         media, sequence = self.prompts.require_media(), turn.sequence
-        position, count = len(sequence.tokens), media.find_run(token)[0]
+        position, count = len(sequence.tokens), media.count_run_tokens(token)
         if media.decode(self.context, token, position, sequence.number):
             sequence.tokens += turn.prompt[position : position + count]
         else:

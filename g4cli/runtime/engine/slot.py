@@ -119,7 +119,8 @@ class Turn:
         )
         events: list[TurnEvent] = [*found]
         self.next_tokens = (token,)
-        for follower in self._take_certain_tokens() if may_take_certain else ():
+        takes_certain = may_take_certain and not answer.finish
+        for follower in self._sampler.take_certain_tokens() if takes_certain else ():
             events += answer.add_token(follower, has_room=room > len(self.next_tokens))
             self.next_tokens += (follower,)
             if answer.finish:
@@ -133,9 +134,6 @@ class Turn:
         from g4cli.runtime.engine.probabilities import read_probability
 
         return read_probability(context, self._model, token)
-
-    def _take_certain_tokens(self) -> list[int]:
-        return [] if self.answer.finish else self._sampler.take_certain_tokens()
 
     def end(self) -> list[TurnEvent | TurnDone]:
         """Free the sampler; return the last events. The answer's `finish` must be set."""

@@ -14,7 +14,7 @@ import ctypes
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,16 +100,9 @@ def read_cuda_versions(
     `maps` lists the files mapped by this process, `open_library` opens a shared library by name,
     `query_release` returns the driver's release (None: nvidia-smi is asked). Tests replace them.
     """
-    runtime = driver = ""
-    for name in find_cudart(maps):
-        runtime = _query_version(open_library, name, "cudaRuntimeGetVersion")
-        if runtime:
-            break
-    for name in _DRIVER_NAMES:
-        driver = driver or _query_version(open_library, name, "cuDriverGetVersion")
     return {
-        "runtime": runtime,
-        "driver": driver,
+        "runtime": _query_version(open_library, find_cudart(maps), "cudaRuntimeGetVersion"),
+        "driver": _query_version(open_library, _DRIVER_NAMES, "cuDriverGetVersion"),
         "driver_release": (query_release or query_driver_release)(),
     }
 
@@ -128,13 +121,17 @@ def format_cuda_version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}" if number > 0 else ""
 
 
-def _query_version(open_library: OpenLibrary, name: str, function: str) -> str:
-    version = ctypes.c_int()
-    try:
-        status = getattr(open_library(name), function)(ctypes.byref(version))
-    except (OSError, AttributeError):
-        return ""
-    return format_cuda_version(version.value) if status == 0 else ""
+def _query_version(open_library: OpenLibrary, names: Iterable[str], function: str) -> str:
+    """Return what `function` says of the first of the libraries that has a version, or ''."""
+    for name in names:
+        version = ctypes.c_int()
+        try:
+            status = getattr(open_library(name), function)(ctypes.byref(version))
+        except (OSError, AttributeError):
+            continue
+        if status == 0 and (text := format_cuda_version(version.value)):
+            return text
+    return ""
 
 
 def query_driver_release() -> str:

@@ -37,8 +37,13 @@ def library_folder() -> Path:
 
 
 def library_fingerprint() -> str:
-    """Return a text that changes with the installed library. Raises EngineMissing."""
-    return fingerprint_of(library_folder())
+    """Return a text that changes with the installed library. Raises EngineMissing.
+
+    It holds names, sizes and modification times of its files.
+    """
+    paths = sorted(library_folder().glob("*"))
+    stamps = ((path.name, path.stat()) for path in paths if path.is_file())
+    return ",".join(f"{name}:{s.st_size}:{s.st_mtime_ns}" for name, s in stamps)
 
 
 def hash_library() -> str:
@@ -56,9 +61,3 @@ def hash_library() -> str:
         if path.is_file() and not path.is_symlink():
             whole.update(f"{path.name} {sha256_of(path)}\n".encode())
     return whole.hexdigest()
-
-
-def fingerprint_of(folder: Path) -> str:
-    """Return the names, sizes and modification times of the files in `folder`, as text."""
-    stamps = ((p.name, p.stat()) for p in sorted(folder.glob("*")) if p.is_file())
-    return ",".join(f"{name}:{s.st_size}:{s.st_mtime_ns}" for name, s in stamps)

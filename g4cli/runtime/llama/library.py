@@ -21,7 +21,7 @@ from typing import Any, Final
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import EngineMissing, NoMemory, RuntimeFailed
 from g4cli.core.units import MIB
-from g4cli.runtime.llama.installation import fingerprint_of, install_command
+from g4cli.runtime.llama.installation import install_command
 
 _LOG_LINES: Final = 4000  # a choice: a load logs one for each tensor (31B: 833), and some hundred
 # enum ggml_log_level, ggml/include/ggml.h
@@ -110,13 +110,12 @@ class BuildInfo:
     """The loaded build of llama.cpp.
 
     `version` is that of llama-cpp-python, `system_info` names the CPU features that are used,
-    `library` is the path of libllama, `fingerprint` changes whenever the compiled library does.
+    `library` is the path of libllama.
     """
 
     version: str
     system_info: str
     library: Path
-    fingerprint: str
 
 
 @cache
@@ -147,12 +146,10 @@ def load_mtmd() -> Any:
 def build_info() -> BuildInfo:
     """Return version, path and CPU features of the loaded library. Raises EngineMissing."""
     module = load_llama()
-    library = Path(module._lib._name)
     return BuildInfo(
         version=LLAMA_CPP_PYTHON,
         system_info=module.llama_print_system_info().decode("utf-8", "replace").strip(),
-        library=library,
-        fingerprint=fingerprint_of(library.parent),
+        library=Path(module._lib._name),
     )
 
 

@@ -17,7 +17,6 @@ from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.prompt.messages import Media, Message, Part
 from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.reply import AnswerText
-from g4cli.runtime.engine import media
 from g4cli.runtime.engine import scheduler as scheduler_module
 from g4cli.runtime.engine import slot as slot_module
 from g4cli.runtime.engine.context import Context
@@ -282,7 +281,7 @@ class TestEncoder:
         def fail(*_: Any) -> Any:
             raise RuntimeFailed("the encoder failed")
 
-        for owner, name in ((MediaEncoder, "compute_embeddings"), (media, "decode_run")):
+        for owner, name in ((MediaEncoder, "compute_embeddings"), (MediaEncoder, "decode")):
             with monkeypatch.context() as patch:
                 patch.setattr(owner, name, fail)
                 broken = bench.add(prompt)
