@@ -51,8 +51,8 @@ class PaidOracle:
     def add_token(self, token: int) -> None: ...
     def close(self) -> None: ...
 
-    def draft_tokens(self, token: int, position: int) -> list[int]:
-        self._network.draft_tokens(token, position)
+    def draft_round(self, token: int, position: int) -> list[int]:
+        self._network.draft_round(token, position)
         true = self._truth[position + 1 : position + 1 + N_DRAFT]
         return [t if self._rng.random() < self._p else 9 for t in true]
 

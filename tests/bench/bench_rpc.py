@@ -177,7 +177,7 @@ def time_tokens(context: Context, n_tokens: int, spaces: list[Namespace]) -> tup
         if token == WARM_UP:
             before = sum(space.delay.n_bytes for space in spaces)
         started = time.perf_counter()
-        context.decode_one(200 + token)
+        context.decode_with_logits([200 + token])
         context.synchronize()
         context.get_logits()
         times.append(time.perf_counter() - started)

@@ -163,7 +163,7 @@ def measure_bits(args: argparse.Namespace, kv_type: str) -> dict[str, Any]:
         for context in (left, came):
             chosen, scores = token, b""
             for _ in range(args.steps):
-                context.decode_one(chosen)
+                context.decode_with_logits([chosen])
                 scores = context.copy_logits()
                 chosen = int(np.frombuffer(scores, np.float32).argmax())
             tokens[context] = (chosen, scores)

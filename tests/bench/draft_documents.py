@@ -33,12 +33,11 @@ class Counting:
     def __init__(self) -> None:
         self.n_single = self.n_rounds = 0
 
-    def decode_one(self, _token: int, _seq: int) -> bool:
-        self.n_single += 1
-        return True
-
-    def decode_with_logits(self, _tokens: list[int], _seq: int) -> bool:
-        self.n_rounds += 1
+    def decode_with_logits(self, tokens: list[int], _seq: int) -> bool:
+        if len(tokens) == 1:
+            self.n_single += 1
+        else:
+            self.n_rounds += 1
         return True
 
     def truncate(self, _n_past: int, _seq: int) -> None: ...

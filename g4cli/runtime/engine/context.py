@@ -11,9 +11,9 @@ Several conversations are several sequences. Each has cells of its own (llama.cp
 off), so that none takes memory from another, a sequence reads its own cells alone, and what it
 computes does not depend on where the others put theirs.
 
-Logits are computed for one row after `decode_tokens` and `decode_one`, and for each of a few rows
-after `decode_with_logits`. `row`, an index in what was evaluated last, is the one that `get_logits`
-and the sampler read.
+Logits are computed for the last row after `decode_tokens`, for each of a few rows after
+`decode_with_logits`, and for those that a batch marks after `decode_batch`. `row`, an index in what
+was evaluated last, is the one that `get_logits` and the sampler read.
 """
 
 from __future__ import annotations
@@ -108,18 +108,19 @@ class Context:
         self.n_threads: int = params.n_threads
         self.row = -1  # llama.cpp: the last one
         self._many = (self._c.llama_token * self.n_batch)()
-        # Two batches, of one token and of a few. They point to arrays that have to live as long.
-        # Without positions, llama.cpp goes on behind the last token of the sequence.
+        # A batch of a few tokens. It points to arrays that have to live as long. Without positions,
+        # llama.cpp goes on behind the last token of the sequence.
         count = min(options.n_outputs, self.n_batch)
         self._seq = (self._c.llama_seq_id * 1)()
         ones = (ctypes.c_int32 * count)(*[1] * count)
         pointers = (ctypes.POINTER(self._c.llama_seq_id) * count)(*[self._seq] * count)
-        self._token, self._few_tokens = ((self._c.llama_token * n)() for n in (1, count))
-        self._one, self._few = (
-            self._c.llama_batch(n_tokens=1, token=tokens, n_seq_id=ones, seq_id=pointers)
-            for tokens in (self._token, self._few_tokens)
+        self._few_tokens = (self._c.llama_token * count)()
+        self._few = self._c.llama_batch(
+            token=self._few_tokens,
+            n_seq_id=ones,
+            seq_id=pointers,
+            logits=(ctypes.c_int8 * count)(*[1] * count),
         )
-        self._few.logits = (ctypes.c_int8 * count)(*[1] * count)
 
     @property
     def handle(self) -> Any:
@@ -136,12 +137,6 @@ class Context:
                 hint=f"--ctx {len(prompt) + 1024} or a shorter prompt",
             )
 
-    def decode_one(self, token: int, seq: int = 0) -> bool:
-        """Evaluate one token. Return False if interrupted. Raises ContextFull or RuntimeFailed."""
-        self._token[0], self._seq[0] = token, seq
-        self.row = 0
-        return self._check_result(self._c.llama_decode(self.handle, self._one))
-
     def decode_tokens(self, tokens: Sequence[int]) -> bool:
         """Evaluate up to `n_batch` tokens of sequence 0, with logits for the last one.
 
@@ -156,7 +151,8 @@ class Context:
     def decode_with_logits(self, tokens: Sequence[int], seq: int = 0) -> bool:
         """Evaluate up to `n_outputs` tokens with logits for each; `row` is the first one.
 
-        Return False if interrupted: then none of them is in the KV cache.
+        Return False if interrupted: then none of them is in the KV cache. Raises ContextFull or
+        RuntimeFailed, as all that evaluate.
         """
         self._few_tokens[: len(tokens)] = tokens
         self._few.n_tokens, self._seq[0] = len(tokens), seq

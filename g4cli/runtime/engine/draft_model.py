@@ -104,7 +104,7 @@ class DraftModel:
     def add_token(self, token: int) -> None:
         """Ignored, as above."""
 
-    def draft_tokens(self, token: int, position: int, count: int = N_DRAFT) -> list[int]:
+    def draft_round(self, token: int, position: int, count: int = N_DRAFT) -> list[int]:
         """Return `count` tokens that may follow `token`, which will stand at `position`.
 
         The target must have evaluated everything before `position`, and its `row` must be the one

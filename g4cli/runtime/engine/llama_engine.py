@@ -211,10 +211,8 @@ class LlamaEngine:
         self._save_turn()
         if self._speculation:
             done = self._speculation.advance(token, self.n_past)
-        elif certain:
-            done = self.context.decode_tokens((token, *certain))
         else:
-            done = self.context.decode_one(token)
+            done = self.context.decode_tokens((token, *certain))
         if done:
             self._sequence.tokens += (token, *certain)
             if self._sampler and token != self._sampled:  # forced: the sampler does not know it

@@ -45,6 +45,7 @@ from g4cli.runtime.engine.media_split import (
     Medium,
     Run,
     least_positions,
+    make_file_key,
     split_file,
 )
 from g4cli.runtime.engine.model import Model
@@ -263,7 +264,7 @@ class MediaEncoder:
         """Return the file with its numbers, known or not."""
         path = require_file(expand_home(media.path))
         self._require_modality(media.kind, path)
-        key = _file_key(path)
+        key = make_file_key(path)
         with self._splitting:
             medium = self._known.get(key)
             if medium is None:
@@ -283,26 +284,19 @@ class MediaEncoder:
                 break
             if medium not in self._pinned:
                 total -= medium.kept_bytes
-                self._drop_results(medium)
+                medium.drop_results(self._c)
         for key in list(self._known)[:-_MAX_KNOWN]:
             if self._known[key] not in self._pinned:
                 medium = self._known.pop(key)
-                self._drop_results(medium)
+                medium.drop_results(self._c)
                 for run in medium.runs:
                     del self._runs[run.first]
-
-    def _drop_results(self, medium: Medium) -> None:
-        for run in medium.runs:
-            run.embeddings = None
-        if medium.chunks is not None:
-            self._c.mtmd_input_chunks_free(medium.chunks)
-            medium.chunks = None
 
     def close(self) -> None:
         """Free the encoder and all results."""
         self._background.wait()
         for medium in self._known.values():
-            self._drop_results(medium)
+            medium.drop_results(self._c)
         self._runs.clear()
         self._known.clear()
         if self._handle:
@@ -332,7 +326,7 @@ class MediaEncoder:
         Raises FileMissing, BadMedia or RuntimeFailed (the file is gone, or another one by now).
         """
         kind, path = medium.media.kind, medium.path
-        if not path.is_file() or _file_key(path) != medium.key:
+        if not path.is_file() or make_file_key(path) != medium.key:
             raise RuntimeFailed(
                 "an image or sound of this prompt has changed or is gone", hint="attach it again"
             )
@@ -401,8 +395,3 @@ class MediaEncoder:
             embeddings, self._c.mtmd_get_output_embd(self._handle), ctypes.sizeof(embeddings)
         )
         return embeddings
-
-
-def _file_key(path: Path) -> tuple[str, int, int]:
-    stat = path.stat()
-    return str(path.resolve()), stat.st_size, stat.st_mtime_ns

@@ -74,6 +74,14 @@ class Medium:
             for run in self.runs
         )
 
+    def drop_results(self, library: Any) -> None:
+        """Free its chunks, by the functions of mtmd in `library`, and its embeddings."""
+        for run in self.runs:
+            run.embeddings = None
+        if self.chunks is not None:
+            library.mtmd_input_chunks_free(self.chunks)
+            self.chunks = None
+
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
@@ -81,6 +89,12 @@ class ImageLimits:
 
     most_positions: int
     grid: ImageGrid | None
+
+
+def make_file_key(path: Path) -> tuple[str, int, int]:
+    """Return path, size and modification time (ns) of a file: with others it is another one."""
+    stat = path.stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 
 
 def split_file(

@@ -24,7 +24,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
 
-from g4cli.core.errors import G4Error, Interrupted
+from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed
 from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError, write_all
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Progress, RunTurn, make_failed
 from g4cli.runtime.llama.interrupt import Interrupt
@@ -109,18 +109,20 @@ class Service:
     def serve_requests(
         self,
         handlers: Mapping[type[Any], Handler],
-        turns: Turns | None = None,
         beside: Mapping[type[Any], Handler] = MappingProxyType({}),
+        find_turns: Callable[[], Turns | None] = lambda: None,
     ) -> None:
         """Answer requests until the other side closes the pipe.
 
-        `beside`: handlers of those that another thread carries out.
+        `beside`: handlers of those that another thread carries out. `find_turns` returns what
+        carries out turns, None before a model is loaded.
         """
         if beside:
             sys.setswitchinterval(_SWITCH_S)
             threading.Thread(target=self._answer_beside, args=(beside,), daemon=True).start()
         threading.Thread(target=self._read_requests, args=(beside,), daemon=True).start()
         while True:
+            turns = find_turns()
             if turns is not None and turns.has_work and self._requests.empty():
                 turns.run_step()
                 continue
@@ -128,10 +130,12 @@ class Service:
             if item is None:
                 return
             number, request = item
-            if turns is not None and isinstance(request, RunTurn):
-                turns.add_turn(number, request)
-            else:
+            if not isinstance(request, RunTurn):
                 self._answer_request(number, handlers[type(request)], request)
+            elif turns is None:
+                self.fail_request(RuntimeFailed("no model is loaded"), number)
+            else:
+                turns.add_turn(number, request)
 
     def begin_request(self, number: int) -> None:
         """Count a request among those that run."""

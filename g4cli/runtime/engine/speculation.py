@@ -44,36 +44,27 @@ _BLOCK_CELLS: Final = 256  # llama.cpp attends to the cache in steps of so many 
 class Drafter(Protocol):
     """Proposes tokens: a LookupDrafter or a `draft_model.DraftModel`.
 
-    `cost` is the time that N_DRAFT of them take, in evaluated single tokens.
+    `set_tokens` is told the evaluated prompt, `add_token` each evaluated token after it.
+    `draft_round` returns N_DRAFT tokens that may follow a token at a position, or fewer if it finds
+    none. `cost` is the time that N_DRAFT of them take, in evaluated single tokens.
     """
 
     @property
     def cost(self) -> float: ...
     def set_tokens(self, tokens: Sequence[int]) -> None: ...
     def add_token(self, token: int) -> None: ...
-    def draft_tokens(self, token: int, position: int, /) -> list[int]: ...
+    def draft_round(self, token: int, position: int, /) -> list[int]: ...
     def close(self) -> None: ...
 
 
-class LookupDrafter:
+class LookupDrafter(PromptLookup):
     """Drafts by copying what followed the same tokens earlier in the conversation."""
 
     cost: Final = 0.0
 
-    def __init__(self) -> None:
-        self._lookup = PromptLookup()
-
-    def set_tokens(self, tokens: Sequence[int]) -> None:
-        """Take `tokens` as the evaluated prompt."""
-        self._lookup.set_tokens(tokens)
-
-    def add_token(self, token: int) -> None:
-        """Append an evaluated token."""
-        self._lookup.add_token(token)
-
-    def draft_tokens(self, token: int, _position: int) -> list[int]:
+    def draft_round(self, token: int, _position: int) -> list[int]:
         """Return N_DRAFT tokens that may follow `token`, or none."""
-        return self._lookup.draft_tokens(token, N_DRAFT)
+        return self.draft_tokens(token, N_DRAFT)
 
     def close(self) -> None:
         """Nothing is to be freed."""
@@ -139,7 +130,7 @@ class Speculation:
             done = (
                 self._evaluate_round(token, draft, n_past)
                 if draft
-                else self._context.decode_one(token, self.seq)
+                else self._context.decode_with_logits([token], self.seq)
             )
         if done:
             self._drafter.add_token(token)
@@ -174,7 +165,7 @@ class Speculation:
         if not (fits and self._pacer.is_due and self._may_be_exact(n_past)):
             self._pacer.count_single_token()
             return []
-        draft = self._drafter.draft_tokens(token, n_past)
+        draft = self._drafter.draft_round(token, n_past)
         return draft if len(draft) == N_DRAFT else []
 
     def _may_be_exact(self, n_past: int) -> bool:
@@ -198,7 +189,7 @@ class Speculation:
             if not equal:
                 self._stopped_at = self.drafted.stopped_at = n_past
                 self._context.truncate(n_past, self.seq)
-                return self._context.decode_one(token, self.seq)
+                return self._context.decode_with_logits([token], self.seq)
             self._equal_blocks.add(block)
         elif not self._context.decode_with_logits([token, *draft], self.seq):
             return False
@@ -211,7 +202,7 @@ class Speculation:
 
         They are compared bit by bit. None if interrupted. The batch stays in the KV cache.
         """
-        if not self._context.decode_one(token, self.seq):
+        if not self._context.decode_with_logits([token], self.seq):
             return None
         alone = self._context.copy_logits()
         self._context.truncate(n_past, self.seq)

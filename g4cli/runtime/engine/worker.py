@@ -31,7 +31,6 @@ from g4cli.runtime.engine.messages import (
     LongestPiece,
     Open,
     Opening,
-    RunTurn,
     StatesFinished,
     Text,
     Tokenize,
@@ -54,7 +53,7 @@ class EngineWorker:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._opened: LlamaEngine | Scheduler | None = None
-        self._turns: Turns | None = None
+        self.turns: Turns | None = None  # what carries turns out, once the model is loaded
         self._states: StateCache | None = None
 
     @property
@@ -76,23 +75,6 @@ class EngineWorker:
             Encode: self._encode_media,
             CheckGrammar: self._check_grammar,
         }
-
-    @property
-    def has_work(self) -> bool:
-        """Return whether a turn runs or waits."""
-        return self._turns is not None and self._turns.has_work
-
-    def add_turn(self, number: int, request: RunTurn) -> None:
-        """Take a turn on, or fail it if no model is loaded."""
-        if self._turns is None:
-            self._service.fail_request(RuntimeFailed("no model is loaded"), number)
-        else:
-            self._turns.add_turn(number, request)
-
-    def run_step(self) -> None:
-        """Go on with the turns."""
-        assert self._turns is not None
-        self._turns.run_step()
 
     @property
     def _engine(self) -> LlamaEngine | Scheduler:
@@ -120,13 +102,13 @@ class EngineWorker:
             from g4cli.runtime.engine.scheduler import Scheduler  # loads numpy
 
             scheduler = Scheduler(model, request.context, self._service)
-            self._opened = self._turns = scheduler
+            self._opened = self.turns = scheduler
             if request.draft.kind == "lookup":
                 scheduler.draft_by_lookup(request.draft.exactness)
         else:
             engine = self._opened = LlamaEngine(model, request.context, interrupt)
             yield from self._attach_drafter(engine, request)
-            self._turns = TurnQueue(engine, self._service)
+            self.turns = TurnQueue(engine, self._service)
         if request.states is not None:
             from g4cli.runtime.engine.state_cache import StateCache
 
@@ -219,7 +201,7 @@ def main() -> None:
         service.fail_request(err)
         return
     worker = EngineWorker(service)
-    service.serve_requests(worker.handlers, worker, worker.questions)
+    service.serve_requests(worker.handlers, worker.questions, lambda: worker.turns)
 
 
 if __name__ == "__main__":

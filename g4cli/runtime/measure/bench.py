@@ -143,7 +143,7 @@ def _decode_prompt(context: Context, n_tokens: int) -> bool:
 
 def _decode_singly(context: Context, n_tokens: int) -> bool:
     for token in _random_tokens(context, n_tokens):
-        if not context.decode_one(token):
+        if not context.decode_with_logits([token]):
             return False
         load_llama().llama_synchronize(context.handle)
     return True

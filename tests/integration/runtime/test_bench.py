@@ -77,13 +77,13 @@ def test_what_lies_in_memory_is_put_back_whole(tiny: Path) -> None:
         context.decode_tokens(range(100 + start, 160 + start))
     state = take_state(context)
     assert state is not None
-    context.decode_one(9)
+    context.decode_with_logits([9])
     expected = np.frombuffer(context.copy_logits(), np.float32)
     context.decode_tokens([5, 6, 7])
     context.truncate(0)
     assert put_state(context, state)
     assert (context.find_last_position(), context.can_branch(300)) == (299, True)
-    context.decode_one(9)
+    context.decode_with_logits([9])
     found = np.frombuffer(context.copy_logits(), np.float32)
     # The cells of sliding layers lie in another order, so sums are rounded differently: by up to
     # 0.0025 of the largest score, measured with ggml built for AMX, AVX2 and SSE.

@@ -76,7 +76,7 @@ def drafts_and_logits(model_path: Path, draft_path: Path) -> Iterator[list[tuple
         context.decode_tokens(past)
         steps = []
         for count in (1, 2, 3):
-            token = made.draft_tokens(last, len(past), count)[-1]
+            token = made.draft_round(last, len(past), count)[-1]
             scores = load_llama().llama_get_logits_ith(made._handle, 0)
             steps.append((token, np.ctypeslib.as_array(scores, (model.n_vocab,)).copy()))
         yield steps
@@ -115,20 +115,20 @@ def test_a_draft_follows_from_the_row_that_is_looked_at(
     drafter: DraftModel, target: Context
 ) -> None:
     target.decode_tokens(PROMPT)
-    draft = drafter.draft_tokens(400, len(PROMPT))
+    draft = drafter.draft_round(400, len(PROMPT))
     assert len(draft) == 3
-    assert drafter.draft_tokens(400, len(PROMPT)) == draft
-    assert drafter.draft_tokens(401, len(PROMPT)) != draft, "the token matters"
+    assert drafter.draft_round(400, len(PROMPT)) == draft
+    assert drafter.draft_round(401, len(PROMPT)) != draft, "the token matters"
     # The same place once more, now as the second row of a run with a wrong token behind it.
     target.truncate(len(PROMPT) - 2)
     target.decode_with_logits([*PROMPT[-2:], 9, 9])
     target.advance_row()
     target.truncate(len(PROMPT))
-    assert drafter.draft_tokens(400, len(PROMPT)) == draft
+    assert drafter.draft_round(400, len(PROMPT)) == draft
     # Another past, another draft: it reads the KV cache of the model.
     target.truncate(0)
     target.decode_tokens([2, *range(500, 549), PROMPT[-1]])
-    assert drafter.draft_tokens(400, len(PROMPT)) != draft
+    assert drafter.draft_round(400, len(PROMPT)) != draft
 
 
 def test_the_model_says_the_same_with_a_drafter_beside_it(folder: Path, target: Context) -> None:
@@ -138,23 +138,23 @@ def test_the_model_says_the_same_with_a_drafter_beside_it(folder: Path, target: 
     target.truncate(0)
     target.decode_tokens(PROMPT)
     assert target.copy_logits() == alone
-    made.draft_tokens(400, len(PROMPT))
-    target.decode_one(7)
+    made.draft_round(400, len(PROMPT))
+    target.decode_with_logits([7])
     target.truncate(len(PROMPT) - 1)
-    target.decode_one(PROMPT[-1])
+    target.decode_with_logits([PROMPT[-1]])
     again = target.copy_logits()
     made.close()
     target.truncate(len(PROMPT) - 1)
-    target.decode_one(PROMPT[-1])
+    target.decode_with_logits([PROMPT[-1]])
     assert target.copy_logits() == again
 
 
 def test_interrupted(drafter: DraftModel, target: Context) -> None:
     target.decode_tokens(PROMPT)
     target.interrupt.set()
-    assert drafter.draft_tokens(400, len(PROMPT)) == []
+    assert drafter.draft_round(400, len(PROMPT)) == []
     target.interrupt.clear()
-    assert len(drafter.draft_tokens(400, len(PROMPT))) == 3
+    assert len(drafter.draft_round(400, len(PROMPT))) == 3
 
 
 @pytest.mark.parametrize(

@@ -151,15 +151,15 @@ def test_a_prompt_that_waits_is_answered_whatever_was_dropped(folder: Path, tmp_
         media.kept_bytes = 0
         assert media.encode(Media("image", folder / "other.png"))
         (run,) = media._split_medium(image).runs
-        media._drop_results(run.medium)
+        run.medium.drop_results(media._c)
         assert engine.prompts.tokens_of([Part("", media=image), Part("What is it?")]) == prompt
         engine.evaluate([2, 700])
         assert engine.evaluate(prompt).complete
         assert engine.context.copy_logits() == expected
-        media._drop_results(run.medium)
+        run.medium.drop_results(media._c)
         gone = write(tmp_path / "gone.png", png(picture(48, 48)))
         lost = engine.prompts.tokens_of([Part("", media=Media("image", gone))])
-        media._drop_results(media._known[list(media._known)[-1]])
+        media._known[list(media._known)[-1]].drop_results(media._c)
         gone.unlink()
         with pytest.raises(RuntimeFailed, match="has changed or is gone"):
             engine.evaluate(lost)

@@ -64,7 +64,7 @@ for _ in range(40):
     scores = context.copy_logits()
     whole.update(scores)
     tokens.append(int(np.frombuffer(scores, np.float32).argmax()))
-    context.decode_one(tokens[-1])
+    context.decode_with_logits([tokens[-1]])
 print(json.dumps([whole.hexdigest(), tokens, [l for l in log if "buffer size" in l]]))
 """
 ENDLESS = RunTurn(

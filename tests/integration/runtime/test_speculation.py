@@ -52,7 +52,7 @@ class Oracle:
     def add_token(self, token: int) -> None: ...
     def close(self) -> None: ...
 
-    def draft_tokens(self, _token: int, position: int) -> list[int]:
+    def draft_round(self, _token: int, position: int) -> list[int]:
         true = [*self._truth[position + 1 : position + 1 + N_DRAFT], *[9] * N_DRAFT][:N_DRAFT]
         return [t if self._rng.random() < self._p else self._rng.randrange(10, 700) for t in true]
 
@@ -99,7 +99,7 @@ def runs_are_exact(model: Model) -> bool:
     for run in ([350], [350, 351, 352, 353]):
         context.truncate(0)
         context.decode_tokens(tokens)
-        assert context.decode_one(350) if len(run) == 1 else context.decode_with_logits(run)
+        assert context.decode_with_logits(run)
         found.append(context.copy_logits())
     context.close()
     return found[0] == found[1]
@@ -236,17 +236,10 @@ class TestWhereScoresWouldDiffer:
         runs: dict[Context, bool] = {}
 
         def decode_with_logits(self: Context, tokens: Sequence[int], seq: int = 0) -> bool:
-            done = real_run(self, tokens, seq)
-            runs[self] = True
-            return done
+            runs[self] = len(tokens) > 1
+            return real_run(self, tokens, seq)
 
-        def decode_one(self: Context, token: int, seq: int = 0) -> bool:
-            runs[self] = False
-            return real_one(self, token, seq)
-
-        real_one = Context.decode_one
         monkeypatch.setattr(Context, "decode_with_logits", decode_with_logits)
-        monkeypatch.setattr(Context, "decode_one", decode_one)
         monkeypatch.setattr(
             Context, "copy_logits", lambda self: real_logits(self) + bytes(runs.get(self, False))
         )
