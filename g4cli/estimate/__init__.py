@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from g4cli.core.shape import Shape
-from g4cli.core.units import MIB
+from g4cli.core.units import MIB, count_text
 from g4cli.estimate.compute import (
     GPU_ALIGNMENT,
     compute_bytes,
@@ -144,7 +144,7 @@ def _kv_terms(shape: Shape, options: Options, devices: Sequence[str], device: st
 
 def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[Term]:
     """Return the compute buffer of each device, and the output buffer."""
-    note = f"{options.ubatch:,} tokens at once"
+    note = f"{count_text(options.ubatch, 'token')} at once"
     if options.outputs > 1:
         note += f", logits of {options.outputs:,}"
     output = Term("output buffer", HOST, "compute", output_bytes(shape, options))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from g4cli.core.shape import Shape
+from g4cli.core.units import count_text
 from g4cli.estimate import Options, Tensor
 from g4cli.fit.context import largest_context, try_options
 from g4cli.fit.memory import Memory
@@ -84,14 +85,15 @@ def rank_types(
 
 def _choose_type(fitting: Sequence[str], n_ctx: int, trained_for: str) -> tuple[str, str]:
     """Return the type to choose and the reason; `fitting` starts with the most precise type."""
+    context = count_text(n_ctx, "token")
     if not fitting:
-        return "", f"none fits with {n_ctx:,} tokens"
+        return "", f"none fits with {context}"
     best, *others = fitting
     if trained_for in others:
         reason = (
             f"{trained_for}: the model was trained for it; smaller is faster; "
-            f"{best} is the most precise that fits with {n_ctx:,} tokens"
+            f"{best} is the most precise that fits with {context}"
         )
         return trained_for, reason
     following = f"; next: {others[0]}" if others else ""
-    return best, f"{best}: the most precise that fits with {n_ctx:,} tokens{following}"
+    return best, f"{best}: the most precise that fits with {context}{following}"

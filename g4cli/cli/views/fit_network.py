@@ -65,9 +65,9 @@ def draw_network(out: Output, network: NetworkCost, n_ubatch: int) -> None:
     trips = count_text(network.n_round_trips, "round trip")
     out.line()
     out.line(
-        f"Network: {size_text(network.token_bytes)} and {trips} for each "
-        f"token of an answer, {size_text(network.prompt_bytes)} for {n_ubatch:,} tokens of a "
-        f"prompt (both with a full context); {size_text(network.load_bytes)} to load the model."
+        f"Network: {size_text(network.token_bytes)} and {trips} for each token of an answer, "
+        f"{size_text(network.prompt_bytes)} for {count_text(n_ubatch, 'token')} of a prompt "
+        f"(both with a full context); {size_text(network.load_bytes)} to load the model."
     )
     rows = [
         (

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from g4cli.core.registry import MODELS
+from g4cli.core.units import count_text
 from g4cli.estimate import Options, kv_type
 from g4cli.fit import COMMON_CTX, FitPlan, TypeRanking, largest_context, try_options
 from g4cli.operations.fit.machine import Machine
@@ -37,7 +38,8 @@ def find_alternative(
             return f"{n_ctx:,} tokens fit with {description}: {option} --ctx max"
     if ranking and ranking.best:
         name = f"{subject.model}:{ranking.best}"
-        return f"{name} fits with {ranking.n_ctx:,} tokens: g4 fit {name}{machine.options}"
+        context = count_text(ranking.n_ctx, "token")
+        return f"{name} fits with {context}: g4 fit {name}{machine.options}"
     return _find_smaller_model(subject, machine)
 
 

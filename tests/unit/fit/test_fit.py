@@ -9,7 +9,15 @@ import pytest
 from g4cli.core.ggml import F16, GGMLType
 from g4cli.core.units import GIB, MIB
 from g4cli.estimate import HOST, Estimate, Options, Term, estimate_memory
-from g4cli.fit import Memory, judge_estimate, largest_context, plan_context, plan_fit
+from g4cli.fit import (
+    Memory,
+    TypeVariant,
+    judge_estimate,
+    largest_context,
+    plan_context,
+    plan_fit,
+    rank_types,
+)
 from tests.support.builders import shapes
 
 
@@ -102,6 +110,15 @@ def test_the_plan_keeps_what_was_asked_for() -> None:
     assert most.options.n_ctx == asked.largest_ctx
     assert most.verdict.fits
     assert [row.n_ctx for row in most.contexts] == [4096, 8192, 16384, 32768, 65536, 131072, 262144]
+
+
+def test_one_token_is_in_the_singular() -> None:
+    memories = [Memory(HOST, 64 * GIB, 64 * GIB)]
+    plan = plan_fit(shapes.E2B, [], Options(1), memories)
+    notes = [term.note for term in plan.estimate.terms if term.name == "compute buffer"]
+    assert notes == ["1 token at once"]
+    ranking = rank_types(shapes.E2B, [TypeVariant("q8_0", [], Options(1))], memories, n_ctx=1)
+    assert ranking.reason == "q8_0: the most precise that fits with 1 token"
 
 
 def test_unlisted_weights_are_counted_where_the_first_layer_is() -> None:
