@@ -74,8 +74,7 @@ class Array:
 
         if self.item_type is ValueType.STRING:
             raise TypeError("strings have no numpy form: use tolist()")
-        code = "?" if self.item_type is ValueType.BOOL else SCALARS[self.item_type].format
-        return np.frombuffer(self.read_bytes(), dtype=np.dtype(code))
+        return np.frombuffer(self.read_bytes(), dtype=np.dtype(SCALARS[self.item_type].format))
 
     def byte_strings(self) -> Iterator[bytes]:
         """Yield the strings undecoded. Raises TypeError for numbers."""
@@ -189,7 +188,7 @@ def array_value(item_type: ValueType, items: Iterable[Any] | NDArray[np.generic]
     else:
         import numpy as np
 
-        code = "?" if item_type is ValueType.BOOL else SCALARS[item_type].format
-        packed = np.asarray(items if hasattr(items, "dtype") else list(items), dtype=np.dtype(code))
+        dtype = np.dtype(SCALARS[item_type].format)
+        packed = np.asarray(items if hasattr(items, "dtype") else list(items), dtype=dtype)
         data, count = packed.tobytes(), int(packed.size)
     return Value(ValueType.ARRAY, Array(item_type, count, len(data), lambda: data))

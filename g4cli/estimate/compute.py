@@ -25,7 +25,7 @@ def compute_bytes(shape: Shape, options: Options, alignment: int = CPU_ALIGNMENT
 
     Source: llama_context::sched_reserve, src/llama-context.cpp, llama.cpp@0c1e57098.
     """
-    return _compute_bytes(shape, options.without_loading(), alignment)
+    return _compute_bytes(shape, options.select_graph_options(), alignment)
 
 
 @lru_cache(maxsize=256)

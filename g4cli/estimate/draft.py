@@ -65,7 +65,7 @@ def draft_compute_bytes(draft: Draft, shape: Shape, options: Options) -> int:
 
     `shape` is that of the model that it drafts for.
     """
-    return _compute_bytes(replace(draft, tensors=()), shape, options.without_loading())
+    return _compute_bytes(replace(draft, tensors=()), shape, options.select_graph_options())
 
 
 def draft_output_bytes(draft: Draft) -> int:

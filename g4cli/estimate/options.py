@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from g4cli.core.draft import DraftShape
@@ -111,26 +111,23 @@ class Options:
         rows = max(self.n_outputs, self.n_seq, self.n_draft + 1) if self.n_outputs else self.batch
         return min(self.ubatch, rows)
 
-    def without_loading(self) -> Options:
-        """Return the options that decide the graph, with the defaults for all others.
+    def select_graph_options(self) -> Options:
+        """Return the options that decide the graph of a ubatch, with the defaults for all others.
 
-        Equal graphs have equal results, so that these can be the key of a cache.
+        Runs that differ only in the others need the same compute buffer, so these are the key of
+        the cache of its sizes.
         """
-        return replace(
-            self,
+        return Options(
+            n_ctx=self.n_ctx,
+            n_batch=self.n_batch,
+            n_ubatch=self.n_ubatch,
+            n_seq=self.n_seq,
             n_outputs=self.outputs,
-            mmap=True,
-            repack=frozenset(),
-            lazy_ple=False,
-            n_gpu_layers=0,
-            tensor_split=(),
-            n_cpu_moe=0,
-            fixed_layout=False,
-            n_checkpoints=1,
-            media=None,
-            n_draft=0,
-            draft=None,
-            unlisted_weight_bytes=0,
+            kv_unified=self.kv_unified,
+            type_k=self.type_k,
+            type_v=self.type_v,
+            flash_attn=self.flash_attn,
+            swa_full=self.swa_full,
         )
 
 

@@ -1,8 +1,7 @@
 """Decide whether a run fits a machine, and what would fit. Pure; every choice has its reason.
 
 memory.py      devices, the reserve, the verdict
-placement.py   layers on GPUs and host
-workers.py     layers on other machines
+placement.py   layers on GPUs, on other machines and on the host
 context.py     the largest context, and the one that a chat opens
 parallel.py    how many conversations at once
 plan.py        all of it for one network
@@ -26,8 +25,7 @@ from g4cli.fit.memory import (
     judge_estimate,
 )
 from g4cli.fit.parallel import MAX_AUTO_PARALLEL, ParallelPlan, plan_parallel, share_context
-from g4cli.fit.placement import place_layers
-from g4cli.fit.placement_result import Placement
+from g4cli.fit.placement import Placement, place_layers
 from g4cli.fit.plan import ContextRow, FitPlan, plan_fit
 from g4cli.fit.ranking import TypeRanking, TypeRow, TypeVariant, rank_types
 

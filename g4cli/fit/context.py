@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -62,13 +63,10 @@ def find_largest(fits: Callable[[int], bool], most: int) -> int:
     """
     if fits(most):
         return most
-    low, high = 1, -(-most // CTX_PAD)  # low fits, high does not
-    if not fits(min(CTX_PAD, most)):
-        return 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle * CTX_PAD) else (low, middle)
-    return low * CTX_PAD
+    multiples = range(CTX_PAD, most, CTX_PAD)
+    # Those that fit come before the others.
+    n_fitting = bisect_left(multiples, True, key=lambda n_ctx: not fits(n_ctx))
+    return n_fitting * CTX_PAD
 
 
 @dataclass(frozen=True, slots=True)
