@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Any, Final
 
 from g4cli.core.errors import BadGGUF
@@ -45,7 +46,10 @@ class HeaderIncomplete(BadGGUF):
 
 
 class Cursor:
-    """A position in the buffer; every read checks its length first."""
+    """The position `pos` in the buffer of a header; every read checks its length first.
+
+    The bytes from `pos` to `end` are present; the file has `file_size` bytes.
+    """
 
     __slots__ = ("buffer", "end", "file_size", "path", "pos")
 
@@ -77,22 +81,22 @@ class Cursor:
             )
 
     def skip_numbers(self, n: int, name: str) -> None:
-        """Skip `n` bytes of numbers."""
+        """Skip an array of numbers, which has `n` bytes."""
         self.require_bytes(n, name)
         self.pos += n
 
     def read_u32(self, what: str) -> int:
         """Return the next u32."""
-        self.require_bytes(4, what)
-        (value,) = U32.unpack_from(self.buffer, self.pos)
-        self.pos += 4
-        return int(value)
+        return self._read_number(U32, what)
 
     def read_u64(self, what: str) -> int:
         """Return the next u64."""
-        self.require_bytes(8, what)
-        (value,) = U64.unpack_from(self.buffer, self.pos)
-        self.pos += 8
+        return self._read_number(U64, what)
+
+    def _read_number(self, layout: Struct, what: str) -> int:
+        self.require_bytes(layout.size, what)
+        (value,) = layout.unpack_from(self.buffer, self.pos)
+        self.pos += layout.size
         return int(value)
 
     def read_text(self, limit: int, what: str) -> str:
@@ -134,10 +138,9 @@ class Cursor:
             if position <= end + 8:
                 self.pos = position
                 return
-        # The loop left the buffer: before the length of an item, or inside an item.
+        # The loop left the buffer, before the length of an item or inside an item: this raises.
         self.pos = min(position, self.file_size)
         self.require_bytes(max(8, position - self.pos), f"an item of {name}")
-        raise self.fault_at("truncated inside an array of strings", name=name)
 
     def check_bools(self, start: int, name: str) -> None:
         """Raise BadGGUF unless every byte from `start` to here is 0 or 1."""

@@ -23,7 +23,7 @@ from g4cli.core.gguf_cursor import Cursor, HeaderIncomplete, Limits
 # their headers are as long (file size minus the sum of the tensors).
 KNOWN_STRINGS: Final = MappingProxyType(
     {
-        # key, items: bytes, each string's u64 length included
+        # (key, number of strings): bytes, each string's u64 length included
         ("tokenizer.ggml.tokens", 262_144): 4_413_447,
         ("tokenizer.ggml.merges", 514_906): 9_251_719,
     }
@@ -90,7 +90,7 @@ class PieceCursor(Cursor):
         super().require_bytes(n, what)
 
     def skip_numbers(self, n: int, name: str) -> None:
-        """Skip `n` bytes of numbers, whether they are present or not."""
+        """Skip an array of numbers, which has `n` bytes; a long one need not be present."""
         if n < self.min_jump_bytes or not self.jumps:
             return super().skip_numbers(n, name)
         self.check_limits(n, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 _PATH_MAX: Final = 4096  # <linux/limits.h>
 
@@ -42,7 +42,7 @@ ENVIRONMENT: Final[tuple[tuple[str, str, str], ...]] = (
 
 
 def data_dir() -> Path:
-    """Return the folder of models and manifests (not created)."""
+    """Return the folder of models and their manifests (not created)."""
     return _home_folder("data")
 
 
@@ -52,7 +52,7 @@ def models_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder of probe results and expanded SFP8 files (not created)."""
+    """Return the folder of what g4 can make again: see XDG_CACHE_HOME above (not created)."""
     return _home_folder("cache")
 
 
@@ -141,17 +141,11 @@ def _user_cache() -> Path:
     return _expand_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
 
 
-def _home_folder(kind: str) -> Path:
+def _home_folder(kind: Literal["data", "cache", "state"]) -> Path:
     override = os.environ.get("G4_HOME")
     if override:
         return expand_home(override) / kind
     # platformdirs costs a millisecond and knows macOS; imported here so that `--help` does not pay.
-    import platformdirs
+    from platformdirs import PlatformDirs
 
-    return Path(
-        {
-            "data": platformdirs.user_data_dir,
-            "cache": platformdirs.user_cache_dir,
-            "state": platformdirs.user_state_dir,
-        }[kind]("g4", appauthor=False)
-    )
+    return Path(getattr(PlatformDirs("g4", appauthor=False), f"user_{kind}_dir"))

@@ -11,7 +11,6 @@ publishers replace files; the hub's listing does.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Final
@@ -39,8 +38,9 @@ class Model:
     """A model that g4 knows.
 
     `checkpoint` is its repository, "" for the bundled one. `n_params` counts the weights of the
-    text network. `published` is in order of preference: the first file of a type is used. `drafts`
-    are files of its draft model, whose shape is `draft_shape`.
+    text network. `published` are the GGUFs on the hub in order of preference: the first file of a
+    type is used. `mmproj` are files of its encoder, `drafts` those of its draft model, whose shape
+    is `draft_shape`.
     """
 
     name: str
@@ -86,7 +86,8 @@ class ModelRef:
         return f"{self.model.name}:{self.type}"
 
 
-# Types that g4 creates itself, from a checkpoint or a BF16 file.
+# Types that g4 creates itself, from a checkpoint or a BF16 file, roughly the most precise first:
+# BF16 is what the models are published in, so F16 and F32 add nothing.
 MADE_TYPES: Final = (
     "bf16",
     "f16",
@@ -169,7 +170,7 @@ def _large_shape(
 
 
 def _draft_shape(target: Shape) -> DraftShape:
-    """Return the shape of the draft model for `target`."""
+    """Return the shape of the published draft model for `target` (sources: draft.py)."""
     is_small = target in (_E2B, _E4B)
     n_embd, n_head, n_ff = (256, 4, 2048) if is_small else (1024, target.n_head[0], 8192)
     return DraftShape(
@@ -336,13 +337,11 @@ _ALIASES: Final = {
     **{f"gemma4:{name}": name for name in _BY_NAME if name != "tiny"},
     "gemma-4-26b-a4b": "26b",
 }
-_TYPE: Final = re.compile(r"[a-z][a-z0-9_]{1,15}")
 
 
 def known_names() -> tuple[str, ...]:
-    """Return every name that `find_model` accepts, base variants last."""
-    names = tuple(m.name for m in MODELS)
-    return (*names, *(f"{m.name}{_BASE}" for m in MODELS if not m.is_bundled))
+    """Return the name of every model, those of pre-trained ones last; aliases are left out."""
+    return (*_BY_NAME, *(f"{m.name}{_BASE}" for m in MODELS if not m.is_bundled))
 
 
 def find_model(name: str) -> Model:
@@ -400,7 +399,6 @@ def _base_of(model: Model) -> Model:
         name=model.name + _BASE,
         title=model.title + ", pre-trained",
         checkpoint=model.checkpoint.removesuffix("-it"),
-        default_type="q4_0",
         published=(),
         mmproj=(),
         drafts=(),

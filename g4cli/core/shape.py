@@ -13,9 +13,9 @@ from g4cli.core.units import count_text
 
 LAYER_LIMITS: Final = (1, 512)  # LLAMA_MAX_LAYERS
 _POSITIVE: Final = (1, 2**31 - 1)  # limits of a number that llama.cpp keeps in an int32
-MAX_CONTEXT: Final = 262_144
+MAX_TRAINED_CONTEXT: Final = 262_144
 """The longest context of a published Gemma 4 (12B, 26B, 31B): none was trained for more."""
-MOST_CONTEXT: Final = 8 * MAX_CONTEXT
+CONTEXT_LIMIT: Final = 8 * MAX_TRAINED_CONTEXT
 """A choice: a larger one is a typing error, for which llama.cpp would take all memory there is."""
 TOKENIZER: Final = "gemma4"
 COUNT: Final = (0, 2**31 - 1)
@@ -84,7 +84,7 @@ def shape_of(header: Header) -> Shape:
         n_layer=n_layer,
         n_embd=keys.read_number("embedding_length"),
         n_vocab=_vocabulary_size(header),
-        n_ctx_train=min(keys.read_number("context_length"), MAX_CONTEXT),
+        n_ctx_train=min(keys.read_number("context_length"), MAX_TRAINED_CONTEXT),
         n_head=keys.read_per_layer("attention.head_count", n_layer),
         n_head_kv=keys.read_per_layer("attention.head_count_kv", n_layer),
         n_ff=keys.read_per_layer("feed_forward_length", n_layer),
@@ -124,7 +124,7 @@ def require_tokenizer(header: Header) -> None:
 def capped_context(header: Header) -> int:
     """Return the context that the file claims if it is longer than Gemma 4 has, else 0."""
     claimed = header.get(f"{header.architecture}.context_length", int, 0)
-    return claimed if claimed > MAX_CONTEXT else 0
+    return claimed if claimed > MAX_TRAINED_CONTEXT else 0
 
 
 class Keys:

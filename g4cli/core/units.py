@@ -31,7 +31,7 @@ _SINGULAR_VERBS: Final = {
     "are": "is", "were": "was", "have": "has", "contain": "contains", "follow": "follows",
     "repeat": "repeats",
 }  # fmt: skip
-_FACTOR: Final = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024**4}
+_FACTOR: Final = {"": 1, **{unit[0].lower(): factor for unit, factor in _UNITS}}
 
 
 def size_text(n_bytes: int | float) -> str:
@@ -47,9 +47,9 @@ def size_text(n_bytes: int | float) -> str:
 
 def exact_size_text(n_bytes: int) -> str:
     """Return a size as parse_size reads it back, in the largest unit that divides it: '8G'."""
-    for unit, factor in (("G", GIB), ("M", MIB), ("K", KIB)):
+    for unit, factor in _UNITS:
         if n_bytes and n_bytes % factor == 0:
-            return f"{n_bytes // factor}{unit}"
+            return f"{n_bytes // factor}{unit[0]}"
     return str(n_bytes)
 
 
@@ -94,8 +94,8 @@ def parse_duration(text: str) -> float:
     """Return seconds from '90', '90s', '1h30m', '1.5 h' or '-1'; at most LONGEST_S.
 
     A sign, then numbers with their units (ns, us, ms, s, m, h), which are added up; the last may
-    lack its unit and is in seconds then. Letters may be large, and blanks do not count. This is the
-    duration of Go (time.ParseDuration) and therefore of Ollama, and more. Raises UsageError.
+    lack its unit and is in seconds then. Capital letters and spaces are accepted. So this reads all
+    that Go's time.ParseDuration reads, and with it Ollama, and more. Raises UsageError.
     """
     plain = "".join(text.lower().split())
     # Long texts are refused first: to look for the parts takes time in the square of the length.
@@ -133,5 +133,4 @@ def parse_count(text: str) -> int:
     match = _COUNT.fullmatch(text)
     if not match:
         raise UsageError(f"not a number of tokens: {text!r:.60}", hint="write it as 4096 or 32k")
-
     return int(match[1]) * (KIB if match[2] else 1)

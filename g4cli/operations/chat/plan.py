@@ -11,7 +11,7 @@ from typing import Final
 from g4cli.core.errors import DoesNotFit, G4Error, UsageError
 from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
-from g4cli.core.shape import MAX_CONTEXT, MOST_CONTEXT, capped_context
+from g4cli.core.shape import CONTEXT_LIMIT, MAX_TRAINED_CONTEXT, capped_context
 from g4cli.core.units import GIB, parse_count
 from g4cli.estimate import DEFAULT_IMAGE_TOKENS, HOST, Options, estimate_memory
 from g4cli.fit import (
@@ -110,7 +110,7 @@ def plan_chat(
     options = add_drafting(options, subject, draft)
     if claimed := capped_context(model.header):
         reporter.warn(
-            f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_CONTEXT:,}"
+            f"the file claims a context of {claimed:,} tokens; Gemma 4 has {MAX_TRAINED_CONTEXT:,}"
         )
     planner = _Planner(request, subject, options, loading, memories, reporter, require_fit)
     plan = planner.plan_one() if n_parallel == 1 else planner.plan_parallel(n_parallel)
@@ -220,7 +220,7 @@ class _Planner:
 
     def _check_beyond_training(self, n_ctx: int) -> None:
         """Warn of a context beyond the training. Raises UsageError beyond that of any use."""
-        if n_ctx > MOST_CONTEXT:
+        if n_ctx > CONTEXT_LIMIT:
             raise UsageError(
                 f"a context of {n_ctx:,} tokens; this model was trained for {self.n_ctx_train:,}",
                 hint=f"--ctx {self.n_ctx_train}, or --ctx max for the largest that fits",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from g4cli.core.errors import UsageError
-from g4cli.core.shape import MOST_CONTEXT
+from g4cli.core.shape import CONTEXT_LIMIT
 from g4cli.core.units import parse_count
 from g4cli.quant.scores import Score
 
@@ -87,9 +87,9 @@ def check_bench_options(options: BenchOptions) -> None:
     """Raise UsageError if there is nothing to measure, or too much for any context."""
     if not options.n_prompt and not options.n_gen:
         raise UsageError("--n-prompt and --n-gen are both 0: nothing to measure", hint="-p 512")
-    if options.n_ctx > MOST_CONTEXT:
+    if options.n_ctx > CONTEXT_LIMIT:
         raise UsageError(
-            f"a test of {options.n_ctx:,} tokens, its depth included; at most {MOST_CONTEXT:,}",
+            f"a test of {options.n_ctx:,} tokens, its depth included; at most {CONTEXT_LIMIT:,}",
             hint="-p 512 -n 128 -d 0,4096",
         )
 

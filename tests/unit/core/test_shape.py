@@ -11,7 +11,7 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import tiny_dir
 from g4cli.core.registry import find_model
-from g4cli.core.shape import MAX_CONTEXT, Shape, capped_context, require_tokenizer, shape_of
+from g4cli.core.shape import MAX_TRAINED_CONTEXT, Shape, capped_context, require_tokenizer, shape_of
 from g4cli.store.make import pull_bundled
 from tests.support.builders.gguf import BF16, gemma4_keys, write_gguf
 
@@ -143,7 +143,7 @@ def test_a_pattern_may_be_numbers(tmp_path: Path) -> None:
 def test_a_context_beyond_gemmas_is_capped(tmp_path: Path) -> None:
     keys = gemma4_keys(replace={"gemma4.context_length": ("u32", 2**31 - 1)})
     header = read_header(write_gguf(tmp_path / "x.gguf", keys, []))
-    assert shape_of(header).n_ctx_train == MAX_CONTEXT
+    assert shape_of(header).n_ctx_train == MAX_TRAINED_CONTEXT
     assert capped_context(header) == 2**31 - 1
     assert not capped_context(read_header(write_gguf(tmp_path / "x.gguf", gemma4_keys(), [])))
 
