@@ -12,14 +12,14 @@ from g4cli.core.gguf_values import Array, find_data
 from g4cli.core.units import count_text
 
 LAYER_LIMITS: Final = (1, 512)  # LLAMA_MAX_LAYERS
-_POSITIVE: Final = (1, 2**31 - 1)  # limits of a number that llama.cpp keeps in an int32
 MAX_TRAINED_CONTEXT: Final = 262_144
 """The longest context of a published Gemma 4 (12B, 26B, 31B): none was trained for more."""
 CONTEXT_LIMIT: Final = 8 * MAX_TRAINED_CONTEXT
 """A choice: a larger one is a typing error, for which llama.cpp would take all memory there is."""
 TOKENIZER: Final = "gemma4"
-COUNT: Final = (0, 2**31 - 1)
-"""Limits of a number that may be zero."""
+# Limits of numbers that llama.cpp keeps in an int32.
+_POSITIVE: Final = (1, 2**31 - 1)
+_COUNT: Final = (0, 2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def shape_of(header: Header) -> Shape:
     # llama.cpp loops without end over 0 rotated dimensions, and cannot rotate more than a head has.
     keys.read_number("rope.dimension_count", (1, head_dim), default=head_dim)
     keys.read_number("rope.dimension_count_swa", (1, head_dim_swa), default=head_dim_swa)
-    n_expert = keys.read_number("expert_count", COUNT, default=0)
+    n_expert = keys.read_number("expert_count", _COUNT, default=0)
     return Shape(
         n_layer=n_layer,
         n_embd=keys.read_number("embedding_length"),
@@ -93,9 +93,10 @@ def shape_of(header: Header) -> Shape:
         head_dim_swa=head_dim_swa,
         n_swa=keys.read_number("attention.sliding_window"),
         n_shared_kv=keys.read_number("attention.shared_kv_layers", (0, n_layer), default=0),
-        n_embd_per_layer=keys.read_number("embedding_length_per_layer_input", COUNT, default=0),
+        n_embd_per_layer=keys.read_number("embedding_length_per_layer_input", _COUNT, default=0),
         n_expert=n_expert,
         n_expert_used=keys.read_number("expert_used_count", (0, n_expert), default=0),
+        # One number in published files; of an array the largest is safe for an estimate.
         n_ff_expert=max(keys.read_per_layer("expert_feed_forward_length", n_layer, default=0)),
         # Full-attention layers without V use K as V; the first layer is a sliding-window one.
         k_eq_v="blk.0.attn_v.weight" in header.tensors
@@ -128,9 +129,9 @@ def capped_context(header: Header) -> int:
 
 
 class Keys:
-    """The keys of one architecture, checked as they are read.
+    """The keys of one architecture, `ARCHITECTURE.KEY`, checked as they are read.
 
-    Raises BadGGUF if the header has another one; `what` describes a file of this one.
+    Raises BadGGUF if the header is of another architecture; `what` describes a file of this one.
     """
 
     def __init__(self, header: Header, architecture: str, what: str) -> None:
@@ -146,17 +147,18 @@ class Keys:
     def read_number(
         self,
         key: str,
-        limits: tuple[int, int] | None = None,
+        limits: tuple[int, int] = _POSITIVE,
         *,
         default: int | None = None,
         what: str = "",
     ) -> int:
-        """Return the number under `key`, within `limits` (default: 1 to 2^31 - 1).
+        """Return the number under `key`, which must be within `limits`.
 
-        Raises BadGGUF if it is absent without a `default`, or out of range.
+        Raises BadGGUF if it is absent without a `default`, or out of range; `what` says in the
+        message what the number counts.
         """
         value = int(self._header.get(f"{self._arch}.{key}", int, default))
-        return self._check_range(key, value, limits or _POSITIVE, what)
+        return self._check_range(key, value, limits, what)
 
     def read_per_layer(
         self, key: str, n_layer: int, *, default: int | None = None
@@ -170,7 +172,7 @@ class Keys:
             )
         if len(items) < n_layer:
             raise self._key_error(key, f"{count_text(len(items), 'item')} for {n_layer} layers")
-        return tuple(self._check_range(key, item, COUNT) for item in items)
+        return tuple(self._check_range(key, item, _COUNT) for item in items)
 
     def _check_range(self, key: str, value: int, limits: tuple[int, int], what: str = "") -> int:
         low, high = limits

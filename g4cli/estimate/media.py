@@ -17,6 +17,7 @@ from typing import Final, Literal
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import MMPROJ, PROJECTORS
 from g4cli.core.gguf_header import Header
+from g4cli.core.shape import Keys
 from g4cli.estimate.encoders import Encoder, audio_graph, vision_graph
 from g4cli.estimate.graph import Graph, graph_bytes
 
@@ -149,14 +150,12 @@ def _compute_bytes(make_graph: Callable[[Encoder, int], Graph], encoder: Encoder
 def _read_encoder(header: Header, modality: Literal["vision", "audio"]) -> Encoder:
     """Return the encoder that `header` declares for `modality`. Raises BadGGUF."""
     projection, first_convolution = _TENSORS[modality]
+    keys = Keys(header, MMPROJ, "an image or audio encoder")
 
     def read_number(
         key: str, default: int | None = None, least: int = 0, most: int = _MAX_NUMBER
     ) -> int:
-        value = int(header.get(f"clip.{modality}.{key}", int, default))
-        if not least <= value <= most:
-            raise BadGGUF(header.path, f"{value} is out of range", field=f"clip.{modality}.{key}")
-        return value
+        return keys.read_number(f"{modality}.{key}", (least, most), default=default)
 
     kind = header.get("clip.projector_type", str, "") or header.get(
         f"clip.{modality}.projector_type", str, ""
