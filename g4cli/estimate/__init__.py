@@ -50,7 +50,7 @@ from g4cli.estimate.options import (
     check_options,
     kv_type,
 )
-from g4cli.estimate.placement import layer_devices
+from g4cli.estimate.placement import layer_devices, offloads_all
 from g4cli.estimate.result import HOST, Estimate, Group, Term, is_remote
 from g4cli.estimate.tensor import Tensor
 from g4cli.estimate.weights import list_sent_tensors, repacked_types, weight_terms
@@ -149,18 +149,17 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
         note += f", logits of {options.outputs:,}"
     output = Term("output buffer", HOST, "compute", output_bytes(shape, options))
     # If all layers are on GPUs, the host only prepares their inputs.
-    only_inputs = gpus and options.n_gpu_layers < 0
-    host = inputs_bytes(shape, options) if only_inputs else compute_bytes(shape, options)
-    if not gpus:
-        return [Term("compute buffer", HOST, "compute", host, note), output]
-    on_gpu = compute_bytes(shape, options, GPU_ALIGNMENT)
-    owners = "workers'" if any(is_remote(gpu) for gpu in gpus) else "GPU's"
+    if gpus and offloads_all(shape.n_layer, options):
+        owners = "workers'" if any(is_remote(gpu) for gpu in gpus) else "GPU's"
+        host, host_note = inputs_bytes(shape, options), f"inputs of the {owners} layers"
+    else:
+        host, host_note = compute_bytes(shape, options), note
     pipelined = is_pipelined(shape, options, len(gpus))
     if pipelined:
         host += copied_inputs_bytes(shape, options, 0, is_pipelined=True)
-    terms = [Term("compute buffer", HOST, "compute", host, f"inputs of the {owners} layers")]
+    terms = [Term("compute buffer", HOST, "compute", host, host_note)]
     for number, gpu in enumerate(gpus):
-        nbytes = on_gpu
+        nbytes = compute_bytes(shape, options, GPU_ALIGNMENT)
         if pipelined or is_remote(gpu):
             nbytes += copied_inputs_bytes(shape, options, number, is_pipelined=pipelined)
         terms.append(Term("compute buffer", gpu, "compute", nbytes, note))

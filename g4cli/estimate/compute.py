@@ -9,6 +9,7 @@ from g4cli.core.shape import Shape
 from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
 from g4cli.estimate.network import build_network
 from g4cli.estimate.options import Options
+from g4cli.estimate.placement import offloads_all
 
 GPU_ALIGNMENT: Final = 128
 """ggml_backend_cuda_buffer_type_get_alignment, ggml/src/ggml-cuda/ggml-cuda.cu."""
@@ -51,9 +52,7 @@ def is_pipelined(shape: Shape, options: Options, n_devices: int) -> bool:
     It does if all layers and the output are on more than one GPU or worker. Source: the
     constructor of llama_context, src/llama-context.cpp, llama.cpp@0c1e57098.
     """
-    n_layers = options.n_gpu_layers
-    is_all = n_layers < 0 or n_layers > shape.n_layer
-    return n_devices > 1 and is_all and not options.n_cpu_moe
+    return n_devices > 1 and offloads_all(shape.n_layer, options) and not options.n_cpu_moe
 
 
 def copied_inputs_bytes(shape: Shape, options: Options, device: int, *, is_pipelined: bool) -> int:

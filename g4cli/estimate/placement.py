@@ -25,15 +25,18 @@ def is_expert(name: str) -> bool:
     return bool(_EXPERTS.search(name))
 
 
+def offloads_all(n_layer: int, options: Options) -> bool:
+    """Return whether the options offload all layers and the output matrix."""
+    return not 0 <= options.n_gpu_layers <= n_layer
+
+
 def layer_devices(n_layer: int, options: Options, gpus: Sequence[str]) -> tuple[str, ...]:
     """Return the device of each layer and, last, that of the output matrix.
 
     The last `options.n_gpu_layers` go to the GPUs, in the order of `gpus` and in the proportions of
     `options.tensor_split` (equal if it is empty; llama.cpp itself then uses the free memory).
     """
-    n_offloaded = (
-        n_layer + 1 if options.n_gpu_layers < 0 else min(options.n_gpu_layers, n_layer + 1)
-    )
+    n_offloaded = n_layer + 1 if offloads_all(n_layer, options) else options.n_gpu_layers
     if not gpus or not n_offloaded:
         return (HOST,) * (n_layer + 1)
     first = n_layer + 1 - n_offloaded

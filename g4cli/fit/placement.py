@@ -30,7 +30,7 @@ from g4cli.estimate import (
     keeps_layers_together,
     layer_kv_bytes,
 )
-from g4cli.estimate.placement import device_of, layer_devices
+from g4cli.estimate.placement import device_of, layer_devices, offloads_all
 from g4cli.fit.memory import Memory, judge_estimate
 
 _STEPS = 40  # of the binary search for the part of the memory that is filled: 2^-40 is exact enough
@@ -72,8 +72,7 @@ def place_layers(
             which, cpu_moe = "all layers", " --cpu-moe"
         moe = f", the experts of {which} in host memory"
     if options.fixed_layout:
-        is_all = not 0 <= options.n_gpu_layers <= shape.n_layer
-        layers = "all" if is_all else str(options.n_gpu_layers)
+        layers = "all" if offloads_all(shape.n_layer, options) else str(options.n_gpu_layers)
         return Placement(options, f"{layers} layers on the GPU{moe}: as requested")
     names = tuple(m.name for m in gpus)
 
@@ -134,7 +133,7 @@ def _place_on_workers(
         return judge_estimate(estimate_memory(shape, tensors, trial, names), devices).fits
 
     if options.fixed_layout:
-        n_layers = n_all if options.n_gpu_layers < 0 else min(options.n_gpu_layers, n_all)
+        n_layers = n_all if offloads_all(shape.n_layer, options) else options.n_gpu_layers
         return _make_placement(divide(n_layers) or options, devices, shape.n_layer)
     for n_layers in [n_all] if stays_whole else range(n_all, 0, -1):
         placed = divide(n_layers)

@@ -79,6 +79,28 @@ def test_every_weight_and_cell_lies_somewhere_once() -> None:
         assert there.weights_bytes == pytest.approx(here.weights_bytes, abs=35 * 32)
 
 
+@pytest.mark.parametrize("n_gpu_layers", [36, MORE_LAYERS])
+def test_any_number_of_all_layers_needs_the_same(n_gpu_layers: int) -> None:
+    """E2B has 35 layers and the output matrix; -1 means all."""
+    every = estimate_memory(shapes.E2B, E2B, Options(8192, n_gpu_layers=-1), ("CUDA0",))
+    given = Options(8192, n_gpu_layers=n_gpu_layers)
+    assert estimate_memory(shapes.E2B, E2B, given, ("CUDA0",)) == every
+
+
+def test_the_note_of_the_compute_buffer_says_what_the_host_computes() -> None:
+    notes = {
+        n: next(
+            term.note
+            for term in estimate_memory(
+                shapes.E2B, E2B, Options(8192, n_gpu_layers=n), ("CUDA0",)
+            ).terms
+            if (term.name, term.device) == ("compute buffer", HOST)
+        )
+        for n in (20, 36)
+    }
+    assert notes == {20: "512 tokens at once", 36: "inputs of the GPU's layers"}
+
+
 def test_the_embeddings_stay_on_the_host_and_are_copied_as_the_output() -> None:
     found = estimate_memory(shapes.E2B, E2B, Options(8192, n_gpu_layers=-1), ("CUDA0",))
     table = next(t for t in found.terms if t.name == "per-layer embeddings")
