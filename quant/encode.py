@@ -34,35 +34,35 @@ BLOCK_WEIGHTS: Final = 1 << 17
 Imatrix: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Counts:
-    """What happened to one tensor's weights.
+    """What happened to weights; the counts of two blocks can be added.
 
     `zero_blocks` hold only zeros. `n_clamped` weights exceeded SFP8's range, `n_underflow` were too
-    small for it and became zero. The SFP8 scale is two to the power of `exponent`.
+    small for it and became zero.
     """
 
     zero_blocks: int = 0
     n_clamped: int = 0
     n_underflow: int = 0
-    exponent: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.zero_blocks + other.zero_blocks,
+            self.n_clamped + other.n_clamped,
+            self.n_underflow + other.n_underflow,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """An encoded block and what happened in it, as in Counts."""
-
-    data: NDArray[np.uint8]
-    zero_blocks: int = 0
-    n_clamped: int = 0
-    n_underflow: int = 0
+EncodedBlock: TypeAlias = tuple[NDArray[np.uint8], Counts]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """A tensor to encode: `rows` are its weights, `spec` is the tensor of the new file.
 
-    With `copy` the blocks of `rows` are bytes of the new file, and `Block.start` counts bytes.
+    With `copy` the blocks of `rows` are bytes of the new file already, which are only checked, and
+    `Block.start` counts bytes instead of rows.
     """
 
     spec: TensorSpec
@@ -79,10 +79,14 @@ def one_block() -> Iterable[Block]:
 def open_encoder(
     recipe: Recipe, *, threads: int | None = None, imatrix: Imatrix | None = None
 ) -> Iterator[Encoder]:
-    """Yield an Encoder with its threads; on leaving, jobs that have not begun are dropped."""
-    pool = ThreadPoolExecutor(threads or count_threads(), thread_name_prefix="encode")
+    """Yield an Encoder with its threads (None: one per core); on leaving, what waits is dropped.
+
+    `imatrix` has the weights of columns by tensor name, as `imatrix.check_fits` returns them.
+    """
+    n_threads = threads or count_threads()
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="encode")
     try:
-        yield Encoder(recipe, pool, threads or count_threads(), imatrix or {})
+        yield Encoder(recipe, pool, n_threads, imatrix or {})
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -91,14 +95,15 @@ def open_encoder(
 class Encoder:
     """Encodes tensors for one recipe, in `threads` threads of `pool`, which its maker closes.
 
-    `counts` holds what happened so far, by tensor name.
+    `counts` sums up what happened so far. `exponents[name]` is k of the SFP8 scale 2^k of a tensor.
     """
 
     recipe: Recipe
     pool: ThreadPoolExecutor
     threads: int
     imatrix: Imatrix
-    counts: dict[str, Counts] = field(default_factory=dict)
+    counts: Counts = Counts()
+    exponents: dict[str, int] = field(default_factory=dict)
 
     def encode_jobs(self, jobs: Iterable[Job]) -> Iterator[memoryview]:
         """Yield the bytes of all `jobs` in order, each in the type of its spec.
@@ -106,77 +111,64 @@ class Encoder:
         A tensor is started before the previous one is finished, so that no thread waits. Raises
         BadFile, naming tensor and position, if a weight is NaN or infinite or overflows the type.
         """
-        for counts, piece in run_in_order(self.pool, self.threads, self._make_tasks(jobs)):
-            counts.zero_blocks += piece.zero_blocks
-            counts.n_clamped += piece.n_clamped
-            counts.n_underflow += piece.n_underflow
-            yield piece.data.reshape(-1).data
+        for data, counts in run_in_order(self.pool, self.threads, self._make_tasks(jobs)):
+            self.counts += counts
+            yield data.reshape(-1).data
 
-    def _make_tasks(self, jobs: Iterable[Job]) -> Iterator[Callable[[], tuple[Counts, Piece]]]:
+    def _make_tasks(self, jobs: Iterable[Job]) -> Iterator[Callable[[], EncodedBlock]]:
         for job in jobs:
-            counts = self.counts.setdefault(job.spec.name, Counts())
-            encode_block = self._choose_encoder(job, counts)
+            encode_block = self._choose_encoder(job)
             for block in job.rows():
-                yield partial(_encode_counted, counts, encode_block, job.spec, block)
+                yield partial(encode_block, job.spec, block)
 
-    def _choose_encoder(self, job: Job, counts: Counts) -> Callable[[TensorSpec, Block], Piece]:
+    def _choose_encoder(self, job: Job) -> Callable[[TensorSpec, Block], EncodedBlock]:
+        name = job.spec.name
         if job.copy:
             return _copy_block
-        if self.recipe.is_archive and job.spec.name.endswith(SCALE_SUFFIX):
-            exponent = self.counts[job.spec.name.removesuffix(SCALE_SUFFIX)].exponent
-            return lambda _spec, _block: Piece(np.array([2.0**exponent], "<f4").view(np.uint8))
-        if not is_rounded(self.recipe, job.spec.name, job.spec.shape):
+        if self.recipe.is_archive and name.endswith(SCALE_SUFFIX):
+            # The tensor whose scale this is comes before it (`recipes.with_scales`).
+            scale = np.array([2.0 ** self.exponents[name.removesuffix(SCALE_SUFFIX)]], "<f4")
+            return lambda _spec, _block: (scale.view(np.uint8), Counts())
+        if not is_rounded(self.recipe, name, job.spec.shape):
             return self._encode_block
-        if not counts.exponent:
-            counts.exponent = self._choose_exponent(job)
-        return partial(self._encode_sfp8, counts.exponent)
+        exponent = self.exponents[name] = self._choose_exponent(job)
+        return partial(self._encode_sfp8, exponent)
 
     def _choose_exponent(self, job: Job) -> int:
+        """Return k of the tensor's scale 2^k, for which all of it is read once more."""
+
         def find_one(block: Block) -> float:
             return find_largest(block.read(), job.spec, block.start)
 
         largest = max(self.pool.map(find_one, job.rows()), default=0.0)
         return sfp8.scale_exponent(largest, only_down=self.recipe.sfp8_encoder == "gemma.cpp")
 
-    def _encode_block(self, spec: TensorSpec, block: Block) -> Piece:
+    def _encode_block(self, spec: TensorSpec, block: Block) -> EncodedBlock:
         raw = block.read()
         if raw.dtype == np.uint16 and spec.type is BF16 and is_finite_bf16(raw):
-            return Piece(np.ascontiguousarray(raw, "<u2").view(np.uint8))
+            return np.ascontiguousarray(raw, "<u2").view(np.uint8), Counts()
         values = finite_float32(raw, spec, block.start)
         encoded = encode_values(spec, values, block.start, self.imatrix.get(spec.name))
-        return Piece(encoded, zero_blocks=count_zero_blocks(spec.type, encoded))
+        return encoded, Counts(count_zero_blocks(spec.type, encoded))
 
-    def _encode_sfp8(self, exponent: int, spec: TensorSpec, block: Block) -> Piece:
+    def _encode_sfp8(self, exponent: int, spec: TensorSpec, block: Block) -> EncodedBlock:
         raw = block.read()
         coded = sfp8.encode_sfp8(
             raw if raw.dtype == np.uint16 else as_float32(raw),
             exponent,
             gemma_cpp=self.recipe.sfp8_encoder == "gemma.cpp",
         )
-        return Piece(
-            self._store_codes(spec, block, coded.codes, exponent),
-            n_clamped=coded.n_clamped,
-            n_underflow=coded.n_underflow,
-        )
-
-    def _store_codes(
-        self, spec: TensorSpec, block: Block, codes: NDArray[np.uint8], exponent: int
-    ) -> NDArray[np.uint8]:
+        counts = Counts(n_clamped=coded.n_clamped, n_underflow=coded.n_underflow)
         if self.recipe.is_archive:
-            return codes
-        words = sfp8.decode_bf16(codes, exponent)
+            return coded.codes, counts
+        # The containers BF16 and Q8_0 hold the values of the codes.
+        words = sfp8.decode_bf16(coded.codes, exponent)
         if spec.type is BF16:
-            return words.astype("<u2", copy=False).view(np.uint8)
-        return encode_values(spec, as_float32(words), block.start, None)
+            return words.astype("<u2", copy=False).view(np.uint8), counts
+        return encode_values(spec, as_float32(words), block.start, None), counts
 
 
-def _encode_counted(
-    counts: Counts, encode: Callable[[TensorSpec, Block], Piece], spec: TensorSpec, block: Block
-) -> tuple[Counts, Piece]:
-    return counts, encode(spec, block)
-
-
-def _copy_block(spec: TensorSpec, block: Block) -> Piece:
+def _copy_block(spec: TensorSpec, block: Block) -> EncodedBlock:
     data = block.read()
     require_finite_bytes(data, spec, block.start)
-    return Piece(data)
+    return data, Counts()

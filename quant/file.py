@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +19,13 @@ from g4cli.core.errors import BadFile, BadGGUF, Interrupted, UsageError
 from g4cli.core.files import require_file_target
 from g4cli.core.gguf_values import Value, string_value
 from g4cli.core.gguf_write import TensorSpec, Written, create_gguf, verify_written
+from g4cli.core.hashing import sha256_of
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
 from g4cli.core.split_name import parse_split_name
 from g4cli.core.units import count_text
 from g4cli.quant.encode import Counts, Job, one_block, open_encoder
-from g4cli.quant.file_hash import hash_files
+from g4cli.quant.file_hash import FileHash
 from g4cli.quant.imatrix import ImportanceMatrix, check_fits
 from g4cli.quant.mixtures import ALIASES
 from g4cli.quant.plan import choose_for_source
@@ -40,9 +41,10 @@ _SHA256_PLACEHOLDER: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A finished file. `source_bytes` is the size of its source; `counts` is keyed by tensor name.
+    """A finished file. `source_bytes` is the size of its source, of all parts.
 
-    `sha256` is "" if it was not requested.
+    `sha256` is "" if it was not requested. `choices` says what happened to which tensor, `counts`
+    to the weights of all.
     """
 
     path: Path
@@ -52,7 +54,7 @@ class Quantized:
     seconds: float
     source_bytes: int
     choices: tuple[Choice, ...]
-    counts: dict[str, Counts]
+    counts: Counts
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts that scripts may rely on."""
@@ -64,9 +66,9 @@ class Quantized:
             "sha256": self.sha256,
             "source_bytes": self.source_bytes,
             "tensors_by_type": self.tensors_by_type(),
-            "zero_blocks": sum(c.zero_blocks for c in self.counts.values()),
-            "clamped": sum(c.n_clamped for c in self.counts.values()),
-            "underflows": sum(c.n_underflow for c in self.counts.values()),
+            "zero_blocks": self.counts.zero_blocks,
+            "clamped": self.counts.n_clamped,
+            "underflows": self.counts.n_underflow,
         }
 
     def tensors_by_type(self) -> dict[str, int]:
@@ -77,19 +79,18 @@ class Quantized:
     def list_notes(self) -> list[str]:
         """Return a sentence about each kind of event: fallbacks, zero blocks, clamped weights."""
         notes = []
-        fallbacks = [c for c in self.choices if c.wanted is not None]
+        fallbacks = [c for c in self.choices if c.obstacle]
         if fallbacks:
             types = " or ".join(sorted({c.type.name for c in fallbacks}))
             notes.append(
                 f"{count_text(len(fallbacks), 'tensor')} became {types} "
                 f"instead, for example {fallbacks[0].name}: {fallbacks[0].obstacle}"
             )
-        counts = self.counts.values()
-        if n := sum(c.zero_blocks for c in counts):
+        if n := self.counts.zero_blocks:
             notes.append(f"{count_text(n, 'block', 'contain')} only zeros (harmless)")
-        if n := sum(c.n_clamped for c in counts):
+        if n := self.counts.n_clamped:
             notes.append(f"{count_text(n, 'weight', 'were')} clamped to SFP8's largest value")
-        if n := sum(c.n_underflow for c in counts):
+        if n := self.counts.n_underflow:
             notes.append(f"{count_text(n, 'weight', 'were')} too small for SFP8 and became zero")
         return notes
 
@@ -174,7 +175,8 @@ def quantize_file(
         path=target,
         type=recipe.type,
         nbytes=written.nbytes,
-        sha256=written.sha256 or (_hash_file(target) if hashed else ""),
+        # A header that was changed at the end belongs to the hash: all is hashed again.
+        sha256=written.sha256 or (sha256_of(target) if hashed else ""),
         seconds=time.perf_counter() - started,
         source_bytes=opened.nbytes,
         choices=choices,
@@ -207,12 +209,15 @@ def _write_file(
     unhashed: Sequence[Path],
     hashed: bool,
 ) -> Written:
-    """Return the finished file; its header gets the hash of the files `unhashed`, if any."""
+    """Return the finished file; the hash of the files `unhashed`, if any, goes into its header.
+
+    `hashed` asks for the hash of the new file, which is left out if its header changes at the end.
+    """
     with (
         create_gguf(
             target, keys, specs, progress=progress, hashed=hashed and not unhashed
         ) as writer,
-        hash_files(unhashed) as hashing,
+        closing(FileHash(unhashed)) as hashing,
     ):
         for piece in pieces:
             writer.write(piece)
@@ -222,12 +227,8 @@ def _write_file(
         return writer.finish()
 
 
-def _hash_file(path: Path) -> str:
-    with hash_files((path,)) as hashing:
-        return hashing.wait_for_digest()
-
-
 def _make_jobs(source: Source, choices: Sequence[Choice], recipe: Recipe) -> Iterator[Job]:
+    """Yield a job for each tensor of `with_scales(choices, recipe)`, in this order."""
     reader = Reader(source)
     for choice in choices:
         copy = not choice.changes and choice.name not in source.coded

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
 from typing import Final
@@ -22,9 +21,14 @@ LEAD_BYTES: Final = 1 << 28
 
 
 class FileHash:
-    """The running sha256 of files, read one after another in a thread."""
+    """The running sha256 of files, read one after another in a thread until it is closed.
 
-    def __init__(self, paths: Sequence[Path], piece_bytes: int, lead_bytes: int) -> None:
+    It reads `piece_bytes` at a time, and at most `lead_bytes` more than `allow_share` permits.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], *, piece_bytes: int = PIECE_BYTES, lead_bytes: int = LEAD_BYTES
+    ) -> None:
         self._paths, self._piece_bytes, self._lead_bytes = paths, piece_bytes, lead_bytes
         self._total = sum(path.stat().st_size for path in paths)
         self._limit = lead_bytes
@@ -67,18 +71,3 @@ class FileHash:
                         while done >= self._limit:
                             self._turn.wait()
         return digest.hexdigest()
-
-
-@contextmanager
-def hash_files(
-    paths: Sequence[Path], *, piece_bytes: int = PIECE_BYTES, lead_bytes: int = LEAD_BYTES
-) -> Iterator[FileHash]:
-    """Yield the running hash of the files at `paths`; on leaving its thread is stopped.
-
-    It reads `piece_bytes` at a time, and at most `lead_bytes` more than `allow_share` permits.
-    """
-    running = FileHash(paths, piece_bytes, lead_bytes)
-    try:
-        yield running
-    finally:
-        running.close()

@@ -135,10 +135,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The type chosen for one tensor, and why. `rounds`: its values are rounded to SFP8 first.
+    """The type chosen for one tensor, and why. `source` is its type in the source file.
 
-    `wanted` is None, unless rows do not divide into blocks of the recipe's type: then it is that
-    type, and `type` is what llama.cpp falls back to.
+    `rounds`: its values are rounded to SFP8 first. `obstacle` is why the recipe's type does not fit
+    and `type` is llama.cpp's fallback, else '': 'rows of 72 do not divide into Q4_K blocks of 256'.
     """
 
     name: str
@@ -147,15 +147,7 @@ class Choice:
     type: GGMLType
     reason: str
     rounds: bool = False
-    wanted: GGMLType | None = None
-
-    @property
-    def obstacle(self) -> str:
-        """Return why the recipe's type does not fit, or ''.
-
-        For example 'rows of 72 do not divide into Q4_K blocks of 256'.
-        """
-        return _misfit_text(self.wanted, self.shape[0]) if self.wanted is not None else ""
+    obstacle: str = ""
 
     @property
     def changes(self) -> bool:
@@ -319,8 +311,8 @@ def _choose_one(tensor: NamedTensor, recipe: Recipe, counter: _LayerCounter) -> 
         )
     if fitting is wanted:
         return Choice(name, shape, source, wanted, reason, rounds)
-    reason = f"fallback: {_misfit_text(wanted, shape[0])}"
-    return Choice(name, shape, source, fitting, reason, rounds, wanted)
+    obstacle = f"rows of {shape[0]} do not divide into {wanted.name} blocks of {wanted.block_size}"
+    return Choice(name, shape, source, fitting, f"fallback: {obstacle}", rounds, obstacle)
 
 
 def _apply_rules(
@@ -348,7 +340,3 @@ def _fit_to_row(kind: GGMLType, n: int) -> GGMLType:
         return kind
     fallback = BY_NAME[FALLBACKS.get(kind.name, kind.name)]
     return F16 if n % fallback.block_size else fallback
-
-
-def _misfit_text(kind: GGMLType, n: int) -> str:
-    return f"rows of {n} do not divide into {kind.name} blocks of {kind.block_size}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from g4cli.quant import file_hash
-from g4cli.quant.file_hash import hash_files
+from g4cli.quant.file_hash import FileHash
 
 
 @pytest.fixture
@@ -24,9 +25,9 @@ def parts(tmp_path: Path) -> list[Path]:
 
 
 def test_parts_are_hashed_one_after_another(parts: list[Path]) -> None:
-    with hash_files(parts, piece_bytes=999) as hashing:
+    with closing(FileHash(parts, piece_bytes=999)) as hashing:
         assert hashing.wait_for_digest() == hashlib.sha256(b"\1" * 5000 + b"\2" * 5000).hexdigest()
-    with hash_files(()) as hashing:
+    with closing(FileHash(())) as hashing:
         assert hashing.wait_for_digest() == hashlib.sha256().hexdigest()
 
 
@@ -57,7 +58,7 @@ def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.Mo
         time.sleep(0.02)  # it would go on by now
         return seen[-1] == n_bytes
 
-    with hash_files(parts, piece_bytes=100, lead_bytes=1000) as hashing:
+    with closing(FileHash(parts, piece_bytes=100, lead_bytes=1000)) as hashing:
         assert comes_to(1000)
         hashing.allow_share(0.5)
         assert comes_to(6000)
@@ -66,13 +67,13 @@ def test_it_waits_for_the_other_reader(parts: list[Path], monkeypatch: pytest.Mo
 
 
 def test_leaving_early_stops_the_thread(parts: list[Path]) -> None:
-    with pytest.raises(KeyboardInterrupt), hash_files(parts, piece_bytes=1, lead_bytes=1):
+    with pytest.raises(KeyboardInterrupt), closing(FileHash(parts, piece_bytes=1, lead_bytes=1)):
         raise KeyboardInterrupt
     assert not [t for t in threading.enumerate() if t.name.startswith("file-hash")]
 
 
 def test_a_file_that_cannot_be_read_is_told(parts: list[Path]) -> None:
-    with hash_files(parts, lead_bytes=1) as hashing:
+    with closing(FileHash(parts, lead_bytes=1)) as hashing:
         parts[1].unlink()
         with pytest.raises(FileNotFoundError):
             hashing.wait_for_digest()
