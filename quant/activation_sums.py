@@ -3,9 +3,10 @@
     keys      general.type "imatrix", imatrix.datasets, imatrix.chunk_count, imatrix.chunk_size
     tensors   by name: NAME.in_sum2 f32 [columns, experts], NAME.counts f32 [1, experts]
 
-The bytes are those that llama-imatrix writes for the same sums. `quant.imatrix` reads such files
-as weights. Source: tools/imatrix/imatrix.cpp (`save_imatrix`, `load_imatrix`),
-llama.cpp@0c1e57098.
+A *row* is here what one token gives to a matrix as input: an activation for each column. A chunk is
+a piece of the text that is evaluated at once. The bytes are those that llama-imatrix writes for the
+same sums. `quant.imatrix` reads such files as weights. Source: tools/imatrix/imatrix.cpp
+(`save_imatrix`, `load_imatrix`), llama.cpp@0c1e57098.
 """
 
 from __future__ import annotations
@@ -61,8 +62,7 @@ class MatrixSums:
 class ActivationSums:
     """The sums of all matrices of a model, by tensor name.
 
-    `chunk_size` is the number of tokens that were evaluated together, `datasets` are the names of
-    the texts.
+    `chunk_size` is the number of tokens of a chunk, `datasets` are the names of the texts.
     """
 
     chunk_size: int
@@ -77,7 +77,7 @@ class ActivationSums:
 
     @property
     def n_experts(self) -> int:
-        """The number of expert matrices."""
+        """The number of expert matrices: experts times their tensors in all layers."""
         return sum(len(m.counts) for m in self.matrices.values() if len(m.counts) > 1)
 
     @property

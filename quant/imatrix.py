@@ -1,9 +1,9 @@
 """Importance matrices of llama-imatrix, in both formats, as one weight per column.
 
-    .dat   i32 n; per entry: i32 length, name, i32 calls, i32 count, f32 sums[count];
-           then i32 chunks, i32 length, data set
+    .dat   i32 n; per entry: i32 length, name, i32 calls, i32 count, f32 values[count], which are
+           the means times `calls`; then i32 chunks, i32 length, name of the text
     GGUF   per tensor NAME.in_sum2 f32 [columns, experts], NAME.counts f32 [1, experts];
-           keys imatrix.*
+           keys imatrix.* (activation_sums.py)
 
 Source: common/imatrix-loader.cpp and tools/quantize/quantize.cpp `load_imatrix`,
 llama.cpp@0c1e57098.
@@ -40,9 +40,10 @@ _KEY_TEXT_BYTES: Final = 127
 
 @dataclass(frozen=True, slots=True)
 class ImportanceMatrix:
-    """An importance matrix: `weights[name]` holds one float32 per column.
+    """An importance matrix: `weights[name]` holds one float32 per column, the mean of its squares.
 
-    For a tensor of experts the columns of each expert follow one another.
+    For a tensor of experts the columns of each expert follow one another. `datasets` are the names
+    of the texts that it was made with, `n_chunks` the pieces of them, 0 if the file does not say.
     """
 
     path: Path
@@ -90,7 +91,7 @@ def check_fits(
     for name, values in matrix.weights.items():
         is_table = category_of(name) in ("token_embd", "output")
         shape = shapes.get(name)
-        n = shape[0] * prod(shape[2:]) if shape else 0
+        n = shape[0] * prod(shape[2:]) if shape else 0  # columns, for each expert
         if n == len(values):
             fitting[name] = values
         elif not is_table:
@@ -158,8 +159,8 @@ def _read_dat(path: Path, file: BinaryIO) -> ImportanceMatrix:
         calls, count = data.take_int(f"the calls of {name}"), data.take_int(f"the length of {name}")
         if not 1 <= count <= _MAX_VALUES:
             raise BadFile(f"{path} is not an importance matrix: {name!r} has {count} values")
-        sums = np.frombuffer(data.take_bytes(4 * count, f"the values of {name}"), "<f4")
-        weights[name] = sums / np.float32(calls) if calls > 0 else sums
+        values = np.frombuffer(data.take_bytes(4 * count, f"the values of {name}"), "<f4")
+        weights[name] = values / np.float32(calls) if calls > 0 else values
     # The first llama-imatrix ended its files here.
     n_chunks = data.take_int("the number of chunks") if data.n_left else 0
     datasets = (data.take_text("the data set"),) if data.n_left else ()
@@ -167,4 +168,5 @@ def _read_dat(path: Path, file: BinaryIO) -> ImportanceMatrix:
 
 
 def _truncate_text(text: str) -> str:
+    """Return as much of `text` as llama.cpp would record, without half a character at its end."""
     return text.encode("utf-8", "replace")[:_KEY_TEXT_BYTES].decode("utf-8", "ignore")

@@ -24,7 +24,8 @@ Category: TypeAlias = Literal[
 class FileType:
     """A type that a whole file can have.
 
-    `ftype` is its general.file_type, `default` the type of most of its tensors.
+    `ftype` is its general.file_type, `default` the type of most of its tensors. SFP8 has the
+    ftype of BF16, which holds its values; `Recipe.default_type` says what its containers have.
     """
 
     name: str
@@ -122,8 +123,9 @@ def tensor_type(name: str) -> GGMLType:
 class TensorPosition:
     """What rules depend on: the tensor's position and facts about the network.
 
-    The tensor is number `i` (from 0) of the `n` layers, or of the `n` tensors of its category, as
-    llama.cpp counts them; `n_gqa` query heads share a KV head.
+    `i` is its number (from 0) among the tensors of its category or, for experts, its layer; `n` is
+    the number of layers or, for attn_v, of the tensors of that category: llama.cpp counts so.
+    `n_gqa` query heads share a KV head, 0 if that is unknown. `is_expert`: a tensor of all experts.
     """
 
     i: int
@@ -156,15 +158,8 @@ def _always_true(_: TensorPosition) -> bool:
 
 
 def _more_bits(p: TensorPosition) -> bool:
+    """Return whether the layer is in the first or last eighth, or a third one between them."""
     return p.i < p.n // 8 or p.i >= 7 * p.n // 8 or (p.i - p.n // 8) % 3 == 2
-
-
-def _first_eighth(p: TensorPosition) -> bool:
-    return p.i < p.n // 8
-
-
-def _first_eighth_blind(p: TensorPosition) -> bool:
-    return p.i < p.n // 8 and not p.has_imatrix
 
 
 def _first_eighth_imatrix(p: TensorPosition) -> bool:
@@ -200,11 +195,11 @@ MIXTURES: Final[tuple[Rule, ...]] = (
     Rule(
         "iq4_nl iq4_xs",
         "ffn_down",
-        _first_eighth_blind,
+        lambda p: p.i < p.n // 8 and not p.has_imatrix,
         "Q5_K",
         "first eighth of the layers, no imatrix",
     ),
-    Rule("q4_k_s", "ffn_down", _first_eighth, "Q5_K", "first eighth of the layers"),
+    Rule("q4_k_s", "ffn_down", lambda p: p.i < p.n // 8, "Q5_K", "first eighth of the layers"),
     Rule("q4_0", "ffn_down", _first_eighth_imatrix, "Q4_1", "first eighth of the layers, imatrix"),
     Rule("q5_0", "ffn_down", _first_eighth_imatrix, "Q5_1", "first eighth of the layers, imatrix"),
     Rule(

@@ -74,8 +74,8 @@ def encode_rows(
 ) -> NDArray[np.uint8]:
     """Return the bytes of `values` (rows, n) in `kind`, shape (rows, row bytes).
 
-    `imatrix` holds one weight per column. The result does not depend on how rows are grouped into
-    calls.
+    `imatrix` holds one weight per column. Each row is encoded on its own, so a tensor may be
+    encoded in several calls.
     """
     rows, n = values.shape
     source = np.ascontiguousarray(values, dtype=np.float32)
@@ -87,7 +87,7 @@ def encode_rows(
         kind.id,
         source.ctypes.data,
         target.ctypes.data,
-        0,
+        0,  # the first row to encode
         rows,
         n,
         None if weights is None else weights.ctypes.data,

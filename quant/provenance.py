@@ -66,7 +66,7 @@ def new_keys(
         _put_last(keys, name, value)
     keys["g4.version"] = string_value(g4cli.__version__)
     keys["g4.recipe"] = string_value(recipe.as_options())
-    keys["g4.source.file"] = string_value(source.name)
+    keys["g4.source.file"] = string_value(source.name)  # without its folder, which may be private
     keys[SOURCE_SHA256] = string_value(source_sha256)
     if recipe.is_sfp8:
         keys |= sfp8_keys(recipe, sfp8_tensors)
@@ -76,9 +76,9 @@ def new_keys(
 
 
 def _relabel_sfp8(source: Mapping[str, Value], recipe: Recipe) -> dict[str, Value]:
-    """Return the keys that label SFP8 values stored in another type, from those of the source.
+    """Return the keys that label the values of an SFP8 file as `recipe` stores them.
 
-    BF16 and F32 hold the values exactly, Q8_0 rounds them; other types are not labeled.
+    BF16 and F32 hold the values exactly, Q8_0 rounds them; in any other type they are SFP8 no more.
     """
     if recipe.type in EXACT_TYPES:
         kept = {

@@ -41,17 +41,17 @@ class Reader:
         return self._maps[header.path][start : start + tensor.nbytes]
 
     def copy_rows(self, name: str) -> Rows:
-        """Return the tensor's bytes unchanged, in pieces of whole blocks."""
+        """Return the tensor's bytes unchanged, in pieces of whole blocks; `start` counts bytes."""
         data = self.map_tensor(name)
         block_bytes = self._source.tensors[name].type.block_bytes
         step = max(1, _COPY_BYTES // block_bytes) * block_bytes
-
         return _split(data.nbytes, step, lambda start: data[start : start + step])
 
     def decode_rows(self, name: str) -> Rows:
         """Return the tensor's weights in blocks of whole rows: uint16 words for BF16, else floats.
 
-        Raises BadGGUF for a type that ggml cannot decode.
+        SFP8 codes become BF16, float16 stays; all other types become float32. Raises BadGGUF for a
+        type that ggml cannot decode.
         """
         tensor, data = self._source.tensors[name], self.map_tensor(name)
         exponent = self._source.coded.get(name)

@@ -34,7 +34,7 @@ from g4cli.quant.mixtures import (
 TYPES: Final = tuple(t.name for t in FILE_TYPES)
 Container: TypeAlias = Literal["archive", "bf16", "q8_0"]
 SFP8Encoder: TypeAlias = Literal["nearest", "gemma.cpp"]
-DEFAULT_REASON: Final = "default"
+DEFAULT_REASON: Final = "default"  # of a Choice: no rule and no override applies
 PLE_PATTERN: Final = r"^per_layer_token_embd\.weight$"  # the override that --keep-ple stands for
 _LAYER = re.compile(r"blk\.(\d+)\.")
 # The categories of embedding tables, which need no importance matrix.
@@ -64,9 +64,11 @@ class Recipe:
     """A file type and its exceptions.
 
     `type_name` may be an alias, in any case. `pure` gives all tensors the default type.
-    `overrides` are (regular expression, tensor type); the first match wins. `container` and
-    `sfp8_encoder` (quant/sfp8.py describes both) apply to the type sfp8 only. Raises UsageError for
-    an unknown type or an invalid regular expression.
+    `overrides` are (regular expression, tensor type); the first match wins. With `has_imatrix` an
+    importance matrix is used, for which llama.cpp has rules of its own. `container` and
+    `sfp8_encoder` apply to the type sfp8 only: how the file stores the values, and whether they are
+    rounded to nearest or as gemma.cpp does (quant/sfp8.py). Raises UsageError for an unknown type
+    or an invalid regular expression.
     """
 
     type_name: str
@@ -244,7 +246,8 @@ class _LayerCounter:
     """The facts about the network that rules depend on, and llama.cpp's running layer counts.
 
     llama.cpp does not read the layer from a tensor's name, except for experts: it counts the
-    tensors of a category that it has met.
+    tensors of a category that it has met. So `next_position` must be called for them in its order,
+    and not for tensors whose type another reason decides.
     """
 
     def __init__(self, tensors: Sequence[NamedTensor], recipe: Recipe) -> None:
@@ -322,9 +325,8 @@ def _apply_rules(
     default, category = recipe.default_type, category_of(name)
     if category == "output" or (category == "token_embd" and counter.is_tied):
         # Gemma's embeddings are its output matrix too; the per-layer table is of the same category.
-        if recipe.type == "mxfp4" or shape[0] % default.block_size:
-            return Q8_0, "embeddings, tied to the output"
-        return (default if default is Q8_0 else BY_NAME["Q6_K"]), "embeddings, tied to the output"
+        is_q8 = recipe.type == "mxfp4" or default is Q8_0 or shape[0] % default.block_size
+        return Q8_0 if is_q8 else BY_NAME["Q6_K"], "embeddings, tied to the output"
     if category == "token_embd" and recipe.type != "mxfp4":
         return default, DEFAULT_REASON
     ruled = mixture_type(recipe.type, category, counter.next_position(name, category, shape))

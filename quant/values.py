@@ -13,7 +13,7 @@ from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec
 from g4cli.quant import native
 
-DIAGNOSE: Final = "g4 doctor FILE"
+DIAGNOSE: Final = "g4 doctor FILE"  # `quantize_file` replaces it by the command for its source
 _BF16_INFINITY: Final = 0x7F80  # as a bfloat16 word; words above it, without sign, are NaN
 # Bounds of clipped layers in vision and audio encoders; infinite where training set none
 # (Gemma4ClippableLinear, transformers 5.23.0).
@@ -29,7 +29,7 @@ _PLAIN: Final[Mapping[str, tuple[str, int]]] = {
 def encode_values(
     spec: TensorSpec, values: NDArray[np.float32], start: int, imatrix: NDArray[np.float32] | None
 ) -> NDArray[np.uint8]:
-    """Return the bytes of `values`, rows from `start` on of `spec`, in its type.
+    """Return the bytes of `values`, the rows of tensor `spec` from row `start` on, in its type.
 
     `imatrix` holds one weight per column, for experts one row of columns per expert. Raises BadFile
     if a scale or value overflows the type, or the type needs an importance matrix.
@@ -65,7 +65,7 @@ def _encode_weighted(
 
 
 def as_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
-    """Return block data as float32 values, exactly."""
+    """Return block data (float32, float16, or uint16 holding bfloat16) as float32, exactly."""
     if raw.dtype != np.uint16:
         return raw.astype(np.float32, copy=False)
     return native.decode_rows(BF16, np.ascontiguousarray(raw), (raw.shape[0], raw.shape[1]))
@@ -92,7 +92,8 @@ def _largest_magnitude(words: NDArray[np.uint16]) -> int:
 def require_finite(values: NDArray[np.float32], spec: TensorSpec, start: int) -> None:
     """Raise BadFile, naming tensor and position, if a value is NaN or infinite."""
     with np.errstate(all="ignore"):
-        # One pass at memory speed: a sum with a NaN or an infinity is not finite.
+        # One pass at memory speed: a sum with a NaN or an infinity is not finite. Finite values may
+        # have such a sum too: then each of them is looked at.
         if np.isfinite(np.add.reduce(values, axis=None)):
             return
         bad = ~np.isfinite(values)
@@ -133,32 +134,33 @@ def _not_finite(spec: TensorSpec, value: str, row: int, column: int) -> BadFile:
     )
 
 
-# The float16 scales in a block: (offset, bytes). A block whose scales are all zero decodes to
-# zeros. Source: the structs block_q4_0 to block_iq4_xs, ggml/src/ggml-common.h.
-_SCALES: Final[Mapping[str, tuple[tuple[int, int], ...]]] = {
-    "Q4_0": ((0, 2),),
-    "Q4_1": ((0, 4),),
-    "Q5_0": ((0, 2),),
-    "Q5_1": ((0, 4),),
-    "Q8_0": ((0, 2),),
-    "Q2_K": ((80, 4),),
-    "Q3_K": ((108, 2),),
-    "Q4_K": ((0, 4),),
-    "Q5_K": ((0, 4),),
-    "Q6_K": ((208, 2),),
-    "IQ4_NL": ((0, 2),),
-    "IQ4_XS": ((0, 2),),
+# Where a block has its float16 scale, or its scale and minimum: (offset, bytes). A block in which
+# they are zero decodes to zeros. Source: the structs block_q4_0 to block_iq4_xs,
+# ggml/src/ggml-common.h.
+_SCALES: Final[Mapping[str, tuple[int, int]]] = {
+    "Q4_0": (0, 2),
+    "Q4_1": (0, 4),
+    "Q5_0": (0, 2),
+    "Q5_1": (0, 4),
+    "Q8_0": (0, 2),
+    "Q2_K": (80, 4),
+    "Q3_K": (108, 2),
+    "Q4_K": (0, 4),
+    "Q5_K": (0, 4),
+    "Q6_K": (208, 2),
+    "IQ4_NL": (0, 2),
+    "IQ4_XS": (0, 2),
 }
 
 
 def count_zero_blocks(kind: GGMLType, encoded: NDArray[np.uint8]) -> int:
     """Return how many blocks of `encoded` hold only zeros; 0 for types that are not in _SCALES."""
-    fields = _SCALES.get(kind.name)
-    if not fields:
+    if kind.name not in _SCALES:
         return 0
-    table = encoded.reshape(-1, kind.block_bytes)
-    scales = [table[:, at : at + size].copy().view("<u2") & 0x7FFF for at, size in fields]
-    return int(np.count_nonzero(~np.concatenate(scales, axis=1).any(axis=1)))
+    at, size = _SCALES[kind.name]
+    fields = encoded.reshape(-1, kind.block_bytes)[:, at : at + size]
+    magnitudes = np.ascontiguousarray(fields).view("<u2") & 0x7FFF  # without sign: -0 is zero
+    return int(np.count_nonzero(~magnitudes.any(axis=1)))
 
 
 def find_largest(raw: NDArray[Any], spec: TensorSpec, start: int) -> float:
