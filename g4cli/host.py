@@ -1,4 +1,4 @@
-"""Facts about this machine: memory within every limit, features of the CPU, and the GPUs.
+"""Facts about this machine: memory that this process may use, features of the CPU, and the GPUs.
 
     HostFacts.available_bytes = the least of
         what the system can give to a new process without swapping (psutil)
@@ -28,10 +28,12 @@ from g4cli.core.paths import cache_dir
 from g4cli.core.records import read_record, write_record
 
 PROBE_TIMEOUT_S: Final = 60
-# As glob patterns and paths below the root folder.
+# Device files of GPUs (NVIDIA's driver, DRM of AMD and Intel, ROCm, WSL 2), and files with the
+# version of a driver: as glob patterns, and as paths below the root folder.
 _GPU_NODES: Final = ("dev/nvidia[0-9]*", "dev/dri/render*", "dev/kfd", "dev/dxg")
 _DRIVER_VERSIONS: Final = ("proc/driver/nvidia/version", "sys/module/amdgpu/version")
-UNLIMITED: Final = 1 << 60  # control groups of version 1 write "no limit" as a huge number
+# Control groups of version 1 write "no limit" as a number near 2^63.
+UNLIMITED: Final = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,9 @@ class Gpu:
 class HostFacts:
     """Facts about this machine.
 
-    `limited_by` is "memory", or names the control group that limits it. `gpus` is None if they
-    could not be listed.
+    `limited_by` is "memory" where the whole memory of the machine may be used, else it names the
+    control group that allows less. `cpu_features` have the names of the flags in /proc/cpuinfo.
+    `gpus` is None if they could not be listed.
     """
 
     total_bytes: int
@@ -63,7 +66,7 @@ class HostFacts:
 def read_host(root: Path = Path("/")) -> HostFacts:
     """Return the facts about this machine; `root` is the folder that holds /proc and /sys."""
     memory = psutil.virtual_memory()
-    if sys.platform == "darwin":
+    if sys.platform == "darwin":  # without /proc/cpuinfo: what the Macs of each architecture have
         features = {"neon", "dotprod"} if platform.machine() == "arm64" else {"avx2"}
     else:
         features = set(read_cpu_features(root / "proc/cpuinfo"))
@@ -89,7 +92,8 @@ def limit_memory(root: Path, total: int, available: int) -> tuple[int, int, str]
 def _cgroup_limits(root: Path) -> Iterator[tuple[str, int, int, int]]:
     """Yield the limits of this process's control groups, innermost first.
 
-    Each is a name, and the bytes of limit, usage and what can be reclaimed.
+    Each is a name, and the bytes of limit, usage and what can be reclaimed: the usage counts cached
+    pages of files, which Linux frees when memory is needed ("inactive_file").
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -97,7 +101,7 @@ def _cgroup_limits(root: Path) -> Iterator[tuple[str, int, int, int]]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers == "":
+        if controllers == "":  # version 2, which has one hierarchy for all controllers
             base, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
             base = root / "sys/fs/cgroup/memory"
@@ -151,8 +155,9 @@ def engine_version() -> str | None:
 
 
 def find_gpus() -> tuple[Gpu, ...] | None:
-    """Return the GPUs of this machine, remembered or listed now; None if llama.cpp cannot.
+    """Return the GPUs of this machine, remembered or listed now.
 
+    None if llama.cpp is not installed or could not list them.
     A Linux machine without a device file of a GPU has none, and llama.cpp is not asked.
     """
     if not engine_version():
@@ -169,10 +174,7 @@ def find_gpus() -> tuple[Gpu, ...] | None:
 
 
 def list_gpu_nodes(root: Path = Path("/")) -> tuple[str, ...]:
-    """Return what changes when a GPU or its driver does: device files and versions of drivers.
-
-    Sources: the device files of NVIDIA's driver, of DRM (AMD, Intel), ROCm and WSL 2.
-    """
+    """Return what changes when a GPU or its driver does: device files and versions of drivers."""
     found = sorted(str(path) for pattern in _GPU_NODES for path in root.glob(pattern))
     for name in _DRIVER_VERSIONS if found else ():
         try:
@@ -183,7 +185,10 @@ def list_gpu_nodes(root: Path = Path("/")) -> tuple[str, ...]:
 
 
 def describe_gpu_setup() -> list[str]:
-    """Return what a remembered list of GPUs depends on, besides the installed llama.cpp."""
+    """Return what a remembered list of GPUs depends on, besides the installed llama.cpp.
+
+    On a Mac the drivers come with the system, whose version is the first item ("" elsewhere).
+    """
     return [platform.mac_ver()[0], *list_gpu_nodes()]
 
 

@@ -17,7 +17,7 @@ from g4cli.core.errors import G4Error
 from g4cli.core.registry import MADE_TYPES, MODELS, known_names
 from g4cli.core.visible import one_line
 
-Completion = tuple[str, str]  # a word, and what it is
+Completion = tuple[str, str]  # a word, and what it is: a shell may show it beside the word
 _VARIABLE = "_G4_COMPLETE"  # Typer's, set by a shell that asks: "complete_bash", "complete_zsh" ...
 _SEPARATORS = (":", "=")  # at which bash splits words (COMP_WORDBREAKS)
 _MAX_CONVERSATIONS = 50  # a choice: more are not read in a list
@@ -49,7 +49,7 @@ def complete_model_or_preset(incomplete: str) -> list[Completion]:
 def complete_known(incomplete: str) -> list[Completion]:
     """Return every model that g4 knows, and after a colon its types."""
     name, colon, _ = incomplete.partition(":")
-    titles = {model.name: model.title for model in MODELS}
+    titles = {model.name: model.title for model in MODELS}  # e2b-base is pre-trained only
     known = {word: titles.get(word, "pre-trained") for word in known_names()}
     if not colon:
         return _select({**known, **dict(complete_pulled(incomplete))}, incomplete)
@@ -94,8 +94,9 @@ def run_completion(
 ) -> int:
     """Answer a shell that asks for completions, and return the exit code.
 
-    `run` is g4 itself, in which Typer prints the words. What bash has split at ":" and "=" is
-    joined before, and left out of the words.
+    `run` is g4 itself, in which Typer prints the words. For bash, the command line in
+    `environment` is joined before where bash has split it at ":" and "="; afterwards the part of
+    the current word up to its last split is removed from what is printed, since bash keeps it.
     """
     if environment.get(_VARIABLE) != "complete_bash":
         return run()

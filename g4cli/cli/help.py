@@ -1,6 +1,7 @@
-"""Typer's commands and groups, changed: values are named FILE, N or TEXT, settings are defaults.
+"""Typer's commands and groups, changed in three ways. `main.py` registers every command with them.
 
-`main.py` registers every command with these classes.
+Help pages name values FILE, N or TEXT, where Typer shows Python types. What a command line leaves
+out comes from the user's settings. Commands have the names that Ollama and shells use, too.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse `args`; what they leave out comes from the user's settings."""
+        # Parsing is resilient while a shell completes: a broken config file must not stop that.
         if self.name in COMMAND_SECTIONS and not ctx.resilient_parsing:
             apply_settings(self, ctx, args)
         left = super().parse_args(ctx, args)

@@ -67,7 +67,8 @@ GROUPS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("svg", _EXAMINE, "",
      "Check, repair, render and show drawings (SVG) in files and in answers of models."),
 )  # fmt: skip
-_JSON_OPTIONS: Final = frozenset(("--json", "--stream-json"))  # with them, errors are JSON
+# With one of them errors are JSON, also the error of a command line that cannot be parsed.
+_JSON_OPTIONS: Final = frozenset(("--json", "--stream-json"))
 
 app = typer.Typer(
     name="g4",
@@ -127,6 +128,7 @@ def _run_by_default(name: str, default: str, text: str) -> Callable[..., None]:
     def run_default(ctx: typer.Context, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
         flags = [flag for flag, given in (("--json", json), ("--quiet", quiet)) if given]
         if ctx.invoked_subcommand is None:
+            # As if the command had been typed: its settings and the errors of its options apply.
             raise typer.Exit(run([name, default, *flags]))
         if flags:
             hint = " ".join(["g4", name, ctx.invoked_subcommand, *flags])
@@ -144,7 +146,11 @@ def main() -> None:
 
 
 def run(args: list[str]) -> int:
-    """Run `g4 ARGS` and return its exit code. Exceptions from bugs in g4 are raised."""
+    """Run `g4 ARGS` and return its exit code. Exceptions from bugs in g4 are raised.
+
+    G4Error is printed; with G4_DEBUG it is raised too. Outside of Typer's standalone mode,
+    `app` returns the code of typer.Exit and raises the rest.
+    """
     out = Output("human" if _JSON_OPTIONS.isdisjoint(args) else "json")
     try:
         register_commands()
@@ -159,7 +165,7 @@ def run(args: list[str]) -> int:
     except typer.TyperException as err:
         # Typer's usage errors: an unknown option, a missing argument, a value of the wrong kind.
         message = err.format_message()
-        if message.lstrip().startswith("Usage:"):  # `g4` alone: the help page
+        if message.lstrip().startswith("Usage:"):  # no arguments: Typer raises the help page
             print(message)
             return UsageError.exit_code
         # Typer puts the choices of an argument on separate lines: join them.

@@ -89,7 +89,8 @@ class Output:
     def line(self, *parts: Part, style: str | None = None) -> None:
         """Write one line to standard output (human mode); each part may have a style."""
         if self.is_human:
-            # Bars stand on standard error: only that console moves them below a line.
+            # Bars stand on standard error, and only its console moves them below a new line. Where
+            # standard output is the same terminal, its lines take that way.
             above_bars = self._has_bars and sys.stdout.isatty()
             self.console(stderr=above_bars).print(_make_text(parts), style=style)
 
@@ -210,6 +211,7 @@ class Output:
                         shorten_name(escape_invisible(part)), total=total or None, completed=done
                     )
                 bar.update(tasks[key], completed=done, total=total or None)
+                # Of steps there is one bar, which names the current part beside the job.
                 if unit == "steps" and part and part not in label:
                     bar.update(tasks[key], description=f"{one_line(label)}: {one_line(part)}")
 
@@ -315,6 +317,7 @@ def _make_console(*, stderr: bool) -> Console:
             ]
 
     stream = sys.stderr if stderr else sys.stdout
+    # Lines are folded for a terminal only: elsewhere programs read them.
     console = Console(
         stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=not stream.isatty()
     )
@@ -357,5 +360,5 @@ def _make_bars(console: Console, *, in_bytes: bool) -> Any:
 
 
 def shorten_name(name: str, width: int = 30) -> str:
-    """Return `name`, its middle omitted if it is long: file names differ at both ends."""
+    """Return `name` in `width` characters at most; its middle is omitted: ends tell files apart."""
     return name if len(name) <= width else f"{name[: width // 2 - 1]}…{name[-(width // 2) :]}"

@@ -41,7 +41,10 @@ _IN_ENVIRONMENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value for an option and where it comes from, such as "G4_TEMP"."""
+    """A value for an option and where it comes from.
+
+    `origin` is "G4_TEMP", "config.toml [chat]" or "preset reviewer".
+    """
 
     value: Any
     origin: str
@@ -50,8 +53,10 @@ class Setting:
 def apply_settings(command: Any, ctx: Any, args: list[str]) -> None:
     """Let the options of `command` that `args` leave out take the user's settings.
 
-    `command` is Typer's, `ctx` its context. Raises BadFile, UsageError or NotFound.
+    They become the context's defaults (`default_map`), and the origin of each value is kept for
+    read_origins. `command` is Typer's, `ctx` its context. Raises BadFile, UsageError or NotFound.
     """
+    # Parsed here once more: the preset that `args` name decides the defaults.
     parser = command.make_parser(ctx)
     try:
         given = parser.parse_args(list(args))[0]
@@ -99,7 +104,11 @@ def collect_settings(
 
 
 def read_origins(ctx: Any) -> Mapping[str, str]:
-    """Return where each value of this call comes from, without those that are defaults."""
+    """Return where each value of this call comes from, by parameter, without the defaults.
+
+    The origin is that of a Setting, the name of the option that was given ("--temp"), or "argument"
+    for a value that is given without one, such as MODEL.
+    """
     origins: Mapping[str, str] = ctx.meta.get(_ORIGINS, {})
     return origins
 
@@ -110,7 +119,10 @@ def is_lasting(origin: str) -> bool:
 
 
 def resolve_model_word(ctx: Any, _parameter: Any, value: Any) -> Any:
-    """Return a MODEL argument with aliases replaced, and "@preset" by the model of the preset."""
+    """Return a MODEL argument with aliases replaced, and "@preset" by the model of the preset.
+
+    The value is a word, or all words of `[MODEL]...`; None or "" if none was given.
+    """
     if isinstance(value, (list, tuple)):
         for word in value[1:]:
             if word.startswith(PRESET_MARK):
@@ -121,7 +133,7 @@ def resolve_model_word(ctx: Any, _parameter: Any, value: Any) -> Any:
         return value
     if value.startswith(PRESET_MARK):
         if ctx.command.name not in COMMAND_SECTIONS:
-            return value
+            return value  # takes no presets, and says that there is no such model
         value = (ctx.default_map or {}).get("model") or (ctx.default_map or {}).get("models") or ""
         value = value[0] if isinstance(value, list) else value
     return expand_alias(value)
@@ -155,7 +167,10 @@ def _require_known(config: Config, section: str, key: str, known: Collection[str
 
 
 def _parse_value(parameter: Any, setting: Setting, ctx: Any) -> Any:
-    """Return the value as the option takes it. Raises UsageError that names its origin."""
+    """Return the value as it would stand on the command line; a flag stays a bool.
+
+    Raises UsageError, which names the origin, for what the option would refuse.
+    """
     value = setting.value
     is_flag = getattr(parameter, "is_flag", False)
     if isinstance(value, bool) != bool(is_flag):

@@ -1,4 +1,4 @@
-"""Make standard input, output and error usable, whatever they are: closed, not UTF-8, full."""
+"""Make standard input, output and error usable if they are closed, not UTF-8, or on a full disk."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ ASCII_REPLACEMENTS: Final = MappingProxyType(
 def repair_std_streams() -> None:
     """Replace a closed stream (`g4 list >&-`) by /dev/null; show ASCII on one without UTF-8.
 
-    This also keeps the system from giving file descriptors 0 to 2 to a file that g4 opens, into
-    which llama.cpp would then print.
+    /dev/null also keeps the system from giving file descriptors 0 to 2 to a file that g4 opens,
+    into which llama.cpp would then print. Bytes of standard input that are invalid in its encoding
+    become U+FFFD.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)

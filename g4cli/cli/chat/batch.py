@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from g4cli.prompt.reply import SampledToken
     from g4cli.runtime.engine.drafting import DraftStats
 
-# Values of --draft that several answers at once, which have no drafts, can have.
+# Values of --draft with which several answers can be computed at once: those have no drafts.
 _NO_DRAFTS: Final = ("auto", "off")
 
 
@@ -29,7 +29,7 @@ def answer_batch(
 ) -> int:
     """Append the answers that are missing to the file `output`; return the exit code of g4.
 
-    `n_parallel` answers are computed at once; 0: as many as are worth it. No model is loaded if no
+    `n_parallel` answers are computed at once; 0: as many as are faster. No model is loaded if no
     answer is missing. A prompt that is too long gets none, and decides the exit code. Raises what
     opening a model and answering raise.
     """
@@ -108,7 +108,8 @@ class _Batch:
                 self._skip_prompt,
             )
             return
-        # This module starts the worker process before it imports the rest: import it first.
+        # Imported before the rest: open_session starts the worker process, which loads llama.cpp
+        # while this process imports the other modules.
         from g4cli.operations.chat.opening import open_session
 
         with open_session(self.request, self.out) as session:

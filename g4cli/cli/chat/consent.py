@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from g4cli.operations.tools.toolbox import Consent, Toolbox
     from g4cli.prompt.messages import Message, ToolCall
 
-# Characters that are shown: of arguments a whole screen, since users consent to what they see; of
-# results, which the model gets whole, enough to recognize them.
+# Choices: characters that are shown. Of arguments a whole screen, since users consent to what they
+# see; of results, which the model gets whole, enough to recognize them.
 _SHOWN_ARGUMENTS: Final = 2000
 _SHOWN_RESULT: Final = 200
 _ANSWERS: Final[dict[str, Consent]] = {

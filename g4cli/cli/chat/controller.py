@@ -30,9 +30,9 @@ class ChatController:
     """What a line of the user does: ask a question, add media, save the conversation.
 
     The loop in repl.py calls it, and the functions of slash_commands.py change it. After each line
-    the loop reads `finished` and `next_model` (that /model named). `prefill` is what the next input
-    line begins with, `edited` the question that /edit put there; `media` are asked about by the
-    next question.
+    the loop ends if `finished` is set or `next_model` is the model that /model named. `prefill` is
+    the text that the next input line begins with, `edited` the question that /edit put there. The
+    next question asks about `media`.
     """
 
     def __init__(

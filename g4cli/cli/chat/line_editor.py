@@ -1,8 +1,8 @@
 """The line editor of `g4 chat`, the only file that uses prompt_toolkit.
 
 Enter sends, Alt-Enter begins a new line, three quotation marks open and close a text of several
-lines. The history is kept between runs; Tab completes commands, models and paths. A terminal that
-cannot move its cursor (TERM=dumb) edits the line itself.
+lines. The history is kept between runs; Tab completes commands, models and paths. In a terminal
+that cannot move its cursor (TERM=dumb), lines are read as the terminal itself edits them.
 """
 
 from __future__ import annotations

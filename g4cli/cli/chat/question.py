@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.request import ChatRequest
 
 _AT: Final = "@"
-# Characters of standard input; a context of 262,144 tokens holds about a million.
+# A choice: characters of standard input. The largest context, 262,144 tokens, holds a million.
 MAX_PIPED: Final = 16 << 20
 
 
 def read_question(out: Output, request: ChatRequest, prompt: str | None) -> str | None:
-    """Return the only question, or None for a conversation. Raises UsageError if neither works.
+    """Return the only question, or None for a conversation.
+
+    Raises UsageError if the question is empty, or if there is no terminal for a conversation.
 
     Text from standard input goes before --prompt, as in llm (https://llm.datasette.io).
     """

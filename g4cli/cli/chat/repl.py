@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from g4cli.operations.tools.toolbox import Toolbox
 
 
-# At each end of a line so much is searched for a path (Linux's PATH_MAX).
+# At each end of a line so many characters are searched for a path (Linux's PATH_MAX).
 _MAX_PATH_CHARS: Final = 4096
 # A word of a shell: in quotation marks, or with backslashes before spaces and signs.
 _WORD: Final = r"""('[^']+'|"[^"]+"|(?:\\.|[^\s'"\\])+)"""
 _FIRST_WORD: Final = re.compile(rf"{_WORD}(?:\s+|$)")
 _LAST_WORD: Final = re.compile(rf"\s+{_WORD}$")
-# A slash and one word, which /etc/passwd is not; "//" begins a question with a slash.
+# A slash and one word; a path such as /etc/passwd is none. "//" begins a question with a slash.
 _COMMAND: Final = re.compile(r"/[\w?-]*(?:\s|$)")
 _ESCAPE: Final = "//"
 _QUIT_WORDS: Final = ("exit", "quit")
@@ -81,7 +81,7 @@ def _exit_on(*signals: signal.Signals) -> Iterator[None]:
 
 
 def _read_lines(controller: ChatController) -> None:
-    """Show the banner and the turns so far, then act on each line."""
+    """Show the banner and the turns so far, then act on each line until the conversation ends."""
     out, session = controller.out, controller.session
     engine = session.engine
     controller.media.extend(list_requested_media(session.request))

@@ -1,4 +1,4 @@
-"""Continue a saved chat; one that may be another's opens no file elsewhere without a question."""
+"""Continue a saved chat; a chat file opens no media outside its folder without consent."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def run_chat(
 ) -> int:
     """Return the exit code of `g4 chat`; `prompt`, `resume` and `prompts` are options of that name.
 
-    `n_parallel` prompts are answered at once; 0: as many as are worth it.
+    `n_parallel` prompts are answered at once; 0: as many as make it faster.
     `tool_options`: the tools that are run when the model calls them, if there are any.
 
     An empty `request.model` stands for the model that was pulled last. If the model that /model
@@ -55,6 +55,7 @@ def run_chat(
         request = replace(request, json_schema=None, json_schema_text=read_piped_schema(prompt))
         question = None if prompt is None else read_at_file(prompt)
     else:
+        # None stands for a conversation; with --prompts there is none, and no single question.
         question = "" if batch is not None else read_question(out, request, prompt)
     _check_output(question, request, display, out)
     with ExitStack() as tools:
@@ -80,11 +81,15 @@ def _run_sessions(
     display: ChatDisplay,
     toolbox: Toolbox | None,
 ) -> int:
-    """Answer the question, or hold conversations, with one model after the other."""
+    """Answer the question, or hold a conversation that /model continues with other models.
+
+    `question` is None for a conversation. Returns the exit code of g4.
+    """
     previous: ChatRequest | None = None
     while True:
         with ExitStack() as stack:
-            # This module starts the worker process before it imports the rest: import it first.
+            # Imported before the rest: open_session starts the worker process, which loads
+            # llama.cpp while this process imports the other modules.
             from g4cli.operations.chat.opening import open_session
 
             try:
@@ -130,9 +135,10 @@ def _run_sessions(
 def _choose_conversation(
     out: Output, request: ChatRequest, display: ChatDisplay, resume: str | None
 ) -> tuple[ChatRequest, ChatDisplay]:
-    """Return the request with the conversation to continue and a model, whose origin is shown.
+    """Return the request with the conversation to continue and a model, and where each comes from.
 
-    The system prompt and the model of a conversation go before those of the user's settings.
+    The system prompt and the model of a conversation have precedence over those of the environment
+    and the config file, but not over options and presets.
     """
     origins = dict(display.origins)
     if resume is not None:

@@ -177,7 +177,8 @@ def _run_fit(chat: ChatController, _rest: str) -> None:
 def _run_model(chat: ChatController, rest: str) -> None:
     if rest:
         name = expand_alias(strip_quotes(rest))
-        # Check what can be checked without loading it, before the current model is closed.
+        # Raises what can be found without loading the model, before the current one is closed. An
+        # SFP8 archive is expanded here.
         prepare_model(name, chat.out, expand=chat.session.request.expand)
         chat.next_model = name
         return

@@ -63,6 +63,7 @@ def compare(
     from g4cli.operations.compare.run import run_comparison
 
     require_report_target(out_file)
+    # As text, as the options of a model after "@" are: those have precedence over these.
     settings = {
         "seed": str(seed),
         "max-tokens": str(max_tokens),
@@ -81,7 +82,7 @@ def compare(
         "-o": out_file,
     }
     request = make_request(
-        expand_alias(prompt) if types else prompt,
+        expand_alias(prompt) if types else prompt,  # with --types PROMPT is a model
         model or [],
         types=types,
         prompts=prompts,
@@ -89,6 +90,7 @@ def compare(
         samples=samples,
         settings={
             **{name: value for name, value in settings.items() if value},
+            # The content of @FILE; the repeatable command below has the name of the file.
             **({"system": read_at_file(system)} if system else {}),
         },
         judge=judge,

@@ -70,7 +70,9 @@ def convert(
     from g4cli.store.recode import check_request, convert_folder
 
     part: PartName = "mmproj" if mmproj else "text"
-    type_name = check_request(type_name, part, target, force=force)  # before it is fetched
+    type_name = check_request(
+        type_name, part, target, force=force
+    )  # before a checkpoint is fetched
     folder = _find_folder(source, out)
     with out.progress(f"convert to {type_name}") as progress:
         done = convert_folder(

@@ -47,7 +47,7 @@ def list_(
     from g4cli.store.others import list_foreign_models
 
     entries, unfinished = list_models(), list_unfinished()
-    foreign = () if quiet else list_foreign_models()
+    foreign = () if quiet else list_foreign_models()  # with --quiet none of them would be shown
 
     def render() -> None:
         if entries:

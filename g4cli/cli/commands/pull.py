@@ -99,6 +99,7 @@ def pull(
 
 
 def _show_pulled(out: Output, pulled: Pulled, seconds: float, reason: str) -> None:
+    """Show the pulled model; `reason` says why --fit chose its type, "" without --fit."""
     from g4cli.core.units import duration_text, size_text
 
     entry = pulled.entry

@@ -93,6 +93,10 @@ def quantize(
 
 
 def _run_and_report(out: Output, source: Path, job: partial[Quantized], *, report: bool) -> None:
+    """Run quantize_file, which `job` is but for its progress, and show its result.
+
+    With `report` both files are read again to measure the quantization error.
+    """
     from g4cli.cli.views.quantize import draw_diff, draw_result
     from g4cli.quant.metrics import diff_files
 

@@ -105,14 +105,16 @@ def serve(
         max_body_bytes=parse_size(max_body),
     )
     start_log(log_format, sys.stderr)
-    with open_port(host, port) as listener:  # first: a port in use is told at once
+    with open_port(
+        host, port
+    ) as listener:  # before the models, so that a port in use is told at once
         service = make_service(options, LogReporter(), log_reply)
         show_start(out, make_url(listener), service, has_keys=bool(keys))
         serve_until_stopped(
             service,
             listener,
             guard,
-            preload="" if models else None,  # "": the first of them
+            preload="" if models else None,  # "" loads the first model now, None none
             show_loaded=lambda model: LogReporter().say(describe_loaded(model)),
             # The whole network would read saved conversations: the page keeps its own in memory.
             private=not keys and not is_loopback(host),

@@ -77,10 +77,10 @@ def transcribe(
     request = TranscriptionRequest(
         model=name, language=spoken, translate_to=written, prompt=prompt.strip()
     )
-    documents, left = [], iter(targets)
+    documents, targets_left = [], iter(targets)
 
     def finish(transcript: Transcript) -> None:
-        target = next(left)
+        target = next(targets_left)  # transcripts come in the order of the files
         _write_or_print(out, transcript, target, to)
         documents.append(_to_json(transcript, target))
 
