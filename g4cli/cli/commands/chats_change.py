@@ -63,11 +63,11 @@ def rename(
       g4 chats rename 12 "Holiday plans"
     """
     out = make_output(as_json=json, quiet=quiet)
-    from g4cli.operations.chat.saved import find_stored_id
+    from g4cli.operations.chat.saved import load_stored_chat
     from g4cli.store.conversations import ConversationStore, summary_to_json
 
     with ConversationStore.open() as store:
-        id_ = find_stored_id(store, chat)
+        id_ = load_stored_chat(store, chat).summary.id
         store.rename(id_, title)
         summary = store.load(id_).summary
     out.result(summary_to_json(summary), lambda: out.say(f"{id_}: {summary.title}"))
@@ -89,14 +89,12 @@ def delete(
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.saved_chats import shorten_line
     from g4cli.core.units import count_text
-    from g4cli.operations.chat.saved import find_stored_id
+    from g4cli.operations.chat.saved import load_stored_chat
     from g4cli.store.conversations import ConversationStore, summary_to_json
 
     with ConversationStore.open() as store:
-        found = [
-            store.load(id_).summary
-            for id_ in dict.fromkeys(find_stored_id(store, c) for c in chats)
-        ]
+        summaries = [load_stored_chat(store, name).summary for name in chats]
+        found = list({summary.id: summary for summary in summaries}.values())
         for summary in found:
             out.say(f"{summary.id:>5}  {shorten_line(summary.title)}")
         what = count_text(len(found), "conversation")

@@ -52,9 +52,9 @@ def open_session(
         with reporter.progress(f"load {model.path.name}", unit="steps") as progress:
             engine.open(make_open_request(request, model, plan, draft), progress)
         load_s = time.perf_counter() - started
-        session = ChatSession(request, model, engine, inputs, load_s, reporter)
-        session.resident_bytes = plan.resident_bytes
-        yield session
+        yield ChatSession(
+            request, model, engine, inputs, load_s, reporter, resident_bytes=plan.resident_bytes
+        )
         _finish_states(engine, reporter)
 
 

@@ -99,7 +99,7 @@ async def _answer_all(
     skip: SkipPrompt,
 ) -> None:
     needs_encoder = any(prompt.media for prompt in prompts)
-    waiting = iter(prompts)
+    waiting = iter(prompts)  # shared: each task takes the next prompt that no other has taken
     async with _open_session(request, n_parallel, reporter, needs_encoder=needs_encoder) as session:
 
         async def answer_next() -> None:

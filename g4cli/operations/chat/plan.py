@@ -176,6 +176,7 @@ class _Planner:
         trial = self._try(plan.options)
         if self.request.workers:
             self.reporter.say(trial.placement)
+        # A context beyond the training was asked for knowingly: it is estimated with less.
         return self._make_plan(trial, max(asked, plan.n_ctx), plan.n_parallel)
 
     def _try(self, options: Options) -> Trial:

@@ -111,7 +111,7 @@ class ChatRecorder:
             store.set_system(conversation.stored_id, conversation.system)
         n_same = 0  # turns that are stored as they are
         for (_, known), turn in zip(stored, conversation.turns, strict=False):
-            if known is not turn and known != turn:
+            if known != turn:
                 break
             n_same += 1
         if n_same < len(stored):

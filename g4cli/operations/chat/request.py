@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from g4cli.core.worker_address import NO_WORKERS, WorkerOptions
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ExpandedType: TypeAlias = Literal["bf16", "q8_0"]
 LazyPle: TypeAlias = Literal["auto", "on", "off"]
+SAMPLING_NAMES: Final = ("temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
+"""The sampling parameters that `g4 chat` has options for: fields of the engine's Sampling too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,5 +77,5 @@ class ChatRequest:
     @property
     def sampling(self) -> dict[str, Any]:
         """The sampling parameters that were given, named as the fields of the engine's Sampling."""
-        names = ("temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in SAMPLING_NAMES}
+        return {name: value for name, value in given.items() if value is not None}

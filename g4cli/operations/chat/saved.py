@@ -43,11 +43,6 @@ def load_stored_chat(store: ConversationStore, name: str) -> StoredConversation:
     return store.load(chat_id)
 
 
-def find_stored_id(store: ConversationStore, name: str) -> int:
-    """Return the id of the conversation called `name`. Raises NotFound."""
-    return load_stored_chat(store, name).summary.id
-
-
 def load_chat(name: str) -> StoredConversation:
     """Return the conversation called `name` of this user's database. Raises NotFound."""
     with ConversationStore.open() as store:

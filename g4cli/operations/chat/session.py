@@ -25,7 +25,7 @@ from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_word
 from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.operations.chat.inputs import ChatInputs
-from g4cli.operations.chat.request import ChatRequest
+from g4cli.operations.chat.request import SAMPLING_NAMES, ChatRequest
 from g4cli.operations.fit.options import find_encoder
 from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
 from g4cli.prompt.messages import Media
@@ -72,7 +72,7 @@ class ChatSession:
 
     `think` is the level of thinking of the next answers, a key of THOUGHT_TOKENS. `load_s` is how
     many seconds it took to load the model, `resident_bytes` the estimate of its peak of resident
-    memory (0: not estimated), `header` that of its file. The constructor checks the grammar of the
+    memory, `header` that of its file. The constructor checks the grammar of the
     request and chooses the chat template; it raises UsageError or BadFile.
     """
 
@@ -84,10 +84,11 @@ class ChatSession:
         inputs: ChatInputs,
         load_s: float,
         reporter: Reporter,
+        resident_bytes: int,
     ) -> None:
         self.request, self.engine = request, engine
         self.conversation = request.conversation or Conversation(request.system)
-        self.load_s, self.resident_bytes = load_s, 0
+        self.load_s, self.resident_bytes = load_s, resident_bytes
         self.header = model.header
         self.think = request.think
         self.sampling: Sampling = replace(
@@ -110,9 +111,8 @@ class ChatSession:
 
     def describe_settings(self) -> dict[str, Any]:
         """Return what the last answer depended on beside its prompt; its seed even if not given."""
-        names = ("temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
         return {
-            **{name: getattr(self._drawn, name) for name in names},
+            **{name: getattr(self._drawn, name) for name in SAMPLING_NAMES},
             "think": self.think,
             "ctx": self.engine.n_ctx,
         }

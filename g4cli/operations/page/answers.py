@@ -97,8 +97,7 @@ class PageAnswer:
         try:
             await self._write(service, save)
         except asyncio.CancelledError:
-            if not self.stopped:
-                self.stopped = True  # the server is being stopped
+            self.stopped = True  # it may not have been: the server is being stopped
         except G4Error as err:
             self.error = err
         except Exception as err:

@@ -96,17 +96,23 @@ class PageConversations:
         """Return the id of a new conversation."""
         return await self._ask_store(lambda store: store.create(system=system, source=SOURCE))
 
-    async def rename(self, conversation: int, title: str) -> None:
-        """Give a conversation another title. Raises NotFound."""
-        await self._ask_store(lambda store: store.rename(conversation, title))
+    async def change(
+        self, conversation: int, *, system: str | None, title: str | None, branch: int | None
+    ) -> None:
+        """Replace the system prompt or the title, or show the branch through the turn `branch`.
 
-    async def set_system(self, conversation: int, system: str) -> None:
-        """Replace the system prompt. Raises NotFound."""
-        await self._ask_store(lambda store: store.set_system(conversation, system))
+        None leaves it as it is. Raises NotFound.
+        """
 
-    async def show_branch(self, conversation: int, turn: int) -> None:
-        """Show the branch that goes through `turn`. Raises NotFound."""
-        await self._ask_store(lambda store: store.show_branch(conversation, turn))
+        def change_stored(store: ConversationStore) -> None:
+            if system is not None:
+                store.set_system(conversation, system)
+            if title is not None:
+                store.rename(conversation, title)
+            if branch is not None:
+                store.show_branch(conversation, branch)
+
+        await self._ask_store(change_stored)
 
     async def delete(self, conversation: int) -> None:
         """Delete a conversation; its answers under way are stopped first. Raises NotFound."""

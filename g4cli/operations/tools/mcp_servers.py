@@ -1,7 +1,7 @@
 """Tools of MCP servers, by the official package `mcp`, which is imported here alone.
 
-The servers run in an event loop of a thread of their own, from `open_servers` to `close`. The
-package starts them with a clean environment and ends them with all their children.
+The servers run in an event loop of a thread of their own, from the constructor of `McpServers` to
+`close`. The package starts them with a clean environment and ends them with all their children.
 """
 
 from __future__ import annotations
@@ -86,10 +86,11 @@ class McpServers:
         self.log_path = log
         self.tools: list[Tool] = []
         self._servers = servers
-        self._opening = ""
+        self._opening = ""  # the name of the server that is being opened, for errors
         self._want_login: set[str] = set()  # names of servers that answered 401
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Done when all servers are open, or with the error of the first that does not open.
         self._ready: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run_loop, daemon=True)
         self._thread.start()

@@ -26,7 +26,10 @@ SAME_CALLS: Final = 3
 
 @dataclass(slots=True)
 class Toolbox:
-    """Tools by name, and what the user has consented to."""
+    """Tools by name; `allowed` are the names of those that run without asking the user again.
+
+    `max_rounds`: how often the model may call tools before it has to answer.
+    """
 
     tools: Mapping[str, Tool]
     max_rounds: int = 10
@@ -109,9 +112,9 @@ def answer_with_tools(
                 hint=f"--max-tool-rounds {2 * toolbox.max_rounds}",
             )
         for call in reply.tool_calls:
-            arguments = json.dumps(call.arguments, sort_keys=True, default=str)
-            calls[f"{call.name} {arguments}"] += 1
-            if calls[f"{call.name} {arguments}"] >= SAME_CALLS:
+            key = f"{call.name} {json.dumps(call.arguments, sort_keys=True, default=str)}"
+            calls[key] += 1
+            if calls[key] >= SAME_CALLS:
                 raise LoopStopped(
                     f"the model is in a loop: it called {call.name} with the same arguments "
                     f"{SAME_CALLS} times",

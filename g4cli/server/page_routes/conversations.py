@@ -76,12 +76,9 @@ async def change_conversation(
     conversation: RowId, body: ConversationBody, page: PageParam
 ) -> dict[str, Any]:
     """Change the system prompt, the title, or the branch that is shown."""
-    if body.system is not None:
-        await page.conversations.set_system(conversation, body.system)
-    if body.title is not None:
-        await page.conversations.rename(conversation, body.title)
-    if body.branch is not None:
-        await page.conversations.show_branch(conversation, body.branch)
+    await page.conversations.change(
+        conversation, system=body.system, title=body.title, branch=body.branch
+    )
     return {}
 
 
