@@ -45,6 +45,10 @@ class ActivationCollector:
         self.callback: Any = load_llama().ggml_backend_sched_eval_callback(self._handle_operation)
 
     def _handle_operation(self, address: int, is_question: bool, _data: int) -> bool:
+        """Return, to a question, whether the result is wanted; afterwards True: llama.cpp goes on.
+
+        `address`: of the ggml_tensor that is the result of the operation.
+        """
         # Asked before each of the thousands of operations of a batch: most end here.
         op = ctypes.c_int.from_address(address + OP_OFFSET).value
         if op != self._product and op != self._expert_product:
@@ -67,9 +71,7 @@ class ActivationCollector:
         inputs = tensor.find_source(_INPUTS)
         n_columns = inputs.ne[0]
         name = tensor.find_source(_WEIGHTS).plain_name
-        matrix = self.sums.find_matrix(
-            name, 1, n_columns
-        )  # all but those of experts are one matrix
+        matrix = self.sums.find_matrix(name, 1, n_columns)  # 1: no experts
         for outer in read_values(inputs, np.float32):  # shape (ne[3], ne[2], rows, columns)
             for rows in outer:
                 matrix.add_rows(0, rows)

@@ -50,7 +50,7 @@ def read_calibration_text(path: Path, *, raw: bool, name: str = "") -> Calibrati
     text, name = read_text_file(path), name or str(path)
     if not text.strip():
         raise BadFile(f"{path} contains no text", hint="--text FILE with some hundred kilobytes")
-    if raw:
+    if raw:  # llama.cpp's tools leave out the last line break of a file too (common/arg.cpp)
         return CalibrationText(name, raw=text.removesuffix("\n"))
     if path.suffix == ".jsonl":
         wanted = "no conversation that ends with an answer"

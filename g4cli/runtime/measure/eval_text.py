@@ -87,7 +87,7 @@ def _read_jsonl(path: Path, text: str) -> list[tuple[Message, ...]]:
 
 
 def _list_answers(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
-    """Return each answer once, with what came before it."""
+    """Return each answer with what came before it; one that nothing comes before is left out."""
     return [
         tuple(messages[: i + 1])
         for i, message in enumerate(messages)

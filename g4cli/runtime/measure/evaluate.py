@@ -47,10 +47,10 @@ _CTX_STEP: Final = 256  # llama.cpp makes caches of whole steps (GGML_PAD in lla
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a document is evaluated: the first `begin` tokens are there, from the one before it.
+    """How a document is evaluated: its first `begin` tokens are in the KV cache already.
 
-    `branches`: lengths of the prefixes that later documents share with it. Checkpoints are made
-    there.
+    They are those of the document before it. `branches`: lengths of the prefixes that later
+    documents share with it; after as many tokens a checkpoint of the window is made.
     """
 
     begin: int
@@ -165,6 +165,11 @@ def _count_shared(document: Document, following: Document) -> int:
 
 
 def _score_document(readers: Sequence[_Reader], document: Document, reading: Reading) -> Score:
+    """Return the score of the answer of `document`.
+
+    `readers`: that of the model, and that of the model to compare with, if there is one. Raises
+    BadFile if a model gives NaN, and Interrupted.
+    """
     total = Score()
     streams = [reader.iter_logits(document, reading) for reader in readers]
     for parts in zip(*streams, strict=True):

@@ -157,7 +157,10 @@ def _evaluate_chunks(
     interrupt: Interrupt,
     progress: Progress,
 ) -> None:
-    """Add the activations of all chunks from number `first` on to `sums`."""
+    """Add the activations of all chunks from number `first` on to `sums`.
+
+    Writes the partial file now and then. Raises Interrupted, and what the collector found wrong.
+    """
     n_ctx, n_seq = request.n_ctx, count_sequences(request.n_ctx)
     n_batch = min(N_BATCH, n_seq * n_ctx)
     collector = ActivationCollector(sums)

@@ -59,6 +59,7 @@ class RunImatrix:
     save_every_s: float
 
 
+# All messages of both directions.
 CODEC: Final = Codec(
     (*COMMON, RunBench, RunEvaluation, RunImatrix, BenchReport, Evaluation, ImatrixReport)
 )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from g4cli.quant.activation_sums import ActivationSums
 
 TellOpening: TypeAlias = Callable[[Path | None], None]
-"""Called with a file that is being loaded, and with None when all are."""
+"""Called with a file that is being loaded, and with None when all are loaded."""
 
 
 def ignore_opening(path: Path | None) -> None:
@@ -28,7 +28,9 @@ def ignore_opening(path: Path | None) -> None:
 class BenchOptions:
     """What to run: prompt processing and generation, each at every depth of `n_depths`.
 
-    `n_prompt` or `n_gen` 0 leaves that test out. `n_threads` 0: see `choose_n_threads`.
+    `n_prompt` or `n_gen` 0 leaves that test out. `n_threads` 0: one for each physical core, or one
+    for a very small model (`choose_n_threads` in runtime.engine.context). With `warmup` one more
+    repetition comes first, which is not counted.
     """
 
     n_prompt: int = 512

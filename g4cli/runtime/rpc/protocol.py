@@ -84,6 +84,7 @@ class Connection:
 
 def read_protocol_version(connection: Connection) -> tuple[int, int, int]:
     """Return the server's major, minor and patch version. Raises OSError or RpcFault."""
+    # Three bytes of the version, one without a meaning, and what the server can do besides TCP.
     answer = _send_command(connection, HELLO, bytes(_CAPS_BYTES), 4 + _CAPS_BYTES)
     return answer[0], answer[1], answer[2]
 

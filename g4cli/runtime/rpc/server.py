@@ -67,12 +67,13 @@ class ServerOptions:
 class RpcServer:
     """llama.cpp's server in a child process. Close `child` when done.
 
-    `names` and `kinds` are those of its devices in ggml, `memory` what it reports of each.
+    `names` and `kinds` ("cpu", "gpu") are those of its devices in ggml, `memory` what it reports of
+    each.
     """
 
     def __init__(self, options: ServerOptions) -> None:
         """Start it and wait until it answers. Raises RuntimeFailed, UsageError or EngineMissing."""
-        self._output: deque[str] = deque(maxlen=_MAX_OUTPUT_LINES)
+        self._output: deque[str] = deque(maxlen=_MAX_OUTPUT_LINES)  # its last lines, with line ends
         arguments = [json.dumps(asdict(options))]
         try:
             self.child = start_child(
@@ -160,7 +161,7 @@ class WorkerServer:
         self._relay = Relay(listener, (_LOOPBACK, self._options.port), self.make_info, self._tell)
 
     def make_info(self, is_busy: bool) -> WorkerInfo:
-        """Return what a client learns of this worker."""
+        """Return what a client learns of this worker. `is_busy`: another client uses it."""
         return WorkerInfo(
             g4=__version__,
             library=engine_version() or "",

@@ -82,7 +82,11 @@ def find_worker_devices(
 def check_worker(
     address: WorkerAddress, host: str, port: int, timeout_s: float = TIMEOUT_S
 ) -> tuple[DeviceMemory, ...]:
-    """Return the memory of a worker's devices, if it can be used. Raises as find_worker_devices."""
+    """Return the memory of a worker's devices, if it can be used.
+
+    `host` and `port` are where to connect to: for a worker behind a tunnel not those of `address`.
+    Raises what find_worker_devices raises.
+    """
     try:
         info = ask_worker_info(host, port, timeout_s)
         if info is not None:

@@ -14,7 +14,7 @@ const STATES = /** @type {Record<string, string>} */ ({
   thinking: "Thinking",
 });
 
-/** One answer. `element` is its body; `onFinal` is called with each block that is final. */
+/** One answer. `element` is its body; `onCode` is called with each block of code that is final. */
 export class AnswerBody {
   /** @param {(pre: HTMLElement[], isLast: boolean) => void} onCode with the parts of a code block */
   constructor(onCode) {
@@ -218,7 +218,8 @@ function describeLoop(loop, model, stopped) {
   const what = loop.kind === "few-tokens" ? `the same ${count(loop.period, "token")}`
     : loop.kind === "few-phrases" ? "a few phrases"
     : `the same text ${count(Math.floor(loop.covered / loop.period), "time")}`;
-  // A sound model drifts into a loop; a damaged one begins with it.
+  // A sound model drifts into a loop; a damaged one begins with it. 16 tokens are a choice: some
+  // words may come before.
   const cause = loop.onset < loop.period + 16 ? "It repeats from the beginning: the file may be damaged. Examine it with "
     : "A sound model can drift into a loop. If it happens often, examine the file with ";
   return make("div", { class: "note bad" },

@@ -36,6 +36,7 @@ export class Recorder {
       if (!this.isRecording) return;
       this.pieces.push(data);
       nSamples += data.length;
+      // The root mean square of speech is far below 1: four times that, a choice, moves the meter.
       this.onLevel(nSamples / SAMPLE_RATE, Math.min(1, 4 * measureLevel(data)));
       if (nSamples >= MAX_SECONDS * SAMPLE_RATE) this.onFull();
     };

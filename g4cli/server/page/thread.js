@@ -78,12 +78,11 @@ export class Thread {
   /** @param {Turn} turn */
   drawQuestion(turn) {
     const media = turn.media.map((medium, number) => this.drawMedium(turn, medium.kind, number));
-    const article = make("article", { class: "turn user", "data-turn": turn.id },
+    return make("article", { class: "turn user", "data-turn": turn.id },
       make("h2", { class: "speaker unseen" }, "You"),
       media.length ? make("div", { class: "media" }, ...media) : null,
       turn.text ? make("div", { class: "bubble" }, turn.text) : null,
       this.drawFoot(turn));
-    return article;
   }
 
   /**
@@ -177,7 +176,7 @@ export class Thread {
 
   noteScroll() {
     const left = this.scroll.scrollHeight - this.scroll.scrollTop - this.scroll.clientHeight;
-    this.follows = left < 60;
-    this.toEnd.hidden = left < 300;
+    this.follows = left < 60; // pixels, choices: about two lines
+    this.toEnd.hidden = left < 300; // half a screen
   }
 }

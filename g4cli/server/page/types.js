@@ -1,5 +1,9 @@
 /**
- * The values that the server sends; see g4cli/server/page_routes/turns.py.
+ * The values that the server sends; see g4cli/server/page_routes/turns.py, answers.py and models.py.
+ *
+ * Times (`updated`, `created`) are in Unix seconds; names that end with `_s` are in seconds. Of a
+ * Turn, `finish` is Reply.finish_reason, "error", or "partial" while it is written; `siblings` are
+ * the ids of all turns with the same parent, itself included.
  *
  * @typedef {{id: number, title: string, updated: number, model: string, excerpt: string,
  *   running: boolean}} Listed

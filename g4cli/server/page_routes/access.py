@@ -29,7 +29,7 @@ class Page:
     """What the routes of the page share, for as long as the server runs."""
 
     def __init__(self, service: Service, *, private: bool = False) -> None:
-        """`private`: anybody in the network may call: nothing is kept or pulled for them."""
+        """`private`: anybody in the network may call, so that nothing is kept or pulled."""
         self.service, self.private = service, private
         self.token = secrets.token_urlsafe(32)
         self.conversations = PageConversations(service, private=private)

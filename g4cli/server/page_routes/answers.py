@@ -60,7 +60,7 @@ class AnswerBody(RequestBody):
 
     def make_settings(self) -> AnswerSettings:
         """Return the settings of the answer."""
-        names = set(AnswerBody.model_fields)  # a question has more
+        names = set(AnswerBody.model_fields)  # a QuestionBody has more fields
         return AnswerSettings(**self.model_dump(include=names, exclude_none=True))
 
 
@@ -144,7 +144,7 @@ async def _write_events(answer: PageAnswer, n_thought: int, n_changes: int) -> A
 class Changes(NamedTuple):
     """The next event of an answer, and what a page has seen with it."""
 
-    event: dict[str, Any]
+    event: dict[str, Any]  # AnswerEvent in page/types.js
     n_thought: int  # characters of the thought
     n_changes: int  # changes of the HTML
 
@@ -155,21 +155,24 @@ class AnswerView:
     def __init__(self, answer: PageAnswer) -> None:
         self._answer = answer
         self._stream = MarkdownStream()
-        self._n_fed = 0
-        self._clean = AnswerCleaner()
-        self._thought = ""
-        self._n_thought = 0
+        self._n_fed = 0  # characters of the answer that `_stream` has
+        self._clean = AnswerCleaner()  # of the thought
+        self._thought = ""  # as it is shown: cleaned
+        self._n_cleaned = 0  # characters of the thought before it was cleaned
         self._lock = threading.Lock()
 
     def describe_changes(self, n_thought: int, n_changes: int, *, is_done: bool) -> Changes:
-        """Return what changed since a page has seen so many characters and changes."""
+        """Return what changed since a page has seen so many characters and changes.
+
+        `is_done`: the answer was done when the caller looked, so that this event is the last one.
+        """
         answer, stream = self._answer, self._stream
         with self._lock:
             text, thought = answer.text, answer.thought
             stream.feed(text[self._n_fed :])
             self._n_fed = len(text)
-            self._thought += self._clean(thought[self._n_thought :])
-            self._n_thought = len(thought)
+            self._thought += self._clean(thought[self._n_cleaned :])
+            self._n_cleaned = len(thought)
             if is_done:
                 stream.finish()
             event: dict[str, Any] = {

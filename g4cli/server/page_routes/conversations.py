@@ -28,7 +28,7 @@ _FILE_HEADERS: Final = {
 
 
 class ConversationBody(RequestBody):
-    """What is changed of a conversation; null: nothing."""
+    """What is changed of a conversation; null: nothing. `branch`: a turn of the branch to show."""
 
     system: Annotated[str, Field(max_length=1 << 20)] | None = None
     title: Annotated[str, Field(max_length=1000)] | None = None

@@ -26,7 +26,7 @@ from g4cli.server.page_routes.access import make_page_router
 from g4cli.server.wire_model import RequestBody
 
 router = make_page_router()
-frames = APIRouter(include_in_schema=False)  # without the check of access
+frames = APIRouter(include_in_schema=False)  # without the check of access: see above
 # Choices.
 _KEPT: Final = 64  # drawings in memory, the newest; the page checks an older one again
 _PNG_SIDE: Final = 2048  # pixels of the larger side
@@ -59,7 +59,10 @@ class DrawingBody(RequestBody):
 
 @router.post("/drawings")
 async def check(body: DrawingBody) -> dict[str, Any]:
-    """Return what the check of a drawing found, and the repaired text."""
+    """Return what the check of a drawing found, and the repaired text.
+
+    `shown`: it renders, so that there is something for the frame; `blank`: but it shows nothing.
+    """
     text = body.text.encode("utf-8", "replace")
     name = hmac.new(_secret, text, hashlib.sha256).hexdigest()[:_NAME_DIGITS]
     checked = _drawings.pop(name, None)

@@ -119,7 +119,7 @@ async def stop_pull(body: NameBody, page: PageParam) -> dict[str, Any]:
 
 
 def describe_pull(job: PullJob) -> dict[str, Any]:
-    """Return how far a pull is."""
+    """Return how far a pull is (Pull in page/models.js). Sizes of its parts are in bytes."""
     parts = dict(job.parts)
     return {
         "name": job.name,
@@ -143,7 +143,11 @@ def _describe_models(service: Service) -> list[dict[str, Any]]:
 
 
 def describe_model(service: Service, model: ServedModel) -> dict[str, Any]:
-    """Return one model; sampling is that of the server's options if it is loaded."""
+    """Return one model (ServedModel in page/types.js).
+
+    `sampling` are the defaults of its answers: while it is not loaded those of its file, without
+    the options of the server. `n_ctx_chosen`: the context that a page has chosen; 0: none.
+    """
     loaded = service.pool.models.get(model.name)
     sampling = (
         loaded.defaults.sampling if loaded else read_recommended_sampling(read_header(model.path))

@@ -44,10 +44,11 @@ _DRAWING_END: Final = re.compile(r"</svg\s*>", re.IGNORECASE)
 
 @dataclass(slots=True)
 class Block:
-    """One block of the answer. `changed`: the number of the last change of `html`.
+    """One block of the answer. `changed`: the number of the last change of `html`; 0: it has none.
 
-    `tail` is plain text that was added after `html` was sent, as (number of the change, text).
-    `joined`: it continues the block before it. `language` is None for text.
+    `tail`: lines of code, plain text, that were added to the code in `html`, each with the number
+    of that change. `joined`: the block continues the one before it. `language`: of code, "" if its
+    fence names none; None for text.
     """
 
     html: str = ""
@@ -65,9 +66,9 @@ class MarkdownStream:
         self.blocks: list[Block] = []
         self._clean = AnswerCleaner()
         self._open = ""  # the source of the last block, and what follows it
-        self._is_rendered = True
+        self._is_rendered = True  # whether `blocks` show all of `_open` that can be shown yet
         self._fence = ""  # the fence of the code that is open; "<svg" for a drawing without one
-        self._indent = 0
+        self._indent = 0  # spaces before that fence: as many are removed from each line
         self._code: list[str] = []  # lines of the open piece of code
         self._is_final = True  # whether the last block is
         self._joins = False  # whether the next block continues it
@@ -94,6 +95,7 @@ class MarkdownStream:
         """
         self._render()
         changes: list[dict[str, Any]] = []
+        # Only the last block changes, so that blocks with new changes follow those without.
         first = len(self.blocks)
         while first and _last_change(self.blocks[first - 1]) > after:
             first -= 1
@@ -138,11 +140,12 @@ class MarkdownStream:
             self._open = "\n".join(lines[begins[last] :])
             self._is_rendered = False
         elif fences and len(lines) > first + 1:
+            # The text begins with code, and the line of its fence is complete.
             fence, indent = tokens[0], len(lines[first]) - len(lines[first].lstrip(" "))
             code = "\n".join(lines[first + 1 :])
             self._open_code(fence.markup, name_language(fence.info), indent, code)
         elif len(self._open) > CUT_CHARS:
-            self._cut_text(lines, tokens[0].type if tokens else "", tokens)
+            self._cut_text(lines, tokens)
         else:
             self._put_text(self._open, is_final=False)
 
@@ -151,12 +154,14 @@ class MarkdownStream:
         self._change_block(self._take_block(), render_markdown(source))
         self._is_final = is_final
 
-    def _cut_text(self, lines: list[str], kind: str, tokens: list[Token]) -> None:
+    def _cut_text(self, lines: list[str], tokens: list[Token]) -> None:
         """Make the beginning of a long open block final, if there is a place to divide it.
 
-        `kind`: the type of its first token. `tokens`: of the whole open text.
+        `lines` and `tokens` are those of the whole open text.
         """
+        # `cut`: where the next block begins, 0: nowhere; `head`: what is repeated before it.
         source, cut, head = self._open, 0, ""
+        kind = tokens[0].type if tokens else ""
         if kind in ("bullet_list_open", "ordered_list_open"):
             items = [t.map[0] for t in tokens if t.type == "list_item_open" and t.map]
             cut = len("\n".join(lines[: items[-1]])) + 1 if len(items) > 1 else 0
@@ -176,7 +181,7 @@ class MarkdownStream:
         self._put_text(source[:cut], is_final=True)
         self._joins = True
         self._open = head + source[cut:]
-        self._is_rendered = not source[cut:].strip()
+        self._is_rendered = not source[cut:].strip()  # a head alone is not shown
 
     # --- code
 
@@ -250,6 +255,7 @@ class MarkdownStream:
         return self.blocks[-1]
 
     def _change_block(self, block: Block, text: str) -> None:
+        """Replace the HTML of `block` by `text`, which counts as a change if it is another one."""
         if block.changed and block.html == text and not block.tail:
             return
         self.version += 1
@@ -281,7 +287,10 @@ def _parse_blocks(source: str) -> list[Token]:
 
 
 def _find_drawing(lines: list[str], tokens: list[Token]) -> int:
-    """Return the line at which a drawing begins that is not in a block of code, or 0."""
+    """Return the index of the line at which a drawing outside of code begins.
+
+    0: there is none; a drawing in the first line was found before this is called.
+    """
     code = [token.map for token in tokens if token.type in _CODE and token.map]
     for index, line in enumerate(lines):
         if _DRAWING.match(line) and not any(begin <= index < end for begin, end in code):

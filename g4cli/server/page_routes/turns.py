@@ -27,7 +27,10 @@ def describe_hit(hit: SearchHit) -> dict[str, Any]:
 def describe_conversation(
     conversation: StoredConversation, running: Sequence[PageAnswer]
 ) -> dict[str, Any]:
-    """Return a conversation with the turns of the branch that is shown."""
+    """Return a conversation with the turns of the branch that is shown.
+
+    `running`: its answers that are being written.
+    """
     by_turn = {answer.turn: answer for answer in running}
     summary = conversation.summary
     return {
