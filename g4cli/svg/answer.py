@@ -56,7 +56,8 @@ def _find_last(text: str) -> FoundDrawing | None:
             opened.append((tag.start(), bool(rest.strip())))
         elif opened:
             start, _ = opened.pop()
-            end = tag.end() + text.startswith(">", tag.end())
+            end = tag.end() + text.startswith(">", tag.end())  # one character more, if it is there
+            # A complete drawing replaces those inside of it.
             while whole and whole[-1][0] > start:
                 whole.pop()
             whole.append((start, end))
@@ -69,7 +70,7 @@ def _find_last(text: str) -> FoundDrawing | None:
         and _FENCE not in text[outer : whole[0][0]]
     ):
         whole = []
-    count = len(whole) or min(1, len(opened))
+    count = len(whole) or min(1, len(opened))  # of incomplete ones the last is the drawing
     if whole:
         start, end = whole[-1]
     elif opened:

@@ -32,7 +32,7 @@ from g4cli.svg.tree import Element
 _NOT_DRAWN: Final = GRADIENTS | frozenset(
     ("clipPath", "defs", "filter", "marker", "mask", "metadata", "pattern", "style", "symbol")
 )
-_UNITS: Final = re.compile(r"(?<=[0-9.])\s*(?:px|pt|%)")
+_UNITS: Final = re.compile(r"(?<=[0-9.])\s*(?:px|pt|%)")  # a viewBox must not have any
 _LETTER_WIDTH: Final = 0.6  # relative to the font size, in an average font
 _DEFAULT_FONT_SIZE: Final = 16.0  # pixels, as browsers have it
 
@@ -117,6 +117,7 @@ def widen_frame(text: str, elements: list[Element], frame: Frame) -> str:
     """
     root = elements[0]
     left, top, width, height = frame.view_box
+    # The drawing becomes an element of a new root, with the same namespace prefix.
     prefix = root.name.removesuffix("svg").rstrip(":")
     declaration = f"xmlns:{prefix}" if prefix else "xmlns"
     outer = (
@@ -141,8 +142,8 @@ def widen_frame(text: str, elements: list[Element], frame: Frame) -> str:
 def find_drawn_box(elements: list[Element]) -> Box | None:
     """Return a box around all shapes, without the width of strokes; None if there are none.
 
-    It is an estimate: curves count with their control points, letters with an average width, and
-    the copies that <use> draws are left out.
+    It is an estimate: curves count with their control points, a text with one letter of average
+    width (elements do not hold their texts), and the copies that <use> draws are left out.
     """
     matrices: dict[int, Matrix | None] = {}
     points: list[Point] = []
@@ -162,6 +163,7 @@ def _find_corners(element: Element) -> list[Point]:
     name = local_name(element.name)
 
     def read_length(key: str) -> float:
+        # Of a list, such as the positions of the letters of a text, the first.
         return parse_length(element.attributes.get(key, "").split(" ")[0]) or 0.0
 
     if name in ("circle", "ellipse"):

@@ -33,7 +33,7 @@ _PIXELS: Final[Mapping[str, float]] = MappingProxyType(
 # Renderers know the white space of ASCII alone: path data end at a no-break space.
 _SEPARATOR: Final = re.compile(r"[\s,]*", re.A)
 _FLAG: Final = re.compile(r"[01]")
-# Numbers that a command of path data takes, and a transform may take.
+# How many numbers a command of path data takes, and how many a transform may take.
 _N_ARGUMENTS: Final[Mapping[str, int]] = MappingProxyType(
     {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7, "Z": 0}
 )
@@ -162,6 +162,7 @@ def parse_path(data: str) -> tuple[list[Point], int | None]:
     current = start = (0.0, 0.0)
     offset, command = _skip_separators(data, 0), ""
     while offset < len(data):
+        # Numbers without a letter before them repeat the last command, but not a Z.
         if data[offset].upper() in _N_ARGUMENTS:
             command, offset = data[offset], _skip_separators(data, offset + 1)
             if not points and command not in "Mm":
@@ -176,6 +177,7 @@ def parse_path(data: str) -> tuple[list[Point], int | None]:
         current = start if command in "Zz" else new[-1]
         points += new
         if command in "Mm":
+            # Further pairs of numbers after an M are lines.
             start, command = current, "L" if command == "M" else "l"
     return points, None
 

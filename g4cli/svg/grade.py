@@ -10,7 +10,7 @@ from g4cli.core.png import Pixels
 from g4cli.core.units import count_text
 from g4cli.svg.repair import Drawing
 
-# Share of the painted pixels in the frame: with less, the drawing is mostly invisible.
+# Share of the painted pixels in the frame below which a drawing is mostly invisible (a choice).
 _MIN_IN_FRAME: Final = 0.5
 _REFERENCE_RULES: Final = ("unresolved-reference", "reference-without-url", "duplicate-id")
 
@@ -51,7 +51,7 @@ def _iter_stages(drawing: Drawing, proof: Proof | None) -> Iterator[Stage]:
     rules = {finding.rule for finding in drawing.findings}
     n_broken = sum(finding.kind == "xml" for finding in drawing.findings)
     n_unsafe = sum(finding.kind == "unsafe" for finding in drawing.findings)
-    if "too-large" in rules:  # nobody has looked
+    if "too-large" in rules:  # repair_drawing did not look for a drawing
         yield Stage("found", None, "the text is too large")
         return
     yield Stage("found", "no-drawing" not in rules)

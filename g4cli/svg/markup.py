@@ -123,6 +123,7 @@ def check_markup(tokenizer: Tokenizer) -> list[Fault]:
 
 
 def _check_name_case(token: Token, start: int) -> Iterator[Fault]:
+    """Yield the fault of a tag whose name, at offset `start`, SVG writes in another case."""
     canonical = canonical_element(token.name)
     if canonical != token.name:
         edit = Edit(start, start + len(token.name), canonical)
@@ -154,7 +155,7 @@ def _check_declaration(text: str, token: Token) -> Iterator[Fault]:
     """Yield the faults of an XML declaration: its place, its form, its encoding."""
     written = text[token.start : token.end]
     encoding = _ENCODING.search(written)
-    first = 1 if text.startswith("\ufeff") else 0
+    first = 1 if text.startswith("\ufeff") else 0  # a byte order mark may come before it
     if token.start > first:
         is_after_space = not text[first : token.start].strip()
         edit = Edit(first, token.start) if is_after_space else token.removal

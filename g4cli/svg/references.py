@@ -34,7 +34,10 @@ _RESERVED: Final = (_XML, "http://www.w3.org/2000/xmlns/")
 def check_namespaces(elements: list[Element]) -> list[Fault]:
     """Return the faults of a well-formed drawing's namespaces. All of them can be repaired."""
     root = elements[0]
-    faults = list(_check_root(root))
+    faults: list[Fault] = []
+    if root.name == "svg" and "xmlns" not in root.attributes:
+        edit = Edit(root.name_end, root.name_end, f' xmlns="{SVG_NAMESPACE}"')
+        faults.append(Fault("no-namespace", root.start.start, "", (edit,)))
     declared: dict[int, frozenset[str]] = {}
     missing: dict[str, int] = {}
     used = {name.rpartition(":")[0] for e in elements for name in (e.name, *e.attributes)}
@@ -73,12 +76,6 @@ def _check_reserved(element: Element) -> Fault:
     return Fault("reserved-prefix", element.start.start, element.name, edits)
 
 
-def _check_root(root: Element) -> Iterator[Fault]:
-    if root.name == "svg" and "xmlns" not in root.attributes:
-        edit = Edit(root.name_end, root.name_end, f' xmlns="{SVG_NAMESPACE}"')
-        yield Fault("no-namespace", root.start.start, "", (edit,))
-
-
 def _check_bindings(element: Element, used: set[str]) -> Iterator[Fault]:
     """Yield the faults of an element's namespace declarations: wrong or empty namespaces.
 
@@ -86,7 +83,8 @@ def _check_bindings(element: Element, used: set[str]) -> Iterator[Fault]:
     """
     for attribute in element.start.attributes:
         name, value = attribute.name, element.attributes[attribute.name]
-        is_svg = name == "xmlns" and local_name(element.name) == "svg" and ":" not in element.name
+        is_svg = name == "xmlns" and element.name == "svg"
+        # The namespace that this attribute must declare; "" if it may declare any.
         right = SVG_NAMESPACE if is_svg or (name == "xmlns:svg" and "svg" in used) else ""
         right = XLINK_NAMESPACE if name == "xmlns:xlink" and "xlink" in used else right
         if name == "xmlns:xml" and value == _XML:

@@ -28,7 +28,7 @@ from g4cli.svg.values import check_values
 TEXT_LIMIT: Final = 4 << 20
 # resvg draws 200 levels and crashes at 300; browsers stop at 512.
 DEPTH_LIMIT: Final = 200
-# Each stage needs a few passes at most; only a text made for the purpose needs more.
+# Each stage needs a few passes at most; only a text that was made to need more does so.
 _MAX_PASSES: Final = 40
 # `count_drawn` stops here: nested <use> elements can draw 10^10 elements.
 _MAX_COUNT: Final = 10**9
@@ -176,7 +176,10 @@ def _locate_faults(answer: str, faults: list[tuple[int, Fault]]) -> tuple[Findin
 
 
 def count_drawn(elements: list[Element]) -> int:
-    """Return how many elements a renderer draws when it replaces every <use>, 10^9 at most."""
+    """Return how many elements a renderer draws when it replaces every <use>, 10^9 at most.
+
+    A <use> of an element that contains it, which renderers refuse, counts once.
+    """
     by_id: dict[str, Element] = {}
     for element in elements:
         by_id.setdefault(element.attributes.get("id", ""), element)

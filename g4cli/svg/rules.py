@@ -130,7 +130,8 @@ class Edit:
 class Fault:
     """A rule (its name in RULES) that a text breaks at `offset`.
 
-    `detail` stands for {} in the rule's message. `edits` repair it; without them nothing can.
+    `detail` stands for {} in the rule's message. `edits` repair it; without any it can only be
+    reported.
     """
 
     rule: str
@@ -179,7 +180,10 @@ def apply_edits(text: str, edits: Sequence[Edit]) -> tuple[str, list[Edit]]:
 
 
 class PositionMap:
-    """Maps offsets in an edited text to offsets in the original text."""
+    """Maps offsets in an edited text to offsets in the original text.
+
+    An offset in a text that an edit inserted becomes the offset of the edit.
+    """
 
     def __init__(self) -> None:
         # For each pass: where its edits begin in the edited text, and the edits.

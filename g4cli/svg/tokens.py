@@ -183,7 +183,8 @@ class Tokenizer:
         if found:
             return self._remove_piece("bogus-markup", offset, found.end(), "a second document type")
         if self.text[offset : offset + 9].upper() == "<!DOCTYPE":
-            self._absent.add("doctype")  # it has no end: none after it has
+            # It has no end, so none after it has one. "doctype" stands for _DOCTYPE.
+            self._absent.add("doctype")
         end = self._find_next(">", offset)
         if end < 0:
             return self._remove_rest(offset, "a declaration")
@@ -232,7 +233,7 @@ class Tokenizer:
 
 
 class _TagReader:
-    """Reads the attributes of one start tag, whose < is at `start`; `_offset` is where it is."""
+    """Reads the attributes of the start tag at `start`; `_offset` is how far it has read."""
 
     def __init__(self, tokenizer: Tokenizer, start: int, name: str) -> None:
         self._text, self._find_next = tokenizer.text, tokenizer._find_next
@@ -269,7 +270,7 @@ class _TagReader:
                 return None
 
     def _end_at(self, offset: int) -> int:
-        """Return the end of a tag without >, at the beginning of the next one."""
+        """Return `offset`, where a tag without > ends because the next one begins."""
         closing = "/>" if self._text[offset - 1] == "/" else ">"
         self._add_fault("tag-not-ended", offset, self._name, Edit(offset, offset, closing))
         return offset
@@ -278,7 +279,10 @@ class _TagReader:
         self.faults.append(Fault(rule, offset, detail, edits))
 
     def _read_attribute(self, before: int, start: int, name_end: int, name: str) -> bool:
-        """Return whether an attribute is complete; its name is from `start` to `name_end`."""
+        """Read an attribute with its value; return False if the text ends inside of it.
+
+        Its name is from `start` to `name_end`, the white space before it from `before` on.
+        """
         text = self._text
         offset = _match_end(_SPACE, text, name_end)
         if text[offset : offset + 1] != "=":
@@ -319,7 +323,11 @@ class _TagReader:
         return True
 
     def _read_quoted(self, offset: int, name: str) -> tuple[int, int] | None:
-        """Return start and end of a value in straight quotes; the closing one may be missing."""
+        """Return start and end of a value in straight quotes; the closing one may be missing.
+
+        It is missing if the next such quote comes after the beginning of another tag, or ends what
+        looks like the next attribute. The value then ends before that.
+        """
         text, quote, start = self._text, self._text[offset], offset + 1
         end = self._find_next(quote, start)
         close = end if end >= 0 else len(text)

@@ -64,7 +64,11 @@ class Element:
 
 @dataclass(slots=True)
 class _OpenTag:
-    """A start tag that is still open; `wrong_end` is an end tag that may have been meant for it."""
+    """A start tag that is still open; `wrong_end` is an end tag that may have been meant for it.
+
+    It has another name. It was meant for this tag if no right one follows; then its name is
+    repaired. Else it is removed.
+    """
 
     index: int  # of its token, as all indices here
     name: str
@@ -153,7 +157,7 @@ class _Nesting:
                     self._after[top.index] = top.wrong_end + 1
                     continue
                 self._remove_token("unmatched-end-tag", top.wrong_end, wrong.name)
-            after = self._find_last_child(top.index, stop)
+            after = self._find_content_end(top.index, stop)
             self._after[top.index] = after
             end = self._tokens[after].start if after < len(self._tokens) else len(self._text)
             rule, edit = "not-closed", Edit(end, end, f"</{start.name}>")
@@ -161,8 +165,11 @@ class _Nesting:
                 rule, edit = "shape-not-closed", Edit(start.end - 1, start.end - 1, "/")
             self.faults.append(Fault(rule, start.start, start.name, (edit,)))
 
-    def _find_last_child(self, index: int, stop: int) -> int:
-        """Return the first token up to `stop` that must not be in the element begun at `index`."""
+    def _find_content_end(self, index: int, stop: int) -> int:
+        """Return the first token that must not be in the element begun at `index`, else `stop`.
+
+        A leaf ends after the last child that it may have, so that text after it stays outside.
+        """
         inside = _allowed_inside(self._tokens[index].name)
         if inside is None:
             return stop

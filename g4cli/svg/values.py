@@ -19,7 +19,7 @@ _LENGTHS: Final = frozenset(
         "stroke-width", "stroke-dashoffset", "stroke-miterlimit", "font-size",
     ]
 )  # fmt: skip
-# Attributes whose values are lists in text: one length per letter.
+# Attributes that in text elements hold a list: one length per letter.
 _LISTS: Final = frozenset(("x", "y"))
 _SIZES: Final = frozenset(("r", "rx", "ry", "width", "height", "stroke-width"))
 # Values of a length that are no number (CSS keywords).
@@ -55,6 +55,7 @@ _VALUE_SHOWN: Final = 24  # characters of a value in a finding
 
 def check_values(elements: list[Element]) -> list[Fault]:
     """Return the faults of names and values of a drawing's elements."""
+    # A style sheet may give what attributes do not.
     has_styles = any(local_name(element.name) == "style" for element in elements)
     faults: list[Fault] = []
     metadata: set[int] = set()

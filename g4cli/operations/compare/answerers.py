@@ -32,17 +32,19 @@ from g4cli.store import find_model_file
 from g4cli.store.manifest import type_of
 
 # A choice, enough for long answers: what fits would depend on the memory that is free just now.
-_DEFAULT_CTX: Final = 16384
-_MIN_S: Final = 0.05  # a choice: tokens that come within less came at once
+_DEFAULT_CTX: Final = 16384  # tokens
+_MIN_S: Final = 0.05  # a choice: of tokens that come in less time, no speed is computed
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer and its figures; None for what is not known.
 
-    `first_s` is the time to the first token. `reused_tokens` of the prompt were in the KV cache, as
-    they are when a prompt is asked again, so that `first_s` says little then. `prompt_tps` and
-    `decode_tps` are tokens per second.
+    Times are seconds: `first_s` to the first token, `total_s` to the end. `reused_tokens` of the
+    prompt were in the KV cache, as they are when a prompt is asked again, so that `first_s` says
+    little then. `prompt_tps` and `decode_tps` are tokens per second. `loop` is a repetition as
+    JSON, None if there is none: chat.FoundLoop for a local model; for an endpoint, whose tokens are
+    not known, loops.Loop, which counts words.
     """
 
     text: str
@@ -92,7 +94,7 @@ def open_answerer(spec: ModelSpec, reporter: Reporter) -> Iterator[Answerer]:
         finally:
             endpoint.close()
     else:
-        # States of prompts from earlier runs would make the first token come sooner.
+        # With the prompt cache on, states of earlier runs would make the first token come sooner.
         request = replace(spec.make_request(), state_cache="off")
         if not request.ctx:
             n_ctx_train = shape_of(read_header(find_model_file(spec.name).path)).n_ctx_train
@@ -154,7 +156,11 @@ class LocalAnswerer:
         )
 
     def read_facts(self) -> dict[str, Any]:
-        """Return what is known of the model and this machine, with the peak of memory so far."""
+        """Return what is known of the model and this machine.
+
+        "peak_bytes" is the most memory that the worker process has held so far, "fit_bytes" what
+        was estimated for it before; None for what is not known.
+        """
         session, found = self._session, find_model_file(self._spec.name)
         loaded = session.engine.loaded
         settings = session.sampling
@@ -229,7 +235,7 @@ class RemoteAnswerer:
         )
 
     def read_facts(self) -> dict[str, Any]:
-        """Return what is known of the model; "not_sent" are the options that it refused."""
+        """Return what is known of the model; "not_sent" are the options that the server refused."""
         return {
             "url": self._spec.url,
             "served_as": self._name,

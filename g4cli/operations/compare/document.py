@@ -19,6 +19,7 @@ _ANSWER_FIELDS: Final = (
     "completion_tokens", "first_s", "total_s", "prompt_tps", "decode_tps", "loop", "correct",
     "valid", "problem", "drawing", "at",
 )  # fmt: skip
+# `a` and `b` are labels of models; see judge.py for the others.
 _OPINION_FIELDS: Final = ("prompt", "sample", "a", "b", "first", "second", "winner")
 
 

@@ -45,9 +45,9 @@ Answers: TypeAlias = Mapping[tuple[str, int], Mapping[str, Any]]
 
 
 class _Pair(NamedTuple):
-    """Two answers to a prompt: the labels of their models, and their rows of the results."""
+    """Two answers to a prompt: the labels `a` and `b` of their models, and their rows."""
 
-    key: str  # of the opinion
+    key: str  # of the opinion in the results
     a: str
     b: str
     prompt: Prompt
@@ -65,6 +65,8 @@ def ask_judge(
 ) -> Iterator[Mapping[str, Any]]:
     """Yield an opinion about each pair of answers to the same prompt, as a row of the results.
 
+    In a row, `first` is the preference with the answer of model `a` shown first, `second` the one
+    with the answer of `b` first: a label, "tie", or "" for a reply that says none of these.
     `identity` is what identify_model says of the judge; `answers` are those of each model by its
     label. Raises what open_answerer and answering raise.
     """
@@ -126,6 +128,7 @@ def _ask(answerer: Answerer, judge: ModelSpec, prompt: Prompt, texts: tuple[str,
     """Return "1", "2", "tie", or "" for a reply that is none of them. Raises Interrupted."""
     first, second = (text[:_MAX_CHARACTERS] for text in texts)
     question = _QUESTION.format(request=prompt.text, first=first, second=second)
+    # The judge sees the images and sounds of the prompt too.
     reply = answerer.answer(replace(prompt, text=question, system=""), judge.seed)
     return read_verdict(reply.text)
 

@@ -22,11 +22,13 @@ from g4cli.operations.svg import check_drawing
 
 _MAX_CODE: Final = 200_000  # characters, a choice: longer code is not parsed
 _MAX_PROBLEM: Final = 300  # characters, a choice: jsonschema's messages quote the value
-# Emphasis and code, but no sign between two digits.
+# Markdown's marks of emphasis and code; but between two digits a sign of arithmetic.
 _MARKS: Final = re.compile(r"(?<![\d*_`])[*_`]+|[*_`]+(?![\d*_`])")
-# Words with the blank before them stand for tokens where those are unknown, and runs of a sign.
+# Stand for tokens where those are unknown: words and runs of one sign, with the blank before them.
 _WORD: Final = re.compile(r"\s*(?:\w+|([^\w\s])\1*)|\s+")
-_MAX_WORDS: Final = (1 << 20) - 1  # different ones: the detector's ids have 20 bits, not all set
+# Different words that get ids of their own: the loop detector tells ids of 20 bits apart, and 20
+# ones stand for no token there.
+_MAX_WORDS: Final = (1 << 20) - 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from g4cli.runtime.measure.messages import RunBench, RunEvaluation
 from g4cli.runtime.measure.reports import BenchOptions
 
 _BENCH: Final = BenchOptions(n_prompt=128, n_gen=32, repetitions=3)  # a choice: a short one
-# Settings that the figures depend on; the others are those of answers.
+# Settings that the figures depend on; other settings concern answers only.
 _LOADING: Final = frozenset(
     ("threads", "gpu-layers", "device", "mmap", "lazy-ple", "cpu-moe", "expand")
 )
@@ -60,7 +60,7 @@ def measure_model(
         )
         bench = replace(_BENCH, n_threads=request.threads)
         speed = measure_speed(RunBench(model.path, options, bench), progress)
-    rates = {test.name[:2]: round(test.mean, 2) for test in speed.tests}  # by "pp" and "tg"
+    rates = {test.name[:2]: round(test.mean, 2) for test in speed.tests}  # of pp128 and tg32
     return results.add(
         "quality",
         key,

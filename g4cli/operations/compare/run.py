@@ -43,7 +43,11 @@ class CompareRequest:
 
 @dataclass(slots=True)
 class ComparedModel:
-    """A model with its facts and answers. `problem` says why answers are missing, or is ""."""
+    """A model with its facts and answers. `problem` says why answers are missing, or is "".
+
+    `facts`, `answers` and `quality` are rows of the results, the answers by the prompt's id and the
+    sample. `error` is what stopped the model; `problem` says it in words, for the report.
+    """
 
     spec: ModelSpec
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -65,7 +69,7 @@ class Comparison:
 
 
 class _Job(NamedTuple):
-    """An answer to ask for, and its key in the results."""
+    """An answer to ask for, and its key in the results. Samples count from 0."""
 
     prompt: Prompt
     sample: int

@@ -113,9 +113,9 @@ _REMOTE: Final[Mapping[str, Callable[[str], Any]]] = MappingProxyType({
     "key": str,
     "parallel": _parse_number_within(int, 1, _MAX_PARALLEL),
 })  # fmt: skip
-# Settings that change how fast an answer comes, but not what was asked. Other options of loading
-# (gpu-layers, device, mmap, cpu-moe) may choose other code to compute with: it rounds differently,
-# which can change an answer.
+# Settings that change how fast an answer comes, but not the answer: after a change of them nothing
+# is asked again. Other options of loading (gpu-layers, device, mmap, cpu-moe) may choose other code
+# to compute with, which rounds differently, so that an answer can change.
 _SPEED_ONLY: Final = frozenset(("threads", "key", "parallel"))
 _SETTINGS: Final = re.compile(r"[a-z][a-z-]*=[^,]*(?:,[a-z][a-z-]*=[^,]*)*")
 

@@ -70,7 +70,9 @@ class FaultCount:
 class ModelSummary:
     """The figures of one model. `shares` has those that its prompts ask for, by their headings.
 
-    `first_s` and `decode_tps` are medians, the first of answers to new prompts only.
+    `n_asked` counts answers, missing ones included. `first_s` (seconds), `decode_tps` and
+    `completion_tokens` are medians, `first_s` over the first answer to each prompt only: later
+    ones find the prompt in the KV cache.
     """
 
     n_asked: int
