@@ -44,7 +44,7 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
     return {
         "id": model.name,
         "object": "model",
-        "created": model.created,
+        "created": model.modified,
         "owned_by": "g4",
         "aliases": list(model.aliases),
         "status": {"value": "loaded" if model.loaded_at else "unloaded"},

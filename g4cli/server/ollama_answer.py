@@ -119,7 +119,7 @@ def describe_offer(model: ServedModel) -> dict[str, Any]:
     return {
         "name": model.name,
         "model": model.name,
-        "modified_at": format_time(model.created),
+        "modified_at": format_time(model.modified),
         "size": model.nbytes,
         "digest": _find_digest(model),
         "details": describe_details(model),
@@ -147,7 +147,7 @@ def _find_digest(model: ServedModel) -> str:
 
     Ollama's own program shows the first twelve characters, and crashes where there are none.
     """
-    known = f"{model.path} {model.nbytes} {model.created}"
+    known = f"{model.path} {model.nbytes} {model.modified}"
     return model.sha256 or sha256(known.encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -100,7 +100,7 @@ async def show_model(body: ShowRequest, service: ServiceParam) -> dict[str, Any]
             "gemma4.context_length": model.n_ctx or model.n_ctx_train,
         },
         "capabilities": list_capabilities(model),
-        "modified_at": format_time(model.created),
+        "modified_at": format_time(model.modified),
     }
 
 

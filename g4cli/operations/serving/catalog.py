@@ -25,7 +25,7 @@ T = TypeVar("T")
 _LATEST: Final = ":latest"  # what Ollama's clients put behind a name without a tag
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Offer:
     """A model on offer: `name` is the one it is listed by; `path` is its file.
 
@@ -38,11 +38,12 @@ class Offer:
     sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class OfferFacts:
-    """What the header of a model file says. `modalities` is among "text", "image" and "audio".
+    """What the header of a model file says. `type`: that of most weights, such as "q4_0".
 
-    `modified`: when the file was changed last, in Unix seconds.
+    `nbytes` are those of the file, `modified` is when it was changed last, in Unix seconds.
+    `modalities` are among "text", "image" and "audio".
     """
 
     type: str

@@ -146,9 +146,8 @@ class ModelPool:
     async def _open_beside_others(self, name: str) -> LoadedModel:
         while True:
             if self._closing:
-                await asyncio.wait(
-                    self._closing
-                )  # unlike gather, it does not cancel them with this
+                # Unlike gather, it does not cancel them with this task.
+                await asyncio.wait(self._closing)
             if self._max_models and len(self.models) >= self._max_models:
                 self._close_longest_unused()
                 continue

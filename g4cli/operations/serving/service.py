@@ -11,8 +11,7 @@ from typing import Final
 
 from g4cli.chat import Reply
 from g4cli.core.errors import FileMissing, QueueFull, UsageError
-from g4cli.operations.serving.catalog import Catalog, Offer
-from g4cli.operations.serving.counters import Counters
+from g4cli.operations.serving.catalog import Catalog, Offer, OfferFacts
 from g4cli.operations.serving.loaded import LoadedModel, Turn, require_readable
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.pool import ModelPool
@@ -24,25 +23,15 @@ MIN_CTX: Final = 256
 """The shortest context that can be chosen, in tokens: llama.cpp rounds up to a multiple of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """A model as clients see it. `nbytes` are those of its file; times are in Unix seconds.
+@dataclass(frozen=True, kw_only=True)
+class ServedModel(OfferFacts, Offer):
+    """A model as clients see it; times are in Unix seconds.
 
-    `mmproj`: the file of its encoder. `modalities` is among "text", "image" and "audio". While it
-    is not loaded, `n_ctx`, `n_slots`, `loaded_at`, `memory_bytes` (weights, KV cache, compute
-    buffers) and `gpu_bytes`, its part on GPUs, are 0; `unload_at` is 0 if it stays.
+    `mmproj`: the file of its encoder. While it is not loaded, `n_ctx`, `n_slots`, `loaded_at`,
+    `memory_bytes` (weights, KV cache, compute buffers) and `gpu_bytes`, its part on GPUs, are 0;
+    `unload_at` is 0 if it stays.
     """
 
-    name: str
-    path: Path
-    aliases: tuple[str, ...]
-    sha256: str
-    type: str
-    nbytes: int
-    created: int
-    n_params: int
-    n_ctx_train: int
-    modalities: tuple[str, ...]
     mmproj: Path | None = None
     n_ctx: int = 0
     n_slots: int = 0
@@ -50,6 +39,32 @@ class ServedModel:
     unload_at: int = 0
     memory_bytes: int = 0
     gpu_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Counters:
+    """Sums over all answers since the server started, as /metrics tells them.
+
+    Prompt tokens are those that were evaluated; times are in seconds.
+    """
+
+    prompt_tokens: int = 0
+    prompt_s: float = 0.0
+    reused_tokens: int = 0
+    predicted_tokens: int = 0
+    predicted_s: float = 0.0
+    answers: int = 0
+    loops: int = 0
+
+    def add_reply(self, reply: Reply) -> None:
+        """Count a finished answer."""
+        self.prompt_tokens += reply.evaluated_tokens
+        self.prompt_s += reply.prompt_s
+        self.reused_tokens += reply.reused_tokens
+        self.predicted_tokens += reply.completion_tokens
+        self.predicted_s += reply.decode_s
+        self.answers += 1
+        self.loops += reply.loop is not None
 
 
 class Service:
@@ -237,16 +252,8 @@ class Service:
         facts, model = self._catalog.read_facts(offer), self.pool.models.get(offer.name)
         left = self.pool.seconds_left(offer.name)
         return ServedModel(
-            name=offer.name,
-            path=offer.path,
-            aliases=offer.aliases,
-            sha256=offer.sha256,
-            type=facts.type,
-            nbytes=facts.nbytes,
-            created=facts.modified,
-            n_params=facts.n_params,
-            n_ctx_train=facts.n_ctx_train,
-            modalities=facts.modalities,
+            **vars(offer),
+            **vars(facts),
             mmproj=self._catalog.find_encoder(offer),
             n_ctx=model.n_ctx if model else 0,
             n_slots=model.n_slots if model else 0,

@@ -171,7 +171,7 @@ def _make_key(service: Service, path: Path, request: TranscriptionRequest) -> li
     model, status = service.find_model(request.model), path.stat()
     return [
         [str(path.resolve()), status.st_size, status.st_mtime_ns],
-        [str(model.path), model.nbytes, model.created],
+        [str(model.path), model.nbytes, model.modified],
         [request.language, request.translate_to, request.prompt, request.temperature],
     ]
 

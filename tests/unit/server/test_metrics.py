@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.operations.serving.counters import Counters
+from g4cli.operations.serving.service import Counters
 from g4cli.server.errors import HttpError
 from g4cli.server.monitoring import list_slots, report_metrics
 

@@ -30,7 +30,7 @@ REPLY = replace(
 )  # fmt: skip
 MODEL = ServedModel(
     "e2b:q4_0", Path("e2b.gguf"), ("e2b",), sha256="ab" * 32, type="q4_0", nbytes=3_000_000_000,
-    created=1_750_000_000, n_params=4_600_000_000, n_ctx_train=131072,
+    modified=1_750_000_000, n_params=4_600_000_000, n_ctx_train=131072,
     modalities=("text", "image"), n_ctx=8192,
 )  # fmt: skip
 
