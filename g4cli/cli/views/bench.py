@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from g4cli.cli.output import Output
 from g4cli.core.units import duration_text, size_text
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.runtime.measure.reports import BenchReport
+from g4cli.runtime.measure.reports import BenchReport
 
 
 def bench_to_json(path: Path, report: BenchReport, kv_type: str) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from g4cli.cli.output import Output
 from g4cli.cli.views.compare_figures import (
     QUALITY_HEADINGS,
     list_fault_rows,
@@ -16,9 +17,6 @@ from g4cli.cli.views.compare_figures import (
 from g4cli.cli.views.compare_html import GENERATOR, make_html
 from g4cli.core.errors import UsageError
 from g4cli.core.files import atomic_file, open_file
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
 
 _MAX_FAULTS = 12  # rows in the terminal; the report has all
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from g4cli.cli.settings import check_presets, collect_settings
+from g4cli.cli.settings import Setting, check_presets, collect_settings
 from g4cli.core.config import COMMAND_SECTIONS, Config, read_config
 
 if TYPE_CHECKING:
@@ -25,27 +25,28 @@ class SettingRow(NamedTuple):
 
 
 def list_settings() -> list[SettingRow]:
-    """Return every setting that is not a default, by command. Raises as collect_settings."""
+    """Return every setting that is not a default, by command.
+
+    Raises BadFile, UsageError or NotFound, as collect_settings does.
+    """
     return [
         SettingRow(name, key.replace("_", "-"), setting.value, setting.origin)
         for name, command in _iter_commands()
-        for key, setting in collect_settings(
-            name,
-            {parameter.name: parameter for parameter in command.params},
-            typer.Context(command),
-        ).items()
+        for key, setting in _collect_settings(name, command).items()
     ]
 
 
 def check_config() -> Config:
-    """Return the config if all of it is valid. Raises BadFile or UsageError."""
+    """Return the config if all of it is valid for every command, also with each preset.
+
+    Raises BadFile or UsageError.
+    """
     config = read_config()
     commands = dict(_iter_commands())
     check_presets(config, commands)
     for name, command in commands.items():
-        parameters = {parameter.name: parameter for parameter in command.params}
         for preset in ("", *config.presets):
-            collect_settings(name, parameters, typer.Context(command), preset)
+            _collect_settings(name, command, preset)
     return config
 
 
@@ -70,8 +71,8 @@ def draw_config(out: Output, config: Config, rows: Sequence[SettingRow]) -> None
 def describe_origins(session: ChatSession, origins: Mapping[str, str]) -> str:
     """Return model, context and sampling parameters of a chat, each with its origin, as one line.
 
-    `origins` are those of the options that were set; the rest is recommended by the model file or
-    is a default.
+    `origins` has, by parameter, what set an option: "--temp", "G4_TEMP", "config.toml [chat]". The
+    rest is recommended by the model file or is a default.
     """
     values = {"model": session.request.model, "ctx": f"{session.engine.n_ctx:,}"}
     default_origins = {"model": "the newest", "ctx": "chosen to fit"}
@@ -89,6 +90,11 @@ def describe_origins(session: ChatSession, origins: Mapping[str, str]) -> str:
         if name in ("seed", "think", "draft")
     ]
     return " · ".join(parts)
+
+
+def _collect_settings(name: str, command: Any, preset: str = "") -> dict[str, Setting]:
+    parameters = {parameter.name: parameter for parameter in command.params}
+    return collect_settings(name, parameters, typer.Context(command), preset)
 
 
 def _iter_commands() -> Iterator[tuple[str, Any]]:

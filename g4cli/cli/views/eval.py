@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from g4cli.cli.output import Output
 from g4cli.core.units import count_text, measured_text
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.runtime.measure.reports import Evaluation
+from g4cli.runtime.measure.reports import Evaluation
 
 # A choice: with fewer tokens the standard error hides the difference between two types.
 _FEW_TOKENS: Final = 1000

@@ -6,17 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from g4cli.cli.output import Output
 from g4cli.cli.views.fit_network import draw_network, network_to_json
 from g4cli.core.quoting import shell_word
 from g4cli.core.units import GIB, size_text
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.estimate import Term
-    from g4cli.fit import FitPlan, Memory, TypeRanking
-    from g4cli.operations.fit.answer import FitAnswer, MatrixAnswer
+from g4cli.estimate import Term
+from g4cli.fit import FitPlan, Memory, TypeRanking
+from g4cli.operations.fit.answer import FitAnswer, MatrixAnswer
 
 BAR_CELLS: Final = 56  # the width of a device's bar, so that its line has less than 80 columns
 # Group of terms -> the glyphs of its first, second, ... term, and their style. A color says the

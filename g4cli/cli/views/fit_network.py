@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from g4cli.cli.output import Output
 from g4cli.core.units import count_text, duration_text, size_text
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.estimate import NetworkCost
+from g4cli.estimate import NetworkCost
 
 
 class _Network(NamedTuple):

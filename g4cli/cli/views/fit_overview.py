@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from g4cli.cli.output import Output
 from g4cli.core.units import size_text
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.operations.fit.overview import ModelChoice, Overview
-    from g4cli.runtime.probes.read_rates import Measured
+from g4cli.operations.fit.overview import ModelChoice, Overview
+from g4cli.runtime.probes.read_rates import Measured
 
 _BEST_MARK = " ←"
 _MAX_CHECKS = 3  # the newest comparisons of estimated with measured speeds that are shown

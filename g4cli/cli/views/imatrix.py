@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from g4cli.cli.output import Output
 from g4cli.core.units import count_text, duration_text, size_text
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.operations.imatrix import ImatrixMade
+from g4cli.operations.imatrix import ImatrixMade
 
 
 def imatrix_to_json(made: ImatrixMade) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """An answer as JSON lines while it is written, for `g4 chat --stream-json`. The lines are:
 
 {"type": "start", "model": "tiny", "n_ctx": 2048}
-{"type": "thought", "text": "..."}       also "text", with "tokens" for --logprobs
-{"type": "tool", "name": "...", "arguments": {...}}
+{"type": "thought", "text": "..."}       a piece of the thought
+{"type": "text", "text": "..."}          a piece of the answer; both have "tokens" with --logprobs
+{"type": "tool", "name": "...", "arguments": {...}}    a tool call
 {"type": "loop", "unit": "...", ...}     the answer repeats itself: before the end, if that stopped
                                          it, else when it was noticed (--on-loop warn)
 {"type": "retry", "unit": "...", "text": "...", ...}   the answer was cut back to this text
@@ -22,7 +23,7 @@ from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
 
 
 class JsonLinesView:
-    """Writes each event of a turn as a line of JSON to standard output."""
+    """Writes each event of a turn as a line of JSON to standard output, and no progress."""
 
     def __enter__(self) -> JsonLinesView:
         return self
@@ -42,6 +43,7 @@ class JsonLinesView:
             _write_line({"type": kind, "text": event.text, **tokens})
         elif isinstance(event, LoopNoticed):
             loop = loop_to_json(event.loop)
+            # What is left of the answer, from its beginning.
             left = {"text": event.text, "thought": event.thought} if event.retried else {}
             _write_line({"type": "retry" if event.retried else "loop", **(loop or {}), **left})
         elif isinstance(event, CallMade):
@@ -49,7 +51,7 @@ class JsonLinesView:
             _write_line({"type": "tool", "name": event.call.name, "arguments": arguments})
 
     def end(self, data: Mapping[str, Any]) -> None:
-        """Write the last lines, from the document of `g4 chat --json`."""
+        """Write the last lines, from `data`, which is the document of `g4 chat --json`."""
         if data["loop"] and data["finish_reason"] == "loop":
             _write_line({"type": "loop", **data["loop"]})
         # The other fields are what earlier lines have told.
@@ -57,13 +59,13 @@ class JsonLinesView:
         _write_line({"type": "end", **{name: data[name] for name in fields if name in data}})
 
     def show_waiting(self) -> None:
-        """Ignored: there is nothing to tell yet."""
+        """Ignored: it is progress."""
 
     def show_encoding(self, name: str) -> None:
-        """Ignored."""
+        """Ignored: it is progress."""
 
     def show_reading(self, done: int, total: int, label: str) -> None:
-        """Ignored."""
+        """Ignored: it is progress."""
 
 
 def _write_line(row: Mapping[str, Any]) -> None:

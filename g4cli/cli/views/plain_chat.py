@@ -18,12 +18,16 @@ THOUGHT_ENDS: Final = "... done thinking.\n\n"
 
 
 class PlainView:
-    """Writes the answer to standard output as it is, and thoughts to standard error."""
+    """Writes the answer to standard output as it is, thoughts to standard error, no progress."""
 
     def __init__(
         self, out: Output, thoughts: str, *, streams: bool = True, shows_calls: bool = True
     ) -> None:
-        """`streams`: whether the answer itself is written; `shows_calls`: calls of tools too."""
+        """`thoughts` is show, fold or hide; here only "show" shows them.
+
+        `streams`: whether the answer itself is written while it is generated; `shows_calls`:
+        whether tool calls are written as a part of it.
+        """
         self._out, self._streams, self._shows_calls = out, streams, shows_calls
         self._show_thoughts = thoughts == "show" and out.is_human
         self._ends_line = True
@@ -69,13 +73,13 @@ class PlainView:
         self._thought = ""
 
     def show_waiting(self) -> None:
-        """Ignored: standard output carries only the answer."""
+        """Ignored: it is progress."""
 
     def show_encoding(self, name: str) -> None:
-        """Ignored: standard output carries only the answer."""
+        """Ignored: it is progress."""
 
     def show_reading(self, done: int, total: int, label: str) -> None:
-        """Ignored: standard output carries only the answer."""
+        """Ignored: it is progress."""
 
     def end_line(self) -> None:
         """End the last line of the answer."""

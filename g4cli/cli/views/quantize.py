@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from g4cli.cli.output import Output
 from g4cli.core.units import count_text, duration_text, size_text
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.quant.file import Quantized
-    from g4cli.quant.metrics import Diff
-    from g4cli.quant.plan import Planned
+from g4cli.quant.file import Quantized
+from g4cli.quant.metrics import Diff
+from g4cli.quant.plan import Planned
 
 
 def draw_plan(out: Output, planned: Planned) -> None:

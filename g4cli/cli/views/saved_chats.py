@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from g4cli.cli.output import Output
 from g4cli.cli.views.chat import draw_turns
 from g4cli.core.units import count_text
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.store.conversations import SearchHit, StoredConversation, Summary
+from g4cli.store.conversations import SearchHit, StoredConversation, Summary
 
 
 def shorten_line(text: str, width: int = 60) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
+from g4cli.cli.output import Output
 from g4cli.core.units import size_text
 from g4cli.core.worker_address import WORKER_PORT
-
-if TYPE_CHECKING:
-    from g4cli.cli.output import Output
-    from g4cli.runtime.rpc.server import WorkerServer
+from g4cli.runtime.rpc.server import WorkerServer
 
 
 def show_worker(out: Output, server: WorkerServer, *, insecure_network: bool) -> None:
