@@ -27,35 +27,25 @@ from typing import Any, Final
 
 from g4cli.core.errors import G4Error
 from g4cli.core.quoting import shell_word
+from g4cli.estimate import Options
 from g4cli.runtime.engine.context import MTP
 from g4cli.runtime.llama.devices import keep_experts_on_cpu
 from g4cli.runtime.llama.library import LOG, engine_failure, load_llama
+from g4cli.runtime.probes.memory import describe_run
 
-# The settings of `g4 chat`; types are ggml's numbers (1: F16). Those with "_draft" are of the draft
-# model's context, which computes one token at a time.
+# What a run is if it does not say otherwise: the settings of `g4 chat` with repacked weights and no
+# draft model. "draft" is the path of one; its context, which the options with "_draft" are for,
+# computes one token at a time.
 RUN_DEFAULTS: Final = MappingProxyType(
     {
-        "n_ctx": 4096,
-        "n_batch": 2048,
-        "n_ubatch": 512,
-        "n_seq": 1,
-        "n_outputs": 1,
-        "kv_unified": False,
-        "type_k": 1,
-        "type_v": 1,
-        "flash_attn": True,
-        "swa_full": False,
+        **describe_run(Options(n_ctx=4096, repack=frozenset(("Q4_0",)))),
+        "draft": "",
         "n_batch_draft": 1,
         "n_ubatch_draft": 1,
         "n_outputs_draft": 1,
-        # Read when the model is loaded; "draft" is the path of a draft model, or "" for none.
-        "draft": "",
-        "repack": True,
-        "n_gpu_layers": 0,
-        "n_cpu_moe": 0,
-        "tensor_split": (),
     }
 )
+# The options of loading a model; all others are those of a context.
 _LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split")
 # A line of llama.cpp's log (src/llama-kv-cache.cpp).
 _CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layers")
