@@ -49,14 +49,11 @@ def draw_comparison(out: Output, document: Mapping[str, Any], report: Path) -> N
     `document` is as docs/reference/schemas/compare.json describes it.
     """
     labels = name_models(document["models"])
-    rows = [[name, *cells] for name, cells in list_summary_rows(document)]
-    if rows:
+    if rows := list_summary_rows(document):
         out.table(["", *labels], rows)
-    quality = list_quality_rows(document)
-    if quality:
+    if quality := list_quality_rows(document):
         out.table(QUALITY_HEADINGS, quality, right=(1, 3, 4, 5))
-    faults = list_fault_rows(document)
-    if faults:
+    if faults := list_fault_rows(document):
         out.table(["faults of the drawings", "", *labels], faults[:_MAX_FAULTS])
         if len(faults) > _MAX_FAULTS:
             out.line(f"and {len(faults) - _MAX_FAULTS} more (in the report)")

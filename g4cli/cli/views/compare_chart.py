@@ -25,7 +25,10 @@ _CHAR_WIDTH: Final = 6.4  # about the mean of the style sheet's font, of 12 unit
 
 
 class _Point(NamedTuple):
-    """A model in a plot: its number and name, the quantity on the x axis, and its perplexity."""
+    """A model in a plot: its quantity on the x axis, and its perplexity with a standard error.
+
+    `number` is the model's index in the document.
+    """
 
     number: int
     name: str
@@ -40,7 +43,10 @@ def color_of(index: int) -> str:
 
 
 def draw_shares(names: Sequence[str], models: Sequence[Mapping[str, Any]]) -> str:
-    """Return a graph of the shares `names` of all models: a dot each, and its 95 % interval."""
+    """Return an SVG graph of the shares `names` of all models: a dot each on its 95 % interval.
+
+    Below each other: the shares, and of each share a row for every model that has it.
+    """
     span = _WIDTH - _LEFT - _RIGHT
     parts: list[str] = []
     y = 14.0
@@ -73,7 +79,10 @@ def draw_shares(names: Sequence[str], models: Sequence[Mapping[str, Any]]) -> st
 
 
 def draw_quality(models: Sequence[Mapping[str, Any]]) -> str:
-    """Return two graphs of the evaluated models: perplexity against size and against speed."""
+    """Return an SVG with two graphs of the models with "quality": perplexity by size and by speed.
+
+    At least one model must have it.
+    """
     largest = max(model["quality"]["bytes"] for model in models if model["quality"])
     unit, unit_bytes = ("GiB", GIB) if largest >= GIB / 2 else ("MiB", MIB)
     by_size, by_speed = (
@@ -95,7 +104,10 @@ def draw_quality(models: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _draw_panel(points: Sequence[_Point], left: float, title: str) -> list[str]:
-    """Return a scatter plot, half as wide as the graph, with perplexity from bottom to top."""
+    """Return the elements of a scatter plot, which begins at x = `left` and is half as wide as all.
+
+    `title` is that of the x axis.
+    """
     x0, x1, y0, y1 = left + 62, left + _WIDTH / 2 - 20, 18.0, 246.0  # the frame between the axes
     x_ticks = find_ticks([p.x for p in points])
     y_ticks = find_ticks([p.perplexity + e for p in points for e in (-p.error, p.error)])
@@ -151,7 +163,7 @@ def place_labels(
             *((x + 5, y + dy, "start") for dy in (-11, 20, -25, 34)),
             *((x - 5, y + dy, "end") for dy in (-11, 20, -25, 34)),
         ]
-        # The last choice is taken in any case.
+        # If none is free, the last one stays: beside the point, towards the middle of the plot.
         for tx, ty, anchor in (*choices, choices[x > (left + right) / 2]):
             begin = tx if anchor == "start" else tx - width
             box = (begin, ty - 11, begin + width, ty + 3)
@@ -167,9 +179,9 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def find_ticks(values: Sequence[float]) -> list[float]:
-    """Return round numbers, four to eight, around all `values`, from below to above them."""
+    """Return round numbers at equal distances, four to eight, from below `values` to above them."""
     low, high = min(values), max(values)
-    if high - low <= 1e-9 * max(1.0, abs(high)):
+    if high - low <= 1e-9 * max(1.0, abs(high)):  # one value
         low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))

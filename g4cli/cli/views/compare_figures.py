@@ -1,4 +1,8 @@
-"""The figures of a comparison as text: the rows that terminal, Markdown and HTML share."""
+"""The figures of a comparison as text: the rows that terminal, Markdown and HTML share.
+
+`document`, and the parts of it that the functions take, are as docs/reference/schemas/compare.json
+describes them.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,7 @@ from typing import Any, Final
 from g4cli.core.units import count_text, duration_text, measured_text, size_text
 from g4cli.operations.compare.summary import SHARES
 
-Row = tuple[str, list[str]]
-"""A heading, and a cell for each model."""
-# Headings of sizes, and where `facts` of a model has them.
+# Headings of sizes, and the keys of a model's `facts` that hold them.
 _SIZES: Final = (
     ("file", "bytes"),
     ("memory at its peak", "peak_bytes"),
@@ -19,7 +21,10 @@ _SIZES: Final = (
 
 
 def name_models(models: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a name for each model: of an endpoint the model's own, if that is unique."""
+    """Return a name for each model: its label, or of an endpoint the model's own, if it is unique.
+
+    The label of an endpoint is openai:URL#MODEL.
+    """
     labels = [str(model["label"]) for model in models]
     short = [
         label.partition("#")[2] or label if label.startswith("openai:") else label
@@ -37,29 +42,32 @@ def share_text(share: Mapping[str, Any]) -> str:
     return f"{share['count']} of {share['total']}, {percent:.0f} % ({low:.0f} to {high:.0f})"
 
 
-def list_summary_rows(document: Mapping[str, Any]) -> list[Row]:
-    """Return the summary table: a heading, and the text of each model. Empty rows are left out."""
+def list_summary_rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """Return the summary table: in each row a heading, then a cell for each model.
+
+    Rows that are empty for all models are left out.
+    """
     models = document["models"]
     summaries, facts = [m["summary"] for m in models], [m["facts"] for m in models]
-    rows: list[Row] = []
+    rows: list[list[str]] = []
     if document["prompts"]:
-        rows.append(("answers", [f"{s['answered']} of {s['asked']}" for s in summaries]))
+        rows.append(["answers", *(f"{s['answered']} of {s['asked']}" for s in summaries)])
     for name in SHARES:
         shares = [s["shares"].get(name) for s in summaries]
-        rows.append((name, [share_text(share) if share else "" for share in shares]))
-    wins = [
+        rows.append([name, *(share_text(share) if share else "" for share in shares)])
+    wins = (
         f"{share_text(w)}, {count_text(w['ties'], 'tie')}" if (w := m["wins"]) else ""
         for m in models
-    ]
+    )
     rows += [
-        ("preferred by the judge", wins),
-        ("time to first token", [_time_text(s["first_s"]) for s in summaries]),
-        ("tokens per second", [_number_text(s["decode_tps"]) for s in summaries]),
-        ("tokens of an answer", [_number_text(s["completion_tokens"]) for s in summaries]),
-        *((heading, [_size_text(f.get(name)) for f in facts]) for heading, name in _SIZES),
-        ("type", [str(f.get("file_type", "")) for f in facts]),
+        ["preferred by the judge", *wins],
+        ["time to first token", *(_time_text(s["first_s"]) for s in summaries)],
+        ["tokens per second", *(_number_text(s["decode_tps"]) for s in summaries)],
+        ["tokens of an answer", *(_number_text(s["completion_tokens"]) for s in summaries)],
+        *([heading, *(_size_text(f.get(name)) for f in facts)] for heading, name in _SIZES),
+        ["type", *(str(f.get("file_type", "")) for f in facts)],
     ]
-    return [row for row in rows if any(row[1])]
+    return [row for row in rows if any(row[1:])]
 
 
 def list_quality_rows(document: Mapping[str, Any]) -> list[list[str]]:
@@ -93,7 +101,10 @@ QUALITY_HEADINGS: Final = (
 
 
 def list_fault_rows(document: Mapping[str, Any]) -> list[list[str]]:
-    """Return the faults of all drawings: rule, what it means, and for each model how many."""
+    """Return the faults of all drawings, the commonest first: rule, what is wrong, and a cell each.
+
+    The cell of a model says how many of its drawings break the rule.
+    """
     models = document["models"]
     counts: dict[str, dict[int, Mapping[str, Any]]] = {}
     for at, model in enumerate(models):
@@ -110,7 +121,10 @@ def list_fault_rows(document: Mapping[str, Any]) -> list[list[str]]:
 
 
 def describe_answer(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is known of an answer in a few words each, with "good", "bad" or "" as mark."""
+    """Return what is known of an answer, as pairs of a few words and a mark.
+
+    The mark is "good", "bad", or "" for neither: the HTML report has a color for each.
+    """
     words: list[tuple[str, str]] = []
     if answer["correct"] is not None:
         words.append(("correct", "good") if answer["correct"] else ("wrong", "bad"))

@@ -29,7 +29,7 @@ from g4cli.core.visible import escape_invisible, one_line
 from g4cli.operations.compare.summary import SHARES
 
 GENERATOR: Final = '<meta name="generator" content="g4 compare">'
-_MAX_SHOWN: Final = 600  # characters of an answer that are shown at once; the rest unfolds
+_MAX_SHOWN: Final = 600  # characters of an answer that are shown at once; a click shows all of it
 _MAX_TEXT: Final = 100_000  # characters of a text in the report; the results have all of it
 
 
@@ -37,7 +37,10 @@ def make_html(document: Mapping[str, Any]) -> str:
     """Return the report of a comparison; `document` as in docs/reference/schemas/compare.json."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
-    title = _make_title(document)
+    what = [count_text(len(document["models"]), "model")]
+    if document["prompts"]:
+        what.append(count_text(len(document["prompts"]), "prompt"))
+    title = ", ".join(what) if document["prompts"] else f"{what[0]} compared"
     return "".join(
         (
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -48,14 +51,6 @@ def make_html(document: Mapping[str, Any]) -> str:
             "</main></body></html>\n",
         )
     )
-
-
-def _make_title(document: Mapping[str, Any]) -> str:
-    models, prompts = document["models"], document["prompts"]
-    what = count_text(len(models), "model")
-    if not prompts:
-        return f"{what} compared"
-    return f"{what}, {count_text(len(prompts), 'prompt')}"
 
 
 def _draw_page(document: Mapping[str, Any], title: str) -> Iterator[str]:
@@ -85,15 +80,11 @@ def _draw_summary(document: Mapping[str, Any]) -> Iterator[str]:
         return
     models = document["models"]
     yield "<h2>Summary</h2>\n"
-    # Of these two, fewer are better.
+    # The graph has shares of which more are better; of these two, fewer are.
     names = [name for name in SHARES if name not in ("loops", "cut off")]
     if any(m["summary"]["shares"].get(name) for m in models for name in names):
         yield f'<div class="scroll">{draw_shares(names, models)}</div><p></p>'
-    yield _draw_table(
-        ["", *_draw_labels(models)],
-        ([name, *cells] for name, cells in rows),
-        draw_first=_draw_heading,
-    )
+    yield _draw_table(["", *_draw_labels(models)], rows, draw_first=_draw_heading)
     yield (
         '<p class="soft">In parentheses: the 95 % confidence interval (Wilson). '
         "Times and speeds are medians.</p>\n"
@@ -102,30 +93,27 @@ def _draw_summary(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _draw_heading(name: str) -> str:
     """Return the heading of a row, with what a share means below it."""
-    meaning = SHARES.get(name, "")
-    return (
-        f"{_html_line(name)}<small>{_html_line(meaning)}</small>" if meaning else _html_line(name)
-    )
+    return _html_line(name) + _draw_small(SHARES.get(name, ""))
+
+
+def _draw_small(text: str) -> str:
+    return f"<small>{_html_line(text)}</small>" if text else ""
 
 
 def _draw_labels(models: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = name_models(models)
-    return [_draw_name(i, name, models[i]["label"]) for i, name in enumerate(names)]
-
-
-def _draw_name(index: int, name: str, label: str) -> str:
-    """Return the name of a model after its color; below it the address of its endpoint."""
-    address = "" if name == label else label.partition("#")[0].removeprefix("openai:")
-    small = f"<small>{_html_line(address)}</small>" if address else ""
-    return f"{_draw_dot(index)}{_html_line(name)}{small}"
+    """Return the name of each model after its color; below it the address of its endpoint."""
+    labels = []
+    for index, (name, model) in enumerate(zip(name_models(models), models, strict=True)):
+        label = model["label"]
+        address = "" if name == label else label.partition("#")[0].removeprefix("openai:")
+        labels.append(f"{_draw_dot(index)}{_html_line(name)}{_draw_small(address)}")
+    return labels
 
 
 def _draw_dot(index: int) -> str:
-    """Return a dot in the color of a model in the graphs."""
-    return (
-        f'<svg class="key" viewBox="0 0 2 2"><circle cx="1" cy="1" r="1" '
-        f'fill="{color_of(index)}"/></svg>'
-    )
+    """Return a dot in the color that the graphs have for the model at `index`."""
+    circle = f'<circle cx="1" cy="1" r="1" fill="{color_of(index)}"/>'
+    return f'<svg class="key" viewBox="0 0 2 2">{circle}</svg>'
 
 
 def _draw_quality(document: Mapping[str, Any]) -> Iterator[str]:

@@ -26,22 +26,19 @@ def make_markdown(document: Mapping[str, Any]) -> str:
 
 
 def _iter_lines(document: Mapping[str, Any]) -> Iterator[str]:
-    models = document["models"]
+    models, run = document["models"], document["run"]
     labels = [model["label"] for model in models]
     for model in models:
         if model["problem"]:
             yield f"**{_escape(model['label'])}**: {_escape(model['problem'])}\n"
-    rows = [[name, *cells] for name, cells in list_summary_rows(document)]
-    if rows:
+    if rows := list_summary_rows(document):
         yield from _draw_table(["", *labels], rows)
-    quality = list_quality_rows(document)
-    if quality:
+    if quality := list_quality_rows(document):
         yield from _draw_table(QUALITY_HEADINGS, quality)
-    faults = list_fault_rows(document)
-    if faults:
+    if faults := list_fault_rows(document):
         yield from _draw_table(["rule", "what is wrong", *labels], faults)
     if document["opinions"]:
-        judge = _escape(str(document["run"]["judge"]))
+        judge = _escape(str(run["judge"]))
         yield f"Opinions of {judge}, not measurements; it was asked twice, in both orders.\n"
         names = ("prompt", "a", "b", "winner")
         yield from _draw_table(
@@ -52,13 +49,12 @@ def _iter_lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"## {_escape(prompt['id'])}\n"
         yield from _draw_fenced(prompt["prompt"])
         for answer in prompt["answers"]:
-            words = ", ".join(word for word, _ in describe_answer(answer))
+            words = ", ".join(text for text, _ in describe_answer(answer))
             known = "; ".join(filter(None, (words, describe_speed(answer))))
             yield f"**{_escape(answer['model'])}** {_escape(known)}\n"
             yield from _draw_fenced(answer["text"])
     yield "## How to repeat it\n"
-    yield from _draw_fenced(document["run"]["command"])
-    run = document["run"]
+    yield from _draw_fenced(run["command"])
     yield f"g4 {run['g4']}, llama-cpp-python {run['llama_cpp_python']}, {_escape(run['machine'])}\n"
     for model in models:
         settings = ", ".join(f"{name} {value}" for name, value in model["settings"].items())
