@@ -12,7 +12,6 @@ splits the text into pieces, `markdown.py` and `code.py` make lines of them; her
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -131,9 +130,10 @@ class MarkdownView:
         *,
         shows_calls: bool = True,
     ) -> None:
-        """`thoughts` is show, fold or hide; `clock` counts seconds.
+        """`thoughts` is show, fold (to a line that counts their tokens) or hide.
 
-        `shows_calls`: whether calls of tools are shown, as a part of the answer.
+        `clock` returns seconds. `shows_calls`: whether calls of tools are shown, as a part of the
+        answer.
         """
         self._out, self._thoughts, self._clock = out, thoughts, clock
         self._shows_calls = shows_calls
@@ -141,10 +141,10 @@ class MarkdownView:
         self._region = Region(self._console)
         self._reader, self._clean_text = BlockReader(), AnswerCleaner()
         self._highlighter = Highlighter("")
-        self._has_printed = False
+        self._has_printed = False  # anything of the answer
         self._next_draw_at = 0.0  # on `clock`
         self._thought_began_at = 0.0
-        self._n_thought_events = 0  # about one for each token
+        self._n_thought_events = 0  # of the current thought, about one for each token
         self._thought_ends_line = False
 
     def __enter__(self) -> MarkdownView:
@@ -178,16 +178,20 @@ class MarkdownView:
 
     def show_waiting(self) -> None:
         """Show that the model is at work. From here on only the view writes to the terminal."""
-        self._region.draw([_dim_text("...")])
+        self._show_status("...")
 
     def show_encoding(self, name: str) -> None:
         """Show that an image or audio file is being encoded."""
-        self._region.draw([_dim_text(f"encoding {one_line(name)} ...")])
+        self._show_status(f"encoding {one_line(name)} ...")
 
     def show_reading(self, done: int, total: int, _label: str) -> None:
         """Show how much of a long prompt is processed (a `Progress`)."""
         if total:
-            self._region.draw([_dim_text(f"reading {total:,} tokens: {100 * done // total} %")])
+            self._show_status(f"reading {total:,} tokens: {100 * done // total} %")
+
+    def _show_status(self, text: str) -> None:
+        """Show one dim line until the next piece of the answer."""
+        self._region.draw(render_lines(self._console, [Text(text, style="dim")]))
 
     def _feed_text(self, text: str) -> None:
         for piece in self._reader.feed(text):
@@ -220,7 +224,7 @@ class MarkdownView:
         self._has_printed = True
 
     def _draw_pending(self) -> None:
-        """Draw the piece that is not finished."""
+        """Draw what there is of the piece that is not finished."""
         block, width = self._reader.pending, self._region.width
         if not block.source.strip():
             if not self._reader.in_code:
@@ -249,7 +253,7 @@ class MarkdownView:
             self._thought_ends_line = text.endswith("\n")
         elif self._thoughts == "fold":
             n_tokens = count_text(self._n_thought_events, "token")
-            self._region.draw([_dim_text(f"thinking ... {n_tokens}")])
+            self._show_status(f"thinking ... {n_tokens}")
 
     def _end_thought(self) -> None:
         if not self._n_thought_events:
@@ -284,7 +288,3 @@ def draw_turns(out: Output, turns: Sequence[Message]) -> None:
         elif turn.content:
             with make_view(out, "hide") as view:
                 view.show(AnswerText(turn.content))
-
-
-def _dim_text(text: str) -> str:
-    return f"\x1b[2m{text}\x1b[0m" if sys.stdout.isatty() else text

@@ -37,7 +37,7 @@ _THEME: Final = ANSISyntaxTheme(
 # no such line within _MAX_LINES, the rest of the code is shown without colors. A choice: 24 lines
 # are lexed in a few milliseconds, and hardly any docstring has 200.
 _KEPT_LINES, _MAX_LINES = 24, 200
-_MAX_LENGTH: Final = 2_000  # characters of a line: longer ones are no code that is read
+_MAX_LENGTH: Final = 2_000  # characters of a line; longer ones, such as data, have no colors
 # Parts of the names of token types that may span lines ("Token.Literal.String.Doc").
 _SPANNING_TYPES: Final = ("String", "Comment", "Heredoc")
 
@@ -61,7 +61,7 @@ class Highlighter:
         if len(self._lines) > _KEPT_LINES:
             self._forget_lines(lexed)
         tokens = lexed[-1] if lexed else []
-        if "".join(part for _, part in tokens) != text:  # some lexers change the text
+        if "".join(part for _, part in tokens) != text:  # some lexers change it: no colors then
             return Text(text)
         line = Text()
         for token_type, part in tokens:

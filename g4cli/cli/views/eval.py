@@ -13,7 +13,11 @@ _FEW_TOKENS: Final = 1000
 
 
 def evaluation_to_json(model: str, against: str | None, result: Evaluation) -> dict[str, Any]:
-    """Return the document of `g4 eval --json`. Every `*_error` is one standard error."""
+    """Return the document of `g4 eval --json`. Every `*_error` is one standard error.
+
+    "first_choice" is the share of tokens of the text that the model held for the most probable.
+    `against` is the file of the base model, None without one.
+    """
     score = result.score
     data: dict[str, Any] = {
         "model": model,

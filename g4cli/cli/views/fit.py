@@ -172,17 +172,17 @@ def make_bar(
 ) -> list[tuple[str, str]]:
     """Return a bar of `n_cells` characters, as pairs of text and style.
 
+    The bar stands for the device's available memory, or for what the run needs if that is more.
     Each term that the run needs has cells in proportion to its bytes. The rest shows the memory
-    that stays free, and at its end the reserve. What exceeds the device's available memory is drawn
-    with a glyph of its own.
+    that stays free, and at its end the reserve. What exceeds the available memory is drawn with a
+    glyph of its own.
     """
     needed_terms = [t for t in terms if t.group not in _NOT_NEEDED]
     needed = sum(t.nbytes for t in needed_terms)
     whole = max(needed, memory.available_bytes, 1)
     parts: list[tuple[str, str]] = []
     done, drawn = 0, 0  # bytes and cells so far
-    # The first cell beyond the available memory.
-    limit = memory.available_bytes * n_cells // whole
+    limit = memory.available_bytes * n_cells // whole  # the first cell beyond what is available
     for term, (glyph, style) in zip(needed_terms, _choose_looks(needed_terms), strict=True):
         done += term.nbytes
         end = round(done / whole * n_cells)
@@ -269,7 +269,10 @@ def draw_matrix(out: Output, answer: MatrixAnswer) -> None:
 
 
 def _format_cell(row: Mapping[str, Any]) -> str:
-    """Return the largest context of a model in a type, as the legend of the matrix explains it."""
+    """Return the largest context of a model in a type, as the legend of the matrix explains it.
+
+    row["fits"] says whether 32,768 tokens fit, or all that the model has.
+    """
     largest = row["largest_ctx"]
     if not largest:
         return f"✗ {row['weights_bytes'] / GIB:.1f}"

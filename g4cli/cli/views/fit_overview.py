@@ -20,7 +20,7 @@ def draw_overview(out: Output, overview: Overview) -> None:
         (
             choice.label + (_BEST_MARK if choice is overview.best else ""),
             size_text(choice.weights_bytes),
-            size_text(choice.total_bytes) if choice.type else "",
+            size_text(choice.total_bytes) if choice.type else "",  # without a type nothing fits
             f"{choice.n_ctx:,}" if choice.type else "",
             f"{choice.largest_ctx:,}" if choice.type else "",
             format_speed(choice.tokens_per_s) if choice.type else "",

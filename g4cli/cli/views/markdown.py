@@ -86,7 +86,7 @@ class _FinishedLines:
 
 
 class _Canvas:
-    """Where a block is drawn: the console, and the columns that are left; and its whole source."""
+    """Where a block is drawn: the console, the columns that are left, and the whole source."""
 
     def __init__(self, console: Console, source: str, width: int) -> None:
         self.console, self.width = console, max(_MIN_COLUMNS, width)
@@ -99,7 +99,7 @@ class _Canvas:
 
     def has_gap_before(self, node: SyntaxTreeNode) -> bool:
         """Return whether a blank line precedes the block `node` in the source."""
-        at = node.map[0] if node.map else 0
+        at = node.map[0] if node.map else 0  # the line of the source on which it begins
         return 0 < at <= len(self.lines) and not self.lines[at - 1].strip("> \t")
 
 
@@ -121,6 +121,7 @@ def _draw_block(node: SyntaxTreeNode, canvas: _Canvas) -> Iterator[Text]:
         for index, item in enumerate(node.children):
             if index and canvas.has_gap_before(item):
                 yield Text()
+            # Of "3. text", markdown-it has 3 as the item's info and the dot as its markup.
             mark = f"{item.info}{item.markup} " if kind == "ordered_list" else _BULLET
             yield from _draw_after_mark(mark, " " * len(mark), item, canvas)
     elif kind == "blockquote":

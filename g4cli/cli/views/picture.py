@@ -24,7 +24,7 @@ PictureProtocol: TypeAlias = Literal["kitty", "iterm2", "blocks", "blocks-256", 
 
 _PIECE_CHARS: Final = 4096  # of base64 in one escape sequence, at most (kitty's protocol)
 _MAX_SIDE: Final = 640  # pixels, for terminals that take a PNG: a choice, half of a usual window
-_MIN_COLUMNS, _MAX_COLUMNS = 8, 80  # of half blocks
+_MIN_COLUMNS, _MAX_COLUMNS = 8, 80  # of half blocks, which are one pixel wide and two high
 _MIN_ALPHA: Final = 128  # from which on a pixel is drawn: half blocks are opaque or not there
 _UPPER_HALF, _LOWER_HALF = "▀", "▄"
 
@@ -73,7 +73,8 @@ def choose_picture_protocol(environment: Mapping[str, str]) -> PictureProtocol:
         return "kitty"
     if "KONSOLE_VERSION" in environment:
         return "kitty"
-    if program == "Apple_Terminal" and "COLORTERM" not in environment:  # before macOS 26
+    # Apple's terminal has 24-bit colors from macOS 26 on, and says so by COLORTERM.
+    if program == "Apple_Terminal" and "COLORTERM" not in environment:
         return "blocks-256"
     return "iterm2" if program == "iTerm.app" else "blocks"
 
@@ -141,6 +142,10 @@ def _format_color(pixel: Rgba) -> str:
 
 
 def _find_palette_color(pixel: Rgba) -> str:
-    """Return the nearest color of xterm's cube of 6 x 6 x 6: 0, 95, 135, 175, 215, 255 each."""
+    """Return the nearest color of xterm's cube of 6 x 6 x 6, which begins at color 16.
+
+    Red, green and blue have the levels 0, 95, 135, 175, 215, 255: from 95 on in steps of 40. A
+    value belongs to the level that it is nearest to.
+    """
     red, green, blue = (0 if c < 48 else 1 if c < 115 else (c - 35) // 40 for c in pixel[:3])
     return f"5;{16 + 36 * red + 6 * green + blue}"

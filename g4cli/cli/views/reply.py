@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.drafting import DraftStats
 
 _MAX_UNIT_CHARS: Final = 60  # characters of a repeated text in a message
-# A loop whose first repetition begins within so many tokens was there from the beginning.
+# A choice: an answer that repeats itself within so many tokens after its first period has done
+# nothing else.
 _EARLY_TOKENS: Final = 16
 
 
 def reply_to_json(reply: Reply, load_s: float, drafted: DraftStats | None = None) -> dict[str, Any]:
     """Return the document of `g4 chat --json`, described by docs/reference/schemas/chat.json.
 
-    `load_s` is the time that loading took. `drafted` counts drafts, None where there were none.
+    `load_s` is the time that loading took. `drafted` is None without speculative decoding.
     """
     data: dict[str, Any] = {
         "text": reply.text,
@@ -79,7 +80,7 @@ def tokens_to_json(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
 
 
 def _token_to_json(token: SampledToken | TokenProbability) -> dict[str, Any]:
-    # A token that could not be sampled has -inf, which JSON lacks: OpenAI uses -9999.
+    # A token that could not be sampled has -inf, which JSON lacks: OpenAI's API has -9999 there.
     return {
         "id": token.id,
         "token": token.piece.decode("utf-8", "replace"),
@@ -146,7 +147,10 @@ def describe_end(reply: Reply, session: ChatSession) -> str:
 
 
 def _describe_repetition(loop: FoundLoop) -> str:
-    """Return what repeats, how often and from where: "the answer repeats 'x' (9 times, ...)"."""
+    """Return what repeats, how often and from where: "the answer repeats 'x' (9 times, ...)".
+
+    The kinds of loops are explained in loops/detector.py.
+    """
     unit = repr(
         loop.unit if len(loop.unit) <= _MAX_UNIT_CHARS else loop.unit[:_MAX_UNIT_CHARS] + "..."
     )
@@ -178,7 +182,7 @@ def format_stats(session: ChatSession, reply: Reply) -> str:
 
 
 def _describe_drafts(drafted: DraftStats | None) -> list[str]:
-    """Return how many drafts were accepted, and where drafting stopped; [] if there were none."""
+    """Return how many drafted tokens were accepted, and where drafting stopped; else []."""
     if drafted is None or (not drafted.n_drafted and drafted.stopped_at is None):
         return []
     if drafted.stopped_at == 0:

@@ -40,12 +40,11 @@ def draw_hits(out: Output, hits: Sequence[SearchHit]) -> None:
 
 
 def draw_chat(out: Output, conversation: StoredConversation) -> None:
-    """Draw the turns of a conversation, as a chat that is continued shows them."""
+    """Draw the turns of the shown branch, as `g4 chat --resume` does before it goes on."""
     if conversation.summary.system:
         out.say(f"system: {conversation.summary.system}")
     draw_turns(out, conversation.messages)
-    more = conversation.summary.n_turns - len(conversation.turns)
-    if more:
+    if more := conversation.summary.n_turns - len(conversation.turns):
         out.say(f"other branches have {count_text(more, 'more turn')}")
 
 
