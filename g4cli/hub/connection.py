@@ -158,21 +158,28 @@ def retry_seconds(headers: http.client.HTTPMessage | httpx2.Headers) -> float:
     return float(asked) if re.fullmatch(r"[0-9]{1,9}", asked) else 0.0
 
 
-def _parse_url(url: str) -> SplitResult:
-    """Return the parts of a valid http or https URL, else raise BadAnswer."""
+def split_http_url(url: str) -> SplitResult | None:
+    """Return the parts of an http or https URL, None if it is no valid one."""
     with suppress(ValueError):  # an invalid port or IPv6 address
         parts = urlsplit(url)
-        labels = (parts.hostname or "").split(".")
+        labels = (parts.hostname or "").removesuffix(".").split(".")
         if (
             parts.scheme in ("http", "https")
-            and labels != [""]
-            and all(len(label) < 64 for label in labels)  # RFC 1035; Python's codec fails then
+            # RFC 1035; Python's resolver raises UnicodeError for other labels.
+            and all(0 < len(label) < 64 for label in labels)
             and parts.port != 0
             and url.isascii()
             and url.isprintable()
         ):
             return parts
-    raise BadAnswer(_BAD_REDIRECT, "redirects to an invalid address")
+    return None
+
+
+def _parse_url(url: str) -> SplitResult:
+    parts = split_http_url(url)
+    if parts is None:
+        raise BadAnswer(_BAD_REDIRECT, "redirects to an invalid address")
+    return parts
 
 
 def _resolve_redirect(url: str, location: str) -> str:

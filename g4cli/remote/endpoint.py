@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx2
 
 from g4cli.core.errors import NetworkError, UsageError
 from g4cli.core.loopback import is_loopback
 from g4cli.core.units import duration_text, size_text
-from g4cli.hub.connection import load_certificates, retry_seconds
+from g4cli.hub.connection import load_certificates, retry_seconds, split_http_url
 from g4cli.hub.proxies import make_transport
 
 # All limits are choices: far above what a good server needs.
@@ -258,19 +257,16 @@ def check_url(url: str, *, has_key: bool) -> str:
     Raises UsageError unless it is an http or https URL without login and query; with a key, http is
     allowed for this machine only.
     """
+    parts = split_http_url(url)
     try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
         httpx2.URL(url)
-        # RFC 1035; Python's resolver raises UnicodeError for other labels.
-        is_host = all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
-        is_valid = parts.scheme in ("http", "https") and is_host and parts.port != 0
-    except (ValueError, httpx2.InvalidURL):
-        is_valid = False
-    if not is_valid or not url.isascii() or not url.isprintable():
+    except httpx2.InvalidURL:
+        parts = None
+    if parts is None:
         raise UsageError(
             f"not the URL of an endpoint: {url!r}", hint="openai:https://HOST/v1#MODEL"
         )
+    host = parts.hostname or ""
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
             f"the URL of an endpoint has neither login nor query: {parts.scheme}://{host}",

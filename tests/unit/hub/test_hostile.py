@@ -284,6 +284,7 @@ PLACES = [
     "http://127.0.0.1:99999/x",
     "http://[::1/x",
     "http://" + "a" * 70 + ".example/x",
+    "http://a..example/x",
     "http:///x",
     "file:///etc/passwd",
     "http://127.0.0.1:0/x",
