@@ -51,6 +51,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class _Filled:
+    """The arguments of `Writer.queue_block`."""
+
     at: int
     block: memoryview
     nbytes: int

@@ -52,6 +52,7 @@ class Body:
     ) -> None:
         self._response, self._sock, self._patience = response, sock, patience
         self._left = nbytes if response.length is None else min(nbytes, response.length)
+        # The connection stays open after exactly the bytes that were asked for.
         self._is_kept = (
             response.length == nbytes and not response.chunked and not response.will_close
         )
@@ -119,6 +120,7 @@ class Body:
         self._response.close()
 
     def _read_chunk(self, view: memoryview) -> int:
+        """Read a part of a chunked response."""
         # The lines between chunks can be as long, and come as slowly, as the server likes.
         self._response.limit_time(self._patience.slow_s)
         data = self._response.read1(len(view))
@@ -126,14 +128,16 @@ class Body:
         return len(data)
 
     def _read_plain(self, view: memoryview) -> int:
+        """Read without TLS until `view` is full, or what has come in `gather_s`."""
         since = time.monotonic()
         while True:
             try:
                 return self._sock.recv_into(view, 0, socket.MSG_WAITALL)
-            except BlockingIOError:
+            except BlockingIOError:  # nothing has come in `gather_s`
                 self._check_stall(since)
 
     def _read_records(self, view: memoryview) -> int:
+        """Read with TLS until `view` is full, or what has come in `gather_s`."""
         filled, since = 0, time.monotonic()
         while filled < len(view):
             try:

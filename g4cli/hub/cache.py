@@ -35,7 +35,10 @@ def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
 
 
 def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Repository | None:
-    """Return what the cache knows of a repository, for use without a network, or None."""
+    """Return what the cache knows of a repository, for use without a network, or None.
+
+    `revision` is a branch or tag (None: main) or a commit.
+    """
     folder = _repository_folder(cache, repo)
     commit = revision or "main"
     try:

@@ -40,7 +40,10 @@ _OID: Final = re.compile(r"(?:[0-9a-f]{40})?")
 
 @dataclass(frozen=True, slots=True)
 class HubOptions:
-    """Where the hub is, whether it may be used, and how much of it g4 takes."""
+    """Where the hub is, whether it may be used, and how much of it g4 takes.
+
+    `cache` is the folder of the Hugging Face cache.
+    """
 
     offline: bool = False
     endpoint: str = _DEFAULT_ENDPOINT
@@ -132,6 +135,7 @@ class Hub:
         from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
 
         with _translate_errors(repository.repo, repository.commit, self.options.endpoint):
+            token = get_token()
             url = hf_hub_url(
                 repository.repo,
                 file.path,
@@ -140,13 +144,12 @@ class Hub:
             )
             metadata = get_hf_file_metadata(
                 url,
-                token=get_token(),
+                token=token,
                 timeout=_TIMEOUT_S,
                 library_name="g4",
                 endpoint=self.options.endpoint,
                 retry_on_errors=True,
             )
-            token = get_token()
         etag = metadata.etag or ""
         nbytes = metadata.size if metadata.size is not None else file.nbytes
         expected = file.sha256 or file.git_oid
@@ -198,11 +201,8 @@ def _set_client_factory(context: ssl.SSLContext | None) -> None:
 def _remote_file(repo: str, item: Any) -> RemoteFile:
     """Return the file of a row of a listing. Raises BadFile unless every field is valid."""
     lfs = item.lfs
-    size, sha256, oid = (
-        lfs.size if lfs else item.size,
-        lfs.sha256 if lfs else "",
-        item.blob_id,
-    )
+    # With LFS the blob in git is only a pointer: its size and hash are not those of the content.
+    size, sha256, oid = lfs.size if lfs else item.size, lfs.sha256 if lfs else "", item.blob_id
     if (
         not isinstance(item.path, str)
         or type(size) is not int

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _MAX_REDIRECTS: Final = 5  # a choice: the hub redirects once or twice
-_BAD_REDIRECT: Final = 310  # the status of our own errors; no server sends it
+_BAD_REDIRECT: Final = 310  # the status of a BadAnswer about a redirect; no server sends it
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
@@ -50,9 +50,10 @@ class Connection:
 
     def __init__(self, patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
+        # scheme and host[:port] of the URLs that it is for, and the connection
         self._open: tuple[tuple[str, str], http.client.HTTPConnection] | None = None
-        self._sock: socket.socket | None = None
-        self._body: Body | None = None
+        self._sock: socket.socket | None = None  # of the open connection
+        self._body: Body | None = None  # of the last response, of which bytes may be unread
 
     def get_range(self, url: str, headers: Mapping[str, str], start: int, end: int) -> Body:
         """Return the response with the bytes from `start` to `end` (exclusive).

@@ -93,7 +93,7 @@ class _Request:
 
 
 def _find_or_download(request: _Request) -> Fetched:
-    """Return the file of the target, of the Hugging Face cache or of the hub."""
+    """Return where the file was: at the target, in the Hugging Face cache or on the hub."""
     target, progress = request.target, request.progress
     file = _with_hash(request.hub, request.repository, request.file)
     if (

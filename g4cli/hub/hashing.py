@@ -19,7 +19,8 @@ class Hasher(threading.Thread):
     """Hashes a partial file from its start to the first gap, which moves as bytes arrive.
 
     Blocks that come in order are hashed from memory; what arrived out of order, or in earlier runs,
-    is read back from the file. `return_block` is called with each block that was hashed.
+    is read back from the file. `return_block` is called with each block that was hashed. It stops
+    early when `stop` is set.
     """
 
     def __init__(

@@ -40,8 +40,8 @@ class ReadSizes:
     """
 
     first: int = 1 << 17
-    landing: int = 1 << 16  # after a jump: often one more key, and the next jump
-    min_jump: int = MIN_JUMP_BYTES  # shorter arrays are read
+    landing: int = 1 << 16  # where a jump ends: often one more key, and the next jump
+    min_jump: int = MIN_JUMP_BYTES  # arrays of fewer bytes are read
 
 
 def remote_header(
@@ -68,12 +68,15 @@ def remote_header(
 
 
 def _read_with_jumps(source: _Source) -> Header | None:
-    """Return the header, or None if a jump may have gone wrong."""
+    """Return the header, or None if it has to be read completely.
+
+    That is so without the known vocabulary, and where a jump may have gone wrong.
+    """
     cursor = source.make_cursor(jumps=True)
     for _ in range(_MAX_JUMP_REQUESTS):
         try:
             header = source.parse_pieces(cursor)
-        except HeaderIncomplete as gap:
+        except HeaderIncomplete as gap:  # at offset `gap.at` bytes up to `gap.needed` are absent
             start = source.pieces.end_of(gap.at)
             # No jump in the first megabyte means another vocabulary: read that header completely.
             most = _MAX_JUMP_BYTES if cursor.jumped else _MAX_BYTES_BEFORE_JUMP
@@ -183,6 +186,7 @@ class _Source:
             at += n
 
     def _load_range(self, offset: int, n: int) -> bytes:
+        """Return `n` bytes of an array that was skipped; the header calls this for its values."""
         while self.pieces.end_of(offset) < offset + n:
             self.fetch_range(self.pieces.end_of(offset), offset + n)
         self.close()

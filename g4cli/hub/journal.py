@@ -75,19 +75,17 @@ def merge_spans(spans: Iterable[Span]) -> list[Span]:
 
 
 def _remove_span(spans: Iterable[Span], start: int, end: int) -> list[Span]:
+    """Return `spans` without the bytes from `start` to `end`."""
     parts = (part for a, b in spans for part in ((a, min(b, start)), (max(a, end), b)))
     return [(a, b) for a, b in parts if a < b]
 
 
-def find_gaps(spans: Iterable[Span], nbytes: int, piece: int) -> list[Span]:
-    """Return what is missing up to `nbytes`, in order, cut into pieces of at most `piece` bytes."""
-    missing, at = [], 0
-    for start, end in [*merge_spans(spans), (nbytes, nbytes)]:
-        while at < start:
-            missing.append((at, min(start, at + piece)))
-            at = missing[-1][1]
-        at = max(at, end)
-    return missing
+def find_gaps(spans: Iterable[Span], nbytes: int) -> list[Span]:
+    """Return the ranges from 0 to `nbytes` that `spans` leave out, in order."""
+    gaps = [(0, nbytes)] if nbytes else []
+    for start, end in spans:
+        gaps = _remove_span(gaps, start, end)
+    return gaps
 
 
 class Partial:
@@ -112,10 +110,10 @@ class Partial:
         self.path = target.with_name(f".{target.name}.{goal.key}.part")
         self.journal = self.path.with_suffix(".journal")
         self._lock = Lock()
-        self._spans: list[Span] = []
-        self._synced: list[Span] = []
-        self._since_sync = 0
-        self._direct = -1  # the same file opened with O_DIRECT
+        self._spans: list[Span] = []  # what has arrived: sorted, without overlaps, never changed
+        self._synced: list[Span] = []  # what of it was flushed to the disk
+        self._since_sync = 0  # bytes that have arrived since the last flush
+        self._direct = -1  # the same file opened with O_DIRECT; -1: it is not
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._spans, self._synced = self._load_spans()
@@ -141,10 +139,10 @@ class Partial:
         with self._lock:
             return self._spans[0][1] if self._spans and self._spans[0][0] == 0 else 0
 
-    def find_missing(self, piece: int) -> list[Span]:
-        """Return the ranges that are missing, in pieces of at most `piece` bytes."""
+    def find_missing(self) -> list[Span]:
+        """Return the ranges that have not arrived, in order."""
         with self._lock:
-            return find_gaps(self._spans, self.goal.nbytes, piece)
+            return find_gaps(self._spans, self.goal.nbytes)
 
     def write(self, start: int, data: memoryview) -> None:
         """Write `data` at offset `start` and record it.
@@ -168,7 +166,8 @@ class Partial:
     def note_span(self, start: int, end: int) -> bool:
         """Record that the bytes from `start` to `end` are written; return whether to `sync` now."""
         with self._lock:
-            self._add_span(start, end)
+            # Short: each worker extends a range of its own, and neighbors are merged.
+            self._spans = merge_spans([*self._spans, (start, end)])
             try:
                 os.write(self._log, f"{start} {end}\n".encode())
             except OSError as err:
@@ -200,7 +199,7 @@ class Partial:
     def sync(self) -> None:
         """Flush all that has arrived to the disk, and record that. Raises NoSpace."""
         with self._lock:
-            arrived = merge_spans(self._spans)
+            arrived = self._spans
         try:
             os.fsync(self._data)
             with self._lock:
@@ -264,16 +263,6 @@ class Partial:
             hint="check the disk, or set G4_HOME to a folder on another one",
         )
 
-    def _add_span(self, start: int, end: int) -> None:
-        # Each worker extends a span of its own; merging neighbors keeps the list short.
-        for index, (a, b) in enumerate(self._spans):
-            if b == start:
-                self._spans[index] = (a, end)
-                if index + 1 < len(self._spans) and self._spans[index + 1][0] <= end:
-                    self._spans[index : index + 2] = [(a, max(end, self._spans[index + 1][1]))]
-                return
-        self._spans = merge_spans([*self._spans, (start, end)])
-
     def _load_spans(self) -> tuple[list[Span], list[Span]]:
         """Return the ranges of the journal that can be trusted, and those that were flushed."""
         try:
@@ -323,6 +312,7 @@ def _read_journal(path: Path) -> bytes:
 
 
 def _sync_lines(spans: list[Span]) -> str:
+    """Return the lines of the journal that say that `spans` were flushed."""
     return "restart\n" + "".join(f"{a} {b}\n" for a, b in spans) + "sync\n" if spans else ""
 
 

@@ -23,7 +23,7 @@ Role = Literal["model", "mmproj", "draft"]
 # of these words. None: g4 does not load it.
 SIDECARS: Final[tuple[tuple[str, Role | None], ...]] = (
     ("mmproj", "mmproj"),
-    ("mtp", "draft"),
+    ("mtp", "draft"),  # multi-token prediction
     ("assistant", "draft"),
     ("draft", "draft"),
     ("imatrix", None),
@@ -38,6 +38,7 @@ _TYPE: Final = re.compile(
     re.IGNORECASE,
 )
 _MAX_PARTS: Final = 1000  # of a split file, a choice: models have some ten
+# Backslashes, absolute paths, a home folder, drive letters, "." and "..", and empty names.
 _UNSAFE: Final = re.compile(r"\\|^[/~]|^[A-Za-z]:|(?:^|/)\.\.?(?:/|$)|//")
 # The types to prefer if the user names none: Gemma 4 is trained for Q4_0 (QAT), then the smallest
 # good ones.
@@ -88,7 +89,7 @@ def role_of_name(path: str) -> Role | None:
         return None
     words = re.split(r"[-_./]", path.lower())
     for word, role in SIDECARS:
-        if word in words or ("-" in word and word in path.lower()):
+        if word in words or ("-" in word and word in path.lower()):  # ggml-vocab is two words
             return role
     return "model"
 

@@ -33,6 +33,6 @@ def read_remote_facts(address: str) -> FileFacts:
     try:
         header = remote_header(hub, repository, file, whole=True)  # the vocabulary is checked too
     except BadGGUF as fault:
-        head = b"" if isinstance(fault, NotGGUF) else MAGIC
+        head = b"" if isinstance(fault, NotGGUF) else MAGIC  # all that is known of its first bytes
         return FileFacts(label, file.nbytes, head, fault=fault, depth="quick")
     return facts_of_header(label, file.nbytes, MAGIC, header, "quick")

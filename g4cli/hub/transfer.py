@@ -109,7 +109,7 @@ class Transfer:
         self._partial, self._locate, self._limits = partial, locate, limits
         self._cancelled = cancelled
         self._label, self._progress = label, progress
-        self._queue: deque[Span] = deque(partial.find_missing(partial.goal.nbytes))
+        self._queue: deque[Span] = deque(partial.find_missing())
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure: BaseException | None = None

@@ -45,9 +45,9 @@ _RETRY_DELAY: Final = re.compile(r'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"
 class RemoteAnswer:
     """An answer and its figures.
 
-    `first_s` is the time to its first token, `total_s` to its end, waits for a rate limit excluded.
-    Token counts are the server's, None if it sent none. `model` is the name that the server gave,
-    `not_sent` the parameters that it refused.
+    `first_s` is the time in seconds to its first text or thought, None if it has neither, `total_s`
+    to its end; waits for a rate limit are excluded. Token counts are the server's, None if it sent
+    none. `model` is the name that the server gave, `not_sent` the parameters that it refused.
     """
 
     text: str
@@ -95,14 +95,15 @@ class Endpoint:
         self._client = httpx2.Client(
             transport=make_transport(load_certificates()), timeout=_TIMEOUT
         )
-        self._refused: tuple[str, ...] = ()
+        self._refused: tuple[str, ...] = ()  # optional parameters, never sent again
 
     def answer(
         self, messages: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
     ) -> RemoteAnswer:
         """Return the answer to `messages`; `options` are further fields of the request.
 
-        Raises NetworkError.
+        Raises NetworkError if the server refuses for another reason than those that are waited for,
+        or stays busy for _MAX_WAIT_S.
         """
         waited, wait = 0.0, _FIRST_WAIT_S
         while True:
@@ -203,7 +204,7 @@ class Endpoint:
 
 
 class _Collected:
-    """The pieces of an answer as they arrive."""
+    """The pieces of an answer as they arrive. `n_events` counts its chunks."""
 
     def __init__(self) -> None:
         self.n_events = 0
@@ -333,6 +334,7 @@ def _find_refused(message: str, sent: Mapping[str, Any]) -> str:
 
 
 def _find_delay(text: str) -> float:
+    """Return the seconds of Google's retryDelay in an error document, 0 if it has none."""
     match = _RETRY_DELAY.search(text)
     return float(match[1]) if match else 0.0
 
