@@ -13,11 +13,6 @@ _LIST_ITEM: Final = re.compile(r" *(?:[-*+]|\d{1,9}[.)]) +")
 _MAX_INDENT: Final = 3  # of a fence, beyond the text of the list item that it is in
 
 
-def find_code_block(text: str) -> str | None:
-    """Return the code of the first fenced block in `text`, or None if it has none."""
-    return next(find_code_blocks(text), None)
-
-
 def find_code_blocks(text: str) -> Iterator[str]:
     """Yield the code of each fenced block in `text`, those in lists too.
 

@@ -93,14 +93,6 @@ def _make_part(form: AnswerForm) -> dict[str, Any]:
 
 def _escape_slashes(text: str) -> str:
     """Return a regular expression with its slashes and line breaks escaped."""
-    parts, is_escaped = [], False
-    for char in text:
-        if char == "/" and not is_escaped:
-            parts.append("\\/")
-        elif char in "\r\n":
-            letter = "n" if char == "\n" else "r"
-            parts.append(letter if is_escaped else f"\\{letter}")
-        else:
-            parts.append(char)
-        is_escaped = char == "\\" and not is_escaped
-    return "".join(parts)
+    escaped = {"/": "\\/", "\n": "\\n", "\r": "\\r"}
+    # A character behind a backslash is matched with it, so that nothing is escaped twice.
+    return re.sub(r"(?s)\\.|[/\r\n]", lambda found: escaped.get(found[0][-1], found[0]), text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from g4cli.chat.code_block import find_code_block
+from g4cli.chat.code_block import find_code_blocks
 from g4cli.cli.chat.consent import answer_with_consent
 from g4cli.cli.views.json_lines import JsonLinesView
 from g4cli.cli.views.plain_chat import PlainView
@@ -119,7 +119,7 @@ def _write_answer(
         return
     text = reply.text
     if display.only_code:
-        code = find_code_block(text)
+        code = next(find_code_blocks(text), None)
         if code is None:
             if reply.finish_reason not in ("interrupted", "loop"):
                 hint = "g4 chats show last" if "conversation" in data else None

@@ -127,7 +127,11 @@ class Catalog:
         return self._mmproj or find_encoder(offer.path)
 
     def _read_store(self) -> tuple[Offer, ...]:
-        entries = [e for e in list_models() if e.role == "model" and _can_run(e)]
+        entries = [
+            entry
+            for entry in list_models()
+            if entry.role == "model" and _is_runnable_file(entry.path, entry.nbytes, entry.date)
+        ]
         if not entries:
             return ()
         newest = find_newest_model().path
@@ -182,11 +186,7 @@ def _read_modalities(mmproj: Path, _nbytes: int, _modified_ns: int) -> tuple[str
     return ()
 
 
-def _can_run(entry: Entry) -> bool:
-    return _is_runnable_file(entry.path, entry.nbytes, entry.date)
-
-
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # by size and date too: a file that changes is read again
 def _is_runnable_file(path: Path, _nbytes: int, _date: str) -> bool:
     with suppress(G4Error):
         return is_runnable(read_model_header(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from g4cli.chat.code_block import find_code_block, find_code_blocks
+from g4cli.chat.code_block import find_code_blocks
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from g4cli.chat.code_block import find_code_block, find_code_blocks
     ],
 )  # fmt: skip
 def test_it(text: str, code: str | None) -> None:
-    assert find_code_block(text) == code
+    assert next(find_code_blocks(text), None) == code
 
 
 def test_all_blocks() -> None:
