@@ -1,14 +1,15 @@
 """Run the experiments of `g4 doctor FILE --loop`: why does this model repeat itself, and when?
 
 Every experiment is one answer of the engine in a worker process. Those that differ only in their
-prompt share a process; a switch of llama.cpp needs another one, and a crash costs one experiment.
+prompt share a process and its context. An environment variable that switches a part of llama.cpp
+off needs another process; a crash costs one experiment.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -57,12 +58,12 @@ DEFAULT_BUDGET_S: Final = 600.0  # a choice: what somebody waits for a diagnosis
 MAX_TOKENS: Final = 384
 """Of one answer: loops of broken files begin at once, those of small models within 300 tokens."""
 _N_CTX: Final = 5120  # a choice: the longest prompt that is tried has 4,096 tokens
-_LOOK_EVERY: Final = 16  # a choice, in tokens: whether the answer repeats itself by now
+_LOOK_EVERY: Final = 16  # a choice: after so many tokens the answer is searched for a repetition
 _SEED: Final = 1  # any: answers of experiments have to be the same each time
-_TEXT_CHARACTERS: Final = 200  # a choice: characters of an answer that are kept
-_UNIT_TOKENS: Final = 64  # a choice: of a repetition that are shown
-# Private memory that the worker may have beside copies of the file: the KV cache of the 31B model
-# at 5,000 tokens has 1 GiB.
+_TEXT_CHARACTERS: Final = 200  # a choice: characters of an answer that the report quotes
+_UNIT_TOKENS: Final = 64  # a choice: tokens of a repetition that the report quotes
+# A choice: private memory that the worker may have beside copies of the file. The KV cache of the
+# 31B model at 5,000 tokens has 1 GiB.
 _DATA_SLACK: Final = 6 * GIB
 
 ResultCallback: TypeAlias = Callable[[LoopResult, int, float], None]
@@ -152,20 +153,18 @@ def diagnose_loop(
         )
     started = time.monotonic()
     runner = _ExperimentRunner(path, header, request, started)
-    results: list[LoopResult] = []
-    left = 0
     try:
-        for result, left in runner.run_experiments(reporter, results):
-            on_result(result, left, runner.estimate_left(results, left))
+        runner.run_experiments(reporter, on_result)
     except (Interrupted, KeyboardInterrupt):
         reporter.warn("stopped: this is what the experiments have shown so far")
     finally:
         runner.close()
+    results = runner.results
     diagnosis = LoopDiagnosis(
         str(path),
         request.question,
         tuple(results),
-        draw_conclusion(results, left),
+        draw_conclusion(results, runner.n_left),
         f"llama-cpp-python {engine_version() or 'of unknown version'}",
         time.monotonic() - started,
         request.budget_s,
@@ -182,12 +181,19 @@ def diagnose_loop(
 
 @dataclass
 class _ExperimentRunner:
-    """Runs experiments on one file, and holds the worker of the last one."""
+    """Runs experiments on one file, and holds the worker process of the last one.
+
+    `results` are those of the experiments until now; `n_left` more would be run now, which depends
+    on the results. `_engine` is the configuration in which `_client` has the file, None if it has
+    not loaded it yet.
+    """
 
     path: Path
     header: Header
     request: LoopRequest
     started: float
+    results: list[LoopResult] = field(init=False, default_factory=list)
+    n_left: int = field(init=False, default=0)
     _writer: PromptWriter = field(init=False)
     _sampling: Sampling = field(init=False)
     _client: EngineClient | None = field(init=False, default=None)
@@ -213,37 +219,36 @@ class _ExperimentRunner:
         trained = self.header.get(f"{architecture}.context_length", int, 0)
         return min(_N_CTX, trained) if trained > 0 else _N_CTX
 
-    def estimate_left(self, results: list[LoopResult], n_left: int) -> float:
-        """Return how many seconds the remaining experiments will take, the budget at most."""
-        times = [result.seconds for result in results if result.outcome != "skipped"]
-        each = sum(times) / len(times) if times else 0.0
-        return max(0.0, min(self.budget_left, each * n_left))
-
-    def run_experiments(
-        self, reporter: Reporter, results: list[LoopResult]
-    ) -> Iterator[tuple[LoopResult, int]]:
-        """Yield each result and how many experiments are left; `results` grows with them."""
+    def run_experiments(self, reporter: Reporter, on_result: ResultCallback) -> None:
+        """Run experiments until no more are proposed; each result is added to `results`."""
         with reporter.progress(f"try {self.path.name}", unit="steps") as progress:
             choices = self._list_choices(progress)
-            while plan := propose_experiments(results, choices):
-                settings = plan[0]
-                if self.budget_left <= 0 and results:  # one experiment is always run
-                    result = LoopResult(settings, "skipped", reason="no time left")
+            plan = propose_experiments(self.results, choices)
+            while plan:
+                n_done = len(self.results)
+                if self.budget_left <= 0 and n_done:  # one experiment is always run
+                    result = LoopResult(plan[0], "skipped", reason="no time left")
                 else:
-                    label = describe_settings(settings)
-                    total = len(results) + len(plan)
-                    progress(len(results), total, self._add_time_left(label, results, len(plan)))
-                    count = partial(_count_tokens, progress, len(results), total, label)
-                    result = self._run_experiment(settings, count, progress)
-                results.append(result)
-                yield result, len(propose_experiments(results, choices))
+                    label = describe_settings(plan[0])
+                    total = n_done + len(plan)
+                    left = self._estimate_left()
+                    note = f", about {duration_text(left)} left" if left else ""
+                    progress(n_done, total, label + note)
+                    count = partial(_count_tokens, progress, n_done, total, label)
+                    result = self._run_experiment(plan[0], count, progress)
+                self.results.append(result)
+                plan = propose_experiments(self.results, choices)
+                self.n_left = len(plan)
+                on_result(result, self.n_left, self._estimate_left())
 
-    def _add_time_left(self, label: str, results: list[LoopResult], n_left: int) -> str:
-        left = self.estimate_left(results, n_left)
-        return f"{label}, about {duration_text(left)} left" if left else label
+    def _estimate_left(self) -> float:
+        """Return how many seconds the remaining experiments will take, the budget at most."""
+        times = [result.seconds for result in self.results if result.outcome != "skipped"]
+        each = sum(times) / len(times) if times else 0.0
+        return max(0.0, min(self.budget_left, each * self.n_left))
 
     def _list_choices(self, progress: Progress) -> LoopChoices:
-        """Return what can be varied; starts the first worker, which knows the GPUs."""
+        """Return what can be varied; starts the first worker process, which lists the GPUs."""
         progress(0, 0, "read the chat template")
         self._client = EngineClient()
         devices = self._client.hello().devices
@@ -256,7 +261,10 @@ class _ExperimentRunner:
         on_token: Callable[[int], None],
         progress: Progress,
     ) -> LoopResult:
-        """Return what became of one answer; a crash or a refusal is a result too."""
+        """Return what became of one answer; a crash or a refusal is a result too.
+
+        `on_token` is called with the number of tokens until now.
+        """
         started = time.monotonic()
         try:
             client = self._open_engine(settings.engine, progress)
@@ -270,10 +278,11 @@ class _ExperimentRunner:
         return replace(result, seconds=time.monotonic() - started)
 
     def _open_engine(self, wanted: EngineSettings, progress: Progress) -> EngineClient:
-        """Return a worker with the file in that configuration."""
+        """Return a worker process that has loaded the file in the configuration `wanted`."""
         if self._client is not None and self._engine == wanted:
             return self._client
-        # The worker that told the GPUs holds no file yet, and runs without switches of llama.cpp.
+        # The first worker process, which has listed the GPUs, holds no file yet. It can be used
+        # unless the experiment needs a variable in the environment of the process.
         is_unused = self._client is not None and self._engine is None
         if self._client is None or not (is_unused and wanted.rotation):
             self.close()
@@ -306,47 +315,38 @@ class _ExperimentRunner:
         self, client: EngineClient, settings: LoopSettings, on_token: Callable[[int], None]
     ) -> LoopResult:
         """Return what became of the answer under these settings."""
-        text = _read_context(client, settings.n_context) if settings.n_context else ""
-        parts = self._writer.write(settings, text)
+        context = _read_context(client, settings.n_context) if settings.n_context else ""
+        parts = self._writer.write(settings, context)
         prompt = client.tokens_of(parts, bos=settings.bos and bool(self._writer.bos))
         sampling = replace(self._sampling, seed=_SEED) if settings.sampled else Sampling(temp=0.0)
         grammar = make_grammar(AnswerForm("json_schema", SCHEMA)) if settings.schema else None
         options = TurnOptions(MAX_TOKENS, n_probs=0, raw=True)
-        tokens: list[int] = []
+        tokens: tuple[int, ...] = ()
         said: list[str] = []
+        ended = False
         turn = client.run_turn(RunTurn(prompt, sampling, options, grammar))
         for event in turn:
             if isinstance(event, Finished):
                 if event.reply.finish_reason == "interrupted":
                     raise Interrupted("")
-                return self._judge(client, settings, event.reply.tokens, "".join(said), event)
+                tokens, ended = event.reply.tokens, event.reply.finish_reason == "stop"
+                break
             if not isinstance(event, AnswerText):
                 continue
             said.append(event.text)
-            before = len(tokens)
-            tokens += [sampled.id for sampled in event.tokens]
+            n_before = len(tokens)
+            tokens += tuple(sampled.id for sampled in event.tokens)
             on_token(len(tokens))
-            is_due = len(tokens) // _LOOK_EVERY > before // _LOOK_EVERY
+            is_due = len(tokens) // _LOOK_EVERY > n_before // _LOOK_EVERY
             if is_due and (find_repetition(tokens) or self.budget_left <= 0):
-                turn.close()  # type: ignore[attr-defined]
+                turn.close()  # type: ignore[attr-defined]  # a generator: this stops the answer
                 break
-        return self._judge(client, settings, tuple(tokens), "".join(said), None)
-
-    def _judge(
-        self,
-        client: EngineClient,
-        settings: LoopSettings,
-        tokens: tuple[int, ...],
-        said: str,
-        finished: Finished | None,
-    ) -> LoopResult:
-        """Return the result with the answer `tokens`, which stand for the text `said`."""
-        ended = finished is not None and finished.reply.finish_reason == "stop"
+        text = "".join(said)
         found = None if ended else find_repetition(tokens)
         base = LoopResult(
-            settings, "ended" if ended else "unended", len(tokens), text=said[:_TEXT_CHARACTERS]
+            settings, "ended" if ended else "unended", len(tokens), text=text[:_TEXT_CHARACTERS]
         )
-        if is_garbage(said, len(tokens)):
+        if is_garbage(text, len(tokens)):
             base = replace(base, outcome="garbage")
         elif found is not None:
             base = replace(base, outcome="loop")
@@ -356,7 +356,7 @@ class _ExperimentRunner:
         return replace(base, repetition=found, unit=client.text_of(cycle))
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker process."""
         if self._client is not None:
             self._client.close()
         self._client, self._engine = None, None
@@ -373,7 +373,7 @@ def _read_context(client: EngineClient, n_tokens: int) -> str:
     for line in lines:
         for message in json.loads(line)["messages"]:
             text += message["content"].strip() + "\n"
-        if len(text) > 8 * n_tokens:  # a token of English has about four characters
+        if len(text) > 8 * n_tokens:  # enough: a token of English has about four characters
             break
     n_all = len(client.tokens_of([Part(text)], bos=False))
     return text[: len(text) * n_tokens // max(n_all, 1)]
