@@ -44,7 +44,10 @@ class DiagnoseRequest:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """The report; after a repair also the changes, the report on the copy, and if it was kept."""
+    """The report; after a repair also what it changed, the report on the copy, and if it is kept.
+
+    `repaired_report` is None where nothing could be repaired.
+    """
 
     report: Report
     repair: Repair | None = None
@@ -134,6 +137,7 @@ def find_local_file(file: str) -> Path:
 
 
 def _diagnose_subject(request: DiagnoseRequest, path: Path | None, reporter: Reporter) -> Report:
+    """Return the report on the file at `path`, else on the file on the hub or on this machine."""
     if path is not None:
         return _diagnose_file(path, request.depth, request.only, reporter)
     if request.file is not None:
@@ -155,7 +159,7 @@ def _diagnose_file(path: Path, depth: Depth, only: tuple[str, ...], reporter: Re
 def _write_repaired_copy(
     request: DiagnoseRequest, report: Report, source: Path, target: Path, reporter: Reporter
 ) -> Diagnosis:
-    """Write a repaired copy, run the same checks, and delete it unless it is better."""
+    """Write a repaired copy, run the same checks on it, and delete it unless it is better."""
     with reporter.progress(f"write {target.name}") as progress:
         repair = repair_file(report, source, target, progress=progress)
     if not repair.changes:

@@ -27,17 +27,19 @@ from g4cli.store.states.model_id import identify_model
 N_CTX: Final = 512
 """Tokens of a chunk, as llama-imatrix has it."""
 
-_SAVE_EVERY_S: Final = 15.0  # a choice: so much of the work may be lost
+_SAVE_EVERY_S: Final = 15.0  # a choice: an interruption loses the work of so many seconds
 _BUNDLED_NAME: Final = "g4 calibration text"
 _MIN_CTX, _MAX_CTX = 32, 32768  # a choice: tokens of a chunk
 
 
 @dataclass(frozen=True, slots=True)
 class ImatrixRequest:
-    """What to make. `text` None: the text that ships with g4; `n_chunks` 0: all of it.
+    """What to make. `text` None: the text that ships with g4.
 
-    `raw`: the text is read as it is, not as conversations in the model's chat format.
-    `out` None: next to the model's file, or in the current folder for a model of the store.
+    `raw`: the text is read as it is, not as conversations in the model's chat format. The text is
+    evaluated in chunks of `n_ctx` tokens; `n_chunks` 0: all of it. The sums in `in_files`, finished
+    importance matrices, are added. `out` None: next to the model's file, or in the current folder
+    for a model of the store. `n_threads` 0: all cores.
     """
 
     model: str
@@ -87,8 +89,9 @@ def make_importance_matrix(request: ImatrixRequest, reporter: Reporter) -> Imatr
     loading = make_model_options(
         loadable, gpu_layers=request.gpu_layers, device=request.device, cpu_moe=request.cpu_moe
     )
-    # The job is named by the layers that were asked for: a run that was interrupted goes on beside
-    # another use of the GPU, where the plan may be another one.
+    # The hash contains the layers that were asked for, not those that are placed below: their
+    # number depends on the free memory of the GPU, and an interrupted run has to resume with
+    # another one.
     job = _identify_job(request, loadable.path, loading, text)
     run = RunImatrix(
         path=loadable.path,
@@ -135,8 +138,8 @@ def read_importance(
 ) -> ImportanceMatrix | None:
     """Return the importance matrix that `--imatrix` means: a file, "auto", or None for none.
 
-    `make` False: "auto" gives None too. Raises what reading the file raises, or making one for
-    `model`.
+    "auto" makes one for `model` if there is none yet; with `make` False it gives None, since a dry
+    run writes nothing. Raises what reading the file raises, or making one.
     """
     if choice is None or (choice == "auto" and not make):
         return None
@@ -164,7 +167,7 @@ def _find_or_make(model: str, reporter: Reporter, n_threads: int) -> Path:
 def _identify_job(
     request: ImatrixRequest, path: Path, loading: ModelOptions, text: CalibrationText
 ) -> str:
-    """Return a hash of all that the sums depend on."""
+    """Return a hash of all that the sums depend on, by which a run finds its own partial file."""
     files = [identify_model(file) for file in (path, *request.in_files)]
     facts = (LLAMA_CPP_PYTHON, files, loading, text, request.n_ctx, request.n_chunks)
     return hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()

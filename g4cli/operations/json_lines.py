@@ -1,4 +1,4 @@
-"""Files of JSON lines that grow by one result at a time: an interruption costs the last at most."""
+"""Files of JSON lines that grow by one result at a time: an interruption loses the last at most."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Prepare a model for loading: find it, expand an SFP8 archive, check its header.
 
-`g4 chat`, `bench`, `eval` and `serve` begin with this step.
+`g4 chat`, `bench`, `eval`, `imatrix` and `serve` begin with this step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from g4cli.store import find_model_path
 class LoadableModel:
     """A model file that llama.cpp can load.
 
-    `use_extra_bufts`: whether its kernels for repacked weights work on this machine.
+    `use_extra_bufts` is llama.cpp's name for using the buffer types of repacked weights: False
+    where the kernels for them fail on this machine.
     """
 
     path: Path

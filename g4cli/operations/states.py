@@ -19,8 +19,8 @@ def make_state_options(
 ) -> StateOptions | None:
     """Return where the states of the model at `path` are saved; None if nowhere.
 
-    `name` is what the user called it, `state_cache` the value of --state-cache. `ram_bytes`: for
-    states in memory. Raises UsageError.
+    `name` is what the user called it, `state_cache` the value of --state-cache. States may take
+    `ram_bytes` of memory beside the disk, for `g4 serve`. Raises UsageError.
     """
     limit_bytes = choose_limit(state_cache)
     if not limit_bytes and not ram_bytes:
@@ -36,7 +36,7 @@ def make_state_options(
 
 @dataclass(frozen=True, slots=True)
 class SavedStates:
-    """What `g4 list --states` shows."""
+    """What `g4 list --states` shows: a namespace has the states of one model and its options."""
 
     folder: Path
     namespaces: tuple[Namespace, ...]

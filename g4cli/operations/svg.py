@@ -17,14 +17,16 @@ from g4cli.svg.grade import Proof, Stage, grade_drawing, is_blank, measure_frame
 from g4cli.svg.repair import TEXT_LIMIT, Drawing, find_parse_error, repair_drawing
 from g4cli.svg.rules import RULES
 
-# A choice: pixels of the longer side of the test rendering, enough to see whether it is blank. The
-# surroundings are three times as large: measure_frame looks for what lies outside of the frame.
+# A choice: pixels of the longer side of the test rendering, enough to see whether it is blank. It
+# is rendered a second time with its surroundings, in a frame three times as wide and high, in which
+# measure_frame looks for what lies outside of the drawing's own frame.
 _PROOF_SIDE: Final = 96
 _DECLARED_ENCODING: Final = re.compile(
     rb"""\A\s*<\?xml\b[^>]*\bencoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']"""
 )
-# Differs in UTF-16 and EBCDIC, in the escapes of Python and of UTF-7, and in those of host names,
-# which take quadratic time: no encoding of XML that begins with a declaration in ASCII.
+# A declared encoding is used only if it decodes these bytes as ASCII does, as the bytes of the
+# declaration itself were read. UTF-16 and EBCDIC do not. The escapes rule out codecs of Python that
+# are no encodings of XML: unicode_escape, UTF-7, and idna, which takes quadratic time.
 _ASCII_SAMPLE: Final = rb"<?xml \u0041 +AEE- .xn--bcher-kva"
 _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -35,7 +37,11 @@ _BYTE_ORDER_MARKS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class CheckedDrawing:
-    """A drawing, repaired as far as possible, and its grade."""
+    """A drawing, repaired as far as possible, and its grade.
+
+    `name` is that of its file, or such as "the answer". `proof` is None if there is no drawing that
+    could be tried. `stages` are those of the grade, passed or not.
+    """
 
     name: str
     drawing: Drawing
@@ -148,7 +154,8 @@ def _find_aspect_ratio(drawing: Drawing) -> float:
 def render_drawing(drawing: Drawing, *, width: int | None = None, most: int | None = None) -> bytes:
     """Return a drawing as PNG, `width` pixels wide, or else in the size that it declares.
 
-    `most` limits the pixels of the longer side. Raises RuntimeFailed if it cannot be rendered.
+    `most` limits the pixels of the longer side, also with `width`. Raises RuntimeFailed if it
+    cannot be rendered.
     """
     frame = drawing.frame
     error = refuse_rendering(drawing)

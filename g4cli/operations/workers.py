@@ -1,4 +1,4 @@
-"""Memory of workers on other machines, and where the layers of a measured model go."""
+"""Memory of workers on other machines, and where layers go in a run without a conversation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def ask_worker_memories(addresses: Sequence[WorkerAddress]) -> tuple[Memory, ...
 
 
 def describe_worker_memories(sizes: Sequence[int]) -> tuple[Memory, ...]:
-    """Return the memory of workers that the user describes by their bytes."""
+    """Return the memory of workers that the user describes by their bytes.
+
+    Each has one device, with the name that llama.cpp gives to devices of workers: RPC0, RPC1.
+    """
     return tuple(
         Memory(
             f"RPC{i}", size, size - size // SYSTEM_SHARE, is_assumed=True, place=f"worker {i + 1}"
@@ -104,7 +107,7 @@ def warn_of_divided_layers(
 
 
 def check_split(split: Sequence[float], memories: Sequence[Memory]) -> None:
-    """Raise UsageError unless --tensor-split has a number for each device but the host."""
+    """Raise UsageError unless --tensor-split has a number for each device but the host, or none."""
     names = [m.label for m in memories[1:]]
     if split and len(split) != len(names):
         raise UsageError(

@@ -24,10 +24,10 @@ def find_alternative(
     plan: FitPlan,
     ranking: TypeRanking | None,
 ) -> str:
-    """Return what fits `machine` when `plan` does not, or "".
+    """Return what fits `machine` when `plan` does not, in words for the user, or "".
 
-    Tried in this order: a shorter context, the per-layer embeddings on the disk, a KV cache of
-    8 bits, another type, a smaller model.
+    `ranking` are the other types of the model. Tried in this order: a shorter context, the
+    per-layer embeddings on the disk, a KV cache of 8 bits, another type, a smaller model.
     """
     least = min(_MIN_CTX, subject.shape.n_ctx_train)
     if plan.largest_ctx >= least:

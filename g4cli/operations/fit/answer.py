@@ -75,7 +75,7 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     plan = plan_fit(
         subject.shape, subject.tensors, options, machine.memories, context_choice=context_choice
     )
-    if not any(is_remote(m.name) for m in machine.memories):  # with workers none are saved
+    if not any(is_remote(m.name) for m in machine.memories):  # a chat with workers saves no states
         plan = replace(plan, estimate=add_saved_states(plan.estimate))
     # Types are compared at the requested context, or at one that is enough for most uses.
     n_ctx = plan.options.n_ctx if request.ctx != "auto" else min(plan.options.n_ctx, COMMON_CTX)
@@ -102,7 +102,8 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
 def count_network_cost(subject: Subject, machine: Machine, plan: FitPlan) -> NetworkCost | None:
     """Return what the plan sends over the network; None if it uses no workers.
 
-    None too where --tensor-split divides layers that have to stay together.
+    None too where --tensor-split divides layers that have to stay together: the amount is not
+    estimated.
     """
     names = tuple(m.name for m in machine.memories if m.name != HOST)
     devices = layer_devices(subject.shape.n_layer, plan.options, names)

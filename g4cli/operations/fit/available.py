@@ -18,8 +18,9 @@ from g4cli.store.models import list_models
 class AvailableModel:
     """A published type of a model. `title` is the model's full name: "Gemma 4 E2B".
 
-    `download_bytes` is what a pull loads, an estimate if unknown, or the size of the file that is
-    here. `fits`: with `n_ctx` tokens of context, on the machine as it is now.
+    `download_bytes` is the size of the file: that on this disk (`is_here`), else that of the
+    published file, else the estimated bytes of the weights. `fits`: with `n_ctx` tokens of context,
+    in the memory that is free now.
     """
 
     model: str
@@ -55,6 +56,7 @@ def list_available(machine: Machine) -> tuple[AvailableModel, ...]:
 def _list_types(
     model: Model, machine: Machine, here: Mapping[str, int]
 ) -> Iterator[AvailableModel]:
+    """Yield the rows of a model, the most precise type first; `here`: bytes of files by label."""
     kinds = model.published_types or (model.default_type,)
     smallest = None
     for kind in sorted(kinds, key=MADE_TYPES.index):  # the most precise first

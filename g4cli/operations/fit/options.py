@@ -35,10 +35,11 @@ def list_memories(
     workers: Sequence[Memory] = (),
     device: str | None = None,
 ) -> tuple[Memory, ...]:
-    """Return the memory of `host`, of the devices of `workers`, and of the GPUs seen last.
+    """Return the memory of `host`, of the devices of `workers`, and of the GPUs of `host`.
 
-    This is llama.cpp's order too: it gives the first of the offloaded layers to workers. With
-    `device` no other GPU is listed; as in llama.cpp, case does not matter in its name.
+    This is llama.cpp's order too: it gives the first of the offloaded layers to workers. The GPUs
+    are those that llama.cpp listed last. With `device` no other GPU is listed; as in llama.cpp,
+    case does not matter in its name.
     """
     gpus = host.gpus if host.gpus and with_gpus else ()
     if device is not None:

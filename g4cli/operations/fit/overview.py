@@ -1,8 +1,8 @@
 """Say what to run on a machine: each model in its best type, and the best of them.
 
-The best is the most capable model whose answers are not slower than people read: the order of
-capability is that of Google's model card (ai.google.dev/gemma/docs/core/model_card_4), and 31B,
-which is dense, comes before 26B, which reads an eighth of its weights for a token.
+The best is the most capable model whose answers are not slower than people read. More parameters
+count as more capable, as in Google's model card (ai.google.dev/gemma/docs/core/model_card_4). So
+31B comes before 26B, which is much faster: a token needs an eighth of its weights.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ _SHORT_CTX: Final = 4096  # a choice: tried where COMMON_CTX does not fit
 class ModelChoice:
     """A model in its best type for a machine; `type` is "" if no type fits.
 
-    `n_ctx` is the context of `total_bytes`, `largest_ctx` the largest that fits. `tokens_per_s` is
-    None where the speed cannot be estimated. `is_here`: that type was pulled.
+    `total_bytes` of memory are needed with `n_ctx` tokens of context; `largest_ctx` is the largest
+    that fits. `download_bytes` is the size of the published file, 0 if unknown or not published.
+    `tokens_per_s` is None where the speed cannot be estimated. `is_here`: that type was pulled.
     """
 
     model: str
@@ -56,7 +57,10 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The models for a machine, the smallest first, and the one to take: None if none fits."""
+    """The models for a machine, the smallest first, and the one to take: None if none fits.
+
+    `reason` says why it is `best`, or why there is none.
+    """
 
     machine: Machine
     choices: tuple[ModelChoice, ...]
@@ -93,6 +97,7 @@ def answer_overview(request: FitRequest, reporter: Reporter) -> Overview:
     weights.
     """
     machine = find_request_machine(request)
+    # The speed of a machine that the user describes cannot be estimated: DecodeSpeeds({}).
     is_this = request.memory_bytes is None and not request.gpu_memory_bytes
     gpus = tuple(m.name for m in machine.memories if m.name != HOST and not is_remote(m.name))
     speeds = DecodeSpeeds({})
@@ -135,6 +140,7 @@ def _choose_types(
 def _choose_type(
     machine: Machine, speeds: DecodeSpeeds, model: Model, request: FitRequest, here: set[str]
 ) -> ModelChoice:
+    """Return the best type of `model`, for the longest context that fits."""
     kv_type, asked = request.kv_type, request.ctx
     contexts = (asked,) if isinstance(asked, int) else (COMMON_CTX, _SHORT_CTX)
     gpus = tuple(m.name for m in machine.memories if m.name != HOST)

@@ -36,9 +36,10 @@ def rank_model_types(
     variants = []
     precise_first = sorted(kinds, key=MADE_TYPES.index)
     for listed in _list_variants(model.name, precise_first):
-        # The file itself, where there is one, not the sizes that g4's recipe would give.
+        # The tensors of the pulled file, if the subject is one, not those that g4's recipe gives.
         typed = subject if listed.name == subject.name else listed
-        # A table that is small in one type stays in memory; a large one stays on the disk.
+        # The embedding table per layer is small in one type and stays in memory; in another it is
+        # large and stays on the disk.
         lazy = options.lazy_ple or make_run_options(host, typed).lazy_ple
         typed_options = replace(options, lazy_ple=lazy, unlisted_weight_bytes=typed.unlisted_bytes)
         variants.append(_make_variant(typed, typed_options))

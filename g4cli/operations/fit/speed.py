@@ -30,7 +30,8 @@ from g4cli.runtime.probes.read_rates import (
 )
 from g4cli.store.models import find_model_file
 
-_MIN_BYTES: Final = 512 * MIB  # a choice: no processor's cache holds as much
+# A choice: the weights of smaller models may be in the processor's cache, which holds less.
+_MIN_BYTES: Final = 512 * MIB
 
 CPU: Final = "CPU"
 """The name of the host's processor in ggml."""
@@ -38,7 +39,7 @@ CPU: Final = "CPU"
 
 @dataclass(frozen=True, slots=True)
 class SpeedCheck:
-    """A model that `g4 bench` measured on this machine, and what the estimate says of it."""
+    """A model that `g4 bench` measured on this machine, and the estimate: both in tokens/s."""
 
     model: str
     measured: float
@@ -66,10 +67,13 @@ class DecodeSpeeds:
         self, shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str]
     ) -> float | None:
         """Return the tokens per second of a run in an empty context, None without rates."""
-        return self.rate_bytes(count_read_bytes(shape, tensors, options, gpus))
+        return self.estimate_from_bytes(count_read_bytes(shape, tensors, options, gpus))
 
-    def rate_bytes(self, read_bytes: Mapping[tuple[str, str], int]) -> float | None:
-        """Return the tokens per second if a token reads `read_bytes` by device and type."""
+    def estimate_from_bytes(self, read_bytes: Mapping[tuple[str, str], int]) -> float | None:
+        """Return the tokens per second if a token reads `read_bytes`, by device and type.
+
+        None if the rate of a device is not known, or if nothing is read.
+        """
         seconds = 0.0
         for (device, kind), n_bytes in read_bytes.items():
             rate = self._find_rate(CPU if device == HOST else device, kind)
@@ -79,9 +83,12 @@ class DecodeSpeeds:
         return 1 / seconds if seconds else None
 
     def _find_rate(self, device: str, kind: str) -> float | None:
-        """Return the rate of a type, or of the measured one that is most like it in bits."""
+        """Return the rate of a type, or of the measured type whose bits per weight are closest.
+
+        None if the device was not measured.
+        """
         bits = ggml_type(kind).bits_per_weight
-        known = (
+        known = (  # of types with equal bits, the type itself comes first
             (abs(ggml_type(name).bits_per_weight - bits), name != kind, rate)
             for (where, name), rate in self.rates.items()
             if where == device
@@ -103,7 +110,7 @@ def read_decode_speeds(gpus: Sequence[str], *, measure: Literal["missing", "all"
     checks = []
     for bench in list_measured_speeds():
         read = {split_key(key): n_bytes for key, n_bytes in bench.read_bytes.items()}
-        estimated = speeds.rate_bytes(read)
+        estimated = speeds.estimate_from_bytes(read)
         if estimated and bench.tokens_per_s > 0:
             checks.append(SpeedCheck(bench.model, bench.tokens_per_s, estimated))
     return DecodeSpeeds(speeds.rates, tuple(checks), find_measured(CPU))

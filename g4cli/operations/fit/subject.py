@@ -33,9 +33,10 @@ _HEADER_TOLERANCE: Final = 1 << 16  # chat templates and names of files differ b
 class Subject:
     """A network to estimate.
 
-    `path` is its file, None where only the registry or the hub describes it; `source` names the
-    origin of the description. `model` is its name in the registry, None for a plain file;
-    `published` says which file `g4 pull` would fetch, "" if none is known. `unlisted_bytes` is how
+    `name` is a label ("e2b:q4_0"), the name of a file or an address on the hub. `path` is its file,
+    None where only the registry or the hub describes it; `source` names the origin of the
+    description. `model` is its name in the registry, None for a plain file; `published` says, for
+    the user, which file `g4 pull` would fetch, "" if none is known. `unlisted_bytes` is how
     many bytes larger (negative: smaller) the weights of the published file are than `tensors`,
     where the publisher's mixture of types differs from g4's recipe.
     """
@@ -125,8 +126,9 @@ def read_hub_subject(address: str) -> Subject:
 
 
 def describe_model(name: str) -> Subject:
-    """Return the network called `name` in the registry, typed as its published file or g4's recipe.
+    """Return the network called `name` in the registry, with the types of g4's recipe.
 
+    What its published file has more or less is in `unlisted_bytes`.
     Raises UnknownModel, or UsageError for a type that it does not have.
     """
     ref = parse_name(name)

@@ -24,10 +24,10 @@ def compare_with_llama_cpp(
     """Return g4's and llama.cpp's figures in bytes: {"library", "equal", "rows": [...]}.
 
     A row is {"term", "estimate", "llama_cpp", "equal"}. Weights are the bytes of all tensors,
-    without padding and copies. The other figures are llama.cpp's log, which rounds each to 0.01
-    MiB, and are equal where that rounding explains the difference. llama.cpp plans without mmap.
-    `draft_path` is the file of the draft model. Raises UsageError if the subject is not a file on
-    this disk or llama.cpp refuses the options, RuntimeFailed if it fails.
+    without padding and copies. The other figures are from llama.cpp's log, which rounds each to
+    0.01 MiB: they count as equal if that rounding explains the difference. `draft_path` is the file
+    of the draft model. Raises UsageError if the subject is not a file on this disk or llama.cpp
+    refuses the options, RuntimeFailed if it fails.
     """
     if subject.path is None:
         raise UsageError(

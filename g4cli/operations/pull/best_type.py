@@ -14,17 +14,17 @@ from g4cli.operations.fit.options import list_memories, make_chat_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types
 from g4cli.operations.fit.subject import describe_model
 
-# Choices: a type that fits with a longer context is preferred to one that fits only with a shorter
-# one, down to the least that is of use in a chat.
+# Choices, in tokens: a type that fits with a longer context is preferred to one that fits only with
+# a shorter one. The last is the least that is of use in a chat.
 _CONTEXTS: Final = (32768, 8192, 4096)
 
 
 def choose_best_type(text: str) -> tuple[str, str]:
     """Return `MODEL:TYPE` with the best type for this machine, and the reason.
 
-    It is a published one: others are made from the BF16 file, a large download. A model without
-    published files is made here in every type. Raises UnknownModel, UsageError if `text` has a
-    type, NoMemory if no type fits.
+    It is a published one: others are made from the BF16 file, a large download. Only a model
+    without published files, whose types are all made on this machine, gets the best of all. Raises
+    UnknownModel, UsageError if `text` has a type, NoMemory if no type fits.
     """
     ref = parse_name(text)
     name, published = ref.model.name, ref.model.published_types

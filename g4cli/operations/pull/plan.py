@@ -63,7 +63,8 @@ class PullOptions:
 class PlannedFile:
     """A file on the hub and its target path; `known` is set if the target is already that file.
 
-    `type_name` is recorded as its type; if it is "", the type is taken from the file's header.
+    `type_name` is recorded as its type; if it is "", the type is taken from the file's header. For
+    the files of a checkpoint, which are no models of the store, it has no meaning.
     """
 
     repository: Repository
@@ -85,8 +86,9 @@ class PullPlan:
     convert     a checkpoint is downloaded (files), converted    target, type, origin
     quantize    another plan (source) is run, its file quantized target, type
 
-    `reasons` explain the choice to the user. `origin` is recorded as the source of a converted
-    file. `restart` discards what an earlier run has left.
+    `files` are the parts of one model, or those of a checkpoint. `reasons` explain the choice to
+    the user. `origin` is recorded as the source of a converted file. `restart` discards what an
+    earlier run has left.
     """
 
     kind: PullKind
@@ -146,7 +148,7 @@ def plan_checkpoint(address: str, facts: PullFacts) -> tuple[PlannedFile, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Planner:
-    """Makes the plan of one pull; `notes` become its reasons."""
+    """Makes the plan of one pull; `notes`, sentences for the user, become its reasons."""
 
     options: PullOptions
     facts: PullFacts
@@ -188,7 +190,7 @@ class _Planner:
                     f"{repo} has no file {path}", hint=f"https://huggingface.co/{repo}/tree/main"
                 )
             parts = parts_of(repo, repository.files, named)
-            # The headers of later parts do not say the type of the whole.
+            # The headers of later parts do not say the type of the whole: all get that of the name.
             common = type_of_name(path) if len(parts) > 1 else ""
             return self._make_fetch_plan(
                 name, "", [self._plan_file(name, repository, f, common) for f in parts]
@@ -225,6 +227,7 @@ class _Planner:
         )
 
     def _plan_checkpoint_of(self, repository: Repository, type_name: str) -> PullPlan:
+        """Return the plan to convert the checkpoint of a repository that holds no GGUF."""
         repo = repository.repo
         if not any(f.path == "config.json" for f in repository.files):
             raise NotFound(

@@ -128,7 +128,10 @@ class _Run:
         return Pulled(entry, is_new=True)
 
     def _fetch_files(self, plan: PullPlan) -> Pulled:
-        """Download the plan's files at the same time and return the model in the first of them."""
+        """Download the plan's files at the same time and return the model in the first of them.
+
+        The model is new if one of its own files is; a new sidecar does not count.
+        """
         wanted = [*plan.files, *plan.sidecars]
         arrived = {part.file: part.have_bytes for part in select_unfinished(plan.name)}
         cache = self.hub.options.cache
