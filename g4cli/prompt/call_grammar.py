@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
 from g4cli.core.errors import BadField, UsageError
 from g4cli.core.json_schema import round_bounds
-from g4cli.prompt.tools import QUOTE, format_value, sort_members
+from g4cli.prompt.tools import DATA_KEYS, QUOTE, format_value, sort_members
 
 _VALUES: Final = {
     "string": f"{QUOTE} TEXT {QUOTE}",
@@ -32,7 +33,7 @@ _VALUES: Final = {
     "boolean": "BOOLEAN",
     "null": '"null"',
 }
-# Any value, for schemas that say nothing; keys are bare, as in the template.
+# Any value, for schemas that say nothing; keys have no quotation marks, as in the template.
 _ANY: Final = (
     'any: any_string | NUMBER | BOOLEAN | "null" | any_array | any_object',
     f"any_string: {_VALUES['string']}",
@@ -46,7 +47,8 @@ _ANY: Final = (
     'BOOLEAN: "true" | "false"',
 )
 _RANGES: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "multipleOf")
-_MAX_STEP: Final = 10**9  # of multipleOf as a fraction; llguidance 1.9.1 refuses 15 digits
+# Of the numerator and the denominator of multipleOf: llguidance 1.9.1 refuses 15 digits.
+_MAX_STEP: Final = 10**9
 _ALTERNATIVES: Final = ("anyOf", "oneOf")
 _ENFORCED: Final = frozenset(
     (
@@ -66,8 +68,7 @@ _NOT_ENFORCED: Final = frozenset(
         "allOf", "not", "if", "dependentRequired", "dependentSchemas",
     )
 )  # fmt: skip
-# Keywords whose values are data, and those whose values map names to schemas.
-_DATA: Final = ("const", "enum", "default", "examples")
+# Keywords whose values map names to schemas.
 _NAMED: Final = ("properties", "$defs", "definitions")
 
 
@@ -85,7 +86,7 @@ def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
             open_values += [
                 (item, not is_names and key in _NAMED)
                 for key, item in value.items()
-                if is_names or key not in _DATA
+                if is_names or key not in DATA_KEYS
             ]
     return tuple(sorted(keywords))
 
@@ -94,7 +95,7 @@ def _list_uncombined(schema: Mapping[str, Any], root: Any) -> set[str]:
     """Return $ref, anyOf or oneOf if the grammar cannot hold it together with what is beside it."""
     if isinstance(reference := schema.get("$ref"), str):
         is_alone = schema.keys() & _ENFORCED <= {"$ref", "type"}
-        return set() if is_alone and _find_target(reference, root) else {"$ref"}
+        return set() if is_alone and _find_target(reference, root) is not None else {"$ref"}
     return {
         key
         for key in _ALTERNATIVES
@@ -166,7 +167,12 @@ def write_call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 class _Writer:
-    """Collects rules; the rule of a schema is named after its place."""
+    """Collects rules, each of which is named after the place of its schema.
+
+    `tool_0_2_i` holds for the items of the third member of the first tool's parameters. Other
+    letters: m a member and those after it, o one of several options, r a reference, t its target,
+    v the members that have no name in the schema.
+    """
 
     def __init__(self) -> None:
         self.rules: list[str] = []
@@ -297,8 +303,7 @@ class _Writer:
 def _value_text(value: Any) -> str:
     """Return a constant in Gemma's notation: literals of Lark, and the token of quotation marks."""
     text = "null" if value is None else format_value(value, quote_keys=False)
-    pieces = text.split(QUOTE)
-    parts = [QUOTE if index % 2 else pieces[index // 2] for index in range(2 * len(pieces) - 1)]
+    parts = re.split(f"({re.escape(QUOTE)})", text)
     return " ".join(part if part == QUOTE else _literal(part) for part in parts if part) or '""'
 
 

@@ -139,7 +139,7 @@ _KEY_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = MappingProxyType
     }
 )
 # Keys of a JSON schema whose values are data, not schemas.
-_DATA_KEYS: Final = ("default", "enum", "const", "examples")
+DATA_KEYS: Final = ("default", "enum", "const", "examples")
 
 
 def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
@@ -161,7 +161,7 @@ def _check_schema(tool: str, function: Mapping[str, Any]) -> None:
                 raise UsageError(
                     f"the tool {tool}: {key} must be {description}, not {str(item)[:40]!r}"
                 )
-            if role == "data" or (role == "schema" and key in _DATA_KEYS):
+            if role == "data" or (role == "schema" and key in DATA_KEYS):
                 check_value(item, depth + 1, "data")
             else:  # the keys of "properties" are names: one may be called "type" or "default"
                 is_names = role == "schema" and key == "properties"

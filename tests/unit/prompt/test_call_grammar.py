@@ -175,6 +175,7 @@ def test_alternatives_are_joined_with_what_is_beside_them() -> None:
         ({"properties": {"a": {}}, "anyOf": [{"$ref": "#"}]}, ("anyOf",)),
         ({"type": "object", "anyOf": [{"$ref": "#"}]}, ()),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "null"}}}, ()),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {}}}, ()),
         ({"$ref": "#/$defs/a"}, ("$ref",)),
         ({"$ref": "https://x.example/s"}, ("$ref",)),
         ({"$ref": "#", "minLength": 1}, ("$ref",)),
