@@ -107,7 +107,7 @@ class AsyncEngine:
         """Return an engine with its model loaded.
 
         Raises BadFile (llama.cpp crashed of the file), EngineMissing, RuntimeFailed, NoMemory or
-        UsageError (no such device, KV type or drafter; the media encoder is none).
+        UsageError (no such device, KV type or drafter; the file of `media` is no encoder).
         """
         engine = cls(request, media, n_queue=n_queue)
         try:

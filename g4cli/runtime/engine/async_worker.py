@@ -158,7 +158,7 @@ class AsyncWorkerProcess(ModelProcess):
         answers = self._open_answers.get(number)
         if answers is None:
             return  # cancelled
-        if isinstance(answer, Done | Failed) or number == 0:
+        if isinstance(answer, Done | Failed) or number == 0:  # no Done follows Hello
             del self._open_answers[number]
             self._opening = None
         if isinstance(answer, Failed):

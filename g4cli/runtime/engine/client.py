@@ -50,7 +50,8 @@ class EngineClient:
         After a turn, `n_past` is the number of tokens in the context, `drafted` what was drafted.
         """
         self._environment = environment
-        self.ctrl_c = CtrlC(lambda: self._worker.handle_interrupt())  # `reopen` replaces it
+        # `reopen` replaces the worker: whichever it is then has to hear of Ctrl-C.
+        self.ctrl_c = CtrlC(lambda: self._worker.handle_interrupt())
         self._worker = self._start_worker()
         self._hello: Hello | None = None
         self._opened: Open | None = None

@@ -38,7 +38,10 @@ RETRY_TEMP: Final = 1.0
 one that Google recommends for Gemma 4.
 """
 CHECKPOINT_BYTES: Final = 256 * 1024**2
-"""A choice, for all checkpoints of the window: one is 12 MiB for E2B, up to 1.2 GiB for 31B."""
+"""A choice, for all checkpoints of the window: one is 12 MiB for E2B, up to 1.2 GiB for 31B.
+
+None is made of a window that is larger than this: then a retry reads the prompt again.
+"""
 
 
 class LlamaEngine:
@@ -52,7 +55,7 @@ class LlamaEngine:
         self._states: StateCache | None = None
         self.context, self._sequence = self._make_context()
         self._sampler: Sampler | GrammarSampler | None = None
-        self._sampled = -1
+        self._sampled = -1  # the last token that the sampler chose
         self._sampling = Sampling()
         self._drafting: tuple[Callable[[Context], Drafter], Exactness] | None = None
         self._speculation: Speculation | None = None
@@ -125,7 +128,11 @@ class LlamaEngine:
         in_thought: bool = False,
         keep_logits: bool = False,
     ) -> None:
-        """Start an answer with a new sampler chain. Grammars: see `grammar.GrammarSampler`."""
+        """Start an answer with a new sampler chain.
+
+        What follows `sampling` is explained by `grammar.GrammarSampler`, and matters only with a
+        grammar.
+        """
         self._sampling = sampling
         if self._speculation:
             self._speculation.begin_answer(self.n_past, greedy=sampling.temp <= 0)
@@ -187,7 +194,10 @@ class LlamaEngine:
         return read_probabilities(self.context, self.model, token, n_top)
 
     def read_probability(self, token: int) -> float | None:
-        """Return how probable `token`, just sampled, was; None where a grammar had its say."""
+        """Return how probable `token`, just sampled, was; None for an answer with a grammar.
+
+        There the model may be certain only because nothing else was allowed.
+        """
         from g4cli.runtime.engine.probabilities import read_probability
 
         if not isinstance(self._sampler, Sampler):
@@ -199,7 +209,8 @@ class LlamaEngine:
 
         They are recorded as part of the answer, and evaluated by `advance`.
         """
-        if self._sampler is None or self._speculation:  # which counts the tokens of its rounds
+        # A round of drafts evaluates one sampled token, and no certain ones with it.
+        if self._sampler is None or self._speculation:
             return ()
         return self._sampler.take_certain_tokens()
 
@@ -208,7 +219,7 @@ class LlamaEngine:
 
         Raises ContextFull.
         """
-        self._save_turn()
+        self._save_turn()  # of the prompt, now that the first token has been sent
         if self._speculation:
             done = self._speculation.advance(token, self.n_past)
         else:
@@ -263,7 +274,7 @@ class LlamaEngine:
         return self.model.digits
 
     def _decode(self, tokens: Tokens[int], position: int, count: int) -> bool:
-        if tokens[position] < 0:
+        if tokens[position] < 0:  # the run of an image or sound
             return self.prompts.require_media().decode(self.context, tokens[position], position)
         return self.context.decode_tokens(tokens[position : position + count])
 

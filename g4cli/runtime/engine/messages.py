@@ -110,9 +110,10 @@ class CheckGrammar:
 
 @dataclass(frozen=True, slots=True)
 class RunTurn:
-    """Evaluate the prompt and answer it. `close_thought` is the text of the tokens that end a
-    thought. `grammar_scope` says what of the answer must belong to `grammar`, which is llguidance's
-    JSON (see `g4cli.prompt.answer_grammar`).
+    """Evaluate the prompt and answer it. `close_thought` is the text of the tokens that are forced
+    to end a thought whose budget is used up (`TurnOptions.thought_tokens`). `grammar_scope` says
+    what of the answer must belong to `grammar`, which is llguidance's JSON (see
+    `g4cli.prompt.answer_grammar`).
     """
 
     prompt: tuple[int, ...]
@@ -172,7 +173,7 @@ class Loaded:
     """The model and its context as they are. Bytes of buffers are llama.cpp's own figures.
 
     `description`: architecture, size and type of the model, as llama-bench prints them.
-    `gpu_bytes`: of the weights and both buffers, what this machine's GPUs hold.
+    `gpu_bytes`: what this machine's GPUs hold of the weights, the KV cache and the compute buffers.
     """
 
     n_ctx: int
@@ -225,7 +226,10 @@ class StatesFinished:
 
 @dataclass(frozen=True, slots=True)
 class TurnDone:
-    """The answer with its figures; `n_past` tokens are in the context now."""
+    """The answer with its figures; `n_past` tokens are in the context now.
+
+    `drafted`: None where nothing drafts.
+    """
 
     reply: Reply
     n_past: int
@@ -239,13 +243,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request failed with an error of `g4cli.core.errors`, by its `reference`."""
+    """The request failed. `reference` names the class of the error: `core.errors.error_of`."""
 
     reference: str
     message: str
     hint: str | None = None
 
 
+# What the messages of measurements have in common with these: `runtime.measure.messages`.
 COMMON: Final = (Cancel, Hello, Opening, Progress, Done, Failed)
 CODEC: Final = Codec(
     (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from g4cli.core.gguf_header import Header
 
-ALL_LAYERS: Final = -1
+ALL_LAYERS: Final = -1  # as llama.cpp reads a negative n_gpu_layers
 N_BATCH: Final = 2048  # llama.cpp's default, as the next one
 N_UBATCH: Final = 512
 RANDOM_SEED: Final = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED: another seed each time
@@ -30,11 +30,12 @@ AUDIO_CHUNK_S: Final = 30
 class ModelOptions:
     """How to load a model.
 
-    `device` is a ggml device name; `lazy_ple` keeps per-layer embeddings on disk; `n_cpu_moe`
-    layers, the first ones, keep their experts in host memory; `use_extra_bufts` allows repacking.
-    `workers` are addresses as --rpc takes them (core.worker_address): their devices come before
-    those of this machine. `tensor_split`: the proportions in which the offloaded layers go to the
-    devices; empty: by their free memory.
+    `device` is a ggml device name. `lazy_ple` "on" reads rows of the per-layer embeddings from the
+    disk when they are used, "auto" does so for a table of more than 4 GiB. The first `n_cpu_moe`
+    layers keep their experts in host memory. `use_extra_bufts` allows repacking. `vocab_only` loads
+    no weights. `workers` are addresses as --rpc takes them (core.worker_address): their devices
+    come before those of this machine. `tensor_split`: the proportions in which the offloaded layers
+    go to the devices; empty: by their free memory.
     """
 
     n_gpu_layers: int = ALL_LAYERS
@@ -53,8 +54,9 @@ MODEL_DEFAULTS: Final = ModelOptions()
 
 @dataclass(frozen=True, slots=True)
 class ContextOptions:
-    """Sizes in tokens. `n_threads` 0: see `context.choose_n_threads`.
+    """The sizes of a context, in tokens, and how it computes.
 
+    `n_threads` 0: see `context.choose_n_threads`.
     `n_ctx` is the size of one conversation; `n_parallel` of them share the memory of the context.
     `n_outputs` is how many tokens of a batch get logits: 1 MiB each with Gemma's vocabulary.
     `flash_attention` None: llama.cpp decides. `use_gpu`: whether a GPU may compute with what is in
@@ -76,7 +78,8 @@ class ContextOptions:
 class MediaOptions:
     """The file of the encoder, and the image token budget (None: as the file says).
 
-    `cache`: whether what was encoded is kept for later prompts, beside that of the newest file.
+    `n_threads` 0: as many as mtmd takes by itself. `cache`: whether encoded files are kept in
+    memory for later prompts; otherwise only the newest one is.
     """
 
     mmproj: Path
@@ -88,9 +91,10 @@ class MediaOptions:
 
 @dataclass(frozen=True, slots=True)
 class StateOptions:
-    """Where states of prompts are saved, and how much they may take on disk and in memory.
+    """Where states of prompts are saved, and how much they may take.
 
-    `model_id` is the same for the same model alone; `name` is what people call it.
+    `limit_bytes`: on disk; 0: none is written there. `ram_bytes`: in memory, beside the disk.
+    `model_id` tells model files apart by their content; `name` is what people call the model.
     """
 
     folder: Path
@@ -162,9 +166,9 @@ def find_recommended_sampling(header: Header) -> dict[str, Any]:
     for field, key, kind in _FILE_KEYS:
         value = header.keys.get(key)
         data: Any = value.data if value else None
-        # NaN fails all comparisons; a penalty of 0 would be divided by.
         if isinstance(data, bool) or not isinstance(data, (int, float)):
             continue
+        # NaN fails all comparisons; a penalty of 0 would be divided by.
         if 0 <= data < math.inf and (data or field != "repeat_penalty"):
             recommended[field] = kind(data)
     return recommended

@@ -122,10 +122,11 @@ class WorkerProcess(ModelProcess):
         self._ctrl_c, self._end_s = ctrl_c, end_s
         self._stderr_reader = threading.Thread(target=self._read_stderr, daemon=True)
         self._stderr_reader.start()
-        self._running = False
+        self._running = False  # whether a request is being answered
         self._starting = True
-        self._writing = self._cancel_due = False
-        self._cancelled_at = 0.0
+        self._writing = False  # whether a frame is being written
+        self._cancel_due = False  # whether Ctrl-C came meanwhile: a Cancel follows the frame
+        self._cancelled_at = 0.0  # when Ctrl-C asked for that, by time.monotonic; 0: not yet
         self._killed = False
 
     @property
@@ -266,7 +267,7 @@ class WorkerProcess(ModelProcess):
             self._child.kill()
         elif not self._cancelled_at:
             self._cancelled_at = now
-            if self._writing:  # in the middle of a frame: behind it
+            if self._writing:  # a Cancel in the middle of the frame would destroy it
                 self._cancel_due = True
             else:
                 self._send_message(self._number, Cancel())

@@ -60,8 +60,8 @@ class Service:
         self._known: set[int] = set()  # read from the pipe and not ended
         self._running: set[int] = set()
         self._cancelled: set[int] = set()
-        self._number = 0
-        self._held: list[tuple[int, Any]] = []
+        self._number = 0  # of the request that the main thread answers; 0: the start
+        self._held: list[tuple[int, Any]] = []  # what the main thread keeps back (`hold_output`)
         self._holds = False
         self._main = threading.get_ident()
         self._writing = threading.Lock()
@@ -153,7 +153,10 @@ class Service:
         self.send_to(number, Done())
 
     def fail_request(self, err: BaseException, number: int = 0) -> None:
-        """End a request with an error; one that nobody expects keeps its traceback."""
+        """End a request with an error; one that nobody expects keeps its traceback.
+
+        `number` 0: the start of this process, which `Hello` answers otherwise.
+        """
         self._end(number)
         if isinstance(err, G4Error):
             self.send_to(number, make_failed(err))
@@ -172,7 +175,7 @@ class Service:
 
     def _answer_request(self, number: int, handler: Handler, request: Any) -> None:
         if threading.get_ident() == self._main:
-            self._number = number  # of `progress`
+            self._number = number
         self.begin_request(number)
         try:
             if self.is_cancelled(number):

@@ -128,7 +128,7 @@ class Turn:
         return events
 
     def _read_probability(self, context: Context, token: int) -> float | None:
-        """Return how probable `token` was, if the loop detector asks and no grammar had its say."""
+        """Return how probable `token` was; None under a grammar or if nobody asks."""
         if not (self.answer.wants_probability and isinstance(self._sampler, Sampler)):
             return None
         from g4cli.runtime.engine.probabilities import read_probability
@@ -205,6 +205,7 @@ def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot:
         reusable = sequence.count_reusable(prompt)
         if 2 * reusable < min(len(prompt), len(sequence.tokens)):
             reusable = 0
+        # The criteria, the most important one first.
         return reusable, n_between <= MAX_FILLERS, is_empty, -n_idle, -slot.used_at
 
     return max((slot for slot in slots if not slot.turn), key=rate)

@@ -18,7 +18,7 @@ class TurnQueue:
     def __init__(self, engine: LlamaEngine, service: Service) -> None:
         self._engine, self._service = engine, service
         self._waiting: deque[tuple[int, RunTurn]] = deque()
-        self._number = 0
+        self._number = 0  # of the turn that runs, whose events follow
         self._events: Iterator[TurnEvent] | None = None
 
     @property

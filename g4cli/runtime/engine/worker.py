@@ -123,7 +123,7 @@ class EngineWorker:
             engine.attach_drafter(lambda _: LookupDrafter(), draft.exactness)
         elif (path := draft.path) is not None:
             yield Opening(path)
-            # It has neither experts nor a table of per-layer embeddings.
+            # A draft model has neither experts nor a table of per-layer embeddings.
             options = replace(request.model, lazy_ple="off", n_cpu_moe=0)
             engine.attach_drafter(
                 lambda context: DraftModel(path, context, options), draft.exactness
@@ -176,7 +176,7 @@ class EngineWorker:
         threading.Thread(target=masks.start, daemon=True).start()  # takes a second
         if fault := masks.find_fault(request.grammar):
             raise make_grammar_error(request.grammar, fault)
-        yield from ()
+        yield from ()  # there is no answer but Done
 
     def _finish_states(self, request: FinishStates) -> Iterator[Any]:
         interrupt = self._service.interrupt
