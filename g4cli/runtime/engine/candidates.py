@@ -63,11 +63,18 @@ class CandidateFinder:
 
     @classmethod
     def can_find(cls, n_vocab: int, n_best: int) -> bool:
-        """Return whether there are blocks enough for that."""
+        """Return whether the vocabulary is made of blocks, twice as many as `n_best` at least.
+
+        A choice: with fewer, most blocks would have to be looked through.
+        """
         return n_vocab % _BLOCK == 0 and 0 < n_best <= n_vocab // _BLOCK // 2
 
     def find(self, logits: Any) -> bool:
-        """Fill `array` from a pointer to float32 logits; return False if they do not tell."""
+        """Fill `array` from a pointer to float32 logits; return False if that cannot be done.
+
+        It cannot where logits are NaN, fewer than `n_best` blocks hold a finite one, or too many
+        tokens are equally good.
+        """
         address = ctypes.cast(logits, ctypes.c_void_p).value
         if not address:
             return False

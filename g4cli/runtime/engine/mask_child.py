@@ -47,12 +47,12 @@ from g4cli.runtime.engine.number_limit import (
 
 _MAX_STATES: Final = 200_000  # of lexers, up to 2 KiB each: below the memory of `masks`
 _MAX_ITEMS: Final = 10_000  # at one place: an object of 1,000 optional properties has 4,007
-_MAX_PLACES: Final = 300  # parts of a schema that are compiled to find the one at fault
+_MAX_PLACES: Final = 300  # a choice: parts of a schema that are compiled to find the one at fault
 # How a Lark grammar names control tokens: <|tool_call>, and by their numbers <[4,48-50]>.
 _TOKEN_NAME: Final = re.compile(r"<[^<>\[\]\n]+>")
 _TOKEN_NUMBER: Final = re.compile(r"\d{1,9}(?=[^<>]*\]>)")
-_MAX_TOKENS: Final = 1 << 19  # of a vocabulary
-_MAX_CERTAIN_BYTES: Final = 256  # of what follows in any case; a constant may be long
+_MAX_TOKENS: Final = 1 << 19  # a choice, of a vocabulary: twice those of Gemma 4
+_MAX_CERTAIN_BYTES: Final = 256  # a choice, of what follows in any case: a constant may be long
 # Where a text is certain, the tokens that are allowed are its beginnings: not more than a token has
 # bytes. With more of them the question, for which the matcher is copied, is not worth asking.
 _MAX_BEGINNINGS: Final = 256
@@ -98,7 +98,7 @@ class _Vocabulary:
         self.digit_tokens = pack_digit_tokens(self.tokens)
 
     def __call__(self, _text: bytes) -> list[int]:
-        """Forced tokens are not asked for: g4 tokenizes with llama.cpp."""
+        """Return no tokens: g4 tokenizes with llama.cpp, and asks llguidance for bytes."""
         return []
 
 
@@ -161,7 +161,7 @@ def _make_small_tokenizer(grammar: str) -> Any:
 def _find_fault(tokenizer: Any, root: Any, error: str) -> str:
     """Return the place of the innermost part of a schema that alone gives `error`, "" for none.
 
-    A part may give others: it refers to what is outside of it.
+    A part alone may also give other errors, since it refers to what is outside of it.
     """
     shared = {
         key: root[key] for key in ("$defs", "definitions") if isinstance(root, dict) and key in root
@@ -224,6 +224,7 @@ class _Stream:
         self._tokens: list[int] = []
         self._scanner = _make_scanner(grammar)
         self._certain = b""
+        # Whether to look ahead, and whether that was done with this matcher (see `write_mask`).
         self._may_look, self._has_looked = True, False
 
     def add_tokens(self, tokens: list[int]) -> None:

@@ -45,9 +45,10 @@ CHECK_S: Final = 20.0
 """Most seconds that compiling a grammar may take. A choice: usual schemas take milliseconds."""
 
 CHECK_BYTES: Final = 512 * MIB
-"""Most memory that it may take to compile a grammar."""
+"""Most memory that it may take to compile a grammar: a choice, as above."""
 
-_MASK_BYTES: Final = 2 * GIB  # of the process with all grammars: 300 MiB are the vocabulary
+# A choice: memory of the process with all grammars, of which the vocabulary takes 300 MiB.
+_MASK_BYTES: Final = 2 * GIB
 _FIRST_S: Final = 120.0  # a choice: the vocabulary is indexed before the first mask (seconds)
 _MASK_S: Final = 10.0  # a choice: a mask takes milliseconds
 _POLL_S: Final = 0.05  # how often a wait looks whether it was cancelled
@@ -71,7 +72,9 @@ class MaskStream:
         self.is_fault_of_grammar = True
         self._process = process
         self._masks: deque[bytes] = deque()
-        self._n_unread = 1  # masks that were asked for and not taken: at first the grammar's own
+        # Masks that were asked for: the first is the grammar's own. The last one that was taken
+        # stays in `_masks`, and counts, until the next is taken.
+        self._n_unread = 1
         self._has_begun = False  # whether a token was added: the grammar is good then
         self._clock = clock
         self._gives_up_at: float | None = None  # while a mask is waited for
@@ -105,7 +108,7 @@ class MaskStream:
             raise Interrupted("")
         if self.error:
             raise self._make_error()
-        while self._n_unread > 1:  # tokens that were forced: nobody asked what else there was
+        while self._n_unread > 1:  # the one taken before, and those in front of forced tokens
             self._masks.popleft()
             self._n_unread -= 1
         bits = np.frombuffer(self._masks[0], np.uint8, mask_bytes(self._process.n_vocab))

@@ -113,7 +113,7 @@ class MediaEncoder:
                 hint="g4 pull MODEL",
             )
         encoder_id = identify_model(options.mmproj)
-        self._identity = (encoder_id, options.image_tokens)
+        self._identity = (encoder_id, options.image_tokens)  # what embeddings depend on
         self._saved = SavedEmbeddings(states, encoder_id, options) if states else None
         self.has_vision = bool(self._c.mtmd_support_vision(self._handle))
         self.has_audio = bool(self._c.mtmd_support_audio(self._handle))
@@ -125,7 +125,7 @@ class MediaEncoder:
         self._lock = threading.RLock()  # of these three and of what is kept
         self._splitting = threading.Lock()
         self._encoding: Run | None = None
-        self._pinned: list[Medium] = []  # must not be dropped now
+        self._pinned: list[Medium] = []  # in use: must not be dropped now
 
     @property
     def n_ubatch(self) -> int:
@@ -243,7 +243,7 @@ class MediaEncoder:
 
     @contextmanager
     def _pin_medium(self, medium: Medium) -> Iterator[None]:
-        """Keep what there is of a file while the block uses it."""
+        """Keep the chunks and embeddings of a file while the block uses them."""
         with self._lock:
             self._pinned.append(medium)
         try:
@@ -261,7 +261,7 @@ class MediaEncoder:
         return self._runs[token]
 
     def _split_medium(self, media: Media) -> Medium:
-        """Return the file with its numbers, known or not."""
+        """Return the file with the numbers of its positions, split anew unless it is known."""
         path = require_file(expand_home(media.path))
         self._require_modality(media.kind, path)
         key = make_file_key(path)

@@ -54,7 +54,10 @@ class Run:
 
 @dataclass(eq=False, slots=True)
 class Medium:
-    """The file of a Media, split. `chunks`: mtmd's pieces of it, None once they were dropped."""
+    """The file of a Media, split. `key`: see `make_file_key`. `digest`: of its bytes.
+
+    `tokens` is what stands in a prompt for it. `chunks`: mtmd's pieces of it, None once dropped.
+    """
 
     media: Media
     path: Path
@@ -85,7 +88,10 @@ class Medium:
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What an image may take: `most_positions` in a prompt, and the encoder's `grid` if known."""
+    """What an image may take: `most_positions` in a prompt, and the encoder's `grid`.
+
+    The grid is None for an encoder without vision.
+    """
 
     most_positions: int
     grid: ImageGrid | None

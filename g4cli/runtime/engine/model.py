@@ -26,7 +26,7 @@ from g4cli.runtime.llama.rpc import register_workers, watch_workers
 # enum llama_lazy_mode, include/llama.h: "on" reads rows of tables when they are used.
 _LAZY: Final = {"off": 0, "auto": 1, "on": 2}
 _PIECE_BYTES: Final = 512  # to begin with: a longer piece gets a larger buffer
-_KNOWN_TOKENS: Final = 1 << 15  # whose bytes are kept: asking llama.cpp takes longer
+_KNOWN_TOKENS: Final = 1 << 15  # a choice: tokens whose bytes are kept; llama.cpp takes longer
 # enum llama_load_mode, include/llama.h
 _LOAD_NONE, _LOAD_MMAP = 0, 1
 
@@ -52,7 +52,7 @@ class Model:
         LOG.clear()
         params, referenced = _model_params(self._c, options)
 
-        watched: list[bool] = []
+        watched: list[bool] = []  # not empty: the connections to workers are being watched
 
         @self._c.llama_progress_callback  # type: ignore[untyped-decorator,unused-ignore]
         def on_progress(done: float, _data: ctypes.c_void_p) -> bool:
@@ -64,10 +64,10 @@ class Model:
 
         params.progress_callback = on_progress
         self._handle = self._c.llama_model_load_from_file(os.fsencode(path), params)
-        del referenced
+        del referenced  # what `params` points to is not needed any more
         if not self._handle:
             if stop():
-                raise Interrupted("")
+                raise Interrupted("")  # whoever stopped it needs no message
             raise engine_failure(
                 f"llama.cpp cannot load {path}", hint=f"g4 doctor {shell_word(path)}"
             )
@@ -139,7 +139,10 @@ class Model:
 
     @property
     def suppressed(self) -> tuple[int, ...]:
-        """Return the tokens that the file forbids in answers (tokenizer.ggml.suppress_tokens)."""
+        """Return the tokens that the file forbids in answers (tokenizer.ggml.suppress_tokens).
+
+        Of Gemma 4 only the 12B has any: <image|> and <audio|>, which end an image or sound.
+        """
         count = ctypes.c_int32()
         tokens = self._c.llama_vocab_get_suppress_tokens(self.vocab, ctypes.byref(count))
         return tuple(tokens[i] for i in range(count.value)) if tokens else ()

@@ -35,7 +35,8 @@ class PromptTokens:
             if part.tokens or part.control:
                 tokens += part.tokens or self._model.tokenize(part.text, control=True)
                 continue
-            # llama.cpp makes "<|channel>" a control token even in user text; split, it is letters.
+            # llama.cpp makes "<|channel>" a control token even in a user's text. Where the text is
+            # split behind "<", it becomes the tokens of its letters.
             for piece in _AFTER_ANGLE.split(part.text):
                 tokens += self._model.tokenize(piece, control=False)
         bos = self._model.bos

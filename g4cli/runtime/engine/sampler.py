@@ -34,7 +34,7 @@ class Sampler:
             self._add_sampler(c.llama_sampler_init_logit_bias(model.n_vocab, len(biases), array))
         self._candidates: CandidateFinder | None = None
         self._n_vocab = model.n_vocab
-        self._biased = [token for token, _ in biases]
+        self._biased = [token for token, _ in biases]  # which the chain may raise or forbid
         # The chain chooses among so many of the largest logits (0: any number): those that it
         # keeps, and one for each bias, which may take one of them away.
         self._n_best = len(biases) + (1 if sampling.temp <= 0 else sampling.top_k)
@@ -55,7 +55,7 @@ class Sampler:
         # The order of llama.cpp's own tools (common/common.h, common_params_sampling.samplers).
         if sampling.top_k > 0:
             self._add_sampler(c.llama_sampler_init_top_k(sampling.top_k))
-        if sampling.top_p < 1:
+        if sampling.top_p < 1:  # the last argument of this and the next: the fewest tokens to keep
             self._add_sampler(c.llama_sampler_init_top_p(sampling.top_p, 1))
         if sampling.min_p > 0:
             self._add_sampler(c.llama_sampler_init_min_p(sampling.min_p, 1))

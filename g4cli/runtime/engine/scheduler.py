@@ -68,9 +68,11 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.state_cache import StateCache
 
 _FILLER: Final = 0  # any token will do
-_WAIT_S: Final = 0.01  # for a grammar, while there is nothing else to do
-_ENCODER_WAIT_S: Final = 0.02  # between two looks for requests while all wait for the encoder
-_LEAST_BATCH: Final = 64  # tokens, that has room for those that are certain to follow
+# Choices: how long a step waits while all turns wait for their grammars, or for the encoder;
+# between two steps other requests are looked for.
+_WAIT_S: Final = 0.01
+_ENCODER_WAIT_S: Final = 0.02
+_LEAST_BATCH: Final = 64  # a choice: in smaller batches, tokens that are certain find no room
 TOGETHER_S: Final = 1 / 60  # nobody reads faster than a screen is drawn
 
 
@@ -84,7 +86,7 @@ class Scheduler:
         self._waiting: deque[WaitingTurn] = deque()
         self._n_started = 0
         self._filled: list[Sequence] = []  # sequences with a filler in this batch
-        self._sent_at = 0.0
+        self._sent_at = 0.0  # when kept messages were sent, by time.perf_counter
         self._is_urgent = False  # what this step sends must not be kept back
         self._reads_next = False  # where prompts and answers take turns: a prompt's piece is next
         self._states: StateCache | None = None
@@ -180,7 +182,7 @@ class Scheduler:
     def _evaluate(self, running: list[Turn]) -> None:
         ready = running
         if self.prompts.media is not None:
-            ready = [turn for turn in running if self._is_ready(turn)]
+            ready = [turn for turn in running if self._prepare_run(turn)]
             if not ready:
                 if self._running:
                     self.prompts.require_media().wait(_ENCODER_WAIT_S)
@@ -230,8 +232,8 @@ class Scheduler:
                 self._is_urgent = True
                 self._service.fail_request(err, waiting.number)
 
-    def _is_ready(self, turn: Turn) -> bool:
-        """Return whether a turn can go on: not while the image or sound that comes is encoded."""
+    def _prepare_run(self, turn: Turn) -> bool:
+        """Return whether a turn can go on; False while the image or sound that comes is encoded."""
         if turn.next_run is None:
             return True
         try:
@@ -281,7 +283,7 @@ class Scheduler:
         if not done:
             for turn in running:
                 turn.sequence.truncate_unfinished(turn.sequence.tokens)
-            return  # all of them are cancelled
+            return  # interrupted, since all of them are cancelled
         self.pacer.record_batch(n_prompt_tokens, time.perf_counter() - started)
         for turn in running:
             if turn.is_reading:

@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
+    """The sliding window after `tokens`, as `Context.save_window` returns it."""
+
     tokens: tuple[int, ...]
     state: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """How much of a prompt is in the context; `restored`: its cells may be at other places now."""
+    """How much of a prompt is in the context.
+
+    `restored`: it came back from a checkpoint or a saved state, and cells may have moved.
+    """
 
     n_tokens: int
     restored: bool
@@ -48,8 +53,8 @@ class Sequence:
         self._checkpoint_bytes = checkpoint_bytes
         self._checkpoints: list[_Checkpoint] = []
         self.states: SequenceStates | None = None  # saves and restores what it holds
-        self._is_unsaved = False
-        self._is_prompt_end = False
+        self._is_unsaved = False  # see `mark_unsaved`
+        self._is_prompt_end = False  # see `mark_prompt_end`
 
     def use_states(self, cache: StateCache) -> None:
         """Save and restore states of prompts from now on."""
@@ -58,9 +63,10 @@ class Sequence:
         self.states = SequenceStates(cache, self._context, self._prompts, self.number)
 
     def count_common(self, prompt: Tokens[int]) -> int:
-        """Return the length of the common prefix with `prompt`, whose last token is never counted.
+        """Return how many tokens at the beginning are the same in `prompt` and here.
 
-        The last token is always evaluated, since its logits are needed.
+        The last token of `prompt` is not counted: it is always evaluated, since its logits are
+        needed. A run that is the same in part only is not counted either.
         """
         common = 0
         for have, want in zip(self.tokens, prompt[:-1], strict=False):
@@ -117,7 +123,7 @@ class Sequence:
         self._is_prompt_end = True
 
     def save_turn(self) -> bool:
-        """Save the state at the end of a prompt or answer; return whether its cells may have moved.
+        """Save what `mark_unsaved` and `mark_prompt_end` asked for; return whether cells moved.
 
         It takes time: the tokens of the answer up to here should be sent before.
         """
@@ -167,6 +173,7 @@ class Sequence:
         self._checkpoints = kept
 
     def _can_go_on(self, n_past: int) -> bool:
+        """Return whether evaluation may go on after `n_past` tokens; at the end it always may."""
         return n_past == len(self.tokens) or self._context.can_branch(n_past, self.number)
 
     def _find_checkpoint(self, prompt: Tokens[int]) -> _Checkpoint | None:

@@ -52,9 +52,11 @@ class SequenceStates:
     context: Context
     prompts: PromptTokens
     number: int
-    _points: list[int] = field(default_factory=list)  # lengths of prefixes that are saved
+    # Lengths of the prefixes that are saved, the blocks of the tokens, the states that were saved
+    # at the ends of turns, and where the reading of this prompt pauses (in tokens from its start).
+    _points: list[int] = field(default_factory=list)
     _blocks: list[Block] = field(default_factory=list)
-    _saved: list[StateName] = field(default_factory=list)  # at the ends of turns
+    _saved: list[StateName] = field(default_factory=list)
     _borders: list[int] = field(default_factory=list)
 
     def restore_prefix(self, prompt: Sequence[int], n_have: int) -> int | None:
@@ -106,7 +108,11 @@ class SequenceStates:
             self._save(tokens)
 
     def save_turn(self, tokens: Sequence[int]) -> bool:
-        """Save the state at the end of a prompt or answer; return whether it was taken."""
+        """Save the state at the end of a prompt or answer; return whether it was taken.
+
+        It takes the place of those in the middle: the first one and the last `_KEPT_OLDER`, this
+        one included, stay.
+        """
         name = self._save(tokens, self._saved[1 : -_KEPT_OLDER + 1])
         if name is None:
             return False
@@ -117,6 +123,7 @@ class SequenceStates:
     def _save(
         self, tokens: Sequence[int], superfluous: Sequence[StateName] = ()
     ) -> StateName | None:
+        """Take the state and have it written; return its name, None if it is not worthwhile."""
         n_tokens, cache = len(tokens), self.cache
         n_new = n_tokens - max(self._points, default=0)
         if n_tokens < MIN_TOKENS or n_new < _MIN_NEW or not cache.has_room:

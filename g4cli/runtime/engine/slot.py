@@ -51,7 +51,7 @@ class Turn:
         self._answer_started: float | None = None
         self._reused = self.sequence.reuse_prefix(self.prompt).n_tokens
         self.next_tokens: tuple[int, ...] = ()  # sampled, and certain to follow
-        self.row: int | None = None  # of its logits in the batch that is evaluated
+        self.row: int | None = None  # of its logits in the last batch; None: it asked for none
 
     @property
     def is_reading(self) -> bool:
@@ -75,7 +75,7 @@ class Turn:
 
     @property
     def next_run(self) -> int | None:
-        """Return the first number of the image or sound to be evaluated next, else None."""
+        """Return the first number of the run that is to be evaluated next, None if it is text."""
         if not self.n_unread:
             return None
         token = self.prompt[len(self.sequence.tokens)]
@@ -214,7 +214,7 @@ def choose_slot(slots: list[Slot], prompt: tuple[int, ...]) -> Slot:
 def choose_turns(ready: list[Turn], *, prompts_first: bool) -> list[Turn]:
     """Return those of `ready` whose tokens the next batch holds: all read prompts, or all answer.
 
-    `prompts_first`: where some read and some answer, it is for the prompts.
+    `prompts_first`: where some read and some answer, the batch is for those that read.
     """
     reading = [turn for turn in ready if turn.is_reading]
     answering = [turn for turn in ready if not turn.is_reading]

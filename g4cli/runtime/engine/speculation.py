@@ -86,13 +86,14 @@ class Speculation:
         self.drafted = DraftStats()
         self._exactness = exactness
         self._cost = drafter.cost + (_ROUND_COST_EXPERTS if has_experts else _ROUND_COST)
+        # The position from which on greedy answers are not drafted any more.
         self._stopped_at = 0 if exactness == "impossible" else None
         self._context, self._drafter = context, drafter
         self._pacer = DraftPacer(0)
         self._pending: list[int] = []  # drafted tokens in the KV cache, not accepted yet
         self._n_accepted = 0  # in this round
-        self._is_exact = False
-        self._equal_blocks: set[int] = set()
+        self._is_exact = False  # whether the answer must be the same as without drafts
+        self._equal_blocks: set[int] = set()  # of cells, where a comparison found equal logits
         self.begin_answer(0, greedy=False)
 
     def begin_answer(self, n_past: int, *, greedy: bool) -> None:
@@ -169,6 +170,7 @@ class Speculation:
         return draft if len(draft) == N_DRAFT else []
 
     def _may_be_exact(self, n_past: int) -> bool:
+        """Return whether a round after `n_past` tokens may be as exact as this answer has to be."""
         if not self._is_exact:
             return True
         if self._stopped_at is not None and n_past >= self._stopped_at:

@@ -40,7 +40,7 @@ _POLL_S: Final = 0.05  # how often a wait looks whether it was cancelled
 
 @dataclass(slots=True)
 class Block:
-    """The digest of a block of tokens that a sequence holds, once it is known."""
+    """The digest of the KV rows of 256 tokens of a sequence; None until they are written."""
 
     digest: str | None = None
 
@@ -78,7 +78,7 @@ class StateCache:
         self._kept: OrderedDict[StateName, SavedState] = OrderedDict()
         self._jobs: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
-        self._is_busy = True  # with cleaning
+        self._is_busy = True  # whether the thread works: first, it cleans the folder
         self._system = model.tokenize("<|turn>system\n", control=True)
         self._user = model.tokenize("<|turn>user\n", control=True)
         self._turn_end = model.tokenize("<turn|>", control=True)
@@ -135,7 +135,7 @@ class StateCache:
 
     @property
     def has_room(self) -> bool:
-        """Return whether something else may be submitted."""
+        """Return whether another job may be submitted: few wait to be written."""
         return len(self._jobs) < _MAX_JOBS
 
     def submit(self, job: Callable[[], None]) -> None:
@@ -160,7 +160,7 @@ class StateCache:
         start = int(prompt[0] == self._model.bos)
         if self._turn_end and list(prompt[start : start + len(self._system)]) == self._system:
             with suppress(ValueError):
-                borders.append(prompt.index(self._turn_end[0]) + 2)  # a line feed follows it
+                borders.append(prompt.index(self._turn_end[0]) + 2)  # with the line feed after it
         question = _find_last(prompt, self._user)
         for position in range(len(prompt) - 1, question, -1):
             token = prompt[position]

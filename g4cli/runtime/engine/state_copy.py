@@ -19,7 +19,8 @@ from g4cli.host import read_host
 from g4cli.runtime.engine.context import SWA_ONLY, Context
 from g4cli.runtime.llama.library import load_llama
 
-# Choices: a copy takes at most half of the memory that is available; small ones do not ask for it.
+# Choices: a copy takes at most half of the available memory, which is looked up only for a copy of
+# more than _ASKED_BYTES.
 _MEMORY_SHARE: Final = 2
 _ASKED_BYTES: Final = 64 << 20
 
@@ -43,7 +44,7 @@ def count_state_bytes(context: Context, seq: int = 0) -> int:
 
 
 def count_window_bytes(context: Context, seq: int = 0) -> int:
-    """Return how much of it is the sliding window."""
+    """Return how much of the state of a sequence is its sliding window."""
     return int(load_llama().llama_state_seq_get_size_ext(context.handle, seq, SWA_ONLY))
 
 

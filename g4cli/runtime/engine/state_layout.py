@@ -70,8 +70,9 @@ class _Cache:
 
 
 def find_tables(state: Data, n_tokens: int) -> Tables:
-    """Return where the rows of the full-attention layers are. Raises UnknownLayoutError.
+    """Return where the rows of the full-attention layers are, as states are divided into files.
 
+    Raises UnknownLayoutError.
     `state` holds the first `n_tokens` positions of sequence 0, as `make_portable` returns it.
     """
     full, _window = _read_caches(memoryview(state), n_tokens)

@@ -50,7 +50,10 @@ class Background:
             return True
 
     def run(self, call: Callable[[], None]) -> bool:
-        """Run `call` after what runs already; return False if interrupted. Raises its error."""
+        """Run `call` after what runs already; return False if interrupted. Raises its error.
+
+        A call that was interrupted before its start does not run; afterwards it is abandoned.
+        """
         raised: list[BaseException] = []
         done = threading.Event()
 

@@ -28,8 +28,6 @@ _LOG_LINES: Final = 4000  # a choice: a load logs one for each tensor (31B: 833)
 _WARN: Final = 3
 _ERROR: Final = 4
 _CONTINUED: Final = 5
-
-
 # As llama.cpp logs each buffer (src/llama-model.cpp, llama-kv-cache.cpp, llama-context.cpp), and
 # the names of those that no GPU of this machine holds (ggml/src/ggml-*): of the host, of workers.
 _BUFFER: Final = re.compile(r"(?P<name>\S+) +(?P<kind>\w+) buffer size += +(?P<mib>[0-9.]+) MiB")

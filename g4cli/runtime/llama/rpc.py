@@ -36,8 +36,8 @@ START_SERVER: Final = ctypes.CFUNCTYPE(
     ctypes.c_size_t,
     ctypes.POINTER(ctypes.c_void_p),
 )
-# llama.cpp never forgets a server that was added: all three hold to the end of the process, which
-# loads a model and its drafter at its start, so that each worker is asked once.
+# llama.cpp never forgets a server that was added: the following three hold to the end of the
+# process. It loads a model, and then its draft model, on the same workers: each is asked only once.
 REGISTERED: Final[dict[str, tuple[int, ...]]] = {}  # address of a worker: its ggml devices
 _ports: Final[set[int]] = set()  # that this process connects to: of workers or of tunnels
 _tunnels: Final[list[Tunnel]] = []

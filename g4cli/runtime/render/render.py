@@ -14,7 +14,7 @@ from g4cli.core.units import GIB
 from g4cli.svg.repair import DEPTH_LIMIT, Drawing
 
 MAX_SIDE: Final = 8192  # a choice, in pixels: 256 MiB for a square, a quarter of the limit below
-# Choices: pixels of a side that a drawing may declare.
+# Choices: the pixels that a side of a drawing may declare. Its picture has as many as asked for.
 _SMALLEST, _LARGEST = 1e-6, 1e9
 # resvg draws 100,000 elements in 3 s; more come only from nested <use> elements.
 MAX_DRAWN: Final = 200_000
@@ -42,7 +42,7 @@ class RenderJob:
 
 
 def refuse_rendering(drawing: Drawing) -> str:
-    """Return why a drawing must not be rendered, or '' if it may be."""
+    """Return why a drawing must not be rendered, as the end of a sentence, or '' if it may be."""
     if drawing.text is None or drawing.frame is None:
         return "it could not be repaired"
     frame = drawing.frame
@@ -70,6 +70,7 @@ def render_jobs(jobs: Sequence[RenderJob]) -> list[Rendering]:
             text=json.dumps({"jobs": requests}),
             timeout_s=_WALL_LIMIT_S,
             memory_bytes=_MEMORY_LIMIT,
+            # More addresses than memory: libraries and stacks reserve some that they do not use.
             limits=ChildLimits(address_bytes=2 * _MEMORY_LIMIT, cpu_seconds=_CPU_LIMIT_S),
         )
     except OSError as err:

@@ -41,13 +41,13 @@ def resample(blocks: Iterator[Samples], rate: int) -> Iterator[Samples]:
         yield from blocks
         return
     step, margin = _STEP_S * rate, _MARGIN_S * rate
-    held = np.zeros(margin, np.float32)
+    held = np.zeros(margin, np.float32)  # before the first sample: the margin of the first step
     for block in blocks:
         held = np.concatenate([held, block])
         while len(held) >= step + 2 * margin:
             yield _resample_step(held[: step + 2 * margin], rate)
             held = held[step:]
-    while (left := len(held) - margin) > 0:
+    while (left := len(held) - margin) > 0:  # behind the last sample: zeros again
         padded = np.zeros(step + 2 * margin, np.float32)
         padded[: len(held)] = held
         yield _resample_step(padded, rate)[: round(left * RATE / rate)]
