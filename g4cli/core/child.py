@@ -29,11 +29,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+from weakref import finalize
 
 from g4cli.core.child_memory import ChildOutput, communicate
 from g4cli.core.units import GIB
@@ -89,9 +90,13 @@ class ChildLimits:
 
 
 class Child(subprocess.Popen[bytes]):
-    """A running part of g4. Use it as a context manager, or call `close`."""
+    """A running part of g4. Use it as a context manager, or call `close`.
 
-    _lifeline: int | None = None
+    `cut_lifeline` closes the end of the pipe that the child watches (see Lifetime above), once: in
+    `close`, or when this object is collected.
+    """
+
+    cut_lifeline: Callable[[], object]
 
     def close(self) -> None:
         """End the child if it still runs, wait for it and close all pipes."""
@@ -103,20 +108,10 @@ class Child(subprocess.Popen[bytes]):
             if stream:
                 with contextlib.suppress(OSError):  # nobody reads what was still buffered
                     stream.close()
-        self._cut_lifeline()
-
-    def _cut_lifeline(self) -> None:
-        if self._lifeline is not None:
-            os.close(self._lifeline)
-            self._lifeline = None
+        self.cut_lifeline()
 
     def __exit__(self, *exc: Any) -> None:
         self.close()
-
-    def __del__(self, *args: Any, **kwargs: Any) -> None:
-        with contextlib.suppress(OSError):
-            self._cut_lifeline()
-        super().__del__(*args, **kwargs)
 
 
 def start_child(
@@ -161,7 +156,7 @@ def start_child(
     finally:
         if reading is not None:
             os.close(reading)
-    child._lifeline = writing
+    child.cut_lifeline = (lambda: None) if writing is None else finalize(child, os.close, writing)
     return child
 
 

@@ -73,14 +73,21 @@ def encode_header(keys: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> b
 
 
 class GGUFWriter:
-    """Writes the data of the tensors of a header, in order, in pieces of any size."""
+    """Writes the data of the tensors of a header, in order, in pieces of any size.
+
+    `nbytes` of `total` are written: header, data and padding. Two of the `threads` are used, one to
+    hash and one to flush.
+    """
 
     def __init__(
         self,
         file: BinaryIO,
         path: Path,
-        keys: Mapping[str, Value],
+        header: bytes,
+        alignment: int,
         tensors: Sequence[TensorSpec],
+        total: int,
+        threads: ThreadPoolExecutor,
         progress: Progress,
         hashed: bool,
         report_bytes: int,
@@ -88,17 +95,14 @@ class GGUFWriter:
     ) -> None:
         self._report_bytes, self._flush_bytes = report_bytes, flush_bytes
         self._file, self._path, self._tensors, self._progress = file, path, list(tensors), progress
-        self._alignment = _alignment_of(keys)
+        self._alignment, self._threads = alignment, threads
         self._hash = hashlib.sha256() if hashed else None
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="hash or flush")
         self._flushing: Future[None] | None = None
         self._flushed = self._reported = 0
         self._index = 0
         self._left = tensors[0].nbytes if tensors else 0
-        header = encode_header(keys, tensors)
         self._header_bytes = len(header)
-        self.nbytes = 0
-        self.total = len(header) + sum(round_up(t.nbytes, self._alignment) for t in tensors)
+        self.nbytes, self.total = 0, total
         self._append_bytes(header)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -145,10 +149,6 @@ class GGUFWriter:
             self._flushing.result()
         return Written(self._path, self.nbytes, self._hash.hexdigest() if self._hash else "")
 
-    def close(self) -> None:
-        """Stop the threads."""
-        self._threads.shutdown()
-
     def _append_bytes(self, data: bytes | memoryview) -> None:
         self._write_hashed(data)
         self.nbytes += len(data)
@@ -190,17 +190,15 @@ def create_gguf(
     `written = writer.finish()`; without `hashed` its `sha256` is "", and keys may change before.
     `progress` is told after `report_bytes`, and the disk flushed after `flush_bytes`.
     """
-    alignment = _alignment_of(keys)
-    expected = len(encode_header(keys, tensors)) + sum(
-        round_up(t.nbytes, alignment) for t in tensors
-    )
-    with atomic_file(path, expected_bytes=expected) as file:
-        writer = GGUFWriter(file, path, keys, tensors, progress, hashed, report_bytes, flush_bytes)
-        try:
-            yield writer
-            writer.finish()
-        finally:
-            writer.close()
+    header, alignment = encode_header(keys, tensors), _alignment_of(keys)
+    total = len(header) + sum(round_up(t.nbytes, alignment) for t in tensors)
+    with atomic_file(path, expected_bytes=total) as file, ThreadPoolExecutor(2) as threads:
+        writer = GGUFWriter(
+            file, path, header, alignment, tensors, total, threads,
+            progress, hashed, report_bytes, flush_bytes,
+        )  # fmt: skip
+        yield writer
+        writer.finish()
 
 
 def verify_written(written: Written, tensors: Sequence[TensorSpec]) -> None:

@@ -23,7 +23,6 @@ from typing import Any, Final
 
 # Surrogates that stand for the bytes 0x80 to 0xFF of a text that is not UTF-8 (PEP 383).
 _UNDECODED_BYTES: Final = range(0xDC80, 0xDD00)
-_SHORT_ESCAPES: Final = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 # Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties 16.0) and all of its category Cf
 # that has no glyph, except the joiners and the variation selectors of the Basic Multilingual
@@ -76,7 +75,7 @@ class AnswerCleaner:
         """Return the next piece of the answer with its invisible characters escaped."""
         before = self._before
         self._before = piece[-1:] or before
-        # What `before` needs was done with the last piece: here it is context alone.
+        # `before` was returned with the last piece. Here the pattern only looks back at it.
         escaped = _NOT_IN_ANSWER.sub(
             lambda match: match[0] if match.start() < len(before) else _escape_match(match),
             before + piece,
@@ -94,18 +93,9 @@ def json_text(data: Any, *, indent: int | None = None, ascii_only: bool = False)
 
 
 def _escape_match(match: re.Match[str]) -> str:
-    char = match[0]
-    if char in _SHORT_ESCAPES:
-        return _SHORT_ESCAPES[char]
-    code = ord(char)
-    byte = code - 0xDC00 if code in _UNDECODED_BYTES else code
-    return (
-        f"\\x{byte:02x}"
-        if byte < 0x100
-        else f"\\u{code:04x}"
-        if code < 0x10000
-        else f"\\U{code:08x}"
-    )
+    code = ord(match[0])
+    char = chr(code - 0xDC00) if code in _UNDECODED_BYTES else match[0]
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def _escape_json_match(match: re.Match[str]) -> str:
