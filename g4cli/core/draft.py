@@ -14,29 +14,14 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import DRAFT
 from g4cli.core.gguf_header import Header
 from g4cli.core.inventory import ROPE_FREQS, TOKEN_EMBD, TensorDims
-from g4cli.core.shape import LAYER_LIMITS, Keys
+from g4cli.core.shape import LAYER_LIMITS, Keys, LayersShape
 
 
 @dataclass(frozen=True, slots=True)
-class DraftShape:
-    """The shape of a draft model.
+class DraftShape(LayersShape):
+    """The shape of a draft model; `n_embd_out` is the hidden size of its target."""
 
-    Per-layer tuples have `n_layer` items; `n_embd_out` is the hidden size of its target.
-    """
-
-    n_layer: int
-    n_embd: int
     n_embd_out: int
-    n_vocab: int
-    n_head: tuple[int, ...]
-    n_ff: tuple[int, ...]
-    is_swa: tuple[bool, ...]
-    head_dim: int
-    head_dim_swa: int
-
-    def head_dim_of(self, layer: int) -> int:
-        """Return the head size of `layer`."""
-        return self.head_dim_swa if self.is_swa[layer] else self.head_dim
 
 
 def draft_shape_of(header: Header) -> DraftShape:

@@ -23,24 +23,37 @@ _COUNT: Final = (0, 2**31 - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """The shape of a text network, in llama.cpp's names.
+class LayersShape:
+    """What a text network and its draft model both have, in llama.cpp's names.
 
-    Per-layer tuples have `n_layer` items; `is_swa[i]` is True for a sliding-window layer, whose
-    window has `n_swa` tokens. Names that end in `_swa` belong to those layers. The last
-    `n_shared_kv` layers have shared KV. `k_eq_v`: full-attention layers use K as V.
+    Per-layer tuples have `n_layer` items; `is_swa[i]` is True for a sliding-window layer. Names
+    that end in `_swa` belong to those layers.
     """
 
     n_layer: int
     n_embd: int
     n_vocab: int
-    n_ctx_train: int
     n_head: tuple[int, ...]
-    n_head_kv: tuple[int, ...]
     n_ff: tuple[int, ...]
     is_swa: tuple[bool, ...]
     head_dim: int
     head_dim_swa: int
+
+    def head_dim_of(self, layer: int) -> int:
+        """Return the head size of `layer`."""
+        return self.head_dim_swa if self.is_swa[layer] else self.head_dim
+
+
+@dataclass(frozen=True, slots=True)
+class Shape(LayersShape):
+    """The shape of a text network, in llama.cpp's names.
+
+    A window has `n_swa` tokens. The last `n_shared_kv` layers have shared KV. `k_eq_v`:
+    full-attention layers use K as V.
+    """
+
+    n_ctx_train: int
+    n_head_kv: tuple[int, ...]
     n_swa: int
     n_shared_kv: int = 0
     n_embd_per_layer: int = 0
@@ -53,10 +66,6 @@ class Shape:
     def n_layer_kv(self) -> int:
         """The number of layers with a KV cache of their own; the others read an earlier layer's."""
         return self.n_layer - self.n_shared_kv
-
-    def head_dim_of(self, layer: int) -> int:
-        """Return the head size of `layer`."""
-        return self.head_dim_swa if self.is_swa[layer] else self.head_dim
 
     def kv_width(self, layer: int) -> int:
         """Return the elements of one K (or V) row of `layer`."""

@@ -18,6 +18,7 @@ from g4cli.estimate.graph import Graph, Node
 _CHUNK: Final = 12
 _PAST: Final = 12
 _SPAN: Final = _CHUNK + _PAST
+_CHANNELS: Final = (128, 32)  # of the two convolutions over audio
 _KERNEL: Final = 5  # numbers of the kernel of the depthwise convolution
 
 
@@ -30,9 +31,9 @@ class Encoder:
     `hidden` is the hidden size, `n_ff` that of the feed-forward network, `n_out` the hidden size of
     the language model. `patch` is the side of a patch in pixels, `merge` the number of patches that
     are pooled to one along each side. `is_wide` tells that the weights of the first convolution are
-    BF16, for which mtmd unfolds the input in F32. `channels` are those of the two convolutions over
-    audio, `n_mel` its mel bins (or samples, without layers), `n_encoded` the outputs of the last
-    layer.
+    BF16, for which mtmd unfolds the input in F32; `standardize` that pooled patches are normalized
+    by a mean and a deviation in the file. `n_mel` are the mel bins of audio (or samples, without
+    layers), `n_encoded` the outputs of the last layer.
     """
 
     n_layer: int
@@ -44,7 +45,6 @@ class Encoder:
     merge: int = 3
     is_wide: bool = False
     standardize: bool = False
-    channels: tuple[int, int] = (128, 32)
     n_mel: int = 128
     n_encoded: int = 1536
 
@@ -198,7 +198,7 @@ class _AudioBuilder(_EncoderBuilder):
         g, encoder = self.graph, self.encoder
         frames, mel, before = self.n_frames, encoder.n_mel, 1
         x = g.copy_view(g.new_input(frames, mel), mel, frames)
-        for channels in encoder.channels:
+        for channels in _CHANNELS:
             frames, mel = _halve_extent(frames), _halve_extent(mel)
             # Kernels of 3 x 3 over all channels of the layer before.
             x = self.convolve_unfolded(x, 9 * before, mel * frames, channels)

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final
 
-from g4cli.core.draft import DraftShape
 from g4cli.core.ggml import round_up
-from g4cli.core.shape import Shape
+from g4cli.core.shape import LayersShape, Shape
 from g4cli.estimate.graph import Graph, Node
 from g4cli.estimate.kv import kv_cells
 from g4cli.estimate.options import Options
@@ -58,9 +57,7 @@ class Builder:
     ggml_build_forward_expand. `stream` is the hidden state that a layer hands to the next one.
     """
 
-    def __init__(
-        self, network: Shape | DraftShape, n_tokens: int, shape: Shape, options: Options
-    ) -> None:
+    def __init__(self, network: LayersShape, n_tokens: int, shape: Shape, options: Options) -> None:
         self.network, self.shape, self.options = network, shape, options
         self.graph, self.cells = Graph(), kv_cells(shape, options)
         self.n_stream = self.cells.n_stream

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from g4cli.core.shape import Shape
-from g4cli.estimate import Estimate, Options, Tensor
-from g4cli.fit.context import CONTEXTS, largest_context, plan_context, try_options
-from g4cli.fit.memory import Memory, Verdict
+from g4cli.estimate import Options, Tensor
+from g4cli.fit.context import CONTEXTS, Trial, largest_context, plan_context, try_options
+from g4cli.fit.memory import Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +22,14 @@ class ContextRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FitPlan:
-    """What runs, what it needs and whether it fits.
+class FitPlan(Trial):
+    """What runs, what it needs and whether it fits, and other contexts.
 
-    `context_reason` says in words why the context was chosen, and `placement` where the layers are.
-    `chat_option` is the option of `g4 chat` for that placement. `largest_ctx` is the largest
-    context that fits, or 0. `contexts` are the common contexts up to the model's own.
+    `context_reason` says in words why the context was chosen. `largest_ctx` is the largest context
+    that fits, or 0. `contexts` are the common contexts up to the model's own.
     """
 
-    options: Options
     context_reason: str
-    placement: str
-    chat_option: str
-    estimate: Estimate
-    verdict: Verdict
     largest_ctx: int
     contexts: tuple[ContextRow, ...]
 
@@ -73,11 +67,11 @@ def plan_fit(
         rows.append(ContextRow(n_ctx, other.estimate.total_bytes, other.verdict.fits))
     return FitPlan(
         trial.options,
-        reason,
-        trial.placement,
-        trial.chat_option,
         trial.estimate,
         trial.verdict,
-        largest,
-        tuple(rows),
+        trial.placement,
+        trial.chat_option,
+        context_reason=reason,
+        largest_ctx=largest,
+        contexts=tuple(rows),
     )
