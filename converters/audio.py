@@ -34,12 +34,15 @@ def _down_shape(audio: AudioConfig, _: int) -> tuple[int, ...]:
     return audio.hidden, 4 * audio.hidden
 
 
-def _norm_row(source: str, target: str) -> Row[AudioConfig]:
-    return Row(
-        f"audio_tower.layers.{{}}.{source}.weight",
-        f"a.blk.{{}}.{target}.weight",
-        lambda a, _: (a.hidden,),
-    )
+def _hidden_shape(audio: AudioConfig, _: int) -> tuple[int, ...]:
+    return (audio.hidden,)
+
+
+def _layer_row(
+    source: str, target: str, shape: ShapeOf[AudioConfig] = _hidden_shape
+) -> Row[AudioConfig]:
+    """Return the row of a weight that each layer has; by default it is a norm's vector."""
+    return Row(f"audio_tower.layers.{{}}.{source}.weight", f"a.blk.{{}}.{target}.weight", shape)
 
 
 _SUBSAMPLE: Final = "audio_tower.subsample_conv_projection"
@@ -77,21 +80,17 @@ CONFORMER_ROWS: Final[tuple[Row[AudioConfig], ...]] = (
     ),
     *_linear_rows("feed_forward1.ffw_layer_1", "ffn_up", _up_shape),
     *_linear_rows("feed_forward1.ffw_layer_2", "ffn_down", _down_shape),
-    _norm_row("feed_forward1.pre_layer_norm", "ffn_norm"),
-    _norm_row("feed_forward1.post_layer_norm", "ffn_post_norm"),
+    _layer_row("feed_forward1.pre_layer_norm", "ffn_norm"),
+    _layer_row("feed_forward1.post_layer_norm", "ffn_post_norm"),
     *_linear_rows("feed_forward2.ffw_layer_1", "ffn_up_1", _up_shape),
     *_linear_rows("feed_forward2.ffw_layer_2", "ffn_down_1", _down_shape),
-    _norm_row("feed_forward2.pre_layer_norm", "ffn_norm_1"),
-    _norm_row("feed_forward2.post_layer_norm", "ffn_post_norm_1"),
+    _layer_row("feed_forward2.pre_layer_norm", "ffn_norm_1"),
+    _layer_row("feed_forward2.post_layer_norm", "ffn_post_norm_1"),
     *_linear_rows("self_attn.q_proj", "attn_q", _square_shape),
     *_linear_rows("self_attn.k_proj", "attn_k", _square_shape),
     *_linear_rows("self_attn.v_proj", "attn_v", _square_shape),
     *_linear_rows("self_attn.post", "attn_out", _square_shape),
-    Row(
-        "audio_tower.layers.{}.self_attn.relative_k_proj.weight",
-        "a.blk.{}.attn_k_rel.weight",
-        _square_shape,
-    ),
+    _layer_row("self_attn.relative_k_proj", "attn_k_rel", _square_shape),
     Row(
         "audio_tower.layers.{}.self_attn.per_dim_scale",
         "a.blk.{}.per_dim_scale.weight",
@@ -107,11 +106,11 @@ CONFORMER_ROWS: Final[tuple[Row[AudioConfig], ...]] = (
         view=drop_middle,
         f32=True,
     ),
-    _norm_row("lconv1d.pre_layer_norm", "conv_norm"),
-    _norm_row("lconv1d.conv_norm", "norm_conv"),
-    _norm_row("norm_pre_attn", "attn_pre_norm"),
-    _norm_row("norm_post_attn", "attn_post_norm"),
-    _norm_row("norm_out", "ln2"),
+    _layer_row("lconv1d.pre_layer_norm", "conv_norm"),
+    _layer_row("lconv1d.conv_norm", "norm_conv"),
+    _layer_row("norm_pre_attn", "attn_pre_norm"),
+    _layer_row("norm_post_attn", "attn_post_norm"),
+    _layer_row("norm_out", "ln2"),
     Row(
         "audio_tower.output_proj.weight",
         "a.pre_encode.out.weight",

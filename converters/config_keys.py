@@ -98,7 +98,7 @@ FIXED_AUDIO: Final[Mapping[str, tuple[Any, ...]]] = {
     "attention_context_right": (0,),
     "attention_logit_cap": (50.0,),
 }
-# Of a draft model: the centroids, which llama.cpp does not use (assistant.py).
+# Of a draft model: the centroids, which llama.cpp does not use (text.py).
 FREE_TOP: Final = _split_words("use_ordered_embeddings num_centroids centroid_intermediate_top_k")
 # layer_types says for each layer what sliding_window_pattern sums up, and the shape of the
 # per-layer embeddings shows their vocabulary.

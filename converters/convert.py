@@ -138,16 +138,16 @@ def _make_tensors(
     for name, data in part.generated.items():
         spec = TensorSpec(name, F32, tuple(reversed(data.shape)))
         yield spec, Tensor(data, data.shape[-1], name, not_finite)
-    for claim in claims:
-        row, origin, name = claim.expected.row, claim.source.name, claim.expected.target
-        view = row.view(checkpoint.map_array(origin))
+    for source, expected in claims:
+        row = expected.row
+        view = row.view(checkpoint.map_array(source.name))
         n_kept = view.ndim - row.merge  # the axes after these become the row
         # A GGUF lists the fastest dimension, the row length, first.
         shape = tuple(reversed((*view.shape[:n_kept], prod(view.shape[n_kept:]))))
-        kind = plain_type(name, len(shape), plain, force_f32=row.f32)
+        kind = plain_type(expected.target, len(shape), plain, force_f32=row.f32)
         yield (
-            TensorSpec(name, kind, shape),
-            Tensor(view, shape[0], origin, not_finite, row.value, row.infinite),
+            TensorSpec(expected.target, kind, shape),
+            Tensor(view, shape[0], source.name, not_finite, row.value, row.infinite),
         )
 
 

@@ -156,19 +156,14 @@ def _related_keys(kind: str, names: Sequence[str] | None, total: int) -> dict[st
             parts = parse_name(name, total)
             if parts.organization is not None and parts.full is not None:
                 address = f"https://huggingface.co/{parts.organization}/{parts.full}"
-        entry = {
-            "name": title_case(parts.full),
-            "version": parts.version,
-            "organization": title_case(parts.organization),
-            "repo_url": address,
-        }
-        keys.update(
-            {
-                f"general.{kind}.{number}.{k}": string_value(v)
-                for k, v in entry.items()
-                if v is not None
-            }
-        )
+        for key, text in (
+            ("name", title_case(parts.full)),
+            ("version", parts.version),
+            ("organization", title_case(parts.organization)),
+            ("repo_url", address),
+        ):
+            if text is not None:
+                keys[f"general.{kind}.{number}.{key}"] = string_value(text)
     return keys
 
 

@@ -1,6 +1,6 @@
 """The mapping of checkpoint tensors to GGUF tensors: tables of rows, expanded for a config.
 
-A table (text.py, vision.py, audio.py, assistant.py) has one Row per kind of tensor. `expand_rows`
+A table (text.py, vision.py, audio.py) has one Row per kind of tensor. `expand_rows`
 computes the names and shapes in a network, and `claim_tensors` compares a checkpoint with them.
 Every tensor must be claimed by exactly one row, or be listed as ignored with a reason; convert.py
 then writes the claimed ones.
@@ -72,12 +72,8 @@ class ExpectedTensor:
     needed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A checkpoint tensor and the row that takes it."""
-
-    source: CheckpointTensor
-    expected: ExpectedTensor
+Claim: TypeAlias = tuple[CheckpointTensor, ExpectedTensor]
+"""A checkpoint tensor and what it was expected to be."""
 
 
 def expand_rows(
@@ -135,7 +131,7 @@ def claim_tensors(
                 wrong.append(
                     f"{name} has the type {source.dtype}; {', '.join(FLOATS)} can be converted"
                 )
-            claims.append(Claim(source, tensor))
+            claims.append((source, tensor))
     missing = [name for name, tensor in expected.items() if tensor.needed and name not in seen]
     faults = (
         list_names("missing tensors", missing),

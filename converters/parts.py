@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from g4cli.converters import assistant, audio, text, vision
+from g4cli.converters import audio, text, vision
 from g4cli.converters.checkpoint import read_json
 from g4cli.converters.config import Config
 from g4cli.converters.names import ExpectedTensor, Ignore, expand_rows
@@ -68,13 +68,13 @@ def _make_text_part(config: Config, folder: Path, file_type: int) -> Part:
             ValueType.INT32, tokenizer.suppressed_ids
         )
     if is_assistant:
-        keys |= assistant.extra_keys(network, arch)
-    rows = assistant.ROWS if is_assistant else text.ROWS
+        keys |= text.assistant_keys(network, arch)
+    rows = text.ASSISTANT_ROWS if is_assistant else text.ROWS
     return Part(
         arch=arch,
         kind="model",
         expected=expand_rows(rows, network, network.n_layer),
-        ignores=assistant.IGNORES if is_assistant else text.IGNORES,
+        ignores=text.ASSISTANT_IGNORES if is_assistant else text.IGNORES,
         normalize_name=text.normalize_name,
         generated={"rope_freqs.weight": text.rope_freqs(network)},
         keys={**keys, **_QUANTIZATION_KEYS, **tokenizer_keys(tokenizer)},

@@ -1,8 +1,11 @@
-"""The text network: its tensors and its keys.
+"""The text network and the draft models (assistants): their tensors and their keys.
 
-Sources: conversion/gemma.py (Gemma4Model), conversion/base.py (TextModel),
-gguf-py/gguf/tensor_mapping.py and src/models/gemma4.cpp, llama.cpp@0c1e57098. The order of the keys
-is that of llama.cpp's converter.
+A draft model is a small text network without KV cache between two projections; llama.cpp's names of
+layers that predict further tokens begin with "nextn".
+
+Sources: conversion/gemma.py (Gemma4Model, Gemma4AssistantModel), conversion/base.py (TextModel),
+gguf-py/gguf/tensor_mapping.py, src/models/gemma4.cpp and gemma4-assistant.cpp, llama.cpp@0c1e57098.
+The order of the keys is that of llama.cpp's converter.
 """
 
 from __future__ import annotations
@@ -136,12 +139,33 @@ ROWS: Final[tuple[Row[TextConfig], ...]] = (
     ),
 )
 
+ASSISTANT_ROWS: Final[tuple[Row[TextConfig], ...]] = (
+    *ROWS,
+    Row(
+        "pre_projection.weight",
+        "nextn.pre_projection.weight",
+        lambda t, _: (t.hidden, 2 * t.backbone_hidden),
+    ),
+    Row(
+        "post_projection.weight",
+        "nextn.post_projection.weight",
+        lambda t, _: (t.backbone_hidden, t.hidden),
+    ),
+)
+
 IGNORES: Final = (
     Ignore(
         r"(model\.)?(vision_tower|embed_vision|vision_embedder)\..*", "vision: g4 convert --mmproj"
     ),
     Ignore(r"(model\.)?(audio_tower|embed_audio)\..*", "audio: g4 convert --mmproj"),
     Ignore(r".*\.rotary_emb\..*inv_freq", "computed from the config"),
+)
+
+ASSISTANT_IGNORES: Final = (
+    *IGNORES,
+    # Centroids of the vocabulary let transformers skip most logits. llama.cpp computes all logits,
+    # and its converter leaves the centroids out (filter_tensors).
+    Ignore(r"(model\.)?masked_embedding\..*", "an index that llama.cpp does not use"),
 )
 
 
@@ -206,6 +230,14 @@ def hparam_keys(text: TextConfig, arch: str, file_type: int) -> dict[str, Value]
         name if name.startswith("general.") else f"{arch}.{name}": value
         for name, value in keys.items()
         if value is not None
+    }
+
+
+def assistant_keys(text: TextConfig, arch: str) -> dict[str, Value]:
+    """Return the keys that a draft model has in addition to those of a text network."""
+    return {
+        f"{arch}.embedding_length_out": uint32_value(text.backbone_hidden),
+        f"{arch}.nextn_predict_layers": uint32_value(text.n_layer),
     }
 
 

@@ -61,9 +61,10 @@ def _hidden_shape(vision: VisionConfig, _: int) -> tuple[int, ...]:
     return (vision.hidden,)
 
 
-def _norm_row(
+def _layer_row(
     source: str, target: str, shape: ShapeOf[VisionConfig] = _hidden_shape
 ) -> Row[VisionConfig]:
+    """Return the row of a weight that each layer has; by default it is a norm's vector."""
     return Row(
         f"vision_tower.encoder.layers.{{}}.{source}.weight", f"v.blk.{{}}.{target}.weight", shape
     )
@@ -103,12 +104,12 @@ ENCODER_ROWS: Final[tuple[Row[VisionConfig], ...]] = (
     *_linear_rows("mlp.gate_proj", "ffn_gate", lambda v, _: (v.n_ff, v.hidden)),
     *_linear_rows("mlp.up_proj", "ffn_up", lambda v, _: (v.n_ff, v.hidden)),
     *_linear_rows("mlp.down_proj", "ffn_down", lambda v, _: (v.hidden, v.n_ff)),
-    _norm_row("self_attn.q_norm", "attn_q_norm", _head_shape),
-    _norm_row("self_attn.k_norm", "attn_k_norm", _head_shape),
-    _norm_row("input_layernorm", "ln1"),
-    _norm_row("post_attention_layernorm", "attn_post_norm"),
-    _norm_row("pre_feedforward_layernorm", "ln2"),
-    _norm_row("post_feedforward_layernorm", "ffn_post_norm"),
+    _layer_row("self_attn.q_norm", "attn_q_norm", _head_shape),
+    _layer_row("self_attn.k_norm", "attn_k_norm", _head_shape),
+    _layer_row("input_layernorm", "ln1"),
+    _layer_row("post_attention_layernorm", "attn_post_norm"),
+    _layer_row("pre_feedforward_layernorm", "ln2"),
+    _layer_row("post_feedforward_layernorm", "ffn_post_norm"),
     Row(
         "embed_vision.embedding_projection.weight",
         "mm.input_projection.weight",

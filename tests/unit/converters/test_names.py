@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.converters import assistant, audio, text, vision
+from g4cli.converters import audio, text, vision
 from g4cli.converters.checkpoint import CheckpointTensor
 from g4cli.converters.config import Config, TextConfig, read_config
 from g4cli.converters.names import Row, claim_tensors, expand_rows
@@ -102,7 +102,7 @@ def config(name: str) -> Config:
         ("gemma-4-E2B-it", "vision", vision.ENCODER_ROWS, vision.normalize_name, VISION),
         ("gemma-4-E2B-it", "audio", audio.CONFORMER_ROWS, vision.normalize_name, AUDIO),
         ("gemma-4-12B-it", "embedder", vision.EMBEDDER_ROWS, vision.normalize_name, UNIFIED),
-        ("gemma-4-E2B-it-assistant", "text", assistant.ROWS, text.normalize_name, ASSISTANT),
+        ("gemma-4-E2B-it-assistant", "text", text.ASSISTANT_ROWS, text.normalize_name, ASSISTANT),
     ],
     ids=["text", "experts", "vision", "audio", "12B", "assistant"],
 )
@@ -128,7 +128,7 @@ def test_every_row_is_met_by_a_recorded_checkpoint() -> None:
                 for n in (text.normalize_name, vision.normalize_name)
             }
     tables: tuple[tuple[Row[Any], ...], ...] = (
-        assistant.ROWS,
+        text.ASSISTANT_ROWS,
         vision.ENCODER_ROWS,
         vision.EMBEDDER_ROWS,
         audio.CONFORMER_ROWS,
