@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from g4cli.core.units import GIB, size_text
@@ -14,6 +15,8 @@ from g4cli.doctor.checks.advice import (
 from g4cli.doctor.facts.machine import LIBRARIES, MachineFacts
 from g4cli.doctor.known_faults import KNOWN_FAULTS, find_release
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+
+_fail = partial(fail, cause="runtime")
 
 # The smallest published model (E2B as Q4_0) needs about this much memory, and 3.2 GiB of disk.
 _LOW_MEMORY: Final = 4 * GIB
@@ -28,11 +31,7 @@ def check_libraries(facts: MachineFacts) -> Outcome:
     """Compare the installed libraries with those that g4 was tested with."""
     absent = [name for name, _ in LIBRARIES if not facts.versions[name]]
     if absent:
-        return fail(
-            f"not installed: {', '.join(absent)}",
-            INSTALL,
-            cause="runtime",
-        )
+        return _fail(f"not installed: {', '.join(absent)}", INSTALL)
     other = [
         f"{name} {facts.versions[name]} (tested: {wanted})"
         for name, wanted in LIBRARIES
@@ -48,11 +47,7 @@ def check_engine(facts: MachineFacts) -> Outcome:
     """Name the installed llama.cpp and the CPU features that it uses; fail if it does not start."""
     library = facts.engine.library
     if not library:
-        return fail(
-            f"llama.cpp does not start: {facts.engine.error}",
-            REINSTALL_ENGINE,
-            cause="runtime",
-        )
+        return _fail(f"llama.cpp does not start: {facts.engine.error}", REINSTALL_ENGINE)
     # system_info is text such as "CPU : AVX2 = 1 | AMX_INT8 = 0 | OPENMP = 1 | ".
     features = [
         part.split("=")[0].strip().removeprefix("CPU : ")
@@ -72,12 +67,11 @@ def check_kernels(facts: MachineFacts) -> Outcome:
     # The layout in the file; g4 can do without the repacked ones (use_extra_bufts).
     plain = [p for p in bad if p["layout"] == "plain"]
     if plain:
-        return fail(
+        return _fail(
             "; ".join(
                 f"the {p['type']} matrix product: {p['status']} ({p['detail']})" for p in plain[:3]
             ),
             REBUILD_ENGINE,
-            cause="runtime",
         )
     if bad:
         return warn(
@@ -139,9 +133,7 @@ def check_folders(facts: MachineFacts) -> Outcome:
     """Fail if one of g4's folders cannot be written."""
     bad = [f"{path}: {why}" for path, why in facts.folders if why]
     if bad:
-        return fail(
-            "; ".join(bad), "export G4_HOME=~/g4 (any folder that you can write)", cause="runtime"
-        )
+        return _fail("; ".join(bad), "export G4_HOME=~/g4 (any folder that you can write)")
     return ok("the folders for models, cache and state can be written")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,8 @@ from g4cli.core.registry import MODELS
 from g4cli.doctor.checks.advice import GET_MMPROJ
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
+
+_fail = partial(fail, fix=GET_MMPROJ, cause="conversion-defect")
 
 # The last matrix of each encoder: its rows are the hidden size of the text network.
 _OUTPUT: Final = {"vision": "mm.input_projection.weight", "audio": "mm.a.input_projection.weight"}
@@ -29,11 +32,7 @@ def check_projector(facts: FileFacts) -> Outcome:
         return skipped("not an mmproj file")
     encoders = _list_encoders(header)
     if not encoders:
-        return fail(
-            "the file holds neither a vision nor an audio encoder",
-            GET_MMPROJ,
-            cause="conversion-defect",
-        )
+        return _fail("the file holds neither a vision nor an audio encoder")
     bad, widths = [], set()
     for encoder in encoders:
         kind = find_data(header.keys, f"clip.{encoder}.projector_type", object)
@@ -53,7 +52,7 @@ def check_projector(facts: FileFacts) -> Outcome:
                     f"{_OUTPUT[encoder]} has {tensor.shape[1]} outputs, the keys say {width}"
                 )
     if bad:
-        return fail("; ".join(bad), GET_MMPROJ, cause="conversion-defect", detail=tuple(bad))
+        return _fail("; ".join(bad), detail=tuple(bad))
     names = [m.name for m in MODELS if m.shape.n_embd in widths]
     return ok(
         f"{' and '.join(encoders)} for a model of hidden size "
@@ -82,11 +81,9 @@ def check_pair(facts: FileFacts) -> Outcome:
         return ok(f"fits {other}")
     # Two files in one folder need not belong together: the mmproj fails, the model does not.
     if own == MMPROJ:
-        return fail(
+        return _fail(
             f"the model in its folder ({other}) has the hidden size {width}, this mmproj is for "
             f"{min(wrong)}",
-            GET_MMPROJ,
-            cause="conversion-defect",
             confidence="medium",
         )
     return skipped(f"{other} in the same folder belongs to another model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Final
 
 from g4cli.core.errors import BadFile
@@ -14,6 +15,8 @@ from g4cli.prompt.messages import Message
 from g4cli.prompt.published_templates import describe_published, find_published, hash_template
 from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.template import make_template_variables
+
+_fail = partial(fail, fix=REPAIR_TEMPLATE, cause="template")
 
 FOREIGN: Final = (
     # What a template writes, and whose it is then.
@@ -38,30 +41,24 @@ def check_present(facts: FileFacts) -> Outcome:
         return skipped("no tokenizer in the file")
     text = facts.stored_template
     if text and len(text) > TEMPLATE_LIMIT:
-        return fail(
-            f"the template has {len(text):,} characters, those of Gemma 4 have under 20,000",
-            REPAIR_TEMPLATE,
-            cause="template",
+        return _fail(
+            f"the template has {len(text):,} characters, those of Gemma 4 have under 20,000"
         )
     if not text:
         # llama.cpp falls back to ChatML, which Gemma 4 has never seen.
         found = "there is no chat template: llama.cpp falls back to another model's format"
         if facts.is_chat_model:
-            return fail(found, REPAIR_TEMPLATE, cause="template")
+            return _fail(found)
         return warn(f"{found} (a pre-trained model needs none)", REPAIR_TEMPLATE)
     for marker, family in FOREIGN:
         if marker in text and "<|turn>" not in text:
-            return fail(
-                f"the template is that of {family} ({marker}), not of Gemma 4",
-                REPAIR_TEMPLATE,
-                cause="template",
-            )
+            return _fail(f"the template is that of {family} ({marker}), not of Gemma 4")
     if "<|turn>" not in text:
         found = "the template never opens a turn (<|turn>)"
         # Random weights know no format, and --quick does not read whether they are random.
         if facts.is_untrained or facts.depth == "quick":
             return warn(found, REPAIR_TEMPLATE)
-        return fail(found, REPAIR_TEMPLATE, cause="template")
+        return _fail(found)
     return ok(f"{len(text):,} characters, opens turns with <|turn>")
 
 
@@ -72,11 +69,9 @@ def check_safe(facts: FileFacts) -> Outcome:
         return skipped("no template")
     found = sorted({m[0].strip() for m in ATTACKS.finditer(text)})
     if found:
-        return fail(
+        return _fail(
             f"the template contains {', '.join(found[:4])}: an attempt to run code in the program "
             "that renders it",
-            REPAIR_TEMPLATE,
-            cause="template",
             confidence="high",
         )
     return ok("it does not try to run other code")
@@ -109,7 +104,7 @@ def check_rendering(facts: FileFacts) -> Outcome:
             text, [make_template_variables([Message("user", message)], PromptStyle())]
         )
     except BadFile as err:
-        return fail(err.message, REPAIR_TEMPLATE, cause="template")
+        return _fail(err.message)
     expected = {
         "".join(
             p.text for p in render([Message("user", message)], PromptStyle(empty_thought=empty))
@@ -118,10 +113,8 @@ def check_rendering(facts: FileFacts) -> Outcome:
     }
     if rendered in expected:
         return ok("renders a question exactly in Gemma 4's format")
-    return fail(
+    return _fail(
         f"a question is rendered as {_shorten_prompt(rendered)!r}",
-        REPAIR_TEMPLATE,
-        cause="template",
         confidence="high",
         detail=tuple(sorted(expected)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from g4cli.core.gguf_values import find_data
@@ -23,6 +24,8 @@ from g4cli.doctor.reference import (
     VOCABULARY_SHA256,
 )
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+
+_fail = partial(fail, cause="tokenizer")
 
 # Special tokens without which a model is not usable, and what a wrong one does.
 _CONSEQUENCES: Final = {
@@ -49,15 +52,13 @@ def check_model(facts: FileFacts) -> Outcome:
     if vocabulary.model == "gemma4":
         return ok("gemma4: byte-pair encoding")
     if vocabulary.model == "llama" and vocabulary.pre == "gemma4":
-        return fail(
+        return _fail(
             "tokenizer 'llama' with pre-tokenizer 'gemma4': a blob of Ollama, not a plain GGUF",
             GET_PLAIN_GGUF,
-            cause="tokenizer",
         )
-    return fail(
+    return _fail(
         f"the tokenizer is {vocabulary.model!r}, expected 'gemma4': text becomes other tokens",
         f"{REPAIR} (if it has merges), or {RECONVERT}",
-        cause="tokenizer",
     )
 
 
@@ -84,7 +85,7 @@ def check_counts(facts: FileFacts) -> Outcome:
     elif v.n_tokens == N_TOKENS and v.n_merges != N_MERGES and v.model == "gemma4":
         bad.append(f"{v.n_merges:,} merges, expected {N_MERGES:,}")
     if bad:
-        return fail("; ".join(bad), RECONVERT, cause="tokenizer")
+        return _fail("; ".join(bad), RECONVERT)
     return ok(f"{v.n_tokens:,} tokens, {max(v.n_merges, 0):,} merges")
 
 
@@ -101,10 +102,9 @@ def check_control(facts: FileFacts) -> Outcome:
     if v.n_tokens in (N_TOKENS, _N_TINY_TOKENS) and v.first_texts[_NEWLINE] != "\n":
         bad.append(f"token {_NEWLINE} is {v.first_texts[_NEWLINE]!r}, expected a newline")
     if bad:
-        return fail(
+        return _fail(
             f"{count_text(len(bad), 'control token', 'have')} other ids than in Gemma 4: {bad[0]}",
             RECONVERT,
-            cause="tokenizer",
             detail=tuple(bad),
         )
     wrong = [
@@ -116,11 +116,10 @@ def check_control(facts: FileFacts) -> Outcome:
     if v.type_counts and n_bytes != _N_BYTE_TOKENS:
         wrong.append(f"{n_bytes} byte tokens, expected {_N_BYTE_TOKENS}")
     if wrong:
-        return fail(
+        return _fail(
             f"token types: {wrong[0]}"
             + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""),
             REPAIR,
-            cause="tokenizer",
             confidence="high",
             detail=tuple(wrong),
             code=TOKEN_TYPES,
@@ -143,7 +142,7 @@ def check_ids(facts: FileFacts) -> Outcome:
     if prefix is not None and prefix is not False:
         bad.append("add_space_prefix is true: every text begins with a space")
     if bad:
-        return fail("; ".join(bad), REPAIR, cause="tokenizer")
+        return _fail("; ".join(bad), REPAIR)
     if find_data(facts.keys, TOKENIZER + "add_bos_token", bool) is False:
         fault = find_fault("bos-missing")
         return warn(f"add_bos_token is false: {fault.engine} {fault.builds} omits <bos>", REPAIR)
@@ -157,10 +156,9 @@ def check_suppressed(facts: FileFacts) -> Outcome:
         return skipped("only the 12B has a list of suppressed tokens")
     items = find_array(facts.keys, "suppress_tokens")
     if sorted(items.tolist() if items is not None else ()) != sorted(SUPPRESSED_TOKENS):
-        return fail(
+        return _fail(
             "the list of suppressed tokens is missing: <image|> and <audio|> can appear in answers",
             REPAIR,
-            cause="tokenizer",
             confidence="high",
         )
     return ok("<image|> and <audio|> are suppressed")
@@ -186,11 +184,10 @@ def check_vocabulary(facts: FileFacts) -> Outcome:
             "(fine-tuning may rename them)"
         )
     if wrong:
-        return fail(
+        return _fail(
             f"the {' and '.join(wrong)} differ from Gemma 4's vocabulary: text becomes other "
             "tokens than the model was trained with",
             RECONVERT,
-            cause="tokenizer",
             confidence="high",
         )
     return ok("tokens and merges equal those of Gemma 4, byte by byte")
@@ -202,11 +199,8 @@ def check_encoding(facts: FileFacts) -> Outcome:
     if answers is None:
         return skipped("llama.cpp was not asked", EXAMINE)
     if answers.failure:
-        return fail(
-            f"llama.cpp cannot use the tokenizer: {answers.failure}",
-            RECONVERT,
-            cause="tokenizer",
-            confidence="high",
+        return _fail(
+            f"llama.cpp cannot use the tokenizer: {answers.failure}", RECONVERT, confidence="high"
         )
     bad = [
         f"{text!r} gives {got}, expected {want}"
@@ -217,11 +211,10 @@ def check_encoding(facts: FileFacts) -> Outcome:
         f"{text!r} is detokenized as {back!r}" for text, back in answers.round_trips if text != back
     ]
     if bad:
-        return fail(
+        return _fail(
             f"{len(bad)} of {len(answers.encoded) + len(answers.round_trips)} known texts become "
             f"other tokens: {bad[0]}",
             RECONVERT,
-            cause="tokenizer",
             detail=tuple(bad),
         )
     ends = [
@@ -231,7 +224,7 @@ def check_encoding(facts: FileFacts) -> Outcome:
         if got != want
     ]
     if ends:
-        return fail("; ".join(ends), REPAIR, cause="tokenizer")
+        return _fail("; ".join(ends), REPAIR)
     return ok(
         f"{len(answers.encoded)} known texts have the expected tokens, "
         f"{len(answers.round_trips)} are detokenized unchanged"

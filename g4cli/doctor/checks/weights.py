@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +26,8 @@ from g4cli.doctor.facts.tensor_scan import PAGE
 from g4cli.doctor.facts.tensor_stats import TensorStats
 from g4cli.doctor.reference import make_rope_table
 from g4cli.doctor.report import Check, Confidence, Outcome, fail, ok, skipped, warn
+
+_fail_conversion = partial(fail, cause="conversion-defect")
 
 # Tables with one row per token. Rows of tokens that no text ever used may be zero in a sound file.
 # An output matrix is not judged by its zeros: in Gemma 4 it is a fault by itself (tensors.tied).
@@ -83,11 +86,10 @@ def check_zero(facts: FileFacts) -> Outcome:
         return _fail_damaged(_describe_holes(holes, len(lost)), holes)
     if lost:
         kinds = sorted({re.sub(r"^blk\.\d+\.", "", name) for name in lost})
-        return fail(
+        return _fail_conversion(
             f"{count_text(len(lost), 'tensor', 'contain', of=len(facts.stats))} only zeros: "
             f"{', '.join(kinds[:4])}; those layers have no effect",
             GET_ANOTHER,
-            cause="conversion-defect",
             confidence="high",
             detail=tuple(lost),
         )
@@ -175,12 +177,11 @@ def check_rope(facts: FileFacts) -> Outcome:
     if not np.all((table > 1e-6) & (table <= 2e30)):
         found = f"{ROPE_FREQS} holds {', '.join(kinds[:3])}: bytes are shifted or overwritten"
         return _fail_damaged(found, (), "certain")
-    return fail(
+    return _fail_conversion(
         f"{ROPE_FREQS} must be {n_rotated} x 1.0 and {n_others} x 1e30, "
         f"holds {', '.join(kinds[:4])}: positions in long texts are wrong, "
         "and llama.cpp does not notice",
         REPAIR,
-        cause="conversion-defect",
     )
 
 
@@ -195,11 +196,10 @@ def check_norms(facts: FileFacts) -> Outcome:
         return skipped("no norms")
     lost = [n for n, v in norms.items() if bool(np.all(v == 1.0))]  # 1 is what training starts with
     if lost and len(lost) * 2 >= len(norms):
-        return fail(
+        return _fail_conversion(
             f"{count_text(len(lost), 'norm', 'are', of=len(norms))} exactly 1 throughout: "
             "the weights were lost",
             RECONVERT,
-            cause="conversion-defect",
             confidence="high",
             detail=tuple(lost),
         )
@@ -214,11 +214,10 @@ def check_duplicates(facts: FileFacts) -> Outcome:
         one, two = facts.equal_tensors[0]
         count = len(facts.equal_tensors)
         more = f" ({count} such pairs)" if count > 1 else ""
-        return fail(
+        return _fail_conversion(
             f"{two} has the same bytes as {one}{more}: a layer was written twice, and another one "
             "is missing",
             RECONVERT,
-            cause="conversion-defect",
             confidence="high",
             detail=tuple(f"{a} = {b}" for a, b in facts.equal_tensors),
         )
@@ -249,10 +248,9 @@ def _judge_repeated_rows(facts: FileFacts) -> Outcome:
     found = f"{s.repeated.n_repeated:,} of {s.repeated.rows:,} rows of {s.name} repeat another row"
     if facts.shape is None:
         return warn(found)
-    return fail(
+    return _fail_conversion(
         f"{found}: their weights were lost",
         RECONVERT,
-        cause="conversion-defect",
         confidence="medium",
         detail=tuple(s.name for s in repeated),
     )
@@ -270,12 +268,11 @@ def check_sfp8(facts: FileFacts) -> Outcome:
         return _not_read()
     bad = [s for s in facts.stats if s.not_sfp8]
     if bad:
-        return fail(
+        return _fail_conversion(
             f"labeled SFP8, but {len(bad)} of {len(names)} tensors contain numbers that no SFP8 "
             f"code stands for, first {bad[0].name}: another encoder wrote them, "
             "or they were changed",
             QUANTIZE_SFP8,
-            cause="conversion-defect",
             confidence="high",
             detail=tuple(s.name for s in bad),
         )
@@ -288,20 +285,18 @@ def _find_mislabeled(facts: FileFacts, container: str, names: frozenset[str]) ->
     other = [n for n in names if n not in tensors or tensors[n].type.name != container]
     if container not in _SFP8_CONTAINERS:
         found = f"the label says SFP8 in {container!r}, which does not exist"
-        return fail(found, QUANTIZE_SFP8, cause="conversion-defect")
+        return _fail_conversion(found, QUANTIZE_SFP8)
     if other:
-        return fail(
+        return _fail_conversion(
             f"the label says SFP8 in {container}, but {len(other)} of the tensors that it names "
             f"are missing or have another type, first {min(other)}",
             QUANTIZE_SFP8,
-            cause="conversion-defect",
             detail=tuple(sorted(other)),
         )
     if container == "I8" and (table is None or table.tolist() != decode_words()):
-        return fail(
+        return _fail_conversion(
             f"{TABLE_KEY} is not the table of SFP8 values: every weight would be decoded wrongly",
             QUANTIZE_SFP8,
-            cause="conversion-defect",
         )
     return None
 

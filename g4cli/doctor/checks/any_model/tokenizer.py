@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from g4cli.core.gguf_values import find_data
@@ -10,6 +11,8 @@ from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.probe.child import UNKNOWN_PRE_TOKENIZER
 from g4cli.doctor.reference import TOKENIZER
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
+
+_fail_tokenizer = partial(fail, fix=GET_ANOTHER, cause="tokenizer")
 
 _NORMAL: Final = 1  # the type of a token that is text (llama_token_type in llama.h)
 # A byte-level vocabulary ("gpt2") has a token for each byte, and each merge makes one token more.
@@ -63,7 +66,7 @@ def check_counts(facts: FileFacts) -> Outcome:
             "the others"
         )
     if bad:
-        return fail("; ".join(bad), GET_ANOTHER, cause="tokenizer")
+        return _fail_tokenizer("; ".join(bad))
     return ok(f"{max(v.n_tokens, 0):,} tokens, {max(v.n_merges, 0):,} merges")
 
 
@@ -80,7 +83,7 @@ def check_ids(facts: FileFacts) -> Outcome:
         if not (isinstance(number, int) and 0 <= number < v.n_tokens):
             bad.append(f"{name} is {number:,}, there are {v.n_tokens:,} tokens")
     if bad:
-        return fail("; ".join(bad), GET_ANOTHER, cause="tokenizer")
+        return _fail_tokenizer("; ".join(bad))
     answers = facts.own_tokenizer
     if answers is not None and not answers.failure:
         # Without eos_token_id llama.cpp takes a number that was right for another vocabulary, where
@@ -96,9 +99,7 @@ def check_ids(facts: FileFacts) -> Outcome:
         )
         if text or not answers.ends:
             found = f"{text!r}, an ordinary token, ends answers" if text else "nothing ends answers"
-            return fail(
-                f"{found}: eos_token_id is wrong or missing", GET_ANOTHER, cause="tokenizer"
-            )
+            return _fail_tokenizer(f"{found}: eos_token_id is wrong or missing")
     ends = ", ".join(text for _, text in answers.ends[:4]) if answers is not None else ""
     return ok(f"all special ids are in the vocabulary{f'; {ends} ends an answer' if ends else ''}")
 
@@ -135,11 +136,8 @@ def check_encoding(facts: FileFacts) -> Outcome:
     if answers.code == UNKNOWN_PRE_TOKENIZER:
         return skipped("this llama.cpp does not know the pre-tokenizer")
     if answers.failure:
-        return fail(
-            f"llama.cpp cannot use the tokenizer: {answers.failure}",
-            GET_ANOTHER,
-            cause="tokenizer",
-            confidence="high",
+        return _fail_tokenizer(
+            f"llama.cpp cannot use the tokenizer: {answers.failure}", confidence="high"
         )
     if facts.vocabulary is not None and facts.vocabulary.model == "bert":
         return ok("WordPiece: texts are lowercased and split, and not given back")
@@ -149,11 +147,9 @@ def check_encoding(facts: FileFacts) -> Outcome:
         if text != back.removeprefix(" ")
     ]
     if len(bad) * 2 > len(answers.round_trips):
-        return fail(
+        return _fail_tokenizer(
             f"{len(bad)} of {len(answers.round_trips)} texts change when they are tokenized: "
             f"{bad[0]}",
-            GET_ANOTHER,
-            cause="tokenizer",
             detail=tuple(bad),
         )
     if bad:
