@@ -59,8 +59,10 @@ def write_bug_report(report: Report) -> str:
 def list_versions() -> tuple[str, str]:
     """Return two lines with the versions of g4, Python and the system, and of the libraries."""
     versions = [f"g4 {installed_version('g4cli')}", f"Python {platform.python_version()}"]
-    libraries = ", ".join(f"{n} {v}" for n, _ in LIBRARIES if (v := installed_version(n)))
-    return ", ".join((*versions, _describe_system())), libraries
+    # `platform.platform` would start a process.
+    versions.append(f"{platform.system()} {platform.release()} {platform.machine()}")
+    libraries = ", ".join(f"{n} {v}" for n in LIBRARIES if (v := installed_version(n)))
+    return ", ".join(versions), libraries
 
 
 def remove_private_parts(text: str, subject: str) -> str:
@@ -128,8 +130,3 @@ def code_span(text: str) -> str:
     fence = "`" * (longest + 1)
     pad = " " if not text.strip() or text[0] in "` " or text[-1] in "` " else ""
     return f"{fence}{pad}{text}{pad}{fence}" if text else ""
-
-
-def _describe_system() -> str:
-    """Return system, release and machine; `platform.platform` would start a process for them."""
-    return f"{platform.system()} {platform.release()} {platform.machine()}"

@@ -53,14 +53,6 @@ class Decision(NamedTuple):
     decisive: tuple[Finding, ...] = ()
 
 
-class Judgment(NamedTuple):
-    """A verdict, its summary, and the command to type next, "" if there is none."""
-
-    verdict: Verdict
-    summary: str
-    command: str
-
-
 def decide_verdict(findings: Sequence[Finding]) -> Decision:
     """Return the verdict that follows from the findings alone."""
     failures = [f for f in findings if f.status == "fail"]
@@ -85,8 +77,8 @@ def decide_verdict(findings: Sequence[Finding]) -> Decision:
 
 def judge_without_failures(
     facts: FileFacts, header: Header, findings: Sequence[Finding]
-) -> Judgment:
-    """Return the judgment of a file without a failed check.
+) -> tuple[Verdict, str, str]:
+    """Return (verdict, summary, command to type next or "") for a file without a failed check.
 
     A language model is healthy if its tokenizer, weights and answers were examined. Any other file
     is "not-checked", and the summary says what it is and what was not examined.
@@ -98,7 +90,7 @@ def judge_without_failures(
             if judged
             else "Its format is sound; tokenizer, template and weights were not examined"
         )
-        return Judgment("not-checked", f"this is {kind_text(header)}. {what}", command_for(header))
+        return "not-checked", f"this is {kind_text(header)}. {what}", command_for(header)
     statuses = {f.id: f.status for f in findings}
     missing = [name for name, check in _AREAS if statuses.get(check, "skipped") == "skipped"]
     if not missing:
@@ -108,14 +100,14 @@ def judge_without_failures(
         text = f"the file is sound, but {UNTRAINED}" if facts.is_untrained else text
         if facts.is_other_model:
             text = f"this is {kind_text(header)}; {text}"
-        return Judgment("healthy", text, "")
+        return "healthy", text, ""
     text = UNTRAINED if facts.is_untrained else "nothing wrong was found"
     if facts.kind == "vocabulary" or facts.is_other_model:
         text = f"this is {kind_text(header)}; {text}"
     text += f"; not checked: {', '.join(missing)}"
     if reason := _reason_not_asked(facts):
         text += f" ({reason})"
-    return Judgment("not-checked", text, _next_command(facts, header, findings))
+    return "not-checked", text, _next_command(facts, header, findings)
 
 
 def _next_command(facts: FileFacts, header: Header, findings: Sequence[Finding]) -> str:

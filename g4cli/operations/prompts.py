@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from g4cli.core.errors import BadFile, UsageError
-from g4cli.core.files import open_file, require_file
+from g4cli.core.files import read_input, require_file
 from g4cli.core.json_schema import parse_schema
 from g4cli.core.media_file import read_media
 from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command
-from g4cli.core.units import size_text
 from g4cli.prompt.messages import Media
 
 PromptKind: TypeAlias = Literal["text", "svg", "fact", "code", "schema"]
@@ -100,21 +99,14 @@ def read_prompts(source: str, *, limit: int = 0) -> tuple[Prompt, ...]:
                 f"{source} is neither a file nor a set of prompts",
                 hint=f"--prompts {'|'.join(SETS)}, or a file of lines with id and prompt",
             )
-    prompts = tuple(_parse_lines(_read_text(require_file(path)), path))
+    text = read_input(require_file(path), _MAX_BYTES).decode("utf-8", "replace")
+    prompts = tuple(_parse_lines(text, path))
     if not prompts:
         raise BadFile(f"{path} has no prompts", hint=shell_command("cat", path))
     for prompt in prompts:
         for medium in prompt.media:
             read_media(medium.path, medium.kind)
     return prompts[: limit or len(prompts)]
-
-
-def _read_text(path: Path) -> str:
-    with open_file(path) as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise BadFile(f"{path} is larger than {size_text(_MAX_BYTES)}")
-    return data.decode("utf-8", "replace")
 
 
 def _parse_lines(text: str, path: Path) -> Iterator[Prompt]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.units import GIB, size_text
 from g4cli.doctor.checks.advice import (
     INSTALL,
@@ -28,19 +29,16 @@ _DRIVER_KEYS: Final = (("driver", "driver for CUDA"), ("driver_release", "releas
 
 
 def check_libraries(facts: MachineFacts) -> Outcome:
-    """Compare the installed libraries with those that g4 was tested with."""
-    absent = [name for name, _ in LIBRARIES if not facts.versions[name]]
+    """Fail without a library, and warn of a llama-cpp-python that g4 was not tested with."""
+    absent = [name for name in LIBRARIES if not facts.versions[name]]
     if absent:
         return _fail(f"not installed: {', '.join(absent)}", INSTALL)
-    other = [
-        f"{name} {facts.versions[name]} (tested: {wanted})"
-        for name, wanted in LIBRARIES
-        if wanted and facts.versions[name] != wanted
-    ]
-    if other:
-        return warn("other versions than tested: " + ", ".join(other), INSTALL_LIBRARY)
-    computing = (f"{name} {facts.versions[name]}" for name in ("llama-cpp-python", "numpy"))
-    return ok(", ".join((f"Python {facts.python}", *computing)))
+    engine = f"llama-cpp-python {facts.versions['llama-cpp-python']}"
+    if facts.versions["llama-cpp-python"] != LLAMA_CPP_PYTHON:
+        return warn(
+            f"other versions than tested: {engine} (tested: {LLAMA_CPP_PYTHON})", INSTALL_LIBRARY
+        )
+    return ok(f"Python {facts.python}, {engine}, numpy {facts.versions['numpy']}")
 
 
 def check_engine(facts: MachineFacts) -> Outcome:

@@ -13,23 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.files import existing_folder
 from g4cli.core.paths import cache_dir, data_dir, state_dir
 from g4cli.doctor.probe.engine import EngineFacts
 
-# Name of the distribution, and the version that g4 was tested with ("": any version will do).
-# A choice among the dependencies in pyproject.toml; a bug report lists their versions in one line.
+# Distributions, a choice among those in pyproject.toml: a bug report lists them in one line.
 LIBRARIES: Final = (
-    ("llama-cpp-python", LLAMA_CPP_PYTHON),
-    ("numpy", ""),
-    ("typer", ""),
-    ("rich", ""),
-    ("prompt_toolkit", ""),
-    ("jinja2", ""),
-    ("platformdirs", ""),
-    ("huggingface_hub", ""),
-)
+    "llama-cpp-python", "numpy", "typer", "rich", "prompt_toolkit", "jinja2", "platformdirs",
+    "huggingface_hub",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +58,7 @@ def read_machine(engine: EngineFacts, *, memory_total: int, memory_free: int) ->
     return MachineFacts(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        versions={name: installed_version(name) for name, _ in LIBRARIES},
+        versions={name: installed_version(name) for name in LIBRARIES},
         memory_total=memory_total,
         memory_free=memory_free,
         folders=tuple((str(d), _write_error(d)) for d in (home, cache_dir(), state_dir())),

@@ -92,10 +92,8 @@ def ask_judge(
             texts = (str(rows[0]["text"]), str(rows[1]["text"]))
             straight = _ask(answerer, judge, prompt, texts)
             swapped = _ask(answerer, judge, prompt, (texts[1], texts[0]))
-            names = {"1": a, "2": b}
-            swapped_names = {"1": b, "2": a}
-            first = names.get(straight, straight)
-            second = swapped_names.get(swapped, swapped)
+            first = {"1": a, "2": b}.get(straight, straight)
+            second = {"1": b, "2": a}.get(swapped, swapped)
             yield results.add(
                 "opinion",
                 key,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from g4cli import LLAMA_CPP_PYTHON
 from g4cli.doctor.diagnose import judge_machine
 from g4cli.doctor.facts.machine import LIBRARIES, MachineFacts
 from g4cli.doctor.probe.engine import EngineFacts
@@ -15,7 +16,7 @@ GIB = 1024**3
 GOOD = MachineFacts(
     python="3.12.1",
     system="Linux x86_64",
-    versions={name: version or "1.0" for name, version in LIBRARIES},
+    versions=dict.fromkeys(LIBRARIES, "1.0") | {"llama-cpp-python": LLAMA_CPP_PYTHON},
     engine=EngineFacts(
         library={"version": "0.3.36", "system_info": "CPU : AVX2 = 1 | AMX = 0 |"},
         kernels={
