@@ -7,13 +7,13 @@ count as more capable, as in Google's model card (ai.google.dev/gemma/docs/core/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from g4cli.core.registry import MODELS, Model
 from g4cli.core.reporter import Reporter
 from g4cli.estimate import HOST, is_remote
+from g4cli.estimate.decode import count_read_bytes
 from g4cli.fit import COMMON_CTX, try_options
 from g4cli.operations.fit.machine import Machine, find_request_machine
 from g4cli.operations.fit.options import make_chat_options
@@ -105,7 +105,12 @@ def answer_overview(request: FitRequest, reporter: Reporter) -> Overview:
         if request.measure or needs_measuring(gpus):
             reporter.say("measuring how fast this machine reads weights ...")
         speeds = read_decode_speeds(gpus, measure="all" if request.measure else "missing")
-    choices = tuple(_choose_types(machine, speeds, request))
+    here = {entry.label for entry in list_models() if entry.role == "model"}
+    choices = tuple(
+        _choose_type(machine, speeds, model, request, here)
+        for model in sorted(MODELS, key=lambda model: model.n_params)
+        if not model.is_bundled
+    )
     best, reason = choose_best(choices)
     return Overview(machine, choices, best, reason, speeds)
 
@@ -125,16 +130,6 @@ def choose_best(choices: tuple[ModelChoice, ...]) -> tuple[ModelChoice | None, s
         return fast[-1], f"the most capable that fits and answers as fast as people read{note}"
     fastest = max(known, key=lambda choice: choice.tokens_per_s or 0)
     return fastest, "the fastest: all that fit answer more slowly than people read"
-
-
-def _choose_types(
-    machine: Machine, speeds: DecodeSpeeds, request: FitRequest
-) -> Iterator[ModelChoice]:
-    here = {entry.label for entry in list_models() if entry.role == "model"}
-    ordered = sorted(MODELS, key=lambda model: model.n_params)
-    for model in ordered:
-        if not model.is_bundled:
-            yield _choose_type(machine, speeds, model, request, here)
 
 
 def _choose_type(
@@ -171,7 +166,7 @@ def _choose_type(
             total_bytes=row.total_bytes,
             download_bytes=file.nbytes if file else 0,
             tokens_per_s=speeds.estimate_tokens_per_s(
-                typed.shape, typed.tensors, trial.options, gpus
+                count_read_bytes(typed.shape, typed.tensors, trial.options, gpus)
             ),
             is_here=typed.name in here,
         )

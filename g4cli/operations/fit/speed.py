@@ -14,9 +14,9 @@ from typing import Final, Literal
 
 from g4cli.core.ggml import ggml_type
 from g4cli.core.gguf import read_model_header
-from g4cli.core.shape import Shape, shape_of
+from g4cli.core.shape import shape_of
 from g4cli.core.units import MIB
-from g4cli.estimate import HOST, Options, Tensor
+from g4cli.estimate import HOST, Options
 from g4cli.estimate.decode import count_read_bytes
 from g4cli.host import engine_version
 from g4cli.runtime.probes.read_rates import (
@@ -63,14 +63,8 @@ class DecodeSpeeds:
     checks: tuple[SpeedCheck, ...] = ()
     measured: Measured | None = None
 
-    def estimate_tokens_per_s(
-        self, shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str]
-    ) -> float | None:
-        """Return the tokens per second of a run in an empty context, None without rates."""
-        return self.estimate_from_bytes(count_read_bytes(shape, tensors, options, gpus))
-
-    def estimate_from_bytes(self, read_bytes: Mapping[tuple[str, str], int]) -> float | None:
-        """Return the tokens per second if a token reads `read_bytes`, by device and type.
+    def estimate_tokens_per_s(self, read_bytes: Mapping[tuple[str, str], int]) -> float | None:
+        """Return the tokens per second if a token reads `read_bytes` (count_read_bytes).
 
         None if the rate of a device is not known, or if nothing is read.
         """
@@ -109,17 +103,14 @@ def read_decode_speeds(gpus: Sequence[str], *, measure: Literal["missing", "all"
     speeds = DecodeSpeeds(find_read_rates((CPU, *gpus), measure=measure))
     checks = []
     for bench in list_measured_speeds():
-        read = {split_key(key): n_bytes for key, n_bytes in bench.read_bytes.items()}
-        estimated = speeds.estimate_from_bytes(read)
+        read = {}
+        for key, n_bytes in bench.read_bytes.items():
+            device, kind = key.rsplit(" ", 1)
+            read[device, kind] = n_bytes
+        estimated = speeds.estimate_tokens_per_s(read)
         if estimated and bench.tokens_per_s > 0:
             checks.append(SpeedCheck(bench.model, bench.tokens_per_s, estimated))
     return DecodeSpeeds(speeds.rates, tuple(checks), find_measured(CPU))
-
-
-def split_key(key: str) -> tuple[str, str]:
-    """Return device and type of a key such as "host Q4_0"."""
-    device, _, kind = key.rpartition(" ")
-    return device, kind
 
 
 def remember_bench(word: str, path: Path, tokens_per_s: float | None) -> None:
@@ -133,6 +124,7 @@ def remember_bench(word: str, path: Path, tokens_per_s: float | None) -> None:
         return
     shape = shape_of(header)
     read = count_read_bytes(shape, tensors, Options(shape.n_ctx_train))
+    # JSON has no pairs as keys: "host Q4_0".
     by_key = {f"{device} {kind}": n_bytes for (device, kind), n_bytes in read.items()}
     find_read_rates((CPU,), measure="all")  # at the same time, on the same idle or busy machine
     entry = find_model_file(word).entry

@@ -215,16 +215,9 @@ class _Planner:
         if from_type:
             source = self.plan_known_model(replace(ref, type="bf16"))
             return PullPlan("quantize", name, ref.type, (reason,), target=target, source=source)
-        return PullPlan(
-            "convert",
-            name,
-            ref.type,
-            (reason,),
-            _list_checkpoint_files(self.facts.list_repository(model.checkpoint)),
-            target=target,
-            origin=f"made from {HUB_PREFIX}{model.checkpoint}",
-            restart=self.options.restart,
-        )
+        repository = self.facts.list_repository(model.checkpoint)
+        origin = f"made from {HUB_PREFIX}{model.checkpoint}"
+        return self._plan_conversion(repository, name, ref.type, target, origin, reason)
 
     def _plan_checkpoint_of(self, repository: Repository, type_name: str) -> PullPlan:
         """Return the plan to convert the checkpoint of a repository that holds no GGUF."""
@@ -239,13 +232,26 @@ class _Planner:
         here = self._find_intact(name, type_name)
         if here and here.source == origin and not self.options.restart:
             return _plan_nothing(here)
+        target = store_path(name, f"{repo.rsplit('/', 1)[-1]}-{type_name.upper()}.gguf")
+        reason = f"{repo} holds no GGUF: its checkpoint is converted to {type_name}"
+        return self._plan_conversion(repository, name, type_name, target, origin, reason)
+
+    def _plan_conversion(
+        self,
+        repository: Repository,
+        name: str,
+        type_name: str,
+        target: Path,
+        origin: str,
+        reason: str,
+    ) -> PullPlan:
         return PullPlan(
             "convert",
             name,
             type_name,
-            (f"{repo} holds no GGUF: its checkpoint is converted to {type_name}",),
+            (reason,),
             _list_checkpoint_files(repository),
-            target=store_path(name, f"{repo.rsplit('/', 1)[-1]}-{type_name.upper()}.gguf"),
+            target=target,
             origin=origin,
             restart=self.options.restart,
         )

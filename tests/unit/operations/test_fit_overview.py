@@ -144,14 +144,14 @@ def test_layers_on_a_gpu_are_read_there() -> None:
 
 def test_a_speed_is_bytes_over_rate() -> None:
     speeds = DecodeSpeeds({("CPU", "Q4_0"): 10e9, ("CPU", "BF16"): 20e9})
-    assert speeds.estimate_from_bytes({(HOST, "Q4_0"): 10**9}) == pytest.approx(10)
-    assert speeds.estimate_from_bytes(
+    assert speeds.estimate_tokens_per_s({(HOST, "Q4_0"): 10**9}) == pytest.approx(10)
+    assert speeds.estimate_tokens_per_s(
         {(HOST, "Q4_0"): 10**9, (HOST, "BF16"): 10**9}
     ) == pytest.approx(1 / 0.15)
     # F32 was not measured: of the measured types BF16 is the nearest in bits.
-    assert speeds.estimate_from_bytes({(HOST, "F32"): 10**9}) == pytest.approx(20)
-    assert speeds.estimate_from_bytes({("CUDA0", "Q4_0"): 1}) is None
-    assert DecodeSpeeds({}).estimate_from_bytes({(HOST, "Q4_0"): 1}) is None
+    assert speeds.estimate_tokens_per_s({(HOST, "F32"): 10**9}) == pytest.approx(20)
+    assert speeds.estimate_tokens_per_s({("CUDA0", "Q4_0"): 1}) is None
+    assert DecodeSpeeds({}).estimate_tokens_per_s({(HOST, "Q4_0"): 1}) is None
 
 
 def fake_run(rate: float) -> Any:
