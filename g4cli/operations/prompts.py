@@ -53,7 +53,10 @@ class Prompt:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of all that the model is given: text, system prompt, and content of media."""
+        """The sha256 of all that the model is given: text, system prompt, and content of media.
+
+        By it, answers in a file are found again that were given before an interruption.
+        """
         whole = hashlib.sha256(json.dumps([self.text, self.system]).encode())
         for medium in self.media:
             data, _header = read_media(medium.path, medium.kind)

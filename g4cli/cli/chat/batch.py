@@ -79,9 +79,10 @@ def _is_constrained(request: ChatRequest) -> bool:
 
 @dataclass(slots=True)
 class _Batch:
-    """The `prompts` that have no answer yet, beside `n_before` that have one in the file `output`.
+    """The `prompts` that had no answer at the start; `n_before` others have one in `output`.
 
-    `n_new` of them have got one since, of which `n_cut` were cut off; `n_skipped` were too long.
+    `n_new` of them have got one since, of which `n_cut` were cut off, and `n_skipped` were too long
+    for the context.
     """
 
     out: Output
@@ -131,7 +132,11 @@ class _Batch:
         load_s: float,
         drafted: DraftStats | None,
     ) -> None:
-        """Append an answer to the output file and count it; `sampled` are its tokens."""
+        """Append an answer to the output file and count it.
+
+        `sampled` are its tokens, `load_s` the seconds that loading the model took, `drafted` what
+        became of drafts.
+        """
         from g4cli.cli.views.reply import reply_to_json, tokens_to_json
         from g4cli.operations.chat.batch import append_answer
 

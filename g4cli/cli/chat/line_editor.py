@@ -55,6 +55,7 @@ class LineEditor:
             multiline=True,
             prompt_continuation=_continuation_prompt,
             style=_STYLE,
+            # Completions are listed as bash lists them, not in a menu, which would need free rows.
             complete_style=CompleteStyle.READLINE_LIKE,
             reserve_space_for_menu=0,
             enable_open_in_editor=True,

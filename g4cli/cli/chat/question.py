@@ -25,7 +25,8 @@ def read_question(out: Output, request: ChatRequest, prompt: str | None) -> str 
 
     Raises UsageError if the question is empty, or if there is no terminal for a conversation.
 
-    Text from standard input goes before --prompt, as in llm (https://llm.datasette.io).
+    Text from standard input goes before --prompt, as in llm (https://llm.datasette.io). The prompt
+    "-" stands for that text alone.
     """
     if prompt is None and sys.stdin.isatty():
         if out.mode == "json" or not sys.stdout.isatty():

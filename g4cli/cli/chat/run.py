@@ -119,7 +119,7 @@ def _run_sessions(
             held = run_conversation(shown, session, display, recorder, toolbox)
         if held.next_model is None:
             return 0
-        display = held.display
+        display = held.display  # /think and /stats may have changed it
         # A draft model works only with the model that it was trained for.
         draft = request.draft if request.draft in ("off", "lookup") else "auto"
         previous = replace(

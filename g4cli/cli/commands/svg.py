@@ -135,5 +135,6 @@ def _check(file: str) -> CheckedDrawing:
     from g4cli.svg.repair import TEXT_LIMIT
 
     if file == "-":
+        # One character more than the limit: check_drawing then finds that the text is too large.
         return check_drawing(sys.stdin.read(TEXT_LIMIT + 1), "standard input")
     return check_drawing(read_answer(Path(file)), file)

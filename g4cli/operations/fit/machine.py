@@ -106,6 +106,7 @@ def find_machine(
         given.append(f" --gpu-memory {','.join(exact_size_text(g.total_bytes) for g in gpus)}")
     parts += [f"a GPU of {size_text(g.total_bytes)}" for g in gpus]
     name = "this machine" if memory_bytes is None else "a machine"
+    # If only GPUs are described, the memory of the host is that of this machine, as measured.
     memories = tuple(
         replace(m, is_assumed=memory_bytes is not None or m.name != HOST)
         for m in list_memories(host, with_gpus=gpu != "off")

@@ -150,7 +150,7 @@ def _choose_type(
             if ranking and ranking.best:
                 break
         else:
-            continue
+            continue  # no type fits with so long a context
         typed = describe_model(f"{model.name}:{ranking.best}")
         row = next(row for row in ranking.types if row.type == ranking.best)
         options = make_chat_options(machine.host, typed, n_ctx=n_ctx, kv_type=kv_type)
