@@ -367,16 +367,13 @@ def _read_question(
                     f"{place}.{index}.tool_use_id",
                     f"no tool_use block before it has the id {block.tool_use_id!r}",
                 )
-            parts = (
-                [TextBlock(type="text", text=block.content)]
-                if isinstance(block.content, str)
-                else block.content
-            )
-            for inner, part in enumerate(parts):
-                if isinstance(part, ImageBlock):
-                    field = f"{place}.{index}.content.{inner}.source.data"
-                    media.append(save_media("image", part.source.data, field))
-            text = "\n".join(part.text for part in parts if isinstance(part, TextBlock))
+            text = block.content
+            if not isinstance(text, str):
+                for inner, part in enumerate(text):
+                    if isinstance(part, ImageBlock):
+                        field = f"{place}.{index}.content.{inner}.source.data"
+                        media.append(save_media("image", part.source.data, field))
+                text = "\n".join(part.text for part in text if isinstance(part, TextBlock))
             yield Message("tool", f"Error: {text}" if block.is_error else text, name=name)
         else:
             raise BadField(

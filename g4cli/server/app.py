@@ -81,16 +81,15 @@ def make_app(
     return Guard(answer_with_media, options, log)
 
 
-def make_api(service: Service | None = None, *, private: bool = False) -> FastAPI:
-    """Return the routes without the guard; without a service only /openapi.json answers."""
-    page = None if service is None else Page(service, private=private)
+def make_api(service: Service, *, private: bool = False) -> FastAPI:
+    """Return the routes without the guard; the arguments are those of `make_app`."""
+    page = Page(service, private=private)
 
     @asynccontextmanager
     async def close_service(_: FastAPI) -> AsyncIterator[None]:
         yield
-        if page is not None and service is not None:
-            await page.close()
-            await service.close()
+        await page.close()
+        await service.close()
 
     api = FastAPI(
         title="g4",

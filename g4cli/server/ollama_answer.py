@@ -61,6 +61,10 @@ class OllamaStream(AnswerStream):
         logprobs = {"logprobs": self._logprobs} if self._logprobs else {}
         return whole | self._end_fields(reply) | logprobs
 
+    def make_loaded(self, reason: Literal["load", "unload"]) -> dict[str, Any]:
+        """Return the answer to a request without a prompt, which loads or unloads the model."""
+        return self._make_piece() | {"done": True, "done_reason": reason}
+
     def encode(self, value: Mapping[str, Any]) -> str:
         """Return a line of JSON."""
         return encode_json(value) + "\n"
@@ -101,17 +105,6 @@ class OllamaStream(AnswerStream):
         if reply.loop is not None:
             fields["g4"] = {"loop": asdict(reply.loop)}
         return fields
-
-
-def make_loaded_answer(
-    kind: Literal["chat", "generate"], model: str, reason: Literal["load", "unload"]
-) -> dict[str, Any]:
-    """Return the answer to a request without a prompt, which loads or unloads the model."""
-    text: dict[str, Any] = {"response": ""}
-    if kind == "chat":
-        text = {"message": {"role": "assistant", "content": ""}}
-    head = {"model": model, "created_at": format_time(time.time())}
-    return {**head, **text, "done": True, "done_reason": reason}
 
 
 def describe_offer(model: ServedModel) -> dict[str, Any]:

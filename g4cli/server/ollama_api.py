@@ -27,7 +27,6 @@ from g4cli.server.ollama_answer import (
     describe_offer,
     format_time,
     list_capabilities,
-    make_loaded_answer,
 )
 from g4cli.server.ollama_request import (
     ChatRequest,
@@ -38,8 +37,8 @@ from g4cli.server.ollama_request import (
     require_load_only,
 )
 from g4cli.server.streaming import (
-    encode_json,
     send_answer,
+    send_json,
     start_first_turn,
     wait_for_result,
 )
@@ -146,13 +145,14 @@ async def _change_loading(
 ) -> Response:
     """Load the model of a request without a prompt, or unload it if `keep_alive` is 0."""
     require_load_only(body)
+    answer = OllamaStream(kind, body.model, started=time.perf_counter())
     if body.keep_alive == 0:
         await service.unload(body.model)
+        told = answer.make_loaded("unload")
     else:
         n_ctx = await wait_for_result(request, service.load(body.model, body.keep_alive))
         require_context(body, n_ctx)
-    reason: Literal["load", "unload"] = "unload" if body.keep_alive == 0 else "load"
-    answer = make_loaded_answer(kind, body.model, reason)
-    end = "\n" if body.stream else ""
-    media_type = "application/x-ndjson" if body.stream else "application/json"
-    return Response(encode_json(answer) + end, media_type=media_type)
+        told = answer.make_loaded("load")
+    if not body.stream:
+        return send_json(told)
+    return Response(answer.encode(told), media_type=answer.media_type)

@@ -11,7 +11,7 @@ loop.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -75,8 +75,7 @@ class TimedProtocol(H11Protocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._header_timer: asyncio.TimerHandle | None = None
-        self._send_timer: asyncio.TimerHandle | None = None
+        self._timers: dict[Literal["headers", "sending"], asyncio.TimerHandle] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start waiting for the first request."""
@@ -85,32 +84,32 @@ class TimedProtocol(H11Protocol):
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
             return
-        self._header_timer = self._start_timer(self.header_timeout_s)
+        self._start_timer("headers", self.header_timeout_s)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in; from the first of a request its headers must come in time."""
         super().data_received(data)
         # `cycle` is uvicorn's request under way: once it exists, all headers have come.
         if self.cycle is not None and not self.cycle.response_complete:
-            self._stop_header_timer()
-        elif self._header_timer is None and not self.transport.is_closing():
-            self._header_timer = self._start_timer(self.header_timeout_s)
+            self._stop_timer("headers")
+        elif "headers" not in self._timers and not self.transport.is_closing():
+            self._start_timer("headers", self.header_timeout_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self._stop_header_timer()
-        self._stop_send_timer()
+        self._stop_timer("headers")
+        self._stop_timer("sending")
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """The client's buffers are full: it has to take something in time."""
         super().pause_writing()
-        self._send_timer = self._start_timer(self.send_timeout_s)
+        self._start_timer("sending", self.send_timeout_s)
 
     def resume_writing(self) -> None:
         """The client has taken something."""
         super().resume_writing()
-        self._stop_send_timer()
+        self._stop_timer("sending")
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; what its client never took is dropped."""
@@ -118,15 +117,9 @@ class TimedProtocol(H11Protocol):
             self.transport.abort()
         super().timeout_keep_alive_handler()
 
-    def _start_timer(self, seconds: float) -> asyncio.TimerHandle:
-        return self.loop.call_later(seconds, self.transport.abort)
+    def _start_timer(self, name: Literal["headers", "sending"], seconds: float) -> None:
+        self._timers[name] = self.loop.call_later(seconds, self.transport.abort)
 
-    def _stop_header_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-    def _stop_send_timer(self) -> None:
-        if self._send_timer is not None:
-            self._send_timer.cancel()
-            self._send_timer = None
+    def _stop_timer(self, name: Literal["headers", "sending"]) -> None:
+        if timer := self._timers.pop(name, None):
+            timer.cancel()

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -35,6 +35,8 @@ from g4cli.server.streaming import (
 from g4cli.server.wire_model import ServiceParam
 
 router = APIRouter(tags=["responses"], route_class=ThreadedBodyRoute)
+# Type of an item -> type of its part.
+_PARTS: Final = {"message": "output_text", "reasoning": "reasoning_text"}
 
 
 @router.post("/v1/responses", response_model=None)
@@ -76,16 +78,10 @@ class ResponseStream(AnswerStream):
         if isinstance(event, PromptRead):
             for kind in ("created", "in_progress"):
                 yield self._make_event(f"response.{kind}", response=self._copy_response())
-        elif isinstance(event, AnswerText):
-            yield from self._open_item("message")
+        elif isinstance(event, (AnswerText, ThoughtText)):
+            yield from self._open_item("message" if isinstance(event, AnswerText) else "reasoning")
             self._text.append(event.text)
-            more = {"content_index": 0, "delta": event.text, "logprobs": []}
-            yield self._make_item_event("response.output_text.delta", **more)
-        elif isinstance(event, ThoughtText):
-            yield from self._open_item("reasoning")
-            self._text.append(event.text)
-            more = {"content_index": 0, "delta": event.text}
-            yield self._make_item_event("response.reasoning_text.delta", **more)
+            yield self._make_text_event("delta", delta=event.text)
         elif isinstance(event, CallMade):
             yield from self._close_item()
             yield from self._convert_call(event.call)
@@ -150,9 +146,17 @@ class ResponseStream(AnswerStream):
         yield self._make_item_event("response.content_part.added", content_index=0, part=part)
 
     def _make_part(self, text: str) -> dict[str, Any]:
-        if self._open_type == "reasoning":
-            return {"type": "reasoning_text", "text": text}
-        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+        more: dict[str, Any] = {}
+        if self._open_type == "message":
+            more = {"annotations": [], "logprobs": []}
+        return {"type": _PARTS[self._open_type], "text": text, **more}
+
+    def _make_text_event(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """Return the event `kind` ("delta" or "done") of the text of the item that is open."""
+        if self._open_type == "message":
+            fields["logprobs"] = []
+        name = f"response.{_PARTS[self._open_type]}.{kind}"
+        return self._make_item_event(name, content_index=0, **fields)
 
     def _close_item(self, status: str = "completed") -> Iterator[dict[str, Any]]:
         """End the message or thought that is open, if one is."""
@@ -160,11 +164,7 @@ class ResponseStream(AnswerStream):
             return
         text = "".join(self._text)
         part = self._make_part(text)
-        if self._open_type == "message":
-            more = {"content_index": 0, "text": text, "logprobs": []}
-            yield self._make_item_event("response.output_text.done", **more)
-        else:
-            yield self._make_item_event("response.reasoning_text.done", content_index=0, text=text)
+        yield self._make_text_event("done", text=text)
         yield self._make_item_event("response.content_part.done", content_index=0, part=part)
         last = self.response["output"][-1]
         self._open_type, self._text = "", []

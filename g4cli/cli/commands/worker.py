@@ -61,6 +61,7 @@ def worker(
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.worker import describe_event, show_worker
     from g4cli.runtime.rpc.server import (
+        ServerOptions,
         WorkerServer,
         make_cache_folder,
         open_listener,
@@ -72,9 +73,7 @@ def worker(
     with WorkerServer(
         open_listener(host, port),
         lambda event, detail: out.say(describe_event(event, detail)),
-        device=device,
-        n_threads=threads,
-        cache_folder=folder,
+        ServerOptions(device, threads, folder),
     ) as server:
         show_worker(out, server, insecure_network=insecure_network)
         server.serve_until_stopped()

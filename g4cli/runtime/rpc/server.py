@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from g4cli import __version__
@@ -53,15 +53,15 @@ _STEADY_S: Final = 60.0  # a server that lived longer than this breaks the row
 class ServerOptions:
     """How llama.cpp's server runs.
 
-    `port`: of the loopback address. `device` None: all GPUs, or else the CPU. `n_threads` 0: one
-    for each physical core. `cache_folder`: where large tensors are kept for the next time; None:
-    nowhere.
+    `device` None: all GPUs, or else the CPU. `n_threads` 0: one for each physical core.
+    `cache_folder`: where large tensors are kept for the next time; None: nowhere. `port`: of the
+    loopback address, where only the relay connects to it.
     """
 
-    port: int
     device: str | None = None
     n_threads: int = 0
     cache_folder: str | None = None
+    port: int = field(default_factory=find_free_port)
 
 
 class RpcServer:
@@ -146,19 +146,15 @@ class WorkerServer:
         self,
         listener: socket.socket,
         tell: Callable[[str, str], None],
-        *,
-        device: str | None = None,
-        n_threads: int = 0,
-        cache_folder: str | None = None,
+        options: ServerOptions,
     ) -> None:
         """Start llama.cpp's server. `tell` as Relay has it; and "ended" with how a server died.
 
         Raises RuntimeFailed, UsageError (no such device) or EngineMissing (no RPC backend).
         """
-        self._listener, self._tell = listener, tell
-        self._options = ServerOptions(find_free_port(), device, n_threads, cache_folder)
-        self.server = RpcServer(self._options)
-        self._relay = Relay(listener, (_LOOPBACK, self._options.port), self.make_info, self._tell)
+        self._listener, self._tell, self._options = listener, tell, options
+        self.server = RpcServer(options)
+        self._relay = Relay(listener, (_LOOPBACK, options.port), self.make_info, tell)
 
     def make_info(self, is_busy: bool) -> WorkerInfo:
         """Return what a client learns of this worker. `is_busy`: another client uses it."""

@@ -45,9 +45,8 @@ def check_access(request: Request) -> None:
     """Raise HttpError unless the request comes from this server's own page, or from no page."""
     headers = request.headers
     origin = headers.get("origin", "")
-    if origin and origin.partition("://")[2].lower() != headers.get("host", "").lower():
-        raise HttpError(Problem(403, "other pages may not use this route", code="origin"))
-    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+    is_foreign = origin and origin.partition("://")[2].lower() != headers.get("host", "").lower()
+    if is_foreign or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise HttpError(Problem(403, "other pages may not use this route", code="origin"))
     if request.method in _READING:
         return

@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, Response
 from g4cli import __version__
 from g4cli.core.errors import NotFound
 from g4cli.server.page_routes.access import PageParam, RowId, make_page_router
-from g4cli.server.page_routes.turns import describe_conversation, describe_hit
+from g4cli.server.page_routes.turns import describe_conversation
 from g4cli.server.wire_model import RequestBody
 
 router = make_page_router()
@@ -48,7 +48,15 @@ async def list_conversations(page: PageParam, search: str = "") -> dict[str, Any
     running = {answer.conversation for answer in page.conversations.answers.values()}
     return {
         "conversations": [
-            {**describe_hit(hit), "running": hit.summary.id in running} for hit in hits
+            {
+                "id": hit.summary.id,
+                "title": hit.summary.title,
+                "updated": hit.summary.updated,
+                "model": hit.summary.model,
+                "excerpt": hit.excerpt,
+                "running": hit.summary.id in running,
+            }
+            for hit in hits
         ]
     }
 

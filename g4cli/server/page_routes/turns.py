@@ -9,19 +9,7 @@ from g4cli.core.visible import escape_invisible
 from g4cli.operations.page.answers import PageAnswer
 from g4cli.operations.page.conversations import collect_figures
 from g4cli.server.page_routes.stream import render_blocks
-from g4cli.store.conversations import SearchHit, StoredConversation, StoredTurn
-
-
-def describe_hit(hit: SearchHit) -> dict[str, Any]:
-    """Return a conversation of the list."""
-    summary = hit.summary
-    return {
-        "id": summary.id,
-        "title": summary.title,
-        "updated": summary.updated,
-        "model": summary.model,
-        "excerpt": hit.excerpt,
-    }
+from g4cli.store.conversations import StoredConversation, StoredTurn
 
 
 def describe_conversation(

@@ -265,7 +265,7 @@ def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) 
         lambda *_args, **options: start_child("tests.support.run.failing_child", **options),
     )
     with pytest.raises(RuntimeFailed, match="the driver is too old"):
-        server.RpcServer(server.ServerOptions(0))
+        server.RpcServer(server.ServerOptions(port=0))
 
 
 @pytest.mark.parametrize(

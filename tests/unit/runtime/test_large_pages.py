@@ -23,7 +23,7 @@ STARTS: dict[str, Callable[[], object]] = {
     "chat": lambda: EngineClient({"LLAMA_ATTN_ROT_DISABLE": "1"}),
     "serve": lambda: AsyncWorkerProcess("module", CODEC),
     "bench": lambda: measure_speed(RunBench(MODEL, ModelOptions(), BenchOptions())),
-    "worker": lambda: server.RpcServer(server.ServerOptions(0)),
+    "worker": lambda: server.RpcServer(server.ServerOptions(port=0)),
     "eval": lambda: measure_quality(RunEvaluation(MODEL, ModelOptions(), ())),
 }
 

@@ -20,7 +20,6 @@ from g4cli.server.ollama_answer import (
     OllamaStream,
     describe_loaded,
     describe_offer,
-    make_loaded_answer,
 )
 
 # Reply.interrupted() has every figure 0; what matters here is replaced.
@@ -100,7 +99,7 @@ def test_ends() -> None:
 
 @pytest.mark.parametrize("kind", ["chat", "generate"])
 def test_loading(kind: Any) -> None:
-    answer = make_loaded_answer(kind, "tiny", "unload")
+    answer = OllamaStream(kind, "tiny", started=ANY_START).make_loaded("unload")
     assert (answer["done"], answer["done_reason"]) == (True, "unload")
 
 
