@@ -129,7 +129,7 @@ def _document_errors(schema: dict[str, Any]) -> dict[str, Any]:
                 operation["responses"]["200"]["content"][stream] = {"schema": {"type": "string"}}
             operation["responses"] |= errors
     for name in ("HTTPValidationError", "ValidationError"):
-        schema.get("components", {}).get("schemas", {}).pop(name, None)
+        schema["components"]["schemas"].pop(name)
     return schema
 
 

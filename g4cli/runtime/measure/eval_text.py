@@ -32,6 +32,7 @@ REQUEST: Final = "Write a passage of text."
 _MAX_BYTES: Final = 64 * 1024**2  # a choice: far more text than anybody waits for
 # How a line of JSONL with a conversation begins.
 _MESSAGES: Final = re.compile(r'\s*\{[^\n]{0,200}"messages"\s*:')
+_EXAMPLE: Final = '{"messages": [{"role": "user", "content": "..."}, ...]}'
 _ROLES: Final = ("system", "user", "assistant")
 # A choice: short passages are joined up to this length, since their tokens have little context.
 _PASSAGE_CHARACTERS: Final = 2000
@@ -48,7 +49,9 @@ def read_conversations(path: Path) -> list[tuple[Message, ...]]:
         chat = Conversation.from_text(text)
         conversations = _list_answers(chat.messages())
     elif path.suffix == ".jsonl" or _MESSAGES.match(text):
-        conversations = _read_jsonl(path, text)
+        wanted = 'no "messages" with "role" and "content"'
+        rows = read_jsonl(path, text, _parse_messages, wanted, _EXAMPLE)
+        conversations = [answer for messages in rows for answer in _list_answers(messages)]
     else:
         conversations = split_passages(text)
     if not conversations:
@@ -77,13 +80,6 @@ def split_passages(text: str) -> list[tuple[Message, ...]]:
         else:
             passages.append(paragraph)
     return [(Message("user", REQUEST), Message("assistant", passage)) for passage in passages]
-
-
-def _read_jsonl(path: Path, text: str) -> list[tuple[Message, ...]]:
-    wanted = 'no "messages" with "role" and "content"'
-    example = '{"messages": [{"role": "user", "content": "..."}, ...]}'
-    rows = read_jsonl(path, text, _parse_messages, wanted, example)
-    return [conversation for messages in rows for conversation in _list_answers(messages)]
 
 
 def _list_answers(messages: Sequence[Message]) -> list[tuple[Message, ...]]:

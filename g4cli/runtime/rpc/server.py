@@ -106,14 +106,16 @@ class RpcServer:
         return tuple(first["names"]), tuple(first["kinds"])
 
     def _start_collecting(self, stream: Any) -> threading.Thread:
-        thread = threading.Thread(target=self._collect_lines, args=(stream,), daemon=True)
+        """Return a thread, started, that keeps the last lines of `stream` in `_output`."""
+
+        def collect_lines() -> None:
+            with contextlib.suppress(OSError, ValueError):  # the stream was closed meanwhile
+                for line in stream:
+                    self._output.append(line.decode("utf-8", "replace")[:_MAX_LINE_CHARACTERS])
+
+        thread = threading.Thread(target=collect_lines, daemon=True)
         thread.start()
         return thread
-
-    def _collect_lines(self, stream: Any) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            for line in stream:
-                self._output.append(line.decode("utf-8", "replace")[:_MAX_LINE_CHARACTERS])
 
     def _wait_until_ready(self, port: int) -> tuple[DeviceMemory, ...]:
         deadline = time.monotonic() + _START_TIMEOUT_S

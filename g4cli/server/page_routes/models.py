@@ -16,12 +16,7 @@ from g4cli.estimate.media import read_image_grid
 from g4cli.operations.page.models import describe_fit, list_known_models
 from g4cli.operations.page.pulls import PullJob
 from g4cli.operations.serving.service import ServedModel, Service
-from g4cli.runtime.engine.options import (
-    IMAGE_TOKENS,
-    RANDOM_SEED,
-    Sampling,
-    read_recommended_sampling,
-)
+from g4cli.runtime.engine.options import IMAGE_TOKENS, RANDOM_SEED, read_recommended_sampling
 from g4cli.server.errors import HttpError, Problem
 from g4cli.server.limits import MAX_TOKENS
 from g4cli.server.logs import LogReporter
@@ -152,6 +147,9 @@ def describe_model(service: Service, model: ServedModel) -> dict[str, Any]:
     sampling = (
         loaded.defaults.sampling if loaded else read_recommended_sampling(read_header(model.path))
     )
+    # A seed of null is another one for each answer.
+    shown = {name: getattr(sampling, name) for name in _SHOWN}
+    shown["seed"] = None if sampling.seed == RANDOM_SEED else sampling.seed
     return {
         "name": model.name,
         "aliases": list(model.aliases),
@@ -165,7 +163,7 @@ def describe_model(service: Service, model: ServedModel) -> dict[str, Any]:
         "memory_bytes": model.memory_bytes,
         "modalities": list(model.modalities),
         "image": describe_images(model.mmproj, service.image_tokens),
-        "sampling": describe_sampling(sampling),
+        "sampling": shown,
         "max_tokens": loaded.defaults.max_tokens if loaded else 0,
     }
 
@@ -182,9 +180,3 @@ def describe_images(mmproj: Path | None, image_tokens: int) -> dict[str, Any] | 
             budgets = [budget for budget in IMAGE_TOKENS if budget <= image_tokens]
             return {"pixels": grid.position_pixels, "budgets": budgets}
     return None
-
-
-def describe_sampling(sampling: Sampling) -> dict[str, Any]:
-    """Return sampling parameters; a seed of null is another one each time."""
-    seed = None if sampling.seed == RANDOM_SEED else sampling.seed
-    return {name: getattr(sampling, name) for name in _SHOWN} | {"seed": seed}
