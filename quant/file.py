@@ -123,7 +123,7 @@ def check_target(source: Path, target: Path, *, force: bool) -> None:
 
 def quantize_file(
     source: Path,
-    target: Path | None,
+    target: Path,
     *,
     recipe: Recipe,
     progress: Progress = no_progress,
@@ -136,15 +136,14 @@ def quantize_file(
 ) -> Quantized:
     """Return the finished file `target`: the weights of `source` in the types of `recipe`.
 
-    With `target` None its path is that of `default_target`. The header records the sha256 of the
-    source: `source_sha256` if it is known and the source one file, else it is computed during
-    encoding and written at the end. `hashed` computes that of the target too. Raises UsageError,
-    BadGGUF, BadFile (NaN or infinite weights), NoSpace, Interrupted (Ctrl-C); a target that existed
-    before is then unchanged.
+    The header records the sha256 of the source: `source_sha256` if it is known and the source one
+    file, else it is computed during encoding and written at the end. `hashed` computes that of the
+    target too. `force` replaces a target that exists, `allow_requantize` takes a source that is
+    quantized. Raises UsageError, BadGGUF, BadFile (NaN or infinite weights), NoSpace, Interrupted
+    (Ctrl-C); a target that existed before is then unchanged.
     """
     started = time.perf_counter()
     opened = open_source(source)
-    target = target or default_target(source, recipe.type)
     for part in opened.paths:
         check_target(part, target, force=force)
     if len(opened.paths) > 1:

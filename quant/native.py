@@ -59,9 +59,6 @@ def _declare_functions(lib: ctypes.CDLL) -> None:
     lib.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
     lib.ggml_validate_row_data.argtypes = (ctypes.c_int, pointer, size)
     lib.ggml_validate_row_data.restype = ctypes.c_bool
-    for name in ("ggml_bf16_to_fp32_row", "ggml_fp16_to_fp32_row"):
-        function = getattr(lib, name)
-        function.argtypes, function.restype = (pointer, pointer, i64), None
 
 
 def needs_imatrix(kind: GGMLType) -> bool:
@@ -97,13 +94,12 @@ def encode_rows(
     return target
 
 
-def decode_rows(kind: GGMLType, data: Any, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Return `data` (bytes of whole rows, at least `shape`'s) as float32 of `shape` (rows, n)."""
-    raw = (
-        data.reshape(-1).view(np.uint8)
-        if isinstance(data, np.ndarray)
-        else np.frombuffer(data, np.uint8)
-    )
+def decode_rows(kind: GGMLType, data: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return `data` (the bytes of whole rows, at least `shape`'s) as float32 of `shape` (rows, n).
+
+    Raises ValueError for too few bytes, or a type that ggml cannot decode.
+    """
+    raw = data.reshape(-1).view(np.uint8)
     rows, n = shape
     need = rows * kind.row_bytes(n)
     if raw.nbytes < need:
@@ -112,14 +108,17 @@ def decode_rows(kind: GGMLType, data: Any, shape: tuple[int, int]) -> NDArray[np
         )
     if kind is F32:
         return raw[:need].view("<f4").reshape(shape)
+    decode = _find_decoder(kind)
+    if decode is None:
+        raise ValueError(f"ggml cannot decode {kind.name}")
     values = np.empty(shape, np.float32)
-    _find_decoder(kind)(raw.ctypes.data, values.ctypes.data, rows * n)
+    decode(raw.ctypes.data, values.ctypes.data, rows * n)
     return values
 
 
 def can_decode(kind: GGMLType) -> bool:
-    """Return whether ggml has a decoder for `kind`."""
-    return kind in (F32, F16, BF16) or hasattr(load_library(), _decoder_name(kind))
+    """Return whether `decode_rows` can decode `kind`."""
+    return kind is F32 or _find_decoder(kind) is not None
 
 
 def is_valid(kind: GGMLType, data: NDArray[np.uint8]) -> bool:
@@ -128,21 +127,13 @@ def is_valid(kind: GGMLType, data: NDArray[np.uint8]) -> bool:
     return bool(load_library().ggml_validate_row_data(kind.id, flat.ctypes.data, flat.nbytes))
 
 
-def _decoder_name(kind: GGMLType) -> str:
-    name = kind.name.lower()
-    return "dequantize_row_" + (name[:-1] + "K" if name.endswith("_k") else name)
-
-
 @lru_cache(maxsize=64)
 def _find_decoder(kind: GGMLType) -> Any:
-    lib = load_library()
-    if kind is F16:
-        return lib.ggml_fp16_to_fp32_row
-    if kind is BF16:
-        return lib.ggml_bf16_to_fp32_row
-    try:
-        function = getattr(lib, _decoder_name(kind))
-    except AttributeError as err:
-        raise ValueError(f"ggml cannot decode {kind.name}") from err
-    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64), None
-    return function
+    """Return ggml's function that decodes `kind`, None if it has none."""
+    name = kind.name.lower()
+    name = "dequantize_row_" + (name[:-1] + "K" if name.endswith("_k") else name)
+    name = {F16: "ggml_fp16_to_fp32_row", BF16: "ggml_bf16_to_fp32_row"}.get(kind, name)
+    decode = getattr(load_library(), name, None)
+    if decode is not None:
+        decode.argtypes, decode.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64), None
+    return decode

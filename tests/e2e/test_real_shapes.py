@@ -40,7 +40,7 @@ def test_random_weights_have_the_spread_of_a_network(type_name: str, tmp_path: P
     path = real_shapes.build(tmp_path / "t.gguf", "tiny", shapes.TINY, type_name, weights="random")
     header = read_header(path)
     for tensor in header.tensors.values():
-        data = b"".join(iter_tensor(header, tensor))
+        data = np.frombuffer(b"".join(iter_tensor(header, tensor)), np.uint8)
         n = int(np.prod(tensor.shape))
         rows = (n // tensor.shape[0], tensor.shape[0])
         values = decode_rows(tensor.type, data, rows).astype(np.float64)

@@ -98,7 +98,7 @@ def test_validity() -> None:
 
 def test_short_data_is_refused() -> None:
     with pytest.raises(ValueError, match="are needed"):
-        native.decode_rows(BY_NAME["Q4_0"], bytes(17), (1, 32))
+        native.decode_rows(BY_NAME["Q4_0"], np.zeros(17, np.uint8), (1, 32))
 
 
 def test_every_type_that_may_be_named_can_be_encoded() -> None:
