@@ -187,8 +187,7 @@ def diff_files(
                 "SFP8" if name in s.coded else s.tensors[name].type.name for s in (first, second)
             )
             rows.append(TensorError(name, old_type, new_type, error))
-    only = [*(n for n in first.tensors if n not in second.tensors)]
-    only += [n for n in second.tensors if n not in first.tensors]
+    only = [n for n in (*first.tensors, *second.tensors) if n not in shared]
     return Diff(tuple(rows), tuple(only))
 
 

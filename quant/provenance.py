@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import g4cli
-from g4cli.core.ggml import QUANTIZATION_VERSION
+from g4cli.core.ggml import Q8_0, QUANTIZATION_VERSION
 from g4cli.core.gguf_values import Value, string_value, uint32_value
 from g4cli.core.sfp8 import ARCHIVE_SUFFIX, CONTAINER_KEY, FORMAT_KEY, TABLE_KEY
 from g4cli.quant.recipes import Recipe, file_type
@@ -61,7 +61,9 @@ def new_keys(
     _put_last(keys, "general.quantization_version", uint32_value(QUANTIZATION_VERSION))
     keys.pop("general.file_type", None)
     if not recipe.is_archive:
-        keys["general.file_type"] = uint32_value(_file_type(recipe))
+        # SFP8 values that are stored in Q8_0 make a Q8_0 file.
+        row = file_type("q8_0") if recipe.default_type is Q8_0 else recipe.row
+        keys["general.file_type"] = uint32_value(row.ftype)
     for name, value in (imatrix_keys or {}).items():
         _put_last(keys, name, value)
     keys["g4.version"] = string_value(g4cli.__version__)
@@ -99,14 +101,6 @@ def _relabel_sfp8(source: Mapping[str, Value], recipe: Recipe) -> dict[str, Valu
 def _new_architecture(value: Value, recipe: Recipe) -> Value:
     architecture = str(value.data).removesuffix(ARCHIVE_SUFFIX)
     return string_value(architecture + ARCHIVE_SUFFIX if recipe.is_archive else architecture)
-
-
-def _file_type(recipe: Recipe) -> int:
-    return (
-        file_type("q8_0").ftype
-        if recipe.is_sfp8 and recipe.container == "q8_0"
-        else recipe.row.ftype
-    )
 
 
 def _put_last(keys: dict[str, Value], name: str, value: Value) -> None:

@@ -66,21 +66,19 @@ def is_archive(header: Header) -> bool:
 def sfp8_keys(recipe: Recipe, tensors: tuple[str, ...]) -> dict[str, Value]:
     """Return the keys that label a file of SFP8 values; `tensors` names those that are coded.
 
-    The encoder "rne" rounds to nearest, half to even.
+    The encoder "rne" rounds to nearest, half to even. The scale rule says how the scale follows
+    from the largest magnitude of a tensor (`sfp8.scale_exponent`).
     """
+    encoder, scale_rule = "rne", "pow2, max/scale in (0.9375, 1.875]"
+    if recipe.sfp8_encoder == "gemma.cpp":
+        encoder, scale_rule = "gemma.cpp", "max > 1.875 -> pow2, else 1"
     keys = {
         FORMAT_KEY: string_value(FORMAT if recipe.container != "q8_0" else ROUNDED_FORMAT),
         VERSION_KEY: uint32_value(1),
         CONTAINER_KEY: string_value("I8" if recipe.is_archive else recipe.container.upper()),
         "g4.sfp8.spec": string_value(SPEC),
-        ENCODER_KEY: string_value(
-            "rne" if recipe.sfp8_encoder == "nearest" else recipe.sfp8_encoder
-        ),
-        "g4.sfp8.scale_rule": string_value(
-            "pow2, max/scale in (0.9375, 1.875]"
-            if recipe.sfp8_encoder == "nearest"
-            else "max > 1.875 -> pow2, else 1"
-        ),
+        ENCODER_KEY: string_value(encoder),
+        "g4.sfp8.scale_rule": string_value(scale_rule),
         TENSORS_KEY: array_value(ValueType.STRING, tensors),
     }
     if recipe.is_archive:
@@ -115,6 +113,7 @@ def coded_tensors(header: Header) -> dict[str, int]:
 
 
 def _read_exponent(header: Header, name: str) -> int:
+    """Return k of the scale 2^k in the tensor `name`."""
     tensor = header.tensors.get(name)
     if tensor is None or tensor.type is not F32 or tensor.shape != (1,):
         raise BadGGUF(header.path, "the scale is missing or not one F32 number", field=name)
