@@ -128,6 +128,9 @@ class PageAnswer:
 
     async def _run_turn(self, service: Service, request: TurnRequest, save: SaveAnswer) -> None:
         saved_at = time.monotonic()
+        await service.load(request.model)  # start_turn does so too, and returns after the prompt
+        self.state = "reading"
+        self._notify_watchers()
         async with service.start_turn(request) as turn:
             self.model = turn.model.name
             async for event in turn:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_to_stop_an_answer_that_is_being_saved_waits_until_it_is() -> None:
             saved.append(answer.finish_reason)
 
         saving, may_end, saved = asyncio.Event(), asyncio.Event(), list[str]()
-        service: Any = SimpleNamespace(start_turn=refuse)
+        service: Any = SimpleNamespace(load=AsyncMock(), start_turn=refuse)
         answer = PageAnswer(1, 2, TurnRequest(), "tiny")
         answer.start(service, save)
         await saving.wait()
@@ -39,6 +40,30 @@ def test_to_stop_an_answer_that_is_being_saved_waits_until_it_is() -> None:
         may_end.set()
         await stopping
         assert saved == ["error"]
+
+    asyncio.run(main())
+
+
+def test_an_answer_says_when_its_model_is_loaded_and_its_prompt_is_read() -> None:
+    async def main() -> None:
+        states = []
+
+        async def load(*_: Any) -> None:
+            states.append(answer.state)
+
+        @asynccontextmanager
+        async def read_prompt(_: TurnRequest) -> AsyncIterator[None]:
+            states.append(answer.state)
+            raise QueueFull("busy")
+            yield
+
+        service: Any = SimpleNamespace(load=load, start_turn=read_prompt)
+        answer = PageAnswer(1, 2, TurnRequest(), "tiny")
+        answer.start(service, AsyncMock())
+        await asyncio.wait_for(answer.wait_for_change(0), 60)
+        while answer.state != "done":
+            await answer.wait_for_change(answer.version)
+        assert states == ["loading", "reading"]
 
     asyncio.run(main())
 
