@@ -34,7 +34,7 @@ DRAFT: Final = "gemma4-assistant"
 MMPROJ: Final = "clip"
 """The architecture of an mmproj, of whatever model it is."""
 PROJECTORS: Final = {"vision": ("gemma4v", "gemma4uv"), "audio": ("gemma4a", "gemma4ua")}
-"""The projector types of Gemma 4's image and audio encoders."""
+"""The projector types of Gemma 4's image and audio encoders; those with a u are the 12B's."""
 # Only Gemma 4 has all of these: they identify the network where general.architecture is wrong.
 _GEMMA4_TENSORS: Final = (
     "blk.0.layer_output_scale.weight",

@@ -229,7 +229,6 @@ class _Reader:
     def _repeat_symbol(self, sequence: list[_Symbol], repetition: str, after: int) -> None:
         if not sequence or sequence[-1].text == '""':  # llama.cpp refuses an empty literal, too
             self._fail_here("there is nothing to repeat here")
-
         last = sequence[-1]
         if last.repetition:  # "a"?* in GBNF repeats what is repeated already
             sequence[-1] = last = _Symbol(group=[[last]])

@@ -56,6 +56,7 @@ def read_model_header(path: Path) -> Header:
     """
     header = read_header(path)
     split = parse_split_name(path.name) if path.suffix == ".gguf" else None
+    # A file may have such a name without being split.
     if split is None or split.number != 1 or "split.count" not in header.keys:
         return header
     tensors = dict(header.tensors)
@@ -77,7 +78,8 @@ def parse_header(
     """Return the header held by `buffer` (bytes or mmap: the first bytes of a file of `file_size`).
 
     Raises HeaderIncomplete if the header is longer than `buffer`, BadGGUF for every fault.
-    `load(offset, n)` gives the bytes of lazy arrays; by default the file at `path` is opened again.
+    `load(offset, n)` gives the bytes of arrays, which are read when they are needed; by default the
+    file at `path` is opened again.
     A `cursor` is passed where only pieces of the header are present (gguf_pieces.py).
     """
     cursor = cursor or Cursor(buffer, path, file_size)

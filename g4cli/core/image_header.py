@@ -21,8 +21,8 @@ MAX_DECODE_BYTES: Final = 768 << 20
 
 # Most pixels that a byte of a compressed file can encode: a header that declares more is wrong.
 _DEFLATE_RATIO: Final = 1032  # zlib's FAQ, "maximum compression factor": bytes, not pixels
-_GIF_RATIO: Final = 2731  # a code of 12 bits for 4096 pixels
-_JPEG_RATIO: Final = 1024  # one bit for a block of 8 x 8 in the first scan, doubled as a margin
+_GIF_RATIO: Final = 2731  # 4096 pixels by one code of 12 bits, which are 1.5 bytes
+_JPEG_RATIO: Final = 1024  # one bit for a block of 8 x 8 in the first scan, doubled for safety
 # A progressive file may have any number of scans, each of which takes as long as a whole image.
 # Programs write about ten: a choice far above.
 _MAX_JPEG_SCANS: Final = 200

@@ -86,7 +86,7 @@ WHITESPACE: Final = r"\x0A[\x20\x09]{0,80}|[\x20\x09]{1,4}"
 
 
 def parse_schema(text: str) -> dict[str, Any]:
-    """Return a JSON schema that llguidance enforces whole, with g4's options for it.
+    """Return a JSON schema that llguidance enforces whole, with options for it in "x-guidance".
 
     Raises UsageError, which names the keyword and its place in the schema.
     """

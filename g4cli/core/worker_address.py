@@ -15,8 +15,8 @@ MAX_WORKERS: Final = 16
 """GGML_RPC_MAX_SERVERS, ggml/include/ggml-rpc.h, llama.cpp@0c1e57098."""
 
 _MAX_PART: Final = 1e15  # of --tensor-split, a choice: sums of such numbers stay finite
-# Neither begins with a dash: ssh would take it for an option. Labels have up to 63 characters,
-# names 253 (RFC 1035): Python's resolver raises UnicodeError for others.
+# Names of hosts and users. None begins with a dash: ssh would take it for an option. Labels have up
+# to 63 characters, names 253 (RFC 1035): Python's resolver raises UnicodeError for others.
 _LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME: Final = rf"(?![\w.-]{{254}}){_LABEL}(?:\.{_LABEL})*"
 _PLAIN: Final = re.compile(rf"(?P<host>{_NAME})(?::(?P<port>\d{{1,5}}))?")

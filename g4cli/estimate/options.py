@@ -59,9 +59,12 @@ class Options:
 
     - `n_outputs` is llama.cpp's n_outputs_max: the most rows of logits of one ubatch (0: as many as
       the batch).
+    - `lazy_ple` leaves the table of the per-layer embeddings on the disk.
     - `n_gpu_layers` is the number of layers to offload, counted from the last; the output matrix is
-      one more; -1 means all. `n_cpu_moe` keeps the experts of the first layers in host memory; the
-      planner changes 0 only. With `fixed_layout` it changes neither.
+      one more; -1 means all. `n_cpu_moe` keeps the experts of the first layers in host memory.
+      `tensor_split` are the parts of the offloaded layers that each GPU or worker gets, in any
+      unit. The planner (g4cli.fit) chooses the first; it replaces `n_cpu_moe` if that is 0, and
+      `tensor_split` if it is empty. With `fixed_layout` it keeps the first two.
     - `repack` names the types that llama.cpp repacks for this CPU (weights.repacked_types).
     - `media` is the memory of the encoder of images and audio (media.media_bytes).
     - `n_draft` tokens are drafted in a round of speculative decoding (0: none); the model computes

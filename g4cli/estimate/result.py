@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Group = Literal["weights", "kv", "compute", "process", "cache", "disk"]
+"""What a term is for. "process" are the processes themselves with all that g4 and the CPU's kernels
+allocate; "cache" and "disk" are not needed (see Term)."""
 HOST: Final = "host"
 
 
@@ -17,7 +19,7 @@ def is_remote(device: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """The bytes for one purpose on one device ("host" or the name of a GPU).
+    """The bytes for one purpose on one device (HOST, or ggml's name of a GPU or a worker).
 
     Those of the group "cache" are resident but not needed: pages of the file that the operating
     system frees when memory is short. Those of the group "disk" stay on the disk.

@@ -22,7 +22,7 @@ from g4cli.estimate.result import HOST, Group, Term, is_remote
 from g4cli.estimate.tensor import Tensor
 
 # ggml_repack_get_optimal_repack_type, ggml/src/ggml-cpu/repack.cpp, llama.cpp@0c1e57098. The
-# features are named as in Linux's /proc/cpuinfo (avx2; avx512f; dotprod is asimddp there; i8mm).
+# features are named as in Linux's /proc/cpuinfo; "asimddp" there is "dotprod" on macOS.
 _REPACKED: Final = (
     # type, features of which one is enough
     ("Q4_0", ("avx2", "asimddp", "i8mm", "dotprod")),
@@ -44,7 +44,7 @@ def repacked_types(cpu_features: frozenset[str]) -> frozenset[str]:
     return frozenset(name for name, features in _REPACKED if cpu_features.intersection(features))
 
 
-def is_repacked(tensor: Tensor, options: Options) -> bool:
+def _is_repacked(tensor: Tensor, options: Options) -> bool:
     """Return whether llama.cpp copies this matrix into its CPU_REPACK buffer.
 
     It repacks matrices that are multiplied: neither vectors nor tables from which rows are read.
@@ -73,7 +73,7 @@ def weight_terms(
     on: dict[str, list[Tensor]] = {device: [] for device in (HOST, *gpus)}
     for tensor in tensors:
         on[device_of(tensor.name, devices, options)].append(tensor)
-    repacked = [t for t in on[HOST] if is_repacked(t, options)]
+    repacked = [t for t in on[HOST] if _is_repacked(t, options)]
     ple_table = [t for t in on[HOST] if t.name == PER_LAYER_TOKEN_EMBD]
     with_own_terms = {t.name for t in (*repacked, *ple_table)}
     # Which tensors hold the unlisted bytes is unknown: they are counted with the first layer.

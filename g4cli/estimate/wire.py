@@ -59,11 +59,12 @@ def count_network_bytes(
 ) -> NetworkCost | None:
     """Return the cost of the network if `devices` hold the layers and, last, the output.
 
-    None if nothing is on workers, or if layers are divided that have to stay together.
+    `load_bytes` are the weights that loading sends. None if nothing is on workers, or if layers are
+    divided that have to stay together.
     """
     used = list(dict.fromkeys(devices))
     workers = [device for device in used if is_remote(device)]
-    if not workers or (keeps_layers_together(shape) and len(set(devices)) > 1):
+    if not workers or (keeps_layers_together(shape) and len(used) > 1):
         return None
     token = prompt = 0
     for worker in workers:
@@ -78,11 +79,12 @@ def _count_for_worker(
     """Return the bytes to and from a worker for a batch of `n_tokens`, of which one has logits."""
     layers = [i for i, device in enumerate(devices) if device == worker]
     cells = kv_cells(shape, options)
+    # One message each, in bytes; F32 and int32 where no other type is named.
     sent = [4 * shape.n_embd * n_tokens, 4 * n_tokens]  # the hidden state, the positions
     kinds = {shape.is_swa[i] for i in layers if i < shape.n_layer}
     for is_swa in kinds:
         mask = 2 * n_tokens * (cells.swa if is_swa else cells.full)  # F16
-        sent += [8 * n_tokens, 8 * n_tokens, mask]
+        sent += [8 * n_tokens, 8 * n_tokens, mask]  # the cells of K and V to write, as int64
     if shape.n_embd_per_layer:
         sent.append(4 * shape.n_embd_per_layer * shape.n_layer * n_tokens)
     has_output = layers[-1] == shape.n_layer

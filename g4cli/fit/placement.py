@@ -65,6 +65,7 @@ def place_layers(
         options = replace(options, tensor_split=options.tensor_split or usable)
     elif not options.fixed_layout:
         return Placement(options, "the GPU has no free memory: everything in host memory")
+    # What --cpu-moe or --n-cpu-moe asked for: the end of the reason, and of the option of chat.
     moe, cpu_moe = "", ""
     if options.n_cpu_moe and shape.n_expert:
         which = f"the first {options.n_cpu_moe} of {shape.n_layer}"
@@ -120,11 +121,13 @@ def _place_on_workers(
     room = _list_room(shape, options, devices)
 
     def divide(n_layers: int) -> Options | None:
+        """Return the options with the last `n_layers` divided, None if they do not fit."""
         split = options.tensor_split
         if not split:
             counts = _divide_layers(costs[n_all - n_layers :], room, together=stays_whole)
             if counts is None and not options.fixed_layout:
                 return None
+            # Layers that were asked for but do not fit are divided too: the verdict tells.
             split = tuple(map(float, counts or [m.usable_bytes for m in devices]))
         n_gpu_layers = -1 if n_layers == n_all else n_layers
         return replace(options, n_gpu_layers=n_gpu_layers, tensor_split=split if any(split) else ())

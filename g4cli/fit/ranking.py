@@ -38,7 +38,7 @@ class TypeRow:
 
 @dataclass(frozen=True, slots=True)
 class TypeRanking:
-    """Types with a context of `n_ctx` tokens, the most precise first.
+    """Types with a context of `n_ctx` tokens, the one with the most bytes of weights first.
 
     `best` is the type to take, "" if none fits; `reason` says why, or that none does.
     """
@@ -59,9 +59,11 @@ def rank_types(
 ) -> TypeRanking:
     """Return the ranking of `variants` with `n_ctx` tokens, and the type to choose.
 
-    The best is the most precise type that fits. `trained_for` names a type that the publisher
-    trained the model for: it loses almost nothing by being small, and decoding is faster the fewer
-    bytes are read, so it is preferred to larger types.
+    The best is the largest that fits, which is the most precise one if the caller has left out
+    types that are larger and less precise than another, as Q4_1 is beside Q4_K_M (drop_dominated in
+    g4cli.operations.fit.ranking; a table of all types needs no choice). `trained_for` names a type
+    that the publisher trained the model for: it loses almost nothing by being small, and decoding
+    is faster the fewer bytes are read, so it is preferred to larger types.
     """
     rows = []
     for variant in variants:
@@ -77,14 +79,13 @@ def rank_types(
                 trial.estimate.sum_bytes(group="disk"),
             )
         )
-    # More bytes are taken for more precision: types of one model differ in nothing else.
     rows.sort(key=lambda row: -row.weights_bytes)
     best, reason = _choose_type([row.type for row in rows if row.fits], n_ctx, trained_for)
     return TypeRanking(n_ctx, tuple(rows), best, reason)
 
 
 def _choose_type(fitting: Sequence[str], n_ctx: int, trained_for: str) -> tuple[str, str]:
-    """Return the type to choose and the reason; `fitting` starts with the most precise type."""
+    """Return the type to choose and the reason; `fitting` starts with the largest type."""
     context = count_text(n_ctx, "token")
     if not fitting:
         return "", f"none fits with {context}"
