@@ -38,23 +38,14 @@ def render_template(
     One child renders all cases, in about 0.15 s. Raises BadFile if the template cannot be rendered;
     `path` is the file that holds it, for the message.
     """
-    try:
-        return _render_cases(template, cases)
-    except _Fault as fault:
+
+    def fault(what: str) -> BadFile:
         where = f"{path}: the" if path else "the"
-        raise BadFile(
-            f"{where} chat template {fault}",
-            hint=shell_command("g4", "doctor", path) if path else None,
-        ) from fault
+        hint = shell_command("g4", "doctor", path) if path else None
+        return BadFile(f"{where} chat template {what}", hint=hint)
 
-
-class _Fault(Exception):
-    """What is wrong with a template; continues a sentence that begins "the chat template"."""
-
-
-def _render_cases(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(template) > TEMPLATE_LIMIT:
-        raise _Fault(f"has {len(template):,} characters; {TEMPLATE_LIMIT:,} are accepted")
+        raise fault(f"has {len(template):,} characters; {TEMPLATE_LIMIT:,} are accepted")
     try:
         output, status = run_child(
             "g4cli.runtime.probes.template_child",
@@ -64,16 +55,16 @@ def _render_cases(template: str, cases: Sequence[Mapping[str, Any]]) -> list[str
             limits=ChildLimits(address_bytes=MEMORY_LIMIT, cpu_seconds=CPU_LIMIT_S),
         )
     except OSError as err:
-        raise _Fault(f"cannot be rendered: {err}") from err
+        raise fault(f"cannot be rendered: {err}") from err
     if output.timed_out or status in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise _Fault(
+        raise fault(
             f"was stopped: it takes more than {CPU_LIMIT_S} s"
             f" or {MEMORY_LIMIT // GIB} GiB of memory"
         )
     answer = next(iter(parse_json_lines(output.stdout)), {})
     if "error" in answer:
-        raise _Fault(str(answer["error"]))
+        raise fault(str(answer["error"]))
     texts = answer.get("texts")
     if status != 0 or not isinstance(texts, list) or len(texts) != len(cases):
-        raise _Fault(f"ends the process that renders it (status {status})")
+        raise fault(f"ends the process that renders it (status {status})")
     return [str(text) for text in texts]

@@ -39,10 +39,9 @@ from g4cli.estimate.compute import (
 )
 from g4cli.estimate.draft import draft_terms
 from g4cli.estimate.kv import kv_bytes, kv_cells, layer_kv_bytes
-from g4cli.estimate.media import DEFAULT_IMAGE_TOKENS, Media, media_bytes
+from g4cli.estimate.media import DEFAULT_IMAGE_TOKENS, media_bytes
 from g4cli.estimate.options import (
     CTX_PAD,
-    KV_TYPES,
     MIN_DRAFTING_BYTES,
     N_DRAFT,
     Draft,
@@ -51,7 +50,7 @@ from g4cli.estimate.options import (
     kv_type,
 )
 from g4cli.estimate.placement import layer_devices, offloads_all
-from g4cli.estimate.result import HOST, Estimate, Group, Term, is_remote
+from g4cli.estimate.result import HOST, Estimate, Term, is_remote
 from g4cli.estimate.tensor import Tensor
 from g4cli.estimate.weights import list_sent_tensors, repacked_types, weight_terms
 from g4cli.estimate.wire import NetworkCost, count_network_bytes, keeps_layers_together
@@ -60,13 +59,10 @@ __all__ = [
     "CTX_PAD",
     "DEFAULT_IMAGE_TOKENS",
     "HOST",
-    "KV_TYPES",
     "MIN_DRAFTING_BYTES",
     "N_DRAFT",
     "Draft",
     "Estimate",
-    "Group",
-    "Media",
     "NetworkCost",
     "Options",
     "Tensor",

@@ -13,6 +13,7 @@ ggml_build_forward_expand in ggml/src/ggml.c, llama.cpp@0c1e57098.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from math import prod
 from typing import Final
 
@@ -30,6 +31,7 @@ IN_PLACE: Final = frozenset(
 _ENDLESS: Final = 1 << 400
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Node:
     """A tensor of the graph.
 
@@ -40,25 +42,23 @@ class Node:
     offset in the buffer, while it is `allocated`.
     """
 
-    __slots__ = (
-        "address", "allocated", "children", "is_input", "is_output", "nbytes", "ne",
-        "needs_memory", "op", "root", "src", "views", "visited",
-    )  # fmt: skip
+    op: str
+    ne: tuple[int, ...]
+    src: tuple[Node, ...] = ()
+    item_bytes: int = 4
+    needs_memory: bool = True
+    root: Node | None = None
+    is_input: bool = False
+    is_output: bool = False
+    visited: bool = False
+    allocated: bool = False
+    children: int = 0
+    views: int = 0
+    address: int = 0
+    nbytes: int = field(init=False)
 
-    def __init__(
-        self,
-        op: str,
-        ne: tuple[int, ...],
-        src: tuple[Node, ...] = (),
-        *,
-        item_bytes: int = 4,
-        needs_memory: bool = True,
-    ) -> None:
-        self.op, self.ne, self.src, self.needs_memory = op, ne, src, needs_memory
-        self.nbytes = prod(ne) * item_bytes
-        self.root: Node | None = None
-        self.is_input = self.is_output = self.visited = self.allocated = False
-        self.children = self.views = self.address = 0
+    def __post_init__(self) -> None:
+        self.nbytes = prod(self.ne) * self.item_bytes
 
 
 class Graph:
@@ -70,9 +70,7 @@ class Graph:
 
     def new_input(self, *ne: int, item_bytes: int = 4) -> Node:
         """Return a new input with elements of `item_bytes` bytes."""
-        node = Node("input", ne, item_bytes=item_bytes)
-        node.is_input = True
-        return node
+        return Node("input", ne, item_bytes=item_bytes, is_input=True)
 
     def new_op(self, op: str, ne: tuple[int, ...], *src: Node) -> Node:
         """Return the result of the operation `op` on `src`, with elements of 4 bytes."""
@@ -95,9 +93,7 @@ class Graph:
 
     def new_view(self, of: Node, *ne: int) -> Node:
         """Return a view of `of` with the extents `ne`: a reshape, a slice or a permutation."""
-        node = Node("view", ne, (of,))
-        node.root = of.root or of
-        return node
+        return Node("view", ne, (of,), root=of.root or of)
 
     def copy_view(self, of: Node, *ne: int) -> Node:
         """Return a contiguous copy of a view of `of` with the extents `ne`."""
