@@ -272,11 +272,15 @@ def set_limits(limits: ChildLimits) -> None:
         return
     # Memory images would hold what the user said. With 0, a program that collects them would still
     # get one (core(5)).
-    wanted = [(resource.RLIMIT_CORE, 1)]
-    wanted += [(resource.RLIMIT_DATA, limits.data_bytes)] * bool(limits.data_bytes)
-    wanted += [(resource.RLIMIT_AS, limits.address_bytes)] * bool(limits.address_bytes)
-    wanted += [(resource.RLIMIT_CPU, limits.cpu_seconds)] * bool(limits.cpu_seconds)
-    for kind, most in wanted:
+    wanted = {
+        resource.RLIMIT_CORE: 1,
+        resource.RLIMIT_DATA: limits.data_bytes,
+        resource.RLIMIT_AS: limits.address_bytes,
+        resource.RLIMIT_CPU: limits.cpu_seconds,
+    }
+    for kind, most in wanted.items():
+        if not most:
+            continue
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         with contextlib.suppress(OSError, ValueError):  # macOS accepts no RLIMIT_DATA below its use

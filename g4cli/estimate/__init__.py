@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from g4cli.core.shape import Shape
-from g4cli.core.units import MIB, count_text
+from g4cli.core.units import MIB, count_text, size_text
 from g4cli.estimate.compute import (
     GPU_ALIGNMENT,
     compute_bytes,
@@ -122,7 +122,8 @@ def estimate_memory(
     checkpoints = kv_bytes(shape, options)[1] * options.n_checkpoints
     if 0 < checkpoints <= CHECKPOINTS_BYTES:
         # A chat adds checkpoints while it runs; the estimate counts those that it always has.
-        note = f"{options.n_checkpoints} kept; up to 256 MiB in a long chat"
+        most = size_text(CHECKPOINTS_BYTES)
+        note = f"{options.n_checkpoints} kept; up to {most} in a long chat"
         terms.append(Term("window checkpoints", HOST, "process", checkpoints, note))
     return Estimate(tuple(terms))
 

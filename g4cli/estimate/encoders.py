@@ -135,6 +135,7 @@ class _VisionBuilder(_EncoderBuilder):
 
 
 def _build_raw_pixels(encoder: Encoder, n_patches: int) -> Graph:
+    """Return the graph without layers: patches of `merge` x `merge` of the others, projected."""
     g, columns = Graph(), (encoder.patch * encoder.merge) ** 2 * 3
     # mtmd makes the kernel an input of the graph, although im2col uses only its shape.
     kernel, pixels = g.new_input(columns), g.new_input(n_patches * columns)
@@ -164,6 +165,7 @@ def audio_graph(encoder: Encoder, n_frames: int) -> Graph:
 
 
 def _build_raw_audio(encoder: Encoder, n_frames: int) -> Graph:
+    """Return the graph without layers: frames of samples, projected."""
     g, n_samples = Graph(), encoder.n_mel
     x = g.copy_view(g.new_input(n_frames, n_samples), n_samples, n_frames)
     g.append_node(g.multiply(g.new_like("rms_norm", x), encoder.n_out))

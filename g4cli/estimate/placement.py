@@ -63,4 +63,5 @@ def device_of(name: str, devices: Sequence[str], options: Options) -> str:
     layer = int(match[1])
     if layer < options.n_cpu_moe and is_expert(name):
         return HOST
+    # A damaged file may have tensors of more layers than its key says.
     return devices[layer] if layer < len(devices) - 1 else HOST

@@ -74,6 +74,7 @@ def plan_parallel(
     base = options
     if any(memory.name != HOST for memory in memories):
         first = share_context(options, n_parallel or 1, wanted)
+        # Only the layers stay as they are placed: draft and checkpoints follow from the number.
         base = replace(
             try_options(shape, tensors, first, memories).options,
             fixed_layout=True,
