@@ -191,7 +191,7 @@ def _repair_template(header: Header, keys: Keys, failed: Failed) -> list[Change]
     checks = ("template.present", "template.safe", "template.rendering", "template.revision")
     bad = [check for check in checks if check in failed]
     if not bad or TOKENIZER + "tokens" not in keys:
-        return []
+        return []  # without tokens there is nothing that a prompt could become
     text = (tiny_dir() / "chat_template.jinja").read_text(encoding="utf-8")
     model = _find_model_by_tensors(header)  # its keys may be wrong too
     name = model.name if model else find_model_name(_read_shape(header))
@@ -304,7 +304,7 @@ def _shape_keys(s: Shape, keys: Keys) -> Keys:
             "expert_used_count": s.n_expert_used,
             "expert_feed_forward_length": s.n_ff_expert,
         }
-    if "gemma4.context_length" not in keys:
+    if "gemma4.context_length" not in keys:  # a fine-tuned model may have another one
         numbers["context_length"] = s.n_ctx_train
     pattern = array_value(ValueType.BOOL, list(s.is_swa))
     return {

@@ -61,9 +61,14 @@ def skipped(found: str, fix: str = "") -> Outcome:
     return Outcome("skipped", found, fix)
 
 
-def warn(found: str, fix: str = "", *, detail: tuple[str, ...] = ()) -> Outcome:
-    """Return the outcome for something unusual that explains no failure."""
-    return Outcome("warn", found, fix, detail=detail)
+def warn(
+    found: str, fix: str = "", *, cause: Cause | None = None, detail: tuple[str, ...] = ()
+) -> Outcome:
+    """Return the outcome for something unusual that explains no failure.
+
+    With a `cause` it does not decide the verdict either, but keeps it from being "healthy".
+    """
+    return Outcome("warn", found, fix, cause, detail=detail)
 
 
 def fail(

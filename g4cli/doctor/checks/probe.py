@@ -312,8 +312,6 @@ def _judge_plain_text_only(facts: FileFacts, plain: FormatAnswers) -> Outcome:
 
 def _are_wrong(facts: FileFacts, runs: Sequence[GreedyRun], score: float) -> bool:
     """Return whether answers are broken or, if the right ones are known, too few are right."""
-    if not runs:
-        return False
     return all(is_broken(run) for run in runs) or (
         bool(facts.model_name) and score < least_mean_score(facts.model_name)
     )

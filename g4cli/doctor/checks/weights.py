@@ -66,9 +66,11 @@ def check_zero(facts: FileFacts) -> Outcome:
     if len(empty) == len(facts.stats):
         if facts.is_sparse:
             # A placeholder of the right shape, or a download that never began.
-            found = f"all {len(empty)} tensors are zeros that use no disk space"
-            return Outcome(
-                "warn", f"{found}: there are no weights yet", DOWNLOAD_AGAIN, "file-damaged"
+            return warn(
+                f"all {len(empty)} tensors are zeros that use no disk space: "
+                "there are no weights yet",
+                DOWNLOAD_AGAIN,
+                cause="file-damaged",
             )
         return _fail_damaged(
             f"all {len(empty)} tensors are zeros: only the header was downloaded", (), "certain"
@@ -165,6 +167,7 @@ def check_scales(facts: FileFacts) -> Outcome:
 def check_rope(facts: FileFacts) -> Outcome:
     """Compare rope_freqs.weight with Gemma 4's: a quarter of it is 1.0, the rest 1e30."""
     table: Any = facts.vectors.get(ROPE_FREQS)
+    # A table of zeros is reported by check_zero.
     if facts.shape is None or table is None or not table.any():
         return skipped("no RoPE table")
     expected = make_rope_table(len(table))

@@ -146,7 +146,7 @@ def find_equal_tensors(header: Header, stats: Iterable[TensorStats]) -> tuple[tu
     pairs = []
     for s in stats:
         tensor = header.tensors[s.name]
-        if len(tensor.shape) < 2 or s.nbytes < _MIN_TENSOR_BYTES or s.all_zero or not s.fingerprint:
+        if len(tensor.shape) < 2 or s.nbytes < _MIN_TENSOR_BYTES or s.all_zero:
             continue
         if s.name == OUTPUT:  # a copy of the embeddings is harmless; tensors.tied reports it
             continue

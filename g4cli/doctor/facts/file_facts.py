@@ -56,8 +56,8 @@ class FileFacts:
     stats: tuple[TensorStats, ...] = ()
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     equal_tensors: tuple[tuple[str, str], ...] = ()  # pairs of names with the same bytes
-    # What llama.cpp makes of known texts; its answers to the prompts, what they should contain (in
-    # the same order), and why there are none.
+    # What llama.cpp makes of known texts; its answers to the prompts, or why there are none; and
+    # what the answers should contain, in the order of the prompts.
     tokenizer: TokenizerAnswers | None = None
     probe: ProbeResult | None = None
     probe_skipped: str = ""

@@ -29,7 +29,7 @@ from g4cli.doctor.probe.tokenizer import ROUND_TRIPS
 from g4cli.doctor.reference import TOKENIZER
 
 _TIMEOUT_S: Final = 60.0  # a choice: no weights are loaded, so it takes seconds
-# How the published models of other families spell their control tokens.
+# How the published models of other families spell their control tokens; DeepSeek's has a wide |.
 _CONTROL_TOKEN: Final = re.compile(
     "<[|\N{FULLWIDTH VERTICAL LINE}][^<>\\s]{1,60}[|\N{FULLWIDTH VERTICAL LINE}]>"
     r"|<(?:start|end)_of_turn>|</?s>|<[be]os>"
