@@ -38,12 +38,10 @@ def complete_pulled(incomplete: str) -> list[Completion]:
 
 def complete_model_or_preset(incomplete: str) -> list[Completion]:
     """Return what `g4 chat` and `g4 serve` take: models of the store, aliases, and @presets."""
+    presets = {}
     with suppress(G4Error, OSError):
         presets = {f"{PRESET_MARK}{name}": "preset" for name in read_config().presets}
-        if incomplete.startswith(PRESET_MARK):
-            return _select(presets, incomplete)
-        return [*complete_pulled(incomplete), *_select(presets, incomplete)]
-    return complete_pulled(incomplete)
+    return [*complete_pulled(incomplete), *_select(presets, incomplete)]
 
 
 def complete_known(incomplete: str) -> list[Completion]:

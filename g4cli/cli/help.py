@@ -89,11 +89,10 @@ class Group(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command called `cmd_name`, by its own or another program's name."""
-        found = super().get_command(ctx, cmd_name)
-        if found is None:
-            for name in OTHER_NAMES.get(cmd_name, ()):
-                found = found or super().get_command(ctx, name)
-        return found
+        for name in (cmd_name, *OTHER_NAMES.get(cmd_name, ())):
+            if found := super().get_command(ctx, name):
+                return found
+        return None
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, --help included."""

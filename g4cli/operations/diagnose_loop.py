@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -229,13 +228,7 @@ class _ExperimentRunner:
                 if self.budget_left <= 0 and n_done:  # one experiment is always run
                     result = LoopResult(plan[0], "skipped", reason="no time left")
                 else:
-                    label = describe_settings(plan[0])
-                    total = n_done + len(plan)
-                    left = self._estimate_left()
-                    note = f", about {duration_text(left)} left" if left else ""
-                    progress(n_done, total, label + note)
-                    count = partial(_count_tokens, progress, n_done, total, label)
-                    result = self._run_experiment(plan[0], count, progress)
+                    result = self._run_experiment(plan[0], n_done + len(plan), progress)
                 self.results.append(result)
                 plan = propose_experiments(self.results, choices)
                 self.n_left = len(plan)
@@ -256,20 +249,25 @@ class _ExperimentRunner:
         return self._writer.list_choices(self.n_ctx, MAX_TOKENS, self._gpus)
 
     def _run_experiment(
-        self,
-        settings: LoopSettings,
-        on_token: Callable[[int], None],
-        progress: Progress,
+        self, settings: LoopSettings, n_experiments: int, progress: Progress
     ) -> LoopResult:
         """Return what became of one answer; a crash or a refusal is a result too.
 
-        `on_token` is called with the number of tokens until now.
+        `n_experiments` are those that were run and those that are left.
         """
+        n_done, label = len(self.results), describe_settings(settings)
+        left = self._estimate_left()
+        note = f", about {duration_text(left)} left" if left else ""
+        progress(n_done, n_experiments, label + note)
+
+        def show_tokens(n_tokens: int) -> None:
+            progress(n_done, n_experiments, f"{label}: {n_tokens} of {MAX_TOKENS} tokens")
+
         started = time.monotonic()
         try:
             client = self._open_engine(settings.engine, progress)
             with client.ctrl_c.listening():
-                result = self._ask(client, settings, on_token)
+                result = self._ask(client, settings, show_tokens)
         except Interrupted:
             raise
         except G4Error as err:
@@ -314,7 +312,10 @@ class _ExperimentRunner:
     def _ask(
         self, client: EngineClient, settings: LoopSettings, on_token: Callable[[int], None]
     ) -> LoopResult:
-        """Return what became of the answer under these settings."""
+        """Return what became of the answer under these settings.
+
+        `on_token` is called with the number of tokens until now.
+        """
         context = _read_context(client, settings.n_context) if settings.n_context else ""
         parts = self._writer.write(settings, context)
         prompt = client.tokens_of(parts, bos=settings.bos and bool(self._writer.bos))
@@ -360,10 +361,6 @@ class _ExperimentRunner:
         if self._client is not None:
             self._client.close()
         self._client, self._engine = None, None
-
-
-def _count_tokens(progress: Progress, done: int, total: int, label: str, n_tokens: int) -> None:
-    progress(done, total, f"{label}: {n_tokens} of {MAX_TOKENS} tokens")
 
 
 def _read_context(client: EngineClient, n_tokens: int) -> str:

@@ -79,7 +79,9 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
         plan = replace(plan, estimate=add_saved_states(plan.estimate))
     # Types are compared at the requested context, or at one that is enough for most uses.
     n_ctx = plan.options.n_ctx if request.ctx != "auto" else min(plan.options.n_ctx, COMMON_CTX)
-    ranking = rank_model_types(subject, options, machine.memories, machine.host, n_ctx)
+    ranking = None
+    if subject.model is not None:
+        ranking = rank_model_types(subject, options, machine.memories, machine.host, n_ctx)
     library = engine_version() or ""
     if library and library.split("+")[0] != LLAMA_CPP_PYTHON:  # 0.3.36+cu124: a build of 0.3.36
         reporter.warn(

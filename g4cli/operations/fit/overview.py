@@ -147,7 +147,7 @@ def _choose_type(
             ranking = rank_model_types(
                 subject, options, machine.memories, machine.host, n_ctx, kinds
             )
-            if ranking and ranking.best:
+            if ranking.best:
                 break
         else:
             continue  # no type fits with so long a context

@@ -25,13 +25,12 @@ def rank_model_types(
     host: HostFacts,
     n_ctx: int,
     kinds: Sequence[str] = RANKED,
-) -> TypeRanking | None:
+) -> TypeRanking:
     """Return the ranking, with `n_ctx` tokens, of those types in `kinds` that the model has.
 
-    None for a subject that is not in the registry.
+    `subject` is a model of the registry.
     """
-    if subject.model is None:
-        return None
+    assert subject.model is not None
     model = find_model(subject.model)
     variants = []
     precise_first = sorted(kinds, key=MADE_TYPES.index)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from g4cli.core.errors import NoMemory, UsageError
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import parse_name
-from g4cli.fit import TypeRanking
 from g4cli.host import read_host
 from g4cli.operations.fit.options import list_memories, make_chat_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types
@@ -33,18 +31,13 @@ def choose_best_type(text: str) -> tuple[str, str]:
             f"{text} already names a type, and --fit chooses one",
             hint=shell_command("g4", "pull", name, "--fit"),
         )
+    host, subject = read_host(), describe_model(name)
+    options = make_chat_options(host, subject)  # without the mmproj, which a chat loads when needed
     for n_ctx in sorted({min(n, ref.model.shape.n_ctx_train) for n in _CONTEXTS}, reverse=True):
-        ranking = _rank_types(name, n_ctx, published or RANKED)
+        ranking = rank_model_types(
+            subject, options, list_memories(host), host, n_ctx, published or RANKED
+        )
         if ranking.best:
             return f"{name}:{ranking.best}", ranking.reason
     which = "no published type" if published else "no type"
     raise NoMemory(f"{which} of {name} fits this machine; {ranking.reason}", hint=f"g4 fit {name}")
-
-
-def _rank_types(name: str, n_ctx: int, kinds: Sequence[str]) -> TypeRanking:
-    """Return the ranking without the mmproj, which a chat loads for its first image or audio."""
-    host, subject = read_host(), describe_model(name)
-    options = make_chat_options(host, subject)
-    ranking = rank_model_types(subject, options, list_memories(host), host, n_ctx, kinds)
-    assert ranking is not None  # describe_model takes only models of the registry
-    return ranking
