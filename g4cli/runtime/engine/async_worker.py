@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -30,42 +29,32 @@ class Answers:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.is_done = False
-        self._waiting: deque[Any] = deque()
-        self._error: G4Error | None = None
-        self._wake: asyncio.Future[None] | None = None
+        self._waiting: asyncio.Queue[Any] = asyncio.Queue()
+        self._has_end = False  # an exception, behind the last answer
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
         """Return the next answer. Raises the error with which the request ended."""
-        while not self._waiting:
-            if self.is_done:
-                if self._error is not None:
-                    raise self._error
-                raise StopAsyncIteration
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
-        return self._waiting.popleft()
+        answer = await self._waiting.get()
+        if isinstance(answer, Exception):
+            self._waiting.put_nowait(answer)  # whoever asks again sees the end again
+            raise answer
+        return answer
 
     def add_answer(self, answer: Any) -> bool:
         """Append an answer; return False if too many wait already."""
-        if len(self._waiting) >= MAX_WAITING:
+        if self._waiting.qsize() >= MAX_WAITING:
             return False
-        self._waiting.append(answer)
-        self._wake_reader()
+        self._waiting.put_nowait(answer)
         return True
 
     def mark_end(self, error: G4Error | None = None) -> None:
         """Let the reader see the end, or `error`, behind what it has not read yet."""
-        if not self.is_done:
-            self.is_done, self._error = True, error
-            self._wake_reader()
-
-    def _wake_reader(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if not self._has_end:
+            self._has_end = True
+            self._waiting.put_nowait(error or StopAsyncIteration())
 
 
 class AsyncWorkerProcess(ModelProcess):

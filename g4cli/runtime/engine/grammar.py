@@ -120,6 +120,9 @@ class GrammarSampler:
         self._sampler.accept_token(token)
         self._record_token(token)
 
+    def read_probability(self, _context: Context, _token: int) -> None:
+        """Return None: the model may be certain only because nothing else was allowed."""
+
     def take_certain_tokens(self) -> list[int]:
         """Return the tokens that follow the last one in any case, and record them.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Tokens
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -194,15 +194,8 @@ class LlamaEngine:
         return read_probabilities(self.context, self.model, token, n_top)
 
     def read_probability(self, token: int) -> float | None:
-        """Return how probable `token`, just sampled, was; None for an answer with a grammar.
-
-        There the model may be certain only because nothing else was allowed.
-        """
-        from g4cli.runtime.engine.probabilities import read_probability
-
-        if not isinstance(self._sampler, Sampler):
-            return None
-        return read_probability(self.context, self.model, token)
+        """Return how probable `token`, just sampled, was; None for an answer with a grammar."""
+        return self._sampler.read_probability(self.context, token) if self._sampler else None
 
     def take_certain_tokens(self) -> Tokens[int]:
         """Return the tokens that follow the last one in any case, as the grammar has it.
@@ -307,9 +300,9 @@ def open_engine(
 ) -> Iterator[LlamaEngine]:
     """Yield an engine for the file at `path`."""
     interrupt = Interrupt()
-    with ExitStack() as stack:
-        model = Model(path, model_options, progress=progress, stop=lambda: interrupt.is_set)
-        stack.callback(model.close)
-        engine = LlamaEngine(model, context_options, interrupt)
-        stack.callback(engine.close)
+    loaded = Model(path, model_options, progress=progress, stop=lambda: interrupt.is_set)
+    with (
+        closing(loaded) as model,
+        closing(LlamaEngine(model, context_options, interrupt)) as engine,
+    ):
         yield engine

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.core.child import Child, ChildLimits, run_child, start_child
+from g4cli.core.child import Child, ChildLimits, parse_json_lines, run_child, start_child
 from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
 from g4cli.core.units import GIB, MIB
 from g4cli.core.visible import one_line
@@ -321,11 +321,8 @@ def _check_grammar(grammar: str) -> tuple[str, bool]:
         )  # fmt: skip
     except OSError as err:
         return f"the system starts no process for it: {err}", False
-    try:
-        error = json.loads(output.stdout)["error"]
-    except (ValueError, KeyError, TypeError):
-        error = None
-    if status or not isinstance(error, str):
+    answers = parse_json_lines(output.stdout)
+    if status or not answers:
         mib = CHECK_BYTES // MIB
         return f"to compile it takes more than {CHECK_S:.0f} s or {mib} MiB", False
-    return error, True
+    return answers[0]["error"], True

@@ -147,21 +147,10 @@ class MediaEncoder:
         """
 
         def encode() -> None:
-            for run in self._split_medium(media).runs:
+            for run in self.split(media).runs:
                 self._encode_run(run)
 
         return self._background.run(encode)
-
-    def tokens(self, media: Media) -> tuple[int, ...]:
-        """Return what stands in a prompt for a file: control tokens and the numbers of its runs.
-
-        Nothing is encoded yet. Raises FileMissing, UsageError or BadMedia.
-        """
-        return self._split_medium(media).tokens
-
-    def count_pieces(self, media: Media) -> int:
-        """Return into how many pieces a file was split: several for sound of more than 30 s."""
-        return len(self._split_medium(media).runs)
 
     def count_run_tokens(self, token: int) -> int:
         """Return how many positions the run that begins with `token` takes."""
@@ -260,8 +249,11 @@ class MediaEncoder:
             )
         return self._runs[token]
 
-    def _split_medium(self, media: Media) -> Medium:
-        """Return the file with the numbers of its positions, split anew unless it is known."""
+    def split(self, media: Media) -> Medium:
+        """Return the file with the numbers of its positions, split anew unless it is known.
+
+        Nothing is encoded yet. Raises FileMissing, UsageError or BadMedia.
+        """
         path = require_file(expand_home(media.path))
         self._require_modality(media.kind, path)
         key = make_file_key(path)

@@ -56,7 +56,8 @@ class Run:
 class Medium:
     """The file of a Media, split. `key`: see `make_file_key`. `digest`: of its bytes.
 
-    `tokens` is what stands in a prompt for it. `chunks`: mtmd's pieces of it, None once dropped.
+    `tokens` is what stands in a prompt for it: control tokens and the numbers of its `runs`, of
+    which a sound of more than 30 s has several. `chunks`: mtmd's pieces of it, None once dropped.
     """
 
     media: Media

@@ -30,7 +30,7 @@ class PromptTokens:
         tokens: list[int] = []
         for part in parts:
             if part.media is not None:
-                tokens += self.require_media().tokens(part.media)
+                tokens += self.require_media().split(part.media).tokens
                 continue
             if part.tokens or part.control:
                 tokens += part.tokens or self._model.tokenize(part.text, control=True)

@@ -109,6 +109,12 @@ class Sampler:
         if CandidateFinder.can_find(self._n_vocab, self._n_best):
             self._candidates = CandidateFinder(self._n_vocab, self._n_best, self._biased)
 
+    def read_probability(self, context: Context, token: int) -> float | None:
+        """Return how probable `token`, just sampled, was to the model."""
+        from g4cli.runtime.engine.probabilities import read_probability  # loads numpy: 70 ms
+
+        return read_probability(context, context.model, token)
+
     def take_certain_tokens(self) -> list[int]:
         """Return no tokens, as `GrammarSampler` may: without a grammar, nothing is certain."""
         return []

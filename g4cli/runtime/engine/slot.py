@@ -114,10 +114,11 @@ class Turn:
 
             sampled = read_probabilities(context, self._model, token, answer.n_probs)
         room = context.n_ctx - len(self.sequence.tokens)
-        found = answer.add_token(
-            token, sampled, has_room=room > 0, probability=self._read_probability(context, token)
-        )
-        events: list[TurnEvent] = [*found]
+        read = self._sampler.read_probability
+        probability = read(context, token) if answer.wants_probability else None
+        events: list[TurnEvent] = [
+            *answer.add_token(token, sampled, has_room=room > 0, probability=probability)
+        ]
         self.next_tokens = (token,)
         takes_certain = may_take_certain and not answer.finish
         for follower in self._sampler.take_certain_tokens() if takes_certain else ():
@@ -126,14 +127,6 @@ class Turn:
             if answer.finish:
                 break
         return events
-
-    def _read_probability(self, context: Context, token: int) -> float | None:
-        """Return how probable `token` was; None under a grammar or if nobody asks."""
-        if not (self.answer.wants_probability and isinstance(self._sampler, Sampler)):
-            return None
-        from g4cli.runtime.engine.probabilities import read_probability
-
-        return read_probability(context, self._model, token)
 
     def end(self) -> list[TurnEvent | TurnDone]:
         """Free the sampler; return the last events. The answer's `finish` must be set."""

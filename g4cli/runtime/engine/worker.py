@@ -169,7 +169,8 @@ class EngineWorker:
         encoder = self._engine.prompts.require_media()
         if not encoder.encode(request.media):
             raise Interrupted("")
-        yield Encoded(len(encoder.tokens(request.media)), encoder.count_pieces(request.media))
+        medium = encoder.split(request.media)
+        yield Encoded(len(medium.tokens), len(medium.runs))
 
     def _check_grammar(self, request: CheckGrammar) -> Iterator[Any]:
         masks = self._engine.masks

@@ -125,7 +125,7 @@ def load_llama() -> Any:
     # A failed assertion in ggml would otherwise start a debugger on this process.
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     module = _import_module("llama_cpp")
-    _capture_log(module)
+    module.llama_log_set(_log_callback(module), None)
     module.llama_backend_init()
     return module
 
@@ -206,7 +206,3 @@ def _log_callback(module: Any) -> Any:
         LOG.add_text(level, text.decode("utf-8", "replace"))
 
     return collect
-
-
-def _capture_log(module: Any) -> None:
-    module.llama_log_set(_log_callback(module), None)

@@ -15,12 +15,12 @@ import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from g4cli.core.child import ChildLimits, run_child
+from g4cli.core.child import ChildLimits, parse_json_lines, run_child
 from g4cli.core.errors import BadMedia, RuntimeFailed
 from g4cli.core.files import require_file
 from g4cli.core.sound_windows import split_at_silences
@@ -109,19 +109,10 @@ def decode_recording(path: Path, *, name: str = "") -> Recording:
                 memory_bytes=GIB,  # where the kernel does not enforce data_bytes: macOS
                 limits=ChildLimits(data_bytes=GIB, cpu_seconds=_CPU_LIMIT_S),
             )
-            answer = _parse_answer(output.stdout)
+            answer = next(iter(parse_json_lines(output.stdout)), {})  # {}: it ended before
             if "samples" in answer:  # the open file outlives its folder
                 return Recording(pcm.open("rb"), int(answer["samples"]))
     except OSError as err:
         raise RuntimeFailed(f"{name} cannot be decoded: {err}") from err
     what = answer.get("error", f"ends the process that decodes it (status {status})")
     raise BadMedia(f"{name} {what}", hint=f"formats of recordings: {FORMATS}")
-
-
-def _parse_answer(stdout: str) -> dict[str, Any]:
-    """Return what the child printed, {} if it ended before."""
-    try:
-        answer = json.loads(stdout)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}

@@ -83,7 +83,7 @@ def test_soft_tokens_are_transformers(
     engine: LlamaEngine, folder: Path, kind: Any, name: str
 ) -> None:
     assert engine.prompts.media is not None
-    found = soft_tokens(engine, engine.prompts.media.tokens(Media(kind, folder / name)))
+    found = soft_tokens(engine, engine.prompts.media.split(Media(kind, folder / name)).tokens)
     expected = np.load(GOLDEN / "tiny_media.npz")[kind]
     assert found.shape == expected.shape
     assert np.linalg.norm(found - expected) < BARS[kind] * np.linalg.norm(expected)
@@ -91,9 +91,9 @@ def test_soft_tokens_are_transformers(
 
 def test_a_file_is_encoded_once(engine: LlamaEngine, folder: Path) -> None:
     assert engine.prompts.media is not None
-    first = engine.prompts.media.tokens(Media("image", folder / "p.png"))
-    assert engine.prompts.media.tokens(Media("image", folder / "p.png")) is first
-    assert set(engine.prompts.media.tokens(Media("image", folder / "other.png"))) & set(
+    first = engine.prompts.media.split(Media("image", folder / "p.png")).tokens
+    assert engine.prompts.media.split(Media("image", folder / "p.png")).tokens is first
+    assert set(engine.prompts.media.split(Media("image", folder / "other.png")).tokens) & set(
         first
     ) <= set(range(800))
 
@@ -114,10 +114,8 @@ def test_results_that_take_too_much_are_dropped_oldest_first(folder: Path, tmp_p
         ]
         for image in images[:2]:
             assert media.encode(image)
-        runs = [media._split_medium(image).runs[0] for image in images[:2]]
-        assert (
-            media._split_medium(images[0]).runs == runs[:1]
-        )  # used again: the second is the oldest
+        runs = [media.split(image).runs[0] for image in images[:2]]
+        assert media.split(images[0]).runs == runs[:1]  # used again: the second is the oldest
         size = runs[0].medium.kept_bytes
         media.kept_bytes = 2 * size
         assert media.encode(images[2])
@@ -150,7 +148,7 @@ def test_a_prompt_that_waits_is_answered_whatever_was_dropped(folder: Path, tmp_
         expected = engine.context.copy_logits()
         media.kept_bytes = 0
         assert media.encode(Media("image", folder / "other.png"))
-        (run,) = media._split_medium(image).runs
+        (run,) = media.split(image).runs
         run.medium.drop_results(media._c)
         assert engine.prompts.tokens_of([Part("", media=image), Part("What is it?")]) == prompt
         engine.evaluate([2, 700])
@@ -304,7 +302,7 @@ class TestBadFiles:
     ) -> None:
         assert engine.prompts.media is not None
         with pytest.raises(BadMedia, match=said):
-            engine.prompts.media.tokens(Media(kind, write(tmp_path / name, data)))
+            engine.prompts.media.split(Media(kind, write(tmp_path / name, data)))
 
     @pytest.mark.parametrize("sides", [(4000, 40), (40, 4000), (16384, 1), (1, 16384), (2000, 30)])
     def test_narrow_pictures_have_more_positions_than_the_encoder(
@@ -314,7 +312,7 @@ class TestBadFiles:
         assert engine.prompts.media is not None
         path = write(tmp_path / "narrow.png", png(picture(*sides)))
         with pytest.raises(BadMedia, match="too narrow for this encoder"):
-            engine.prompts.media.tokens(Media("image", path))
+            engine.prompts.media.split(Media("image", path))
 
     @pytest.mark.parametrize(
         "sides", [(100, 100), (96, 130), (1000, 120), (60, 700), (7, 3), (1, 1)]
@@ -333,7 +331,7 @@ class TestBadFiles:
     def test_no_file(self, engine: LlamaEngine, tmp_path: Path) -> None:
         assert engine.prompts.media is not None
         with pytest.raises(FileMissing):
-            engine.prompts.media.tokens(Media("image", tmp_path / "none.png"))
+            engine.prompts.media.split(Media("image", tmp_path / "none.png"))
 
     def test_no_encoder(self, folder: Path) -> None:
         with (
@@ -474,7 +472,7 @@ class TestCtrlC:
         assert engine.prompts.media.encode(Media("image", folder / "other.png"))
         assert answers[n_answers] is False, "it stopped after its operation"
         assert engine.prompts.media.encode(photo)
-        found = soft_tokens(engine, engine.prompts.media.tokens(photo))
+        found = soft_tokens(engine, engine.prompts.media.split(photo).tokens)
         expected = np.load(GOLDEN / "tiny_media.npz")["image"]
         assert np.linalg.norm(found - expected) < BARS["image"] * np.linalg.norm(expected)
 
