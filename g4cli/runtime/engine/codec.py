@@ -165,7 +165,7 @@ def _make_reader(hint: Any) -> Callable[[Any], Any]:
     if origin is Literal:
         return lambda value: _one_of(value, args)
     if origin in (Union, types.UnionType):
-        read_some, *_ = (_make_reader(arg) for arg in args if arg is not types.NoneType)
+        (read_some,) = (_make_reader(arg) for arg in args if arg is not types.NoneType)
         return lambda value: None if value is None else read_some(value)
     if origin is tuple and args[1:] == (...,):
         item = _make_reader(args[0])

@@ -66,8 +66,8 @@ class DraftModel:
         self._state: Any = find_function(STATE)
         set_states: Any = find_function(SET_STATES)
         self._make_context()
-        # (context, whether to hand out hidden states, whether for rows with logits alone). All rows
-        # of the model: otherwise it skips those without logits, and computes with other kernels.
+        # The model hands out the states of all its rows: otherwise it would skip those without
+        # logits, and compute with other kernels.
         set_states(target.handle, True, False)
         set_states(self._handle, True, True)
         self._token = (self._c.llama_token * 1)()

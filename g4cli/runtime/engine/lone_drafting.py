@@ -1,10 +1,10 @@
 """Drafting in a context of several conversations: for the answer that runs while no other does.
 
-Answers that run together advance by one token a batch. One that had drafts would put more tokens
-into it than the others, and llama.cpp evaluates what one sequence has more by itself, which costs
-another reading of all weights. So tokens are drafted only while a single turn runs, in batches of
-its own, as with one conversation (see `speculation`). When another turn comes, the drafts that were
-not accepted are removed, and both go on without.
+Answers that run together advance by one token a batch. An answer with drafts would put more tokens
+into the batch than the others do. llama.cpp evaluates those that one sequence has more by
+themselves, which costs another reading of all weights. So tokens are drafted only while a single
+turn runs, in batches of its own, as with one conversation (see `speculation`). When another turn
+comes, the drafts that were not accepted are removed, and both answers go on without drafts.
 """
 
 from __future__ import annotations

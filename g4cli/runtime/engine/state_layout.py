@@ -70,7 +70,7 @@ class _Cache:
 
 
 def find_tables(state: Data, n_tokens: int) -> Tables:
-    """Return where the rows of the full-attention layers are, as states are divided into files.
+    """Return where the rows of the full-attention layers are, by which the store divides a state.
 
     Raises UnknownLayoutError.
     `state` holds the first `n_tokens` positions of sequence 0, as `make_portable` returns it.
@@ -121,7 +121,7 @@ def fit_to_context(state: memoryview, n_tokens: int, n_stream: int) -> bytearray
 
 
 def _end_of_rows(cache: _Cache) -> int:
-    # What follows the rows are the counts, 0, of the streams without cells.
+    # Behind the rows, the cache ends with the cell counts, all 0, of the streams after this one.
     return cache.end - _U32.size * (cache.n_stream - 1 - cache.stream)
 
 

@@ -52,7 +52,7 @@ def list_devices() -> tuple[Device, ...]:
     return tuple(devices)
 
 
-def make_device_error(name: str | None) -> UsageError:
+def make_device_error(name: str) -> UsageError:
     """Return the error that no device has this name, with the names of all."""
     known = ", ".join(f"{d.name} ({d.description})" for d in list_devices())
     return UsageError(f"no device {name!r}; this build sees {known}", hint="omit --device")

@@ -106,6 +106,7 @@ def register_worker(address: WorkerAddress) -> tuple[int, ...]:
 
 
 def _find_ipv4(host: str, address: WorkerAddress) -> str:
+    """Return an IPv4 address of `host`, the only kind that ggml's client connects to."""
     try:
         *_, sockaddr = socket.getaddrinfo(host, None, socket.AF_INET)[0]
         return str(sockaddr[0])  # of (address, port)
@@ -126,7 +127,7 @@ def choose_worker_devices(name: str | None) -> tuple[tuple[str, str], ...]:
     else:  # as ggml_backend_dev_by_name compares
         chosen = [d for d in devices if d.name.lower() == name.lower()]
     if not chosen:
-        raise make_device_error(name)
+        raise make_device_error(name or "CPU")  # which every build should have
     return tuple((device.name, device.kind) for device in chosen)
 
 
