@@ -84,12 +84,8 @@ def _describe_file(program: str, name: str, path: Path) -> ForeignModel | None:
 
 def _hub_files() -> Iterator[_Candidate]:
     for path in _list_files(hub_cache_dir(), "models--*/snapshots/*/**/*.gguf"):
-        repo = (
-            path.relative_to(hub_cache_dir())
-            .parts[0]
-            .removeprefix("models--")
-            .replace("--", "/", 1)
-        )
+        folder = path.relative_to(hub_cache_dir()).parts[0]
+        repo = folder.removeprefix("models--").replace("--", "/", 1)
         yield "Hugging Face", f"{repo}/{path.name}", path
 
 

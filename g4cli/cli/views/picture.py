@@ -69,9 +69,8 @@ def choose_picture_protocol(environment: Mapping[str, str]) -> PictureProtocol:
     is_kitty = (
         "KITTY_WINDOW_ID" in environment and not program and "XTERM_VERSION" not in environment
     )
-    if is_kitty or "kitty" in term or program in ("ghostty", "WezTerm"):
-        return "kitty"
-    if "KONSOLE_VERSION" in environment:
+    is_kitty |= "kitty" in term or program in ("ghostty", "WezTerm")
+    if is_kitty or "KONSOLE_VERSION" in environment:
         return "kitty"
     # Apple's terminal has 24-bit colors from macOS 26 on, and says so by COLORTERM.
     if program == "Apple_Terminal" and "COLORTERM" not in environment:
@@ -132,8 +131,7 @@ def _draw_cell(upper: Rgba, lower: Rgba, format_color: Callable[[Rgba], str]) ->
 
 
 def _is_visible(pixel: Rgba) -> bool:
-    _, _, _, alpha = pixel
-    return alpha >= _MIN_ALPHA
+    return pixel[3] >= _MIN_ALPHA
 
 
 def _format_color(pixel: Rgba) -> str:

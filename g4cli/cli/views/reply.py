@@ -60,21 +60,13 @@ def loop_to_json(loop: FoundLoop | None) -> dict[str, Any] | None:
     """Return a repetition as an object of docs/reference/schemas/chat.json."""
     if loop is None:
         return None
-    return {
-        "unit": loop.unit,
-        "period": loop.period,
-        "onset": loop.onset,
-        "covered": loop.covered,
-    }
+    return {key: getattr(loop, key) for key in ("unit", "period", "onset", "covered")}
 
 
 def tokens_to_json(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
     """Return tokens with their log-probabilities, in the form of OpenAI's API."""
     return [
-        {
-            **_token_to_json(token),
-            "top_logprobs": [_token_to_json(other) for other in token.top],
-        }
+        {**_token_to_json(token), "top_logprobs": [_token_to_json(other) for other in token.top]}
         for token in tokens
     ]
 

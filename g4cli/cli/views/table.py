@@ -9,6 +9,7 @@ other cells, each after the title of its column.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import zip_longest
 from typing import Final
 
 from rich.cells import cell_len, chop_cells
@@ -82,14 +83,11 @@ def fold_text(text: str, width: int) -> list[str]:
 
 def _measure_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     """Return the width of each column that shows its title and all cells on one line."""
-    n = max([len(columns), *(len(row) for row in rows)], default=0)
-    widths = [cell_len(column) for column in columns] or [0] * n
-    for row in rows:
-        for i, cell in enumerate(row):
-            size = len(cell) if cell.isascii() else cell_len(cell)
-            if size > widths[i]:
-                widths[i] = size
-    return widths
+    return [max(map(_cell_width, cells)) for cells in zip_longest(columns, *rows, fillvalue="")]
+
+
+def _cell_width(text: str) -> int:
+    return len(text) if text.isascii() else cell_len(text)  # much faster for 100,000 rows
 
 
 def _row_width(widths: Sequence[int]) -> int:
@@ -124,7 +122,7 @@ def _join_columns(
 
 
 def _pad_cell(text: str, width: int, to_right: bool) -> str:
-    blank = " " * (min(width, _MAX_PADDING) - (len(text) if text.isascii() else cell_len(text)))
+    blank = " " * (min(width, _MAX_PADDING) - _cell_width(text))
     return blank + text if to_right else text + blank
 
 

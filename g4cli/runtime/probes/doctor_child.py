@@ -272,7 +272,8 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
     tokens: list[int] = []
     top_probability: list[float] = []
     entropy: list[float] = []
-    lowest, highest, non_finite, saturated = float("inf"), float("-inf"), 0, 0.0
+    extremes: list[float] = []
+    non_finite, saturated = 0, 0.0
     next_tokens, ended = session.tokenize(text), False
     for _ in range(n_tokens):
         logits = session.logits_after(next_tokens)
@@ -280,7 +281,7 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
         non_finite += logits.size - finite.size
         if not finite.size:
             break
-        lowest, highest = min(lowest, float(finite.min())), max(highest, float(finite.max()))
+        extremes += (float(finite.min()), float(finite.max()))
         saturated = max(saturated, float(np.mean(np.abs(finite) >= session.saturation)))
         best = int(np.nanargmax(logits))
         shares = np.exp(finite - finite.max(), dtype=np.float64)
@@ -298,8 +299,8 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
         "text": session.detokenize(tokens),
         "top_probability": top_probability,
         "entropy": entropy,
-        "lowest": lowest if lowest != float("inf") else 0.0,
-        "highest": highest if highest != float("-inf") else 0.0,
+        "lowest": min(extremes, default=0.0),
+        "highest": max(extremes, default=0.0),
         "non_finite": non_finite,
         "saturated": saturated,
         "ended": ended,

@@ -2,9 +2,8 @@
 
     python -m g4cli.runtime.probes.kernel_child LAYOUT TYPE...
 
-LAYOUT is plain or extra, TYPE a name such as Q4_0 (see kernels.py). For each type the child prints
-{"start": TYPE} before it tries the product, and {"status", "detail"} after: so the parent knows at
-which type it crashed.
+LAYOUT is plain or extra, TYPE a name such as Q4_0 (see kernels.py). It prints {"type", "status",
+"detail"} after each product: so the parent knows at which type the child crashed.
 """
 
 from __future__ import annotations
@@ -33,16 +32,15 @@ _TOLERANCE: Final = 0.03  # relative; a choice: several times the error of that 
 
 
 def main(args: Sequence[str]) -> None:
-    """Try the products named on the command line and print a line before and after each."""
+    """Try the products named on the command line in that order, and print a line after each."""
     layout, types = args[0], args[1:]
     ggml = load_matrix_functions()
     cpu = ggml.ggml_backend_init_by_type(0, None)  # GGML_BACKEND_DEVICE_TYPE_CPU
     bufts = list_extra_bufts(ggml, cpu) if layout == "extra" else [None]
     for name in types:
-        print(json.dumps({"start": name}), flush=True)
         kind = ggml_type(name)
         errors = [error for buft in bufts for error in _try_type(ggml, cpu, kind, buft)]
-        print(json.dumps(judge_errors(errors)), flush=True)
+        print(json.dumps({"type": name, **judge_errors(errors)}), flush=True)
 
 
 def judge_errors(errors: Sequence[float]) -> dict[str, str]:

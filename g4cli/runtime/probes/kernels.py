@@ -96,27 +96,18 @@ def _make_report(products: tuple[Product, ...]) -> KernelReport:
 def _try_all(layout: Layout, run: RunChild) -> list[Product]:
     """Return an outcome for every type; the type at which a child dies gets 'crash'.
 
-    A new child goes on with the types that are left.
+    A child tries the types in order. A new one goes on with those after the crash.
     """
     left, products = list(TYPES), list[Product]()
     while left:
         args = [layout, *left]
         seen, status = run("g4cli.runtime.probes.kernel_child", args, timeout_s=_TIMEOUT_S)
-        ended = f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
-        started: str | None = None  # the type that was being tried
-        for step in parse_json_lines(seen.stdout):
-            if "start" in step:
-                started = step["start"]
-            else:
-                products.append(Product(started or "", layout, step["status"], step["detail"]))
-                left.remove(products[-1].type)
-                started = None
-        if started is None and left:
-            # The child ended before the first product: the library itself does not start.
-            started = left[0]
-        if started is not None:
-            products.append(Product(started, layout, "crash", ended))
-            left.remove(started)
+        for row in parse_json_lines(seen.stdout):
+            products.append(Product(row["type"], layout, row["status"], row["detail"]))
+            left.remove(row["type"])
+        if left:
+            ended = f"no end in {_TIMEOUT_S} s" if seen.timed_out else exit_text(status)
+            products.append(Product(left.pop(0), layout, "crash", ended))
     return products
 
 

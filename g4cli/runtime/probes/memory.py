@@ -40,23 +40,19 @@ def probe_in_child(path: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, A
 
     Raises RuntimeFailed if llama.cpp refuses the file, crashes, or takes longer than a minute.
     """
-    text = json.dumps([dict(run) for run in runs])
+    text, hint = json.dumps([dict(run) for run in runs]), f"g4 doctor {shell_word(path)}"
     done, status = run_child(
         "g4cli.runtime.probes.memory_child", [str(path)], text=text, timeout_s=_TIMEOUT_S
     )
     if done.timed_out:
-        raise RuntimeFailed(
-            f"llama.cpp took too long to plan the memory of {path}",
-            hint=f"g4 doctor {shell_word(path)}",
-        )
+        raise RuntimeFailed(f"llama.cpp took too long to plan the memory of {path}", hint=hint)
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError as err:
         last = done.stderr.strip().splitlines()[-1:] or [exit_text(status)]
         raise RuntimeFailed(
-            f"{path}: llama.cpp crashed while loading this file ({last[0]})",
-            hint=f"g4 doctor {shell_word(path)}",
+            f"{path}: llama.cpp crashed while loading this file ({last[0]})", hint=hint
         ) from err
     if "error" in answer:
-        raise RuntimeFailed(str(answer["error"]), hint=f"g4 doctor {shell_word(path)}")
+        raise RuntimeFailed(str(answer["error"]), hint=hint)
     return answer

@@ -44,8 +44,8 @@ LOG: Final = logging.getLogger("g4.states")
 _RECORD: Final = "about.json"
 _LOCK: Final = ".lock"
 _NAMESPACE: Final = re.compile(r"[0-9a-f]{32}")
-_STATE_NAME: Final = re.compile(r"(\d{8})-([0-9a-f]{32})")
-_TEMPORARY: Final = re.compile(r"\..*\.g4-tmp")
+_STATE_FILE: Final = re.compile(rf"(\d{{8}})-([0-9a-f]{{32}}){re.escape(STATE_SUFFIX)}")
+_TEMPORARY: Final = re.compile(r"\..*\.g4-tmp")  # a file that core.files.atomic_file writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +152,22 @@ class StateFolder:
         was used least recently is removed if there is no room. A full or read-only disk stops
         nothing: the state is not there, that is all.
         """
+        folder, known_digests = self.root / namespace, dict(enumerate(known))
         try:
             with self._lock():
-                return self._write_locked(namespace, about, name, state, tables, known)
+                if not self._make_room(tables.n_bytes):
+                    return None
+                make_folder(folder, private=True)
+                if not (folder / _RECORD).is_file():
+                    write_record(folder / _RECORD, asdict(about))
+                digests = tuple(
+                    _write_block(folder, state, tables, index, known_digests.get(index))
+                    for index in range(tables.n_blocks)
+                )
+                rest = cut_rest(state, tables)
+                header = StateHeader(name.n_tokens, tables, digests, digest_bytes(rest))
+                write_state(folder / name.file, header, rest)
+                return digests
         except (G4Error, OSError) as err:
             LOG.debug("no state was written to %s: %s", self.root, err)
             return None
@@ -203,8 +216,7 @@ class StateFolder:
 
     def _list_names(self, namespace: str) -> Iterator[StateName]:
         for entry in _scan_folder(self.root / namespace):
-            match = _STATE_NAME.fullmatch(entry.name.removesuffix(STATE_SUFFIX))
-            if match and entry.name.endswith(STATE_SUFFIX):
+            if match := _STATE_FILE.fullmatch(entry.name):
                 yield StateName(int(match[1]), match[2])
 
     def _list_folders(self) -> list[Path]:
@@ -230,35 +242,6 @@ class StateFolder:
             yield
         finally:
             os.close(descriptor)
-
-    def _write_locked(
-        self,
-        namespace: str,
-        about: About,
-        name: StateName,
-        state: Data,
-        tables: Tables,
-        known: Sequence[str | None],
-    ) -> tuple[str, ...] | None:
-        folder = self.root / namespace
-        if not self._make_room(tables.n_bytes):
-            return None
-        make_folder(folder, private=True)
-        if not (folder / _RECORD).is_file():
-            write_record(folder / _RECORD, asdict(about))
-        digests = []
-        for index in range(tables.n_blocks):
-            digest = known[index] if index < len(known) else None
-            if digest is None or not (folder / f"{digest}{BLOCK_SUFFIX}").is_file():
-                block = cut_block(state, tables, index)
-                digest = digest_bytes(block)
-                if not (folder / f"{digest}{BLOCK_SUFFIX}").is_file():
-                    write_block(folder, digest, block)
-            digests.append(digest)
-        rest = cut_rest(state, tables)
-        header = StateHeader(name.n_tokens, tables, tuple(digests), digest_bytes(rest))
-        write_state(folder / name.file, header, rest)
-        return header.block_digests
 
     def _make_room(self, n_bytes: int) -> bool:
         """Remove what was used least recently until `n_bytes` more are within the limit."""
@@ -306,6 +289,17 @@ class StateFolder:
                 removed += entry.stat().st_size
                 Path(entry.path).unlink(missing_ok=True)
         return removed
+
+
+def _write_block(folder: Path, state: Data, tables: Tables, index: int, known: str | None) -> str:
+    """Write a block of a state unless it is there, and return its digest (`known` unless None)."""
+    if known is not None and (folder / f"{known}{BLOCK_SUFFIX}").is_file():
+        return known
+    block = cut_block(state, tables, index)
+    digest = digest_bytes(block)
+    if not (folder / f"{digest}{BLOCK_SUFFIX}").is_file():
+        write_block(folder, digest, block)
+    return digest
 
 
 def _scan_folder(folder: Path) -> list[os.DirEntry[str]]:

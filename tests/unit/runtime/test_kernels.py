@@ -38,10 +38,9 @@ def dies_at(dead: str, code: int) -> Any:
     def script(layout: str, types: list[str]) -> tuple[list[dict[str, str]], int]:
         lines: list[dict[str, str]] = []
         for name in types:
-            lines.append({"start": name})
             if layout == "extra" and name == dead:
                 return lines, code
-            lines.append({"status": "ok", "detail": ""})
+            lines.append({"type": name, "status": "ok", "detail": ""})
         return lines, 0
 
     return fake_child(script)
@@ -80,7 +79,7 @@ def test_a_product_that_is_no_number_is_wrong() -> None:
 def test_wrong_numbers_count_as_broken() -> None:
     def script(layout: str, types: list[str]) -> tuple[list[dict[str, str]], int]:
         bad = {"status": "wrong" if layout == "extra" else "ok", "detail": "relative error 1.4"}
-        return [line for name in types for line in ({"start": name}, bad)], 0
+        return [{"type": name, **bad} for name in types], 0
 
     report = probe_kernels(run=fake_child(script))
     assert not report.use_extra_bufts
@@ -98,8 +97,7 @@ def test_a_product_without_end_counts_as_broken() -> None:
 
     def run(module: str, args: list[str], **options: Any) -> tuple[ChildOutput, int]:
         if args[0] == "extra" and "F32" in args:
-            started = json.dumps({"start": "F32"}) + "\n"
-            return ChildOutput(started, "", timed_out=True, over_limit=False, peak_bytes=0), -9
+            return ChildOutput("", "", timed_out=True, over_limit=False, peak_bytes=0), -9
         return usual(module, args, **options)
 
     report = probe_kernels(run=run)
