@@ -41,11 +41,11 @@ $(VENV)/.installed: pyproject.toml g4cli/core/build_flags.py
 	@echo "Installing g4 into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@# pip may have used a cached wheel that was compiled with other flags: test it.
-	@$(BIN)/python -m g4cli.runtime.probes.kernels --require || \
+	@$(BIN)/python -m g4cli.runtime.probes.kernels || \
 		(echo "The cached llama.cpp build fails here; compiling it again." && \
 		CMAKE_ARGS="$$($(PYTHON) g4cli/core/build_flags.py)" $(BIN)/python tools/build_llama.py \
 		"$(LLAMA)" --force-reinstall --no-deps --no-cache-dir; \
-		$(BIN)/python -m g4cli.runtime.probes.kernels --require || \
+		$(BIN)/python -m g4cli.runtime.probes.kernels || \
 		echo "warning: some kernels fail on this CPU; g4 avoids them, which is slower (g4 doctor)")
 	@touch $@
 

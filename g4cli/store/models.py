@@ -234,12 +234,10 @@ def select_entries(text: str) -> tuple[Entry, ...]:
     else:
         name, separator, type_name = _split_name(text)
     entries = tuple(e for e in list_entries(name) if file.rpartition("/")[2] in ("", e.path.name))
-    if not entries:
-        if is_on_hub(text):
-            raise NotFound(f"{text} is not in the store", hint="g4 list")
+    if not entries and not is_on_hub(text):  # perhaps an alias
         ref = parse_name(text)
         entries = list_entries(ref.model.name)
-        name, separator, type_name = ref.model.name, ":" if ref.chosen else "", ref.type
+        separator, type_name = ":" if ref.chosen else "", ref.type
     if separator:
         # A model and its parts are named by their type, sidecars by their role.
         entries = tuple(
@@ -389,8 +387,6 @@ def _explain_unknown(word: str, err: UnknownModel) -> UnknownModel:
     """Return `err`, or an error with the name of a model of the user's own that is like `word`."""
     own = sorted({e.name for e in list_models()} - set(known_names()))
     near = get_close_matches(word.lower(), own, n=1, cutoff=0.5)
-    return (
-        UnknownModel(f"no model is called {word!r}; did you mean {near[0]}?", hint="g4 list")
-        if near
-        else err
-    )
+    if not near:
+        return err
+    return UnknownModel(f"no model is called {word!r}; did you mean {near[0]}?", hint="g4 list")

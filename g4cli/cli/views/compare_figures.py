@@ -6,18 +6,11 @@ describes them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from g4cli.core.units import count_text, duration_text, measured_text, size_text
-from g4cli.operations.compare.summary import SHARES
-
-# Headings of sizes, and the keys of a model's `facts` that hold them.
-_SIZES: Final = (
-    ("file", "bytes"),
-    ("memory at its peak", "peak_bytes"),
-    ("g4 fit estimated", "fit_bytes"),
-)
+from g4cli.operations.compare.summary import SHARES, list_faults
 
 
 def name_models(models: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -61,11 +54,13 @@ def list_summary_rows(document: Mapping[str, Any]) -> list[list[str]]:
     )
     rows += [
         ["preferred by the judge", *wins],
-        ["time to first token", *(_time_text(s["first_s"]) for s in summaries)],
-        ["tokens per second", *(_number_text(s["decode_tps"]) for s in summaries)],
-        ["tokens of an answer", *(_number_text(s["completion_tokens"]) for s in summaries)],
-        *([heading, *(_size_text(f.get(name)) for f in facts)] for heading, name in _SIZES),
-        ["type", *(str(f.get("file_type", "")) for f in facts)],
+        ["time to first token", *_write_cells(summaries, "first_s", duration_text)],
+        ["tokens per second", *_write_cells(summaries, "decode_tps", _number_text)],
+        ["tokens of an answer", *_write_cells(summaries, "completion_tokens", _number_text)],
+        ["file", *_write_cells(facts, "bytes", size_text)],
+        ["memory at its peak", *_write_cells(facts, "peak_bytes", size_text)],
+        ["g4 fit estimated", *_write_cells(facts, "fit_bytes", size_text)],
+        ["type", *_write_cells(facts, "file_type", str)],
     ]
     return [row for row in rows if any(row[1:])]
 
@@ -115,7 +110,8 @@ def list_fault_rows(document: Mapping[str, Any]) -> list[list[str]]:
         counts.items(), key=lambda item: -sum(f["drawings"] for f in item[1].values())
     ):
         known = next(iter(by_model.values()))
-        cells = [_fault_text(by_model.get(at)) for at in range(len(models))]
+        found = [by_model.get(at) for at in range(len(models))]
+        cells = [f"{f['drawings']} ({f['repaired']} repaired)" if f else "" for f in found]
         rows.append([rule, f"{known['message']} ({known['kind']})", *cells])
     return rows
 
@@ -142,12 +138,12 @@ def describe_answer(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _describe_drawing(drawing: Mapping[str, Any]) -> tuple[str, str]:
-    faults = [f for f in drawing["findings"] if f["kind"] != "style" and f["rule"] != "text-around"]
-    if any(f["rule"] == "no-drawing" for f in faults):
+    if any(finding["rule"] == "no-drawing" for finding in drawing["findings"]):
         return "no drawing", "bad"
     stages = {stage["name"]: stage["passed"] for stage in drawing["stages"]}
     if not drawing["works"]:
         return ("blank" if stages.get("renders") else "cannot be repaired"), "bad"
+    faults = list_faults(drawing)
     if not faults:
         return "flawless as it came", "good"
     n_left = sum(not f["repaired"] for f in faults)
@@ -170,19 +166,12 @@ def describe_speed(answer: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _fault_text(fault: Mapping[str, Any] | None) -> str:
-    if fault is None:
-        return ""
-    return f"{fault['drawings']} ({fault['repaired']} repaired)"
+def _write_cells(
+    models: Sequence[Mapping[str, Any]], key: str, write: Callable[[Any], str]
+) -> list[str]:
+    """Return what each of `models` has under `key` as text; "" if that is nothing or None."""
+    return ["" if model.get(key) is None else write(model[key]) for model in models]
 
 
-def _time_text(seconds: float | None) -> str:
-    return "" if seconds is None else duration_text(seconds)
-
-
-def _number_text(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def _size_text(value: int | None) -> str:
-    return size_text(value) if value else ""
+def _number_text(value: float) -> str:
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"

@@ -6,16 +6,14 @@ type is tried once per machine and library build: in the layout "plain", in whic
 weights, and in the layout "extra", which is every repacked one that the CPU has (ggml's "extra
 buffer types"). Its result is compared with numpy's, and the report is stored.
 
-    python -m g4cli.runtime.probes.kernels             prints the report as JSON
-    python -m g4cli.runtime.probes.kernels --refresh   tries every product again first
-    python -m g4cli.runtime.probes.kernels --require   the same, silently; exits with 1 if one
-                                                       fails: then make setup compiles again
+    python -m g4cli.runtime.probes.kernels
+
+tries every product again and exits with 1 if one fails: then `make setup` compiles llama.cpp again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import sys
 from collections.abc import Callable
@@ -142,11 +140,9 @@ def _load_products(store: Path, key: str) -> tuple[Product, ...] | None:
 
 
 def main() -> None:
-    """Print the report as JSON, or with --require exit with 1 if a product fails here."""
-    if "--require" in sys.argv[1:]:
-        report = probe_kernels(refresh=True)
-        sys.exit(0 if report.use_extra_bufts and not report.find_broken("plain") else 1)
-    print(json.dumps(asdict(probe_kernels(refresh="--refresh" in sys.argv[1:])), indent=1))
+    """Exit with 1 if a product fails here, else with 0."""
+    report = probe_kernels(refresh=True)
+    sys.exit(0 if report.use_extra_bufts and not report.find_broken("plain") else 1)
 
 
 if __name__ == "__main__":

@@ -14,24 +14,21 @@ from g4cli.estimate import Options
 
 _TIMEOUT_S: Final = 60  # a choice: reading a header and planning takes about a second
 
+# Options that the child reads as they are.
+_SAME_OPTIONS: Final = (
+    "n_ctx", "n_batch", "n_ubatch", "n_seq", "kv_unified", "flash_attn", "swa_full",
+    "n_gpu_layers", "n_cpu_moe", "tensor_split",
+)  # fmt: skip
+
 
 def describe_run(options: Options) -> dict[str, Any]:
     """Return `options` under the names of `memory_child.RUN_DEFAULTS`; types by ggml's number."""
     return {
-        "n_ctx": options.n_ctx,
-        "n_batch": options.n_batch,
-        "n_ubatch": options.n_ubatch,
-        "n_seq": options.n_seq,
+        **{name: getattr(options, name) for name in _SAME_OPTIONS},
         "n_outputs": options.outputs if options.n_outputs else 0,  # 0: a row for each token
-        "kv_unified": options.kv_unified,
         "type_k": options.type_k.id,
         "type_v": options.type_v.id,
-        "flash_attn": options.flash_attn,
-        "swa_full": options.swa_full,
         "repack": bool(options.repack),  # in Options: the types of weights that are repacked
-        "n_gpu_layers": options.n_gpu_layers,
-        "n_cpu_moe": options.n_cpu_moe,
-        "tensor_split": options.tensor_split,
     }
 
 
