@@ -115,7 +115,8 @@ def read_origins(ctx: Any) -> Mapping[str, str]:
 
 def is_lasting(origin: str) -> bool:
     """Return whether `origin` is the environment or the config file, and not this call itself."""
-    return origin.startswith("G4_") or origin.endswith("]")
+    is_preset = origin.startswith("preset ")  # whose name may end with "]", as a section does
+    return not is_preset and (origin.startswith("G4_") or origin.endswith("]"))
 
 
 def resolve_model_word(ctx: Any, _parameter: Any, value: Any) -> Any:

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from g4cli.cli.main import app, register_commands, run
-from g4cli.cli.settings import read_origins
+from g4cli.cli.settings import is_lasting, read_origins
 from g4cli.core.config import expand_alias, read_config
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.paths import config_path
@@ -244,3 +244,11 @@ def test_a_config_that_is_too_large_is_refused() -> None:
     write("#" * (1 << 20) + "\n")
     with pytest.raises(BadFile, match="too large"):
         read_config()
+
+
+@pytest.mark.parametrize("name", ["reviewer", "a]"])
+def test_a_preset_is_named_for_one_call(name: str) -> None:
+    write(f'[presets."{name}"]\nsystem = "Be brief."\n')
+    _, origins = parse("chat", f"@{name}")
+    assert origins["system"] == f"preset {name}"
+    assert not is_lasting(origins["system"])
