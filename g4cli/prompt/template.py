@@ -290,14 +290,12 @@ def _message_to_dict(message: Message, change: Callable[[str], str]) -> dict[str
         ]
     data: dict[str, Any] = {"role": message.role, "content": content}
     if message.tool_calls:
-        data["tool_calls"] = [_call_to_dict(call, change) for call in message.tool_calls]
+        functions = ({"name": c.name, "arguments": c.arguments} for c in message.tool_calls)
+        data["tool_calls"] = [
+            {"type": "function", "function": _map_texts(function, change)} for function in functions
+        ]
     if message.thought.strip():
         data["reasoning_content"] = _map_texts(message.thought.strip(), change)
     if message.name:
         data["name"] = _map_texts(message.name, change)
     return data
-
-
-def _call_to_dict(call: ToolCall, change: Callable[[str], str]) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"type": "function", "function": _map_texts(function, change)}

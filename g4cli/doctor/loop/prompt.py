@@ -43,7 +43,8 @@ _TOOL: Final[Mapping[str, Any]] = MappingProxyType(
 # tokenizer.ggml.model of vocabularies that begin a text with BOS unless the file says otherwise
 # (llama-vocab.cpp).
 _WITH_BOS: Final = "llama"
-# Tokens that a prompt may have besides those of its bytes: BOS, and what joins parts.
+# Tokens that a prompt may have besides those of its bytes: BOS, and the blank that some
+# vocabularies put in front of each part.
 _MORE_TOKENS: Final = 64
 
 
@@ -70,6 +71,7 @@ class PromptWriter:
     def write(self, settings: LoopSettings, text: str = "") -> list[Part]:
         """Return the parts of a prompt: `text`, then the question, without the BOS token.
 
+        Whoever runs the experiment adds the BOS token if its settings have one.
         The own format of a Gemma 4 is what g4 writes, the other one its template. For other models
         it is the template, the other one plain text. Raises BadFile if the file's template fails.
         """

@@ -25,10 +25,11 @@ class ChatRequest:
 
     Sampling parameters that are None come from the model file, or else are Gemma 4's own. `ctx` is
     a number ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` is a
-    number or "auto"; `draft` is auto, off, lookup or the path of a draft model. `max_tokens` 0
-    means no limit, `threads` 0 all cores, `think` is a key of session.THOUGHT_TOKENS. `state_cache`
-    is a size, auto or off. `conversation` is the one to continue; `json_schema_text` is a JSON
-    schema that was read already, `declarations` are tools that can be run. `workers` are other
+    number or "auto"; `draft` is auto, off, lookup, network (the draft model that was pulled with
+    the model) or the path of a draft model. `max_tokens` 0 means no limit, `threads` 0 all cores,
+    `think` is a key of session.THOUGHT_TOKENS. `state_cache`, the room for the states of prompts on
+    the disk, is a size, auto or off. `conversation` is the one to continue; `json_schema_text` is a
+    JSON schema that was read already, `declarations` are tools that can be run. `workers` are other
     machines that get layers. `n_probs`: each token of the answer comes with its probability and
     those of so many of the most probable ones; None: without. Any other field is the option of that
     name.

@@ -52,7 +52,7 @@ MAX_RAM_BYTES: Final = 8 * GIB
 class ModelOpener:
     """Opens the models of a catalog with the options of the server.
 
-    `contexts` are the contexts, in tokens, that were chosen for models by name since it started.
+    `contexts` are the contexts, in tokens, that Service.set_context chose for models by name.
     """
 
     def __init__(

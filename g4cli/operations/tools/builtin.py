@@ -109,7 +109,7 @@ def _read_file(root: Path, name: str) -> str:
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             raise ToolFailed(f"{name!r} is no file")
-        data = file.read(4 * RESULT_CHARACTERS)
+        data = file.read(4 * RESULT_CHARACTERS)  # a character has four bytes of UTF-8 at most
     if b"\0" in data:
         raise ToolFailed(f"{name!r} is no text file")
     text = data.decode("utf-8", "replace")

@@ -44,7 +44,7 @@ class FunctionProcess:
         if path is not None:
             path = require_file(expand_home(path)).absolute()
         self._start = {
-            "environment": dict(os.environ),
+            "environment": dict(os.environ),  # child processes start without, and functions use it
             "references": list(references),
             "path": None if path is None else str(path),
         }
@@ -122,7 +122,10 @@ class FunctionProcess:
 
 
 def _read_line(child: Child, end: float) -> bytes | None:
-    """Return the next line that a child writes, b"" at its end, None if it takes too long."""
+    """Return the next line that a child writes, b"" at its end, None if it takes too long.
+
+    `end`: until when, by the clock `time.monotonic`.
+    """
     assert child.stdout is not None
     fd = child.stdout.fileno()
     data = bytearray()
@@ -130,6 +133,7 @@ def _read_line(child: Child, end: float) -> bytes | None:
         if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
             return None
         part = os.read(fd, _READ_BYTES)
+        # More than any reply has: a function writes to this pipe itself.
         if not part or len(data) > 2 * MAX_RESULT_BYTES:
             return b""
         data += part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from html import escape
 from typing import Any, Literal, TypeAlias
 
 from g4cli.operations.transcription.transcribe import Segment
@@ -38,7 +39,7 @@ def format_srt(segments: Sequence[Segment]) -> str:
 def format_vtt(segments: Sequence[Segment]) -> str:
     """Return subtitles in the form of WebVTT (https://www.w3.org/TR/webvtt1/)."""
     cues = [
-        f"{_format_times(segment, '.')}\n{_escape_vtt(_one_paragraph(segment.text))}\n"
+        f"{_format_times(segment, '.')}\n{escape(_one_paragraph(segment.text), quote=False)}\n"
         for segment in segments
     ]
     return "\n".join(["WEBVTT\n", *cues])
@@ -64,10 +65,6 @@ def transcript_to_json(segments: Sequence[Segment], seconds: float) -> dict[str,
 def _one_paragraph(text: str) -> str:
     # An empty line would end a subtitle.
     return "\n".join(line for line in text.splitlines() if line.strip())
-
-
-def _escape_vtt(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _format_times(segment: Segment, mark: str) -> str:

@@ -83,6 +83,7 @@ async def transcribe(
     for start, end in windows:
         wav = await asyncio.to_thread(recording.read_wav, start, end)
         text = await _transcribe_window(service, wav, request, before)
+        # A translation is not what was said: nothing is given with the next window then.
         before = before if request.translate_to else text or before
         yield Segment(start / RATE, end / RATE, text)
 
