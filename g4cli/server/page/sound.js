@@ -28,7 +28,13 @@ export class Recorder {
   async start() {
     const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
     const context = new AudioContext({ sampleRate: SAMPLE_RATE });
-    await context.audioWorklet.addModule("/page/recorder-worklet.js");
+    try {
+      await context.audioWorklet.addModule("/page/recorder-worklet.js");
+    } catch (error) { // such as: the server does not answer
+      for (const track of stream.getTracks()) track.stop();
+      void context.close();
+      throw error;
+    }
     const node = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
     this.pieces = [];
     let nSamples = 0;

@@ -158,6 +158,20 @@ def test_recorded_sound_is_sent_as_wav(page: Any, media_server: RunningServer) -
     assert len(data) - 44 >= 16_000 * 2
 
 
+def test_the_microphone_is_released_if_a_recording_cannot_begin(
+    page: Any, media_server: RunningServer
+) -> None:
+    page.goto(media_server.url)
+    page.evaluate("""() => {
+      const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices);
+      devices.getUserMedia = async (wanted) => (window.stream = await open(wanted));
+      AudioWorklet.prototype.addModule = () => Promise.reject(new Error("the server is gone"));
+    }""")
+    page.get_by_label("Record sound").click()
+    expect(page.locator("#notice")).to_contain_text("the server is gone")
+    assert page.evaluate("window.stream.getTracks().map((track) => track.readyState)") == ["ended"]
+
+
 def test_a_model_that_reads_text_only_has_no_such_buttons(
     page: Any, serve_script: Callable[..., RunningServer]
 ) -> None:
