@@ -6,7 +6,8 @@ Source: https://docs.anthropic.com/en/api/messages and the types of the `anthrop
 Accepted without a meaning here: `metadata`, `service_tier`, `cache_control` (prefixes
 are always reused), `eager_input_streaming` (the input of a tool comes in one piece), `strict` of a
 tool when it is false, and of `context_management` the clearing of thoughts: Gemma's chat template
-decides which thoughts are shown to the model: those of calls after the user's last message.
+decides which thoughts are shown to the model: those of calls after the user's last message. Fields
+of the type None are null in the blocks of an answer, which clients send back.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from g4cli.server.wire_model import RequestBody
 
 _SMALL_BYTES: Final = 16 * 1024
 """Up to this size a body is read at once: it takes less than a millisecond."""
+# Characters that stand for themselves within a JSON string.
 _PLAIN_TEXT: Final = re.compile(r'[^"\\\x00-\x1f]*')
 _PIECE: Final = 1 << 20  # characters, read within a millisecond
 
@@ -112,6 +113,7 @@ def parse_json_body(body: bytes) -> Any:
     Encodings are those of `json.loads`, which reads small bodies: UTF-8, 16 or 32, with or without
     a byte order mark.
     """
+    # The scanner in Python calls `parse_string` of its decoder, and `decode` calls `scan_once`.
     decoder: Any = json.JSONDecoder()
     decoder.parse_string = _scan_string
     decoder.scan_once = py_make_scanner(decoder)

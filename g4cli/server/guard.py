@@ -65,7 +65,10 @@ class GuardOptions:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One request that was answered, for the log; `status` 499: the client went away before."""
+    """One request that was answered, for the log.
+
+    `status` 499: the client went away before. `client`: its IP address.
+    """
 
     method: str
     path: str

@@ -94,9 +94,9 @@ async def report_props(
     served = service.find_model(model)
     loaded = await wait_for_result(request, service.preload(model))
     sampling = asdict(loaded.defaults.sampling)
-    del sampling["logit_bias"]
+    del sampling["logit_bias"]  # no option of the server sets it
     sampling["temperature"] = sampling.pop("temp")
-    sampling["n_predict"] = loaded.defaults.max_tokens or -1
+    sampling["n_predict"] = loaded.defaults.max_tokens or -1  # -1: until the context is full
     return {
         "default_generation_settings": {"n_ctx": loaded.n_ctx, "params": sampling},
         "total_slots": loaded.n_slots,

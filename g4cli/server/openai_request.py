@@ -15,7 +15,8 @@ These are accepted and change nothing, because a local model has nothing that th
     verbosity=medium, modalities=[text]   the only ones
     stream_options.include_obfuscation=false   a stream is never padded
     strict, of response_format            answers always match a schema to the letter
-    index, of earlier calls               clients send back what a stream gave them
+    index, of earlier calls               clients send back what a stream gave them, and also the
+                                          fields of earlier answers that are null or empty
 
 Ranges of numbers are OpenAI's, or wider where llama-server takes more; beyond them a number is
 most probably a mistake.

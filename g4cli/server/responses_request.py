@@ -9,6 +9,7 @@ OpenAI's own servers run. Accepted without a meaning here:
     include=[reasoning.encrypted_content]   thoughts come as text, to be sent back by the client
     reasoning.summary=auto                  thoughts come whole, not summarized
     truncation=disabled, background=false, text.verbosity=medium
+    fields of the type None                 null in the items of an answer, which clients send back
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ T = TypeVar("T")
 class WireModel(BaseModel):
     """A part of a request: fields that are not declared are errors, and so are NaN and infinity."""
 
+    # No namespace is protected: pydantic would warn of a field whose name begins with "model_".
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 

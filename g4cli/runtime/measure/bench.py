@@ -150,6 +150,7 @@ def _decode_singly(context: Context, n_tokens: int) -> bool:
 
 
 def _random_tokens(context: Context, count: int) -> list[int]:
+    """Return `count` tokens, the first of them BOS if the model has one, as llama-bench does."""
     tokens = [random.randrange(context.model.n_vocab) for _ in range(count)]
     if context.model.bos >= 0:
         tokens[0] = context.model.bos

@@ -234,6 +234,7 @@ class _Reader:
         0: they are not there any more, and the context is empty.
         """
         context = self._engine.context
+        # Checkpoints after it are of tokens that this document does not have.
         self._windows = {n: window for n, window in self._windows.items() if n <= n_past}
         in_window = context.can_branch(n_past)
         context.truncate(n_past)
@@ -246,6 +247,7 @@ class _Reader:
         return n_past
 
     def _save_window(self, n_past: int) -> None:
+        """Keep a checkpoint after the first `n_past` tokens if there is memory for it."""
         room = CHECKPOINT_BYTES - sum(map(len, self._windows.values()))
         window = self._engine.context.save_window(room)
         if window is not None:
