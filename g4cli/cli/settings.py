@@ -99,7 +99,7 @@ def collect_settings(
     return {
         key: Setting(_parse_value(parameters[key], setting, ctx), setting.origin)
         for key, setting in settings.items()
-        if key in parameters
+        if key in parameters  # a preset may have settings of other commands
     }
 
 
