@@ -134,6 +134,11 @@ def to_float32(raw: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(raw, dtype=np.float32)
 
 
+def make_damage_error(path: Path, what: str) -> BadCheckpoint:
+    """Return the error for a file or folder at `path` that another download would mend."""
+    return BadCheckpoint(f"{path}: {what}", hint=DOWNLOAD_AGAIN)
+
+
 def require_folder(folder: Path) -> None:
     """Raise FileMissing or BadCheckpoint unless `folder` is a folder."""
     if is_folder(folder):
@@ -242,9 +247,7 @@ def _find_shards(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
         raise BadCheckpoint(f"{index}: {list_names('shard names that are too long', long)}")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise BadCheckpoint(
-            f"{folder}: {list_names('missing shards', missing)}", hint=DOWNLOAD_AGAIN
-        )
+        raise make_damage_error(folder, list_names("missing shards", missing))
     return [folder / name for name in names], weight_map
 
 
@@ -253,9 +256,7 @@ def _map_file(file: Path) -> mmap.mmap:
         with open_inside(file) as handle:
             size = os.fstat(handle.fileno()).st_size
             if size < 8:
-                raise BadCheckpoint(
-                    f"{file}: {size} bytes are too few for a safetensors file", hint=DOWNLOAD_AGAIN
-                )
+                raise make_damage_error(file, f"{size} bytes are too few for a safetensors file")
             buffer = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mmap, "MADV_SEQUENTIAL"):  # longer read-ahead: twice the speed from a disk
             buffer.madvise(mmap.MADV_SEQUENTIAL)
@@ -268,9 +269,8 @@ def _read_header(file: Path, buffer: mmap.mmap, number: int) -> list[CheckpointT
     """Return the tensors in the header of `file`, which is mapped as `buffer`: shard `number`."""
     length = int.from_bytes(buffer[:8], "little")
     if length > len(buffer) - 8:
-        raise BadCheckpoint(
-            f"{file}: the header claims {length:,} bytes, the file has {len(buffer) - 8:,}",
-            hint=DOWNLOAD_AGAIN,
+        raise make_damage_error(
+            file, f"the header claims {length:,} bytes, the file has {len(buffer) - 8:,}"
         )
     if length > MAX_HEADER_BYTES:
         raise BadCheckpoint(
@@ -296,8 +296,7 @@ def _read_entry(
     """Return the tensor that the header's `entry` describes; `file` is shard `number`."""
 
     def make_error(what: str) -> BadCheckpoint:
-        shown = name[:_MAX_NAME_CHARS]
-        return BadCheckpoint(f"{file}: tensor {shown}: {what}", hint=DOWNLOAD_AGAIN)
+        return make_damage_error(file, f"tensor {name[:_MAX_NAME_CHARS]}: {what}")
 
     if len(name) > _MAX_NAME_CHARS:
         raise make_error(f"a name of {len(name):,} characters")
@@ -334,15 +333,12 @@ def _check_layout(
     for source in sorted(tensors, key=lambda s: s.offset):
         if source.offset != expected:
             what = "overlaps the previous one" if source.offset < expected else "follows a gap"
-            raise BadCheckpoint(f"{file}: tensor {source.name} {what}", hint=DOWNLOAD_AGAIN)
+            raise make_damage_error(file, f"tensor {source.name} {what}")
         expected += source.nbytes
     if expected > size:
-        raise BadCheckpoint(
-            f"{file}: truncated, {count_text(expected - size, 'byte', 'are')} missing at its end",
-            hint=DOWNLOAD_AGAIN,
-        )
+        missing = count_text(expected - size, "byte", "are")
+        raise make_damage_error(file, f"truncated, {missing} missing at its end")
     if expected < size:
-        raise BadCheckpoint(
-            f"{file}: {count_text(size - expected, 'byte')} after the last tensor",
-            hint=DOWNLOAD_AGAIN,
+        raise make_damage_error(
+            file, f"{count_text(size - expected, 'byte')} after the last tensor"
         )

@@ -14,9 +14,9 @@ from typing import Final
 
 from g4cli.converters.blocks import Coder, PlainCoder, Tensor
 from g4cli.converters.checkpoint import (
-    DOWNLOAD_AGAIN,
     Checkpoint,
     list_names,
+    make_damage_error,
     open_checkpoint,
     read_json,
     require_folder,
@@ -25,7 +25,7 @@ from g4cli.converters.config import read_config
 from g4cli.converters.metadata import general_keys
 from g4cli.converters.names import Claim, claim_tensors
 from g4cli.converters.parts import Part, PartName, make_part
-from g4cli.core.errors import BadCheckpoint, UsageError
+from g4cli.core.errors import UsageError
 from g4cli.core.ggml import BF16, F32, GGMLType
 from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
@@ -107,7 +107,7 @@ def convert_checkpoint(
             progress(writer.nbytes, writer.total, output.kind)
         if not_finite:
             bad = list_names("not finite (NaN or Inf)", list(not_finite))
-            raise BadCheckpoint(f"{folder}: {bad}", hint=DOWNLOAD_AGAIN)
+            raise make_damage_error(folder, bad)
         written = writer.finish()
     verify_written(written, specs)
     bytes_by_type: Counter[str] = Counter()

@@ -17,13 +17,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import yaml
 
 from g4cli.converters.folder_file import open_inside
-
-Entry: TypeAlias = "str | list[str]"
 
 # Only so much of the file is read, since PyYAML parses 0.1 MB/s; a longer front matter is ignored.
 MAX_BYTES: Final = 1 << 16
@@ -52,25 +50,22 @@ TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The entries of a front matter, {} if there is none."""
+    """The entries of a front matter, {} if there is none; a scalar is a list of one."""
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, list[str]]
 
     def find_text(self, what: str) -> str | None:
         """Return the entry for `what`, a key of TEXTS; a list is joined with commas."""
-        for key in TEXTS[what]:
-            value = self.entries.get(key)
-            if value is not None:
-                return ",".join(value) if isinstance(value, list) else value
-        return None
+        names = self.find_names(*TEXTS[what])
+        return None if names is None else ",".join(names)
 
     def find_names(self, *keys: str) -> list[str] | None:
         """Return the entries of the first of `keys` that is present."""
-        return next((_as_list(self.entries[key]) for key in keys if key in self.entries), None)
+        return next((self.entries[key] for key in keys if key in self.entries), None)
 
     def join_names(self, *keys: str) -> list[str]:
         """Return the entries of all `keys` together."""
-        return [item for key in keys for item in _as_list(self.entries.get(key, []))]
+        return [item for key in keys for item in self.entries.get(key, [])]
 
 
 def read_card(path: Path) -> Card:
@@ -103,19 +98,13 @@ def parse_card(text: str) -> Card:
     entries = {
         str(key): entry
         for key, value in (data.items() if isinstance(data, dict) else ())
-        if (entry := _parse_entry(value)) is not None
+        if (entry := _parse_entry(value))
     }
     return Card(entries)
 
 
-def _parse_entry(value: object) -> Entry | None:
-    """Return `value` if it is a string, its strings if it is a list; None if nothing is left."""
+def _parse_entry(value: object) -> list[str]:
+    """Return `value` if it is a string, its strings if it is a list; [] for null and the rest."""
     if isinstance(value, str):
-        return None if value.strip() in ("", "~", "null", "Null", "NULL") else value
-    if isinstance(value, list):
-        return [item for item in value if isinstance(item, str)] or None
-    return None
-
-
-def _as_list(value: Entry) -> list[str]:
-    return value if isinstance(value, list) else [value]
+        return [] if value.strip() in ("", "~", "null", "Null", "NULL") else [value]
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -207,12 +207,12 @@ def _open_connection(
     connection: http.client.HTTPConnection
     if parts.scheme == "http":
         connection = http.client.HTTPConnection(*through, timeout=stall_s)
-        connection.response_class = TimedResponse
-        return connection
-    connection = http.client.HTTPSConnection(*through, timeout=stall_s, context=_tls_context())
+    else:
+        context = load_certificates() or _default_tls_context()
+        connection = http.client.HTTPSConnection(*through, timeout=stall_s, context=context)
+        if proxy:
+            connection.set_tunnel(host, port or 443, headers=_proxy_auth(proxy))
     connection.response_class = TimedResponse
-    if proxy:
-        connection.set_tunnel(host, port or 443, headers=_proxy_auth(proxy))
     return connection
 
 
@@ -256,10 +256,6 @@ def untrusted_error(host: str, err: ssl.SSLCertVerificationError) -> NetworkErro
         f"{host}: its certificate is not trusted: {err.verify_message}",
         hint="set SSL_CERT_FILE to the certificates of your network, then run the command again",
     )
-
-
-def _tls_context() -> ssl.SSLContext:
-    return load_certificates() or _default_tls_context()
 
 
 @lru_cache(maxsize=1)
