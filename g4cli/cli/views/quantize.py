@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from g4cli.cli.output import Output
 from g4cli.core.units import count_text, duration_text, size_text
-from g4cli.quant.file import Quantized
-from g4cli.quant.metrics import Diff
 from g4cli.quant.plan import Planned
+
+if TYPE_CHECKING:  # both import numpy, which a plan does not need
+    from g4cli.quant.file import Quantized
+    from g4cli.quant.metrics import Diff
 
 
 def draw_plan(out: Output, planned: Planned) -> None:
