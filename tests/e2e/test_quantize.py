@@ -14,6 +14,7 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core.gguf import read_header
 from tests.support.builders.gguf import BF16, gemma4_keys, write_gguf
+from tests.support.builders.small_llama import llama_keys, llama_tensors
 from tests.support.builders.weights import KINDS, write_network
 
 
@@ -34,6 +35,18 @@ def test_json_names_what_scripts_rely_on(source: Path, capsys: pytest.CaptureFix
     assert (data["type"], data["bytes"]) == ("q4_0", target.stat().st_size)
     assert data["seconds"] > 0
     assert data["tensors_by_type"] == {"F32": 5, "Q4_0": 14, "Q8_0": 1}
+
+
+def test_another_model_is_quantized_with_a_warning(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llama = write_gguf(source.with_name("llama.gguf"), llama_keys(), llama_tensors())
+    assert run(["quantize", str(llama), "--type", "q8_0", "--dry-run"]) == 0
+    message = capsys.readouterr().err
+    assert "warning: " in message
+    assert "not Gemma 4" in message
+    assert run(["quantize", str(source), "--type", "q8_0", "--dry-run"]) == 0
+    assert "warning: " not in capsys.readouterr().err
 
 
 @pytest.mark.slow

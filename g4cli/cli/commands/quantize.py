@@ -47,6 +47,8 @@ def quantize(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.quantize import draw_plan
+    from g4cli.core.file_kind import kind_of, kind_text
+    from g4cli.core.gguf import read_header
     from g4cli.quant.options import build_recipe
     from g4cli.quant.plan import plan_file
     from g4cli.store.models import find_model_file
@@ -62,6 +64,10 @@ def quantize(
     )
     found = find_model_file(source)
     planned = plan_file(found.path, recipe, allow_requantize=allow_requantize)
+    header = read_header(found.path)
+    if kind_of(header) == "other-model":
+        what = f"{found.path} is {kind_text(header)}"
+        out.warn(f"{what}: its tensors may get other types than with llama-quantize")
     if dry_run:
         if imatrix is not None:
             from g4cli.operations.imatrix import read_importance
