@@ -10,6 +10,7 @@ import json
 import os
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -95,16 +96,18 @@ class FunctionProcess:
         child = self._child
         assert child is not None
         assert child.stdin is not None
+        end = time.monotonic() + timeout_s
         try:
             with contextlib.suppress(OSError):  # that it has ended shows in its reply
                 child.stdin.write(json.dumps(request).encode() + b"\n")
                 child.stdin.flush()
-            line = _read_line(child, time.monotonic() + timeout_s)
-            if line is None:
-                raise ToolFailed(f"it took more than {timeout_s:.0f} seconds")
+            line = _read_line(child, end)
+            if line == b"":  # a function may close the pipe, too, and go on
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    status = child.wait(max(0.0, end - time.monotonic()))
+                    raise ToolFailed(f"its process ended: {exit_text(status)}")
             if not line:
-                child.wait()
-                raise ToolFailed(f"its process ended: {exit_text(child.returncode)}")
+                raise ToolFailed(f"it took more than {timeout_s:.0f} seconds")
             reply: dict[str, Any] = json.loads(line)
             return reply
         except BaseException:  # Ctrl-C too: nobody would read its reply

@@ -37,6 +37,10 @@ def hang(folder: str) -> str:
         file.write(f"{os.getpid()} {sleeper.pid}")
     time.sleep(600)
 
+def detach(seconds: float) -> str:
+    os.closerange(3, 256)  # as programs do that go on in the background
+    time.sleep(seconds)
+
 def crash() -> str:
     os._exit(3)
 
@@ -106,6 +110,7 @@ def test_a_function_that_hangs_is_ended_with_what_it_started(
     assert run(toolbox, "hang", folder=str(tmp_path)) == "error: it took more than 5 seconds"
     for pid in (tmp_path / "pids").read_text().split():
         assert wait_until_gone(int(pid))
+    assert run(toolbox, "detach", seconds=20.0) == "error: it took more than 5 seconds"
     monkeypatch.setattr(functions, "CALL_S", 60.0)
     assert run(toolbox, "add", a=2) == "3"
 
