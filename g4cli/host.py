@@ -52,8 +52,8 @@ class HostFacts:
     """Facts about this machine.
 
     `limited_by` is "memory" where the whole memory of the machine may be used, else it names the
-    control group that allows less. `cpu_features` have the names of the flags in /proc/cpuinfo.
-    `gpus` is None if they could not be listed.
+    control group that allows less. `cpu_features` are those that Linux lists, on a Mac those that
+    decide which types llama.cpp repacks. `gpus` is None if they could not be listed.
     """
 
     total_bytes: int
@@ -66,13 +66,10 @@ class HostFacts:
 def read_host(root: Path = Path("/")) -> HostFacts:
     """Return the facts about this machine; `root` is the folder that holds /proc and /sys."""
     memory = psutil.virtual_memory()
-    if sys.platform == "darwin":  # without /proc/cpuinfo: what the Macs of each architecture have
-        features = {"neon", "dotprod"} if platform.machine() == "arm64" else {"avx2"}
-    else:
-        features = set(read_cpu_features(root / "proc/cpuinfo"))
-    return HostFacts(
-        *limit_memory(root, memory.total, memory.available), frozenset(features), find_gpus()
-    )
+    features = read_cpu_features(root / "proc/cpuinfo")
+    if sys.platform == "darwin":  # what all Macs of an architecture have
+        features = frozenset(("neon", "dotprod") if platform.machine() == "arm64" else ("avx2",))
+    return HostFacts(*limit_memory(root, memory.total, memory.available), features, find_gpus())
 
 
 def limit_memory(root: Path, total: int, available: int) -> tuple[int, int, str]:

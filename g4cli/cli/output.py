@@ -241,14 +241,6 @@ class Output:
         encoding = sys.stdout.encoding or "utf-8"
         sys.stdout.write(text.encode(encoding, "xmlcharrefreplace").decode(encoding))
 
-    @contextmanager
-    def show_errors(self) -> Iterator[None]:
-        """Print a G4Error of the block instead of passing it on, so that a chat continues."""
-        try:
-            yield
-        except G4Error as err:
-            self.error(err)
-
     def write_thought(self, text: str) -> None:
         """Write a piece of a thought to standard error at once (human mode), dim on a terminal."""
         if self.is_human:

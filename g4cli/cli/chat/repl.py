@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.line_editor import LineEditor
 from g4cli.cli.chat.slash_commands import COMMANDS, run_command, strip_quotes
+from g4cli.core.errors import G4Error
 from g4cli.core.paths import expand_home, state_dir
 from g4cli.core.units import size_text
 from g4cli.operations.chat.inputs import list_requested_media
@@ -103,8 +104,11 @@ def _read_lines(controller: ChatController) -> None:
         if line is None:
             break
         # From here on Ctrl-C stops the answer and not g4, even before the first token is sampled.
-        with out.show_errors(), engine.ctrl_c.listening():
-            _run_line(controller, line)
+        try:
+            with engine.ctrl_c.listening():
+                _run_line(controller, line)
+        except G4Error as err:  # the chat continues
+            out.error(err)
         if engine.has_ended and not controller.finished:
             out.say("the conversation is kept: the next question or /retry loads the model again")
 

@@ -293,6 +293,7 @@ class _Planner:
         known = next((e for e in self.facts.list_entries(name) if e.path == target), None)
         if known is None or self.options.restart:
             return planned
+        # A file outside of Git LFS has no sha256 on the hub, and counts as changed.
         if not file.sha256 or (known.sha256, known.nbytes) != (file.sha256, file.nbytes):
             self.notes.append(f"{known.label} is newer on the hub: it is downloaded again")
         elif self.facts.is_intact(known):
