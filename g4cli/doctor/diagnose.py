@@ -56,7 +56,7 @@ from g4cli.doctor.facts.gather import gather_facts
 from g4cli.doctor.facts.machine import MachineFacts, read_machine
 from g4cli.doctor.known_faults import find_type_faults
 from g4cli.doctor.probe.any_model import (
-    ask_own_tokenizer,
+    find_control_tokens,
     own_plain_questions,
     own_questions,
     own_text,
@@ -69,7 +69,7 @@ from g4cli.doctor.probe.prompts import (
     plain_text_questions,
     render_chat_questions,
 )
-from g4cli.doctor.probe.tokenizer import ask_tokenizer
+from g4cli.doctor.probe.tokenizer import ask_tokenizer, known_texts
 from g4cli.doctor.report import Check, Finding, Report, is_requested, run_checks, skipped
 from g4cli.doctor.run_network import LARGE_BYTES, Interview, run_network
 from g4cli.doctor.verdict import SUMMARY, decide_verdict, judge_without_failures
@@ -148,8 +148,8 @@ def probe_file(
         ):
             progress(0, 0, "chat template and tokenizer")
             prompt = render_own_template(facts.template, header) if facts.template else None
-            tokenizer = ask_own_tokenizer(path, prompt)
-            facts = replace(facts, own_prompt=prompt, own_tokenizer=tokenizer)
+            tokenizer = ask_tokenizer(path, find_control_tokens(prompt))
+            facts = replace(facts, own_prompt=prompt, tokenizer=tokenizer)
         interview = _interview_other_model(facts)
     elif facts.shape is not None:
         if (
@@ -159,7 +159,8 @@ def probe_file(
             and is_requested(only, "tokenizer")
         ):
             progress(0, 0, "tokenizer")
-            facts = replace(facts, tokenizer=ask_tokenizer(path, vocabulary.n_tokens))
+            texts = [text for text, _ in known_texts(vocabulary.n_tokens)]
+            facts = replace(facts, tokenizer=ask_tokenizer(path, texts))
         interview = _interview_gemma4(facts)
     else:
         return facts
@@ -194,7 +195,7 @@ def _interview_gemma4(facts: FileFacts) -> Interview:
 
 def _interview_other_model(facts: FileFacts) -> Interview | None:
     """Return the questions for another network; None if llama.cpp cannot ask it any."""
-    tokenizer = facts.own_tokenizer
+    tokenizer = facts.tokenizer
     if tokenizer is None or tokenizer.failure or facts.reason_not_generative:
         return None
     asked = own_questions(facts.own_prompt, tokenizer)

@@ -12,6 +12,7 @@ from g4cli.doctor.checks.advice import EXAMINE, GET_PLAIN_GGUF, RECONVERT, REPAI
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.vocabulary import find_array, hash_array
 from g4cli.doctor.known_faults import find_fault
+from g4cli.doctor.probe.tokenizer import known_ends, known_texts
 from g4cli.doctor.reference import (
     BYTE_TYPE,
     CONTROL_TOKENS,
@@ -195,17 +196,18 @@ def check_vocabulary(facts: FileFacts) -> Outcome:
 
 def check_encoding(facts: FileFacts) -> Outcome:
     """Judge how llama.cpp tokenizes known texts, and which tokens end generation."""
-    answers = facts.tokenizer
-    if answers is None:
+    answers, v = facts.tokenizer, facts.vocabulary
+    if answers is None or v is None:
         return skipped("llama.cpp was not asked", EXAMINE)
     if answers.failure:
         return _fail(
             f"llama.cpp cannot use the tokenizer: {answers.failure}", RECONVERT, confidence="high"
         )
+    known = dict(known_texts(v.n_tokens))
     bad = [
-        f"{text!r} gives {got}, expected {want}"
-        for text, got, want in answers.encoded
-        if got != want
+        f"{text!r} gives {got}, expected {known[text]}"
+        for text, got in answers.encoded
+        if got != known[text]
     ]
     bad += [
         f"{text!r} is detokenized as {back!r}" for text, back in answers.round_trips if text != back
@@ -217,11 +219,12 @@ def check_encoding(facts: FileFacts) -> Outcome:
             RECONVERT,
             detail=tuple(bad),
         )
+    found_ends = {token for token, _ in answers.ends}
     ends = [
         f"token {token} "
-        + ("ends generation and must not" if got else "must end generation and does not")
-        for token, got, want in answers.ends
-        if got != want
+        + ("must end generation and does not" if must_end else "ends generation and must not")
+        for token, must_end in known_ends(v.n_tokens)
+        if (token in found_ends) != must_end
     ]
     if ends:
         return _fail("; ".join(ends), REPAIR)

@@ -18,7 +18,7 @@ from g4cli.core.template_child import TEMPLATE_KEY, TEMPLATE_LIMIT
 from g4cli.doctor.facts.hashes import Hashes
 from g4cli.doctor.facts.tensor_stats import TensorStats
 from g4cli.doctor.facts.vocabulary import Vocabulary
-from g4cli.doctor.probe.any_model import OwnPrompt, OwnTokenizer
+from g4cli.doctor.probe.any_model import OwnPrompt
 from g4cli.doctor.probe.child import UNKNOWN_ARCHITECTURE, GreedyRun, ProbeResult
 from g4cli.doctor.probe.compare import ConfigComparison, FormatAnswers
 from g4cli.doctor.probe.tokenizer import TokenizerAnswers
@@ -56,8 +56,9 @@ class FileFacts:
     stats: tuple[TensorStats, ...] = ()
     vectors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     equal_tensors: tuple[tuple[str, str], ...] = ()  # pairs of names with the same bytes
-    # What llama.cpp makes of known texts; its answers to the prompts, or why there are none; and
-    # what the answers should contain, in the order of the prompts.
+    # What llama.cpp makes of known texts (of the control tokens in `own_prompt` for other models);
+    # its answers to the prompts, or why there are none; and what the answers should contain, in the
+    # order of the prompts.
     tokenizer: TokenizerAnswers | None = None
     probe: ProbeResult | None = None
     probe_skipped: str = ""
@@ -69,10 +70,7 @@ class FileFacts:
     is_sparse: bool = False  # most of the file takes no space on the disk
     backends: Mapping[str, Any] = field(default_factory=dict)  # known_faults.find_release reads it
     neighbors: tuple[Header, ...] = ()  # of other GGUF files in the folder, to pair an mmproj
-    # For models other than Gemma 4: what the file's own template writes, and what llama.cpp makes
-    # of its vocabulary.
-    own_prompt: OwnPrompt | None = None
-    own_tokenizer: OwnTokenizer | None = None
+    own_prompt: OwnPrompt | None = None  # of other models: what the file's own template writes
 
     @property
     def keys(self) -> Mapping[str, Value]:
@@ -107,8 +105,7 @@ class FileFacts:
     @property
     def has_unknown_architecture(self) -> bool:
         """Whether llama.cpp was asked and does not know the architecture."""
-        answers = self.own_tokenizer
-        return answers is not None and answers.code == UNKNOWN_ARCHITECTURE
+        return self.tokenizer is not None and self.tokenizer.code == UNKNOWN_ARCHITECTURE
 
     @property
     def is_untrained(self) -> bool:

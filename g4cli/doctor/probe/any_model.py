@@ -10,14 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import BadFile
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array, find_data
 from g4cli.core.template_child import render_template
-from g4cli.doctor.probe.child import ask_child
 from g4cli.doctor.probe.prompts import (
     CHAT_QUESTIONS,
     MAX_PROMPT,
@@ -25,10 +23,9 @@ from g4cli.doctor.probe.prompts import (
     PLAIN_QUESTIONS,
     Question,
 )
-from g4cli.doctor.probe.tokenizer import ROUND_TRIPS
+from g4cli.doctor.probe.tokenizer import TokenizerAnswers
 from g4cli.doctor.reference import TOKENIZER
 
-_TIMEOUT_S: Final = 60.0  # a choice: no weights are loaded, so it takes seconds
 # How the published models of other families spell their control tokens; DeepSeek's has a wide |.
 _CONTROL_TOKEN: Final = re.compile(
     "<[|\N{FULLWIDTH VERTICAL LINE}][^<>\\s]{1,60}[|\N{FULLWIDTH VERTICAL LINE}]>"
@@ -52,24 +49,6 @@ class OwnPrompt:
     def question(self) -> str:
         """What the first prompt asks, or ''."""
         return self.questions[0].name if self.questions else ""
-
-
-@dataclass(frozen=True, slots=True)
-class OwnTokenizer:
-    """What llama.cpp makes of the file's vocabulary, or why it failed (`failure`, `code`).
-
-    `round_trips` holds (text, detokenized text), `markers` what the template writes as control
-    tokens with the ids of the tokens that the text becomes, `ends` the tokens that end an answer,
-    (id, text). `adds_bos` is whether programs put the token `bos` in front of a text.
-    """
-
-    round_trips: tuple[tuple[str, str], ...] = ()
-    markers: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    ends: tuple[tuple[int, str], ...] = ()
-    bos: str = ""
-    adds_bos: bool = False
-    failure: str = ""
-    code: str = ""
 
 
 def render_own_template(template: str, header: Header) -> OwnPrompt:
@@ -110,31 +89,12 @@ def token_text(header: Header, key: str) -> str:
     return str(texts.first_items(index + 1)[index]) if 0 <= index < len(texts) else ""
 
 
-def ask_own_tokenizer(path: Path, prompt: OwnPrompt | None) -> OwnTokenizer:
-    """Return what llama.cpp makes of known texts, and of what the template writes."""
-    markers = list(dict.fromkeys(_CONTROL_TOKEN.findall(prompt.text))) if prompt else []
-    answer = ask_child(
-        {
-            "task": "describe",
-            "path": str(path.absolute()),
-            "texts": markers,
-            "round_trips": list(ROUND_TRIPS),
-        },
-        _TIMEOUT_S,
-    )
-    event = answer.find_event("described")
-    if event is None:
-        return OwnTokenizer(failure=answer.failure, code=answer.error_code)
-    return OwnTokenizer(
-        tuple(zip(ROUND_TRIPS, event["round_trips"], strict=True)),
-        tuple((text, tuple(ids)) for text, ids in zip(markers, event["ids"], strict=True)),
-        tuple((int(token), str(text)) for token, text in event["ends"]),
-        str(event["bos"]),
-        bool(event["adds_bos"]),
-    )
+def find_control_tokens(prompt: OwnPrompt | None) -> tuple[str, ...]:
+    """Return what the template writes as control tokens, each once; () without a prompt."""
+    return tuple(dict.fromkeys(_CONTROL_TOKEN.findall(prompt.text))) if prompt else ()
 
 
-def own_questions(prompt: OwnPrompt | None, tokenizer: OwnTokenizer) -> tuple[Question, ...]:
+def own_questions(prompt: OwnPrompt | None, tokenizer: TokenizerAnswers) -> tuple[Question, ...]:
     """Return the questions to ask: in the file's template if it works, else texts to continue.
 
     A template also fails if it writes nothing, or far more than a short question needs.
@@ -145,19 +105,19 @@ def own_questions(prompt: OwnPrompt | None, tokenizer: OwnTokenizer) -> tuple[Qu
     return tuple(replace(q, text=_prepend_bos(q.text, tokenizer)) for q in written)
 
 
-def own_plain_questions(tokenizer: OwnTokenizer) -> tuple[Question, ...]:
+def own_plain_questions(tokenizer: TokenizerAnswers) -> tuple[Question, ...]:
     """Return texts that any language model continues, as programs tokenize them for this one."""
     return tuple(
         Question(text, _prepend_bos(text, tokenizer), answer) for text, answer in PLAIN_QUESTIONS
     )
 
 
-def own_text(tokenizer: OwnTokenizer) -> str:
+def own_text(tokenizer: TokenizerAnswers) -> str:
     """Return a text that any language model predicts, as programs tokenize it for this one."""
     return _prepend_bos(PLAIN_ENGLISH, tokenizer)
 
 
-def _prepend_bos(text: str, tokenizer: OwnTokenizer) -> str:
+def _prepend_bos(text: str, tokenizer: TokenizerAnswers) -> str:
     """Return `text` with the token that begins a text in front, if it belongs there."""
     if not tokenizer.adds_bos or text.startswith(tokenizer.bos):
         return text

@@ -1,8 +1,9 @@
-"""Ask llama.cpp to tokenize known texts with a file's tokenizer, without loading its weights."""
+"""Ask llama.cpp to tokenize texts with a file's vocabulary, without loading its weights."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,54 +31,57 @@ ROUND_TRIPS: Final = (
     "</s> is text",
 )
 # Token ids, and whether these tokens end generation: <turn|>, <eos>, a newline.
-ENDS: Final = ((106, True), (1, True), (107, False))
+_ENDS: Final = ((106, True), (1, True), (107, False))
 # The same in the published vocabulary: </s> is text, <|tool_response> ends the turn.
-ENDS_PUBLISHED: Final = ((212, False), (50, True))
+_ENDS_PUBLISHED: Final = ((212, False), (50, True))
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerAnswers:
-    """What llama.cpp makes of known texts, or why it failed (`failure`).
+    """What llama.cpp makes of a file's vocabulary, or why it failed (`failure`, `code`).
 
-    `encoded` holds (text, ids, expected ids), `round_trips` (text, detokenized text), `ends`
-    (token, whether it ends generation, expected).
+    `encoded` holds (text, ids), `round_trips` (text, detokenized text), `ends` the tokens that end
+    an answer, (id, text). `adds_bos` is whether programs put the token `bos` in front of a text.
     """
 
-    encoded: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+    encoded: tuple[tuple[str, tuple[int, ...]], ...] = ()
     round_trips: tuple[tuple[str, str], ...] = ()
-    ends: tuple[tuple[int, bool, bool], ...] = ()
+    ends: tuple[tuple[int, str], ...] = ()
+    bos: str = ""
+    adds_bos: bool = False
     failure: str = ""
+    code: str = ""
 
 
 def known_texts(n_tokens: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Return texts with their ids in a vocabulary of `n_tokens`: 53 texts for the published one."""
+    """Return texts with their ids in a Gemma 4 vocabulary: 53 texts for the published one."""
     if n_tokens != N_TOKENS:
         return CONTROL_TEXTS
     rows = map(json.loads, _KNOWN_TEXTS.read_text(encoding="utf-8").splitlines())
     return (*CONTROL_TEXTS, *((text, tuple(ids)) for text, ids in rows))
 
 
-def ask_tokenizer(path: Path, n_tokens: int) -> TokenizerAnswers:
-    """Return what llama.cpp makes of known texts with a tokenizer of `n_tokens` tokens."""
-    known = known_texts(n_tokens)
-    ends = (*ENDS, *(ENDS_PUBLISHED if n_tokens == N_TOKENS else ()))
-    answer = ask_child(
-        {
-            "task": "tokenize",
-            "path": str(path.absolute()),
-            "texts": [text for text, _ in known],
-            "round_trips": list(ROUND_TRIPS),
-            "tokens": [token for token, _ in ends],
-        },
-        _TIMEOUT_S,
-    )
-    event = answer.find_event("tokenized")
+def known_ends(n_tokens: int) -> tuple[tuple[int, bool], ...]:
+    """Return tokens of a Gemma 4 vocabulary, and whether they end generation."""
+    return (*_ENDS, *(_ENDS_PUBLISHED if n_tokens == N_TOKENS else ()))
+
+
+def ask_tokenizer(path: Path, texts: Sequence[str]) -> TokenizerAnswers:
+    """Return what llama.cpp makes of `texts` and of ROUND_TRIPS with the vocabulary of the file."""
+    request = {
+        "task": "describe",
+        "path": str(path.absolute()),
+        "texts": list(texts),
+        "round_trips": list(ROUND_TRIPS),
+    }
+    answer = ask_child(request, _TIMEOUT_S)
+    event = answer.find_event("described")
     if event is None:
-        return TokenizerAnswers(failure=answer.failure)
+        return TokenizerAnswers(failure=answer.failure, code=answer.error_code)
     return TokenizerAnswers(
-        tuple(
-            (text, tuple(ids), want) for (text, want), ids in zip(known, event["ids"], strict=True)
-        ),
+        tuple((text, tuple(ids)) for text, ids in zip(texts, event["ids"], strict=True)),
         tuple(zip(ROUND_TRIPS, event["round_trips"], strict=True)),
-        tuple((token, got, want) for (token, want), got in zip(ends, event["ends"], strict=True)),
+        tuple((int(token), str(text)) for token, text in event["ends"]),
+        str(event["bos"]),
+        bool(event["adds_bos"]),
     )

@@ -12,16 +12,14 @@ The tasks with their parameters, and the events that answer them with their fiel
     greedy   {path, prompts, n_tokens, options, text}
                                                  loaded: n_vocab, gpus; run: see _run_prompt;
                                                  read: surprise
-    tokenize {path, texts, round_trips, tokens}  tokenized: ids, round_trips, ends
     describe {path, texts, round_trips}          described: ids, round_trips, ends, bos, adds_bos
 
 "greedy" answers each of `prompts` with up to `n_tokens` tokens (one event "run" each), then
 measures how well the network predicts `text` (an event "read", unless `text` is ""); `options` are
 read by Session, which has a default for each. `round_trips` are texts that are tokenized and
-detokenized. `ends` says of each of `tokens` whether it ends an answer; for "describe" it lists the
-tokens that do, as ids and texts. Prompts are complete, from <bos> on, and so is `text`. With
-"data_limit" (bytes) the operating system refuses this process more memory than that, where it can
-(Linux); the pages of the mapped file do not count.
+detokenized. `ends` lists the tokens that end an answer, as ids and texts. Prompts are complete,
+from <bos> on, and so is `text`. With "data_limit" (bytes) the operating system refuses this process
+more memory than that, where it can (Linux); the pages of the mapped file do not count.
 """
 
 from __future__ import annotations
@@ -59,7 +57,7 @@ _REFUSALS: Final = (
     (UNKNOWN_PRE_TOKENIZER, re.compile(r"unknown pre-tokenizer type")),
 )
 _MAX_READ: Final = 64  # tokens of `text` that are evaluated, from its beginning: a choice
-_MAX_ENDS: Final = 16  # more tokens than any vocabulary has to end an answer
+_MAX_ENDS: Final = 64  # more tokens than any vocabulary has to end an answer
 
 
 def main() -> None:
@@ -72,7 +70,6 @@ def main() -> None:
         "machine": _report_machine,
         "backends": _report_backends,
         "greedy": _run_greedy,
-        "tokenize": _report_tokens,
         "describe": _report_vocabulary,
     }
     try:
@@ -233,15 +230,6 @@ def _run_greedy(request: dict[str, Any]) -> None:
         _emit_event(event="read", surprise=round(surprise, 4) if np.isfinite(surprise) else None)
 
 
-def _report_tokens(request: dict[str, Any]) -> None:
-    session = Session(request["path"], {"vocab_only": True})
-    ends = [
-        t < session.n_vocab and bool(session.api.llama_vocab_is_eog(session.vocab, t))
-        for t in request["tokens"]
-    ]
-    _emit_event(event="tokenized", **_tokenize_texts(session, request), ends=ends)
-
-
 def _report_vocabulary(request: dict[str, Any]) -> None:
     session = Session(request["path"], {"vocab_only": True})
     api, vocab = session.api, session.vocab
@@ -249,18 +237,12 @@ def _report_vocabulary(request: dict[str, Any]) -> None:
     ends = [t for t in range(session.n_vocab) if api.llama_vocab_is_eog(vocab, t)][:_MAX_ENDS]
     _emit_event(
         event="described",
-        **_tokenize_texts(session, request),
+        ids=[session.tokenize(text) for text in request["texts"]],
+        round_trips=[session.detokenize(session.tokenize(t)) for t in request["round_trips"]],
         ends=[(t, session.detokenize([t])) for t in ends],
         bos=session.detokenize([bos]) if bos >= 0 else "",
         adds_bos=bool(api.llama_vocab_get_add_bos(vocab)),
     )
-
-
-def _tokenize_texts(session: Session, request: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "ids": [session.tokenize(text) for text in request["texts"]],
-        "round_trips": [session.detokenize(session.tokenize(t)) for t in request["round_trips"]],
-    }
 
 
 def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:

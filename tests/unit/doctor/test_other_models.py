@@ -17,9 +17,9 @@ from g4cli.doctor.checks.weights import check_norms
 from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.vocabulary import Vocabulary
-from g4cli.doctor.probe.any_model import OwnTokenizer
 from g4cli.doctor.probe.child import ChildAnswer, GreedyRun, ProbeResult
 from g4cli.doctor.probe.compare import ConfigComparison
+from g4cli.doctor.probe.tokenizer import TokenizerAnswers
 from tests.support.builders.gguf import write_gguf
 from tests.support.builders.other_kinds import MATRIX, foreign_keys
 
@@ -82,8 +82,10 @@ def test_no_command_of_g4_that_takes_gemma_4_alone_is_advised(tmp_path: Path) ->
 
 def test_wordpiece_gives_no_text_back() -> None:
     """Measured with llama.cpp's ggml-vocab-bert-bge.gguf."""
-    answers = OwnTokenizer((("Hello, world!", " hello , world !"),), ends=((102, "[SEP]"),))
-    facts = facts_of(vocabulary=VOCABULARY, own_tokenizer=answers)
+    answers = TokenizerAnswers(
+        round_trips=(("Hello, world!", " hello , world !"),), ends=((102, "[SEP]"),)
+    )
+    facts = facts_of(vocabulary=VOCABULARY, tokenizer=answers)
     assert check_encoding(facts).status == "fail"
     wordpiece = replace(VOCABULARY, model="bert")
     assert check_encoding(replace(facts, vocabulary=wordpiece)).status == "ok"
@@ -93,8 +95,8 @@ def test_wordpiece_gives_no_text_back() -> None:
 def test_an_ordinary_word_ends_no_answer(text: str, status: str, tmp_path: Path) -> None:
     """ggml-vocab-aquila.gguf stores <|endoftext|> as an ordinary token."""
     header = read_header(write_gguf(tmp_path / "m.gguf", foreign_keys("llama"), [MATRIX]))
-    answers = OwnTokenizer(ends=((0, text),))
-    facts = facts_of(header=header, vocabulary=VOCABULARY, own_tokenizer=answers)
+    answers = TokenizerAnswers(ends=((0, text),))
+    facts = facts_of(header=header, vocabulary=VOCABULARY, tokenizer=answers)
     assert check_ids(facts).status == status
 
 

@@ -65,7 +65,7 @@ def check_rendering(facts: FileFacts) -> Outcome:
 
 def _find_turn_end(facts: FileFacts) -> str:
     """Return the token that ends a turn in this vocabulary, '' if it is not one for chats."""
-    ends = facts.own_tokenizer.ends if facts.own_tokenizer is not None else ()
+    ends = facts.tokenizer.ends if facts.tokenizer is not None else ()
     return next((text for _, text in ends if _TURN_END.search(text)), "")
 
 

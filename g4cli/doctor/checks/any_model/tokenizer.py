@@ -29,7 +29,7 @@ _SPECIAL_IDS: Final = (
 
 def check_model(facts: FileFacts) -> Outcome:
     """Name the tokenizer; fail if this llama.cpp does not know its pre-tokenizer."""
-    vocabulary, answers = facts.vocabulary, facts.own_tokenizer
+    vocabulary, answers = facts.vocabulary, facts.tokenizer
     if vocabulary is None:
         return skipped("no tokenizer in the file")
     name = vocabulary.model + (f", pre-tokenizer {vocabulary.pre}" if vocabulary.pre else "")
@@ -84,7 +84,7 @@ def check_ids(facts: FileFacts) -> Outcome:
             bad.append(f"{name} is {number:,}, there are {v.n_tokens:,} tokens")
     if bad:
         return _fail_tokenizer("; ".join(bad))
-    answers = facts.own_tokenizer
+    answers = facts.tokenizer
     if answers is not None and not answers.failure:
         # Without eos_token_id llama.cpp takes a number that was right for another vocabulary, where
         # this one may have a word. Texts in angle brackets are no words: <|endoftext|> is a control
@@ -106,10 +106,10 @@ def check_ids(facts: FileFacts) -> Outcome:
 
 def check_control(facts: FileFacts) -> Outcome:
     """Fail if the tokens that the template writes are not in the vocabulary as single tokens."""
-    prompt, answers = facts.own_prompt, facts.own_tokenizer
+    prompt, answers = facts.own_prompt, facts.tokenizer
     if prompt is None or answers is None or answers.failure:
         return skipped("no prompt of the file's own template was tokenized", EXAMINE)
-    split = [(text, ids) for text, ids in answers.markers if len(ids) != 1]
+    split = [(text, ids) for text, ids in answers.encoded if len(ids) != 1]
     if split:
         text, ids = split[0]
         return fail(
@@ -120,15 +120,15 @@ def check_control(facts: FileFacts) -> Outcome:
             confidence="medium",
             detail=tuple(f"{text} -> {list(ids)}" for text, ids in split),
         )
-    if not answers.markers:
+    if not answers.encoded:
         return ok("the template writes no control tokens")
-    shown = " ".join(text for text, _ in answers.markers[:4])
+    shown = " ".join(text for text, _ in answers.encoded[:4])
     return ok(f"what the template writes is single tokens: {shown}")
 
 
 def check_encoding(facts: FileFacts) -> Outcome:
     """Fail if texts are not the same after tokenizing and detokenizing."""
-    answers = facts.own_tokenizer
+    answers = facts.tokenizer
     if facts.has_unknown_architecture:
         return skipped("this llama.cpp does not know the architecture")
     if answers is None:
