@@ -23,6 +23,7 @@ from g4cli.core.quoting import shell_command
 from g4cli.prompt.messages import Media
 
 PromptKind: TypeAlias = Literal["text", "svg", "fact", "code", "schema"]
+"""What is asked for: any text, a drawing, a fact, a Python program, JSON that matches a schema."""
 SETS: Final = ("pelican", "facts", "code", "schema")
 # Choices: more prompts than anybody waits for.
 _MAX_BYTES: Final = 16 << 20
@@ -37,8 +38,9 @@ _FIELDS: Final = frozenset(
 class Prompt:
     """One question. `kind` decides how `g4 compare` judges an answer (compare/judgement.py).
 
-    `expected` is one of the right answers of a fact or a list of them, a text (or a list of texts)
-    that code must contain, or the value that JSON must have; None: no answer is right or wrong.
+    `expected` is the right answer to a fact (or a list, of which one is enough), a text that code
+    must contain (or a list, all of it), or the value that JSON must have. None: no answer is right
+    or wrong.
     `schema` is the JSON schema that an answer of the kind "schema" must match. `media` are images
     and sounds by absolute path.
     """

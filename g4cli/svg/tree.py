@@ -66,8 +66,8 @@ class Element:
 class _OpenTag:
     """A start tag that is still open; `wrong_end` is an end tag that may have been meant for it.
 
-    It has another name. It was meant for this tag if no right one follows; then its name is
-    repaired. Else it is removed.
+    That end tag has another name. It was meant for this tag if none with the right name follows:
+    then its name is repaired, else it is removed.
     """
 
     index: int  # of its token, as all indices here
