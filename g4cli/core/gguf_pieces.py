@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Final
 
 from g4cli.core.gguf_cursor import Cursor, HeaderIncomplete, Limits
+from g4cli.core.spans import Span, merge_spans
 
 # Source: models/ggml-vocab-gemma-4.gguf, llama.cpp@0c1e57098. Published files have the same arrays:
 # their headers are as long (file size minus the sum of the tensors).
@@ -39,19 +40,12 @@ class Pieces:
     def __init__(self, file_size: int) -> None:
         # Anonymous memory: pages that are never written take none.
         self.buffer = mmap.mmap(-1, max(1, min(file_size, Limits.HEADER_BYTES)))
-        self._spans: list[tuple[int, int]] = []
+        self._spans: list[Span] = []
 
     def add_piece(self, start: int, data: bytes | bytearray) -> None:
         """Add the piece at the offset `start`, which must be within the buffer."""
         self.buffer[start : start + len(data)] = bytes(data)
-        merged = (start, start + len(data))
-        kept = []
-        for span in self._spans:
-            if span[1] < merged[0] or merged[1] < span[0]:
-                kept.append(span)
-            else:
-                merged = (min(span[0], merged[0]), max(span[1], merged[1]))
-        self._spans = sorted([*kept, merged])
+        self._spans = merge_spans([*self._spans, (start, start + len(data))])
 
     def end_of(self, position: int) -> int:
         """Return the end of the piece that contains `position`, or `position` if none does."""

@@ -18,12 +18,13 @@ from g4cli.core.files import link_or_copy
 from g4cli.core.gguf import read_header
 from g4cli.core.hashing import git_oid_of, sha256_of
 from g4cli.core.progress import Progress, no_progress
+from g4cli.core.spans import Span
 from g4cli.core.units import size_text
 from g4cli.hub import reuse
 from g4cli.hub.cache import cached_file
 from g4cli.hub.client import Hub, Location, Repository
 from g4cli.hub.header import remote_header
-from g4cli.hub.journal import Goal, Partial, Span
+from g4cli.hub.journal import Goal, Partial
 from g4cli.hub.listing import RemoteFile
 from g4cli.hub.lock import hold_lock
 from g4cli.hub.transfer import Limits, Transfer

@@ -31,7 +31,6 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,13 +39,12 @@ from typing import Final
 
 from g4cli.core.errors import G4Error, NoSpace, UsageError
 from g4cli.core.files import FULL_DISK, require_space
+from g4cli.core.spans import Span, find_gaps, merge_spans, remove_span
 
 SYNC_BYTES: Final = 512 * 1024**2  # a choice: some seconds of a fast line
 _DIRECT_BYTES: Final = 4096  # O_DIRECT requires offsets, sizes and buffers in multiples of this
 _FULL_DISK: Final = "the disk is full; what has arrived is kept"
 _MAX_JOURNAL_BYTES: Final = 64 * 1024**2  # 20 GB in pieces of 128 KiB take 4 MB
-Span = tuple[int, int]
-"""A range of bytes: start and end, end excluded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +59,6 @@ class Goal:
     def key(self) -> str:
         """The part of the partial file's name that ties it to this content."""
         return (self.sha256 or self.git_oid or str(self.nbytes))[:12]
-
-
-def merge_spans(spans: Iterable[Span]) -> list[Span]:
-    """Return `spans` sorted, with those merged that touch or overlap."""
-    merged: list[Span] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
-def _remove_span(spans: Iterable[Span], start: int, end: int) -> list[Span]:
-    """Return `spans` without the bytes from `start` to `end`."""
-    parts = (part for a, b in spans for part in ((a, min(b, start)), (max(a, end), b)))
-    return [(a, b) for a, b in parts if a < b]
-
-
-def find_gaps(spans: Iterable[Span], nbytes: int) -> list[Span]:
-    """Return the ranges from 0 to `nbytes` that `spans` leave out, in order."""
-    gaps = [(0, nbytes)] if nbytes else []
-    for start, end in spans:
-        gaps = _remove_span(gaps, start, end)
-    return gaps
 
 
 class Partial:
@@ -212,8 +185,8 @@ class Partial:
     def forget_span(self, start: int, end: int) -> None:
         """Remove the bytes from `start` to `end` from the record, because they are wrong."""
         with self._lock:
-            self._spans = _remove_span(self._spans, start, end)
-            self._synced = _remove_span(self._synced, start, end)
+            self._spans = remove_span(self._spans, start, end)
+            self._synced = remove_span(self._synced, start, end)
             try:
                 fresh = self._rewrite_journal()
             except OSError as err:

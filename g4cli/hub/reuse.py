@@ -12,7 +12,8 @@ from typing import Final
 from g4cli.core.files import open_file
 from g4cli.core.gguf_header import Header
 from g4cli.core.progress import Progress
-from g4cli.hub.journal import Partial, Span
+from g4cli.core.spans import Span
+from g4cli.hub.journal import Partial
 
 MIN_FILE_BYTES: Final = 64 * 1024**2
 """A choice: a smaller file is downloaded in the time that the requests for its header take."""

@@ -41,13 +41,14 @@ from urllib.parse import urlsplit
 
 from g4cli.core.errors import BadFile, G4Error, NetworkError
 from g4cli.core.progress import Progress
+from g4cli.core.spans import Span
 from g4cli.core.units import size_text
 from g4cli.hub.blocks import BLOCK_BYTES, Pool, Writer
 from g4cli.hub.body import STALL_S, Body, Patience
 from g4cli.hub.client import Location
 from g4cli.hub.connection import BadAnswer, Connection, untrusted_error
 from g4cli.hub.hashing import Hasher
-from g4cli.hub.journal import Partial, Span
+from g4cli.hub.journal import Partial
 
 # Bytes between two failures that count as progress, a choice: more than an error page.
 _PROGRESS_BYTES: Final = 8192

@@ -6,41 +6,14 @@ import errno
 import mmap
 import os
 import random
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from g4cli.core.errors import NoSpace, UsageError
-from g4cli.hub.journal import Goal, Partial, find_gaps, merge_spans
+from g4cli.hub.journal import Goal, Partial
 
 GOAL = Goal(1000, "a" * 64)
-spans = st.lists(
-    st.tuples(st.integers(0, 50), st.integers(1, 20)).map(lambda p: (p[0], p[0] + p[1])), max_size=8
-)
-
-
-@pytest.mark.slow
-@given(spans)
-def test_merging_keeps_every_byte_once(items: list[tuple[int, int]]) -> None:
-    covered = {n for a, b in items for n in range(a, b)}
-    result = merge_spans(items)
-    assert {n for a, b in result for n in range(a, b)} == covered
-    assert sum(b - a for a, b in result) == len(covered)
-    assert all(b < c for (_, b), (c, _) in pairwise(result))
-
-
-@pytest.mark.slow
-@given(spans)
-def test_gaps_are_what_is_not_covered(items: list[tuple[int, int]]) -> None:
-    missing = find_gaps(items, 70)
-    covered = {n for a, b in items for n in range(a, b)}
-    assert [n for a, b in missing for n in range(a, b)] == [
-        n for n in range(70) if n not in covered
-    ]
-    assert all(a < b for a, b in missing)
 
 
 def put_spans(partial: Partial, *items: tuple[int, int]) -> None:
