@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Final, TypeAlias
 
 from g4cli.core.shape import Shape
@@ -34,11 +33,6 @@ class TensorDims:
 
     name: str
     shape: tuple[int, ...]
-
-    @property
-    def n_weights(self) -> int:
-        """The number of weights."""
-        return prod(self.shape)
 
 
 def _hidden_size(shape: Shape, _layer: int) -> tuple[int, ...]:

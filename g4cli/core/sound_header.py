@@ -201,7 +201,6 @@ class _Frame:
 
     rate: int
     channels: int
-    n_samples: int
     n_bytes: int
 
 
@@ -211,13 +210,12 @@ def _mp3_frame(data: bytes, at: int) -> _Frame:
     is_low = not second & 8  # MPEG-2 and 2.5 have half and a quarter of the rates
     layer = 4 - (second >> 1 & 3)
     rate = _MP3_RATES[third >> 2 & 3] >> (is_low + (not second & 0x10))
-    n_samples = _MP3_SAMPLES[second]
     kbits = _MP3_KBITS[is_low, layer][third >> 4]
-    n_bytes = n_samples * kbits * 125 // rate  # 125 bytes are a kilobit
+    n_bytes = _MP3_SAMPLES[second] * kbits * 125 // rate  # 125 bytes are a kilobit
     if layer == 1:  # counts in slots of 4 bytes
         n_bytes &= ~3
     padding = (third >> 1 & 1) * (4 if layer == 1 else 1)
-    return _Frame(rate, 1 if fourth >> 6 == 3 else 2, n_samples, n_bytes + padding if kbits else 0)
+    return _Frame(rate, 1 if fourth >> 6 == 3 else 2, n_bytes + padding if kbits else 0)
 
 
 def _mp3_run(data: bytes, at: int) -> int:

@@ -36,19 +36,17 @@ class Node:
     """A tensor of the graph.
 
     `ne` are its extents, the fastest first, `item_bytes` the size of an element. `src` are the
-    tensors that it reads. `root` is the tensor whose bytes a view shows; `needs_memory` is false
-    for a write into memory outside of the buffer. `children` and `views` count, as in ggml, the
-    nodes that still have to read it and the views of it that are still in use; `address` is its
-    offset in the buffer, while it is `allocated`.
+    tensors that it reads. `op` is ggml's operation, or "input", "view" or "store" (a write into
+    memory outside of the buffer). `root` is the tensor whose bytes a view shows. `children` and
+    `views` count, as in ggml, the nodes that still have to read it and the views of it that are
+    still in use; `address` is its offset in the buffer, while it is `allocated`.
     """
 
     op: str
     ne: tuple[int, ...]
     src: tuple[Node, ...] = ()
     item_bytes: int = 4
-    needs_memory: bool = True
     root: Node | None = None
-    is_input: bool = False
     is_output: bool = False
     visited: bool = False
     allocated: bool = False
@@ -70,7 +68,7 @@ class Graph:
 
     def new_input(self, *ne: int, item_bytes: int = 4) -> Node:
         """Return a new input with elements of `item_bytes` bytes."""
-        return Node("input", ne, item_bytes=item_bytes, is_input=True)
+        return Node("input", ne, item_bytes=item_bytes)
 
     def new_op(self, op: str, ne: tuple[int, ...], *src: Node) -> Node:
         """Return the result of the operation `op` on `src`, with elements of 4 bytes."""
@@ -101,7 +99,7 @@ class Graph:
 
     def new_store(self, *src: Node) -> Node:
         """Return a write into memory outside the graph: the KV cache."""
-        return Node("store", (0,), src, needs_memory=False)
+        return Node("store", (0,), src)
 
     def append_node(self, node: Node) -> None:
         """Append `node` after all that it reads, depth first (ggml_build_forward_expand)."""
@@ -110,7 +108,7 @@ class Graph:
         node.visited = True
         for source in node.src:
             self.append_node(source)
-        (self.leaves if node.is_input else self.nodes).append(node)
+        (self.leaves if node.op == "input" else self.nodes).append(node)
 
 
 def graph_bytes(graph: Graph, alignment: int = CPU_ALIGNMENT) -> int:
@@ -129,7 +127,7 @@ def graph_bytes(graph: Graph, alignment: int = CPU_ALIGNMENT) -> int:
         for source in node.src:
             source.children += 1
     for node in graph.nodes:
-        if node.needs_memory and not node.root:
+        if node.op != "store" and not node.root:
             _allocate_node(arena, node)
         for source in node.src:
             source.children -= 1

@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def write_model(path: Path, shape: Shape) -> int:
                 left -= piece.nbytes
                 at = 0
             file.write(bytes(-size % 32))
-    return sum(t.n_weights for t in text_tensors(shape))
+    return sum(prod(t.shape) for t in text_tensors(shape))
 
 
 def run_watched(command: list[str], stdin: str | None = None) -> tuple[float, float, int]:
