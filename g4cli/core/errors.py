@@ -15,10 +15,10 @@
      |   +- NotGGUF                              a BadGGUF: another kind of file
      |   +- BadCheckpoint                        a Hugging Face folder
      |   +- BadMedia                             an image or a sound
-     |   +- HashMismatch
+     |   +- HashMismatch                         its sha256 is not the published one
      +- NetworkError                         6   the hub cannot be reached or refuses
      +- RuntimeFailed                        7   llama.cpp refused or died
-     |   +- EngineMissing
+     |   +- EngineMissing                        llama-cpp-python is not there or cannot be loaded
      |   +- QueueFull                            too many requests wait already
      |   +- ReaderTooSlow                        nobody read an answer for too long
      +- DoctorFailed                         8   a check failed (the report is already shown)

@@ -40,7 +40,7 @@ class HeaderIncomplete(BadGGUF):
 
     reference = "header-incomplete"
 
-    def __init__(self, path: str, needed: int, at: int = 0) -> None:
+    def __init__(self, path: str, needed: int, at: int) -> None:
         super().__init__(path, "the header is incomplete", offset=needed)
         self.needed, self.at = needed, at
 

@@ -56,7 +56,7 @@ class Pieces:
         return next((start for start, _ in self._spans if start > position), len(self.buffer))
 
     def keep_prefix(self) -> None:
-        """Drop every piece except the one at the start."""
+        """Drop every piece except the one at the start: the others began where a jump led."""
         self._spans = [span for span in self._spans if span[0] == 0]
 
 

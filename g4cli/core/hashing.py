@@ -9,7 +9,7 @@ from typing import Final
 from g4cli.core.files import open_file
 from g4cli.core.progress import Progress, no_progress
 
-_PIECE_BYTES: Final = 1 << 20  # stays in the core's cache between reading and hashing
+_PIECE_BYTES: Final = 1 << 20  # stays in the processor's cache between reading and hashing
 
 
 def sha256_of(path: Path, *, progress: Progress = no_progress) -> str:

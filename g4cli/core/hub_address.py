@@ -12,6 +12,7 @@ from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import expand_home
 
 _NAME: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,95}"  # the hub allows 96 characters
+# hf:OWNER/REPO[/FILE][:TYPE][@REVISION]; hf: and a page's URL; OWNER/REPO[:TYPE][@REVISION].
 _ADDRESS: Final = re.compile(
     rf"hf:(?://)?(?P<repo>{_NAME}/{_NAME})(?:/(?P<path>[^:@]+))?"
     r"(?::(?P<type>[^/:@]+))?(?:@(?P<revision>[^@]+))?"

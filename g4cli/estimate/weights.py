@@ -57,9 +57,7 @@ def _is_repacked(tensor: Tensor, options: Options) -> bool:
     )
 
 
-def weight_terms(
-    tensors: Sequence[Tensor], options: Options, devices: Sequence[str] = (HOST,)
-) -> list[Term]:
+def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[str]) -> list[Term]:
     """Return the terms of the weights; `devices` are those of the layers and of the output.
 
     With mmap the pages of the file are the weights on the host. Without mmap each tensor is padded,

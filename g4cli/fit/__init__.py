@@ -11,40 +11,26 @@ ranking.py     the types of a model
 from g4cli.fit.context import (
     COMMON_CTX,
     CONTEXTS,
-    ContextPlan,
     Trial,
     largest_context,
     plan_context,
     try_options,
 )
-from g4cli.fit.memory import (
-    RESERVE_BYTES,
-    Memory,
-    Verdict,
-    count_spare_bytes,
-    judge_estimate,
-)
-from g4cli.fit.parallel import MAX_AUTO_PARALLEL, ParallelPlan, plan_parallel, share_context
-from g4cli.fit.placement import Placement, place_layers
-from g4cli.fit.plan import ContextRow, FitPlan, plan_fit
-from g4cli.fit.ranking import TypeRanking, TypeRow, TypeVariant, rank_types
+from g4cli.fit.memory import Memory, count_spare_bytes, judge_estimate
+from g4cli.fit.parallel import MAX_AUTO_PARALLEL, plan_parallel, share_context
+from g4cli.fit.placement import place_layers
+from g4cli.fit.plan import FitPlan, plan_fit
+from g4cli.fit.ranking import TypeRanking, TypeVariant, rank_types
 
 __all__ = [
     "COMMON_CTX",
     "CONTEXTS",
     "MAX_AUTO_PARALLEL",
-    "RESERVE_BYTES",
-    "ContextPlan",
-    "ContextRow",
     "FitPlan",
     "Memory",
-    "ParallelPlan",
-    "Placement",
     "Trial",
     "TypeRanking",
-    "TypeRow",
     "TypeVariant",
-    "Verdict",
     "count_spare_bytes",
     "judge_estimate",
     "largest_context",

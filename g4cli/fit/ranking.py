@@ -33,7 +33,7 @@ class TypeRow:
     total_bytes: int
     fits: bool
     largest_ctx: int
-    disk_bytes: int = 0
+    disk_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
