@@ -73,6 +73,7 @@ class Context:
         params.kv_unified = False
         params.n_batch = min(options.n_batch, max(params.n_ctx, 1))
         params.n_ubatch = min(options.n_ubatch, params.n_batch)
+        # Sequences that answer together need a row each; one alone needs `n_outputs`, with drafts.
         params.n_outputs_max = max(options.n_outputs, n_parallel)
         params.n_outputs_max_per_seq = options.n_outputs
         params.n_threads = params.n_threads_batch = options.n_threads or choose_n_threads(model)
@@ -134,6 +135,7 @@ class Context:
         if len(prompt) >= self.n_ctx:
             raise ContextFull(
                 f"the prompt has {len(prompt):,} tokens, the context holds {self.n_ctx:,}",
+                # A choice: room for an answer of 1,024 tokens.
                 hint=f"--ctx {len(prompt) + 1024} or a shorter prompt",
             )
 

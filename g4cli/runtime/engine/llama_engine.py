@@ -1,12 +1,14 @@
 """A model, its context and a sampler behind the interface that a turn uses (`g4cli.chat.Engine`).
 
 It holds one conversation, and may draft tokens: a round of drafts is a batch of its own, whose rows
-are compared and rolled back. Many conversations at once are run by `scheduler`.
+are compared and rolled back. Many conversations at once are run by `scheduler`. What both have in
+common is `BaseEngine`.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Tokens
 from contextlib import closing, contextmanager
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.state_cache import StateCache
 
 RETRY_TEMP: Final = 1.0
-"""The temperature from which on an answer is continued that was truncated because of a loop: the
+"""The lowest temperature at which an answer is continued that was cut back because of a loop: the
 one that Google recommends for Gemma 4.
 """
 CHECKPOINT_BYTES: Final = 256 * 1024**2
@@ -44,29 +46,72 @@ None is made of a window that is larger than this: then a retry reads the prompt
 """
 
 
-class LlamaEngine:
+class BaseEngine(ABC):
+    """A model with its context, encoder and grammars, whatever runs turns with them."""
+
+    def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
+        """Make a context. `model` is closed with the engine. Raises what `Context` raises."""
+        self.model, self.interrupt = model, interrupt
+        self.prompts, self.masks = PromptTokens(model), make_mask_process(model)
+        self._options = options
+        self._states: StateCache | None = None
+        self._make_context()
+
+    def _make_context(self) -> None:
+        """Make the context; a subclass makes all that depends on it, too."""
+        self.context = Context(self.model, self._options, self.interrupt)
+
+    @abstractmethod
+    def use_states(self, cache: StateCache) -> None:
+        """Save and restore states of prompts from now on."""
+
+    def attach_media(self, options: MediaOptions) -> None:
+        """Load the encoder of images and sound, between two turns.
+
+        Models with bidirectional attention within images need a ubatch that holds an image whole.
+        If it has to grow, the context is made anew and is empty afterwards. Raises RuntimeFailed or
+        UsageError.
+        """
+        from g4cli.runtime.engine.media import MediaEncoder
+
+        media = MediaEncoder(self.model, options, self.interrupt, self._states)
+        self.prompts.media = media
+        if media.n_ubatch > self._options.n_ubatch:
+            self._options = replace(self._options, n_ubatch=media.n_ubatch)
+            self.close_context()
+            self._make_context()
+            if self._states is not None:
+                self.use_states(self._states)
+
+    def close_context(self) -> None:
+        """Free the context and what depends on it; the model stays loaded."""
+        self.context.close()
+
+    def close(self) -> None:
+        """Free everything."""
+        self.close_context()
+        self.masks.close()
+        if self.prompts.media:
+            self.prompts.media.close()
+        self.model.close()
+
+
+class LlamaEngine(BaseEngine):
     """llama.cpp as `g4cli.chat.Engine`: evaluates prompts with prefix reuse, samples, decodes."""
 
     def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
-        self.model = model
-        self.prompts = PromptTokens(model)
-        self._options = options
-        self.interrupt = interrupt
-        self._states: StateCache | None = None
-        self.context, self._sequence = self._make_context()
         self._sampler: Sampler | GrammarSampler | None = None
         self._sampled = -1  # the last token that the sampler chose
         self._sampling = Sampling()
         self._drafting: tuple[Callable[[Context], Drafter], Exactness] | None = None
         self._speculation: Speculation | None = None
-        self.masks = make_mask_process(model)
+        super().__init__(model, options, interrupt)
 
-    def _make_context(self) -> tuple[Context, Sequence]:
-        context = Context(self.model, self._options, self.interrupt)
-        sequence = Sequence(context, self.prompts, checkpoint_bytes=CHECKPOINT_BYTES)
-        if self._states is not None:
-            sequence.use_states(self._states)
-        return context, sequence
+    def _make_context(self) -> None:
+        super()._make_context()
+        self._sequence = Sequence(self.context, self.prompts, checkpoint_bytes=CHECKPOINT_BYTES)
+        if self._drafting is not None:
+            self.attach_drafter(*self._drafting)
 
     @property
     def n_ctx(self) -> int:
@@ -82,23 +127,6 @@ class LlamaEngine:
     def interrupted(self) -> bool:
         """Return whether a stop was requested."""
         return self.interrupt.is_set
-
-    def attach_media(self, options: MediaOptions) -> None:
-        """Load the encoder of images and sound. Raises RuntimeFailed or UsageError.
-
-        Models with bidirectional attention within images need a ubatch that holds an image whole.
-        If it has to grow, the context is made anew and is empty afterwards.
-        """
-        from g4cli.runtime.engine.media import MediaEncoder
-
-        media = MediaEncoder(self.model, options, self.interrupt, self._states)
-        self.prompts.media = media
-        if media.n_ubatch > self._options.n_ubatch:
-            self._options = replace(self._options, n_ubatch=media.n_ubatch)
-            self.close_context()
-            self.context, self._sequence = self._make_context()
-            if self._drafting:
-                self.attach_drafter(*self._drafting)
 
     def attach_drafter(
         self, make: Callable[[Context], Drafter], exactness: Exactness = "by comparison"
@@ -275,19 +303,11 @@ class LlamaEngine:
         """Free sampler, drafter and context; the model stays loaded."""
         if self._sampler:
             self._sampler.close()
+            self._sampler = None
         if self._speculation:
             self._speculation.close()
             self._speculation = None
-        self.context.close()
-        self._sampler = None
-
-    def close(self) -> None:
-        """Free everything."""
-        self.close_context()
-        self.masks.close()
-        if self.prompts.media:
-            self.prompts.media.close()
-        self.model.close()
+        super().close_context()
 
 
 @contextmanager

@@ -271,7 +271,7 @@ class MediaEncoder:
     def _drop_oldest(self) -> None:
         """Free what was not used for the longest time, as far as all takes too much."""
         total = sum(medium.kept_bytes for medium in self._known.values())
-        for medium in list(self._known.values())[:-1]:
+        for medium in list(self._known.values())[:-1]:  # the newest one stays in any case
             if total <= self.kept_bytes:
                 break
             if medium not in self._pinned:

@@ -39,19 +39,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.runtime.engine.batch import Batch
-from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.grammar import make_mask_process
-from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES
+from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES, BaseEngine
 from g4cli.runtime.engine.lone_drafting import LoneDrafting
 from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.options import ContextOptions, MediaOptions
+from g4cli.runtime.engine.options import ContextOptions
 from g4cli.runtime.engine.prompt_pacer import PromptPacer
-from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.engine.sequence import Sequence
 from g4cli.runtime.engine.service import Service
 from g4cli.runtime.engine.slot import (
@@ -76,39 +72,34 @@ _LEAST_BATCH: Final = 64  # a choice: in smaller batches, tokens that are certai
 TOGETHER_S: Final = 1 / 60  # nobody reads faster than a screen is drawn
 
 
-class Scheduler:
+class Scheduler(BaseEngine):
     """Carries out turns of several conversations, one batch a step."""
 
     def __init__(self, model: Model, options: ContextOptions, service: Service) -> None:
         """Make a context of `options.n_parallel` sequences. Raises what `Context` raises."""
-        self.model, self.prompts = model, PromptTokens(model)
-        self._service, self._options = service, options
+        self._service = service
         self._waiting: deque[WaitingTurn] = deque()
         self._n_started = 0
         self._filled: list[Sequence] = []  # sequences with a filler in this batch
         self._sent_at = 0.0  # when kept messages were sent, by time.perf_counter
         self._is_urgent = False  # what this step sends must not be kept back
         self._reads_next = False  # where prompts and answers take turns: a prompt's piece is next
-        self._states: StateCache | None = None
-        self.masks = make_mask_process(model)
         self._exactness: Exactness | None = None  # of drafting; None: nothing is drafted
-        self._make_context()
+        super().__init__(model, options, service.interrupt)
 
     def _make_context(self) -> None:
-        options = self._options
-        self.context = Context(self.model, options, self._service.interrupt)
-        share = CHECKPOINT_BYTES // options.n_parallel
+        super()._make_context()
+        n_parallel = self._options.n_parallel
+        share = CHECKPOINT_BYTES // n_parallel
         self._slots = [
             Slot(Sequence(self.context, self.prompts, number=number, checkpoint_bytes=share))
-            for number in range(options.n_parallel)
+            for number in range(n_parallel)
         ]
-        if self._states is not None:
-            self.use_states(self._states)
         self._drafting: LoneDrafting | None = None
         if self._exactness is not None:
             self.draft_by_lookup(self._exactness)
         self.pacer = PromptPacer(self.context.n_ubatch)
-        self._batch = Batch(self.context.n_batch, options.n_parallel)
+        self._batch = Batch(self.context.n_batch, n_parallel)
 
     def draft_by_lookup(self, exactness: Exactness) -> None:
         """Draft tokens from now on while a single turn answers.
@@ -123,20 +114,6 @@ class Scheduler:
         self._states = cache
         for slot in self._slots:
             slot.sequence.use_states(cache)
-
-    def attach_media(self, options: MediaOptions) -> None:
-        """Load the encoder of images and sound, before the first turn.
-
-        Raises RuntimeFailed or UsageError.
-        """
-        from g4cli.runtime.engine.media import MediaEncoder
-
-        media = MediaEncoder(self.model, options, self._service.interrupt, self._states)
-        self.prompts.media = media
-        if media.n_ubatch > self._options.n_ubatch:
-            self._options = replace(self._options, n_ubatch=media.n_ubatch)
-            self.context.close()
-            self._make_context()
 
     @property
     def has_work(self) -> bool:
@@ -184,7 +161,7 @@ class Scheduler:
         if self.prompts.media is not None:
             ready = [turn for turn in running if self._prepare_run(turn)]
             if not ready:
-                if self._running:
+                if self._running:  # none, if the encoder failed for all of them
                     self.prompts.require_media().wait(_ENCODER_WAIT_S)
                 return
             self._evaluate_run(ready)
@@ -329,7 +306,7 @@ class Scheduler:
         if len(between) > MAX_FILLERS:
             return
         if any(len(sequence.tokens) >= self.context.n_ctx for sequence in between):
-            return
+            return  # there is no room for a filler
         for sequence in between:
             position = len(sequence.tokens)
             self._batch.add_tokens((_FILLER,), position, sequence.number, with_logits=False)
@@ -372,11 +349,3 @@ class Scheduler:
             self._drafting.stop()
         turn.slot.turn = None
         self._is_urgent = True
-
-    def close(self) -> None:
-        """Free everything."""
-        self.masks.close()
-        self.context.close()
-        if self.prompts.media:
-            self.prompts.media.close()
-        self.model.close()

@@ -56,7 +56,7 @@ class Service:
         self._requests: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
         # (the time of its arrival + its bytes / _BYTES_PER_S, its number, the message)
         self._questions: queue.PriorityQueue[tuple[float, int, Any]] = queue.PriorityQueue()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the following three and the interrupt
         self._known: set[int] = set()  # read from the pipe and not ended
         self._running: set[int] = set()
         self._cancelled: set[int] = set()
@@ -64,7 +64,7 @@ class Service:
         self._held: list[tuple[int, Any]] = []  # what the main thread keeps back (`hold_output`)
         self._holds = False
         self._main = threading.get_ident()
-        self._writing = threading.Lock()
+        self._writing = threading.Lock()  # of the pipe
         self._out = os.dup(1)
         os.dup2(2, 1)  # whatever else is printed must not land among the messages
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from g4cli.core.child import ChildLimits, set_limits
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, UsageError, too_many_tokens
 from g4cli.runtime.engine.draft_model import DraftModel, explain_unsupported
-from g4cli.runtime.engine.llama_engine import LlamaEngine
+from g4cli.runtime.engine.llama_engine import BaseEngine, LlamaEngine
 from g4cli.runtime.engine.masks import make_grammar_error
 from g4cli.runtime.engine.messages import (
     CODEC,
@@ -43,7 +43,6 @@ from g4cli.runtime.engine.turn_queue import TurnQueue
 from g4cli.runtime.llama.devices import list_devices
 
 if TYPE_CHECKING:
-    from g4cli.runtime.engine.scheduler import Scheduler
     from g4cli.runtime.engine.state_cache import StateCache
 
 
@@ -52,7 +51,7 @@ class EngineWorker:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._opened: LlamaEngine | Scheduler | None = None
+        self._opened: BaseEngine | None = None
         self.turns: Turns | None = None  # what carries turns out, once the model is loaded
         self._states: StateCache | None = None
 
@@ -77,7 +76,7 @@ class EngineWorker:
         }
 
     @property
-    def _engine(self) -> LlamaEngine | Scheduler:
+    def _engine(self) -> BaseEngine:
         if self._opened is None:
             raise RuntimeFailed("no model is loaded")
         return self._opened

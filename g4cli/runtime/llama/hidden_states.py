@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from g4cli.runtime.llama.library import load_llama
 
-# The mangled names of Linux and macOS. void llama_set_embeddings_nextn(context, whether to hand out
-# hidden states, whether only for tokens with logits)
+# The mangled names of Linux and macOS of two functions. The first one takes a context, whether it
+# shall hand out hidden states, and whether only for tokens that get logits. The second one takes a
+# context and a row of its last batch, and returns the hidden state there.
 SET_STATES: Final = "_Z26llama_set_embeddings_nextnP13llama_contextbb"
-# float * llama_get_embeddings_nextn_ith(context, row): the hidden state of a row of the last batch
 STATE: Final = "_Z30llama_get_embeddings_nextn_ithP13llama_contexti"
 
 
