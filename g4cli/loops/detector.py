@@ -72,15 +72,6 @@ from g4cli.loops.window import WindowLoop, find_noisy_cycle, find_noisy_stretch
 LoopKind: TypeAlias = Literal["exact", "noisy", "counter", "few-tokens", "few-phrases"]
 
 MAX_PERIOD: Final = 2048
-# Ids of "0" to "9" in Gemma 4's vocabulary. It has no token of several Latin digits.
-GEMMA4_DIGITS: Final[Mapping[int, int]] = MappingProxyType(
-    {
-        token: value
-        for value, token in enumerate(
-            (236771, 236770, 236778, 236800, 236812, 236810, 236825, 236832, 236828, 236819)
-        )
-    }
-)
 
 CERTAIN: Final = 0.9
 """The geometric mean of probabilities from which on a repetition counts as certain."""
@@ -146,15 +137,15 @@ class LoopDetector:
     """Examines the token ids of one answer, one by one. Make a new one for each answer.
 
     `is_text` returns whether a token holds letters or digits: rows without any may repeat for
-    longer. `digits` maps the ids of the vocabulary's digits to their values 0 to 9; counters need
-    it. `count_line_ends` returns how many line ends a token holds; where it is None, probabilities
-    are not used.
+    longer. `digits` maps the ids of the vocabulary's digits to their values 0 to 9; without them no
+    counter is found, and rows of numbers look like words. `count_line_ends` returns how many line
+    ends a token holds; where it is None, probabilities are not used.
     """
 
     def __init__(
         self,
         is_text: Callable[[int], bool] | None = None,
-        digits: Mapping[int, int] = GEMMA4_DIGITS,
+        digits: Mapping[int, int] = MappingProxyType({}),
         count_line_ends: Callable[[int], int] | None = None,
     ) -> None:
         self._is_text, self._digits = is_text, digits

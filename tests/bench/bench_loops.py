@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from loop_corpus import Document, Tokenizer, corpus, more_corpus
 
 from g4cli.loops.detector import LoopDetector
+from tests.support.digits import GEMMA4_DIGITS
 
 
 class Rule(Protocol):
@@ -38,7 +40,7 @@ class G4:
     """g4's loop detector."""
 
     def __init__(self) -> None:
-        self._detector = LoopDetector()
+        self._detector = LoopDetector(digits=GEMMA4_DIGITS)
 
     def feed(self, token: int) -> bool:
         return self._detector.feed(token) is not None
@@ -48,7 +50,7 @@ class G4Certain:
     """The same with a probability of 1 for every token: the most that it can stop."""
 
     def __init__(self, is_text: Sequence[bool], line_ends: Sequence[int]) -> None:
-        self._detector = LoopDetector(is_text.__getitem__, count_line_ends=line_ends.__getitem__)
+        self._detector = LoopDetector(is_text.__getitem__, GEMMA4_DIGITS, line_ends.__getitem__)
 
     def feed(self, token: int) -> bool:
         wanted = 1.0 if self._detector.wants_probability else None

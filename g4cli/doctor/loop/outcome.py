@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from g4cli.doctor.loop.settings import LoopSettings
-from g4cli.loops import LoopDetector
+from g4cli.loops.detector import LoopDetector
 
 LoopOutcome: TypeAlias = Literal["loop", "garbage", "ended", "unended", "failed", "skipped"]
 """What became of an answer.
@@ -104,7 +104,7 @@ def find_repetition(tokens: Sequence[int]) -> Repetition | None:
             covered = _measure_cycle(tokens, period)
             if covered >= max(rule.min_covered, rule.min_copies * period):
                 return Repetition(period, len(tokens) - covered)
-    detector = LoopDetector(digits={})  # a file of any vocabulary, whose digits are not known
+    detector = LoopDetector()  # a file of any vocabulary, whose digits are not known
     loop = None
     for token in tokens:
         loop = detector.feed(token)

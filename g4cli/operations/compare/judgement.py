@@ -16,7 +16,7 @@ import jsonschema
 from referencing import Registry
 
 from g4cli.chat.code_block import find_code_blocks
-from g4cli.loops import LoopDetector
+from g4cli.loops.detector import LoopDetector
 from g4cli.operations.prompts import Prompt
 from g4cli.operations.svg import check_drawing
 
@@ -147,7 +147,7 @@ def find_word_loop(text: str) -> dict[str, Any] | None:
     """
     ids: dict[str, int] = {}
     letters: set[int] = set()
-    detector = LoopDetector(letters.__contains__, digits={})
+    detector = LoopDetector(letters.__contains__)
     for match in _WORD.finditer(text):
         token = ids.setdefault(match[0], len(ids) % _MAX_WORDS)
         if match[0].strip()[:1].isalnum():

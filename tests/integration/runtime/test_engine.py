@@ -17,7 +17,6 @@ import pytest
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull, RuntimeFailed, UsageError
 from g4cli.core.gguf import read_header
-from g4cli.loops.detector import GEMMA4_DIGITS
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.messages import Part
 from g4cli.runtime.engine.context import Context, count_physical_cores, read_cpu_quota
@@ -36,6 +35,7 @@ from g4cli.runtime.llama.hidden_states import skip_unused_rows
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.runtime.llama.library import load_llama
 from tests.support.builders.tiny_file import build_tiny
+from tests.support.digits import GEMMA4_DIGITS
 from tests.support.paths import ROOT, TESTS
 
 GREEDY = Sampling(temp=0)

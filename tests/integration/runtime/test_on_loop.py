@@ -15,7 +15,7 @@ import pytest
 
 from g4cli.chat import Finished, LoopNoticed, Reply, TurnOptions, run_turn
 from g4cli.chat import answer as answer_module
-from g4cli.loops import LoopDetector
+from g4cli.loops.detector import LoopDetector
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.runtime.engine import probabilities
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine

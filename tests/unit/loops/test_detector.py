@@ -16,14 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from g4cli.loops.detector import GEMMA4_DIGITS, MAX_PERIOD, Loop, LoopDetector
+from g4cli.loops.detector import MAX_PERIOD, Loop, LoopDetector
+from tests.support.digits import GEMMA4_DIGITS
 
 DASHES = [7243, 107]  # "---", "\n" in Gemma 4's vocabulary
 
 
 def find_loop(stream: Iterable[int]) -> tuple[int, Loop] | None:
     """Return how many tokens were fed when a loop was found, and the loop."""
-    detector = LoopDetector()
+    detector = LoopDetector(digits=GEMMA4_DIGITS)
     for count, token in enumerate(stream, 1):
         loop = detector.feed(token)
         if loop is not None:
@@ -72,7 +73,7 @@ def find_certain_loop(stream: Iterable[tuple[int, float]]) -> tuple[int, Loop] |
 
     Probabilities are told when they are wanted, as the engine does.
     """
-    detector = LoopDetector(is_text, count_line_ends=count_line_ends)
+    detector = LoopDetector(is_text, GEMMA4_DIGITS, count_line_ends)
     for count, (token, probability) in enumerate(stream, 1):
         wanted = probability if detector.wants_probability else None
         loop = detector.feed(token, wanted)
@@ -141,7 +142,7 @@ def test_paragraphs_are_running_text(end: list[int]) -> None:
 
 def test_without_the_line_ends_of_a_vocabulary_probabilities_change_nothing() -> None:
     stream = [*range(1000, 1020)] * 30
-    detector = LoopDetector(is_text)
+    detector = LoopDetector(is_text, GEMMA4_DIGITS)
     loops = [detector.feed(token, 1.0) for token in stream]
     assert loops.index(next(filter(None, loops))) + 1 == 392
 
@@ -153,13 +154,13 @@ def test_a_short_repetition_that_someone_asked_for_is_not_stopped() -> None:
 
 
 def test_an_unknown_probability_begins_the_count_anew() -> None:
-    detector = LoopDetector(is_text, count_line_ends=count_line_ends)
+    detector = LoopDetector(is_text, GEMMA4_DIGITS, count_line_ends)
     loops = [detector.feed(700, 1.0 if n % 50 else None) for n in range(249)]
     assert loops == [None] * 249
 
 
 def test_probabilities_are_wanted_only_while_the_stream_repeats() -> None:
-    detector = LoopDetector()
+    detector = LoopDetector(digits=GEMMA4_DIGITS)
     for token in make_prose(500):
         detector.feed(token)
         assert not detector.wants_probability
@@ -169,7 +170,7 @@ def test_probabilities_are_wanted_only_while_the_stream_repeats() -> None:
 
 
 def test_a_loop_once_found_stays() -> None:
-    detector = LoopDetector()
+    detector = LoopDetector(digits=GEMMA4_DIGITS)
     loops = [detector.feed(token) for token in [*[5, 6, 7] * 200, *make_prose(50)]]
     found = loops.index(next(loop for loop in loops if loop))
     assert loops[:found] == [None] * 391
@@ -187,7 +188,7 @@ def test_a_repetition_that_ends_is_left_alone() -> None:
 
 @pytest.mark.slow
 def test_memory_stays_bounded() -> None:
-    detector = LoopDetector(digits=dict(GEMMA4_DIGITS))
+    detector = LoopDetector(digits=GEMMA4_DIGITS)
     sizes = []
     for count, token in enumerate(make_prose(100_000), 1):
         detector.feed(token)
@@ -375,7 +376,7 @@ ids = st.one_of(
 def test_any_ids_are_taken_and_a_cycle_of_any_is_found(
     before: list[int], unit: list[int], n: int
 ) -> None:
-    detector = LoopDetector()
+    detector = LoopDetector(digits=GEMMA4_DIGITS)
     stream = list(islice(chain(before, cycle(unit)), len(before) + n))
     loops = [detector.feed(token) for token in stream]
     for count, loop in enumerate(loops, 1):
@@ -397,7 +398,7 @@ def count_lines(stream: Iterable[int]) -> list[int]:
         lines += event == "line"
         return trace
 
-    detector = LoopDetector()
+    detector = LoopDetector(digits=GEMMA4_DIGITS)
     before = sys.gettrace()
     sys.settrace(trace)
     try:
