@@ -90,11 +90,11 @@ def complete_conversation(incomplete: str) -> list[Completion]:
 def run_completion(
     run: Callable[[], int], environment: MutableMapping[str, str] = os.environ
 ) -> int:
-    """Answer a shell that asks for completions, and return the exit code.
+    """Return the exit code of `run`, which is g4 itself; a shell that asks gets its completions.
 
-    `run` is g4 itself, in which Typer prints the words. For bash, the command line in
-    `environment` is joined before where bash has split it at ":" and "="; afterwards the part of
-    the current word up to its last split is removed from what is printed, since bash keeps it.
+    Typer prints them. For bash, the command line in `environment` is joined before where bash has
+    split it at ":" and "="; afterwards the part of the current word up to its last split is removed
+    from what is printed, since bash keeps it.
     """
     if environment.get(_VARIABLE) != "complete_bash":
         return run()

@@ -142,7 +142,7 @@ def main() -> None:
     """Run g4 and exit with its exit code."""
     repair_std_streams()
     sys.excepthook = _show_traceback
-    sys.exit(run_completion(lambda: run(sys.argv[1:])) if is_completing() else run(sys.argv[1:]))
+    sys.exit(run_completion(lambda: run(sys.argv[1:])))
 
 
 def run(args: list[str]) -> int:

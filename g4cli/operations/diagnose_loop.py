@@ -53,7 +53,6 @@ from g4cli.runtime.engine.options import (
 )
 from g4cli.runtime.probes.kernels import probe_kernels
 
-DEFAULT_BUDGET_S: Final = 600.0  # a choice: what somebody waits for a diagnosis
 MAX_TOKENS: Final = 384
 """Of one answer: loops of broken files begin at once, those of small models within 300 tokens."""
 _N_CTX: Final = 5120  # a choice: the longest prompt that is tried has 4,096 tokens
@@ -75,7 +74,7 @@ class LoopRequest:
 
     file: str
     question: str = DEFAULT_QUESTION
-    budget_s: float = DEFAULT_BUDGET_S
+    budget_s: float = 600.0
     bug_report: Path | None = None
 
 

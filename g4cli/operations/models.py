@@ -50,7 +50,10 @@ def prepare_model(
     if header.architecture.endswith(ARCHIVE_SUFFIX):
         path = _expand_archive(path, expand, reporter)
         header = read_header(path)
-    _require_gemma4(path, header)
+    shape_of(header)  # raises for another architecture
+    if not header.tensors:
+        raise BadGGUF(path, "it has a vocabulary but no weights", hint="g4 list")
+    require_tokenizer(header)
     kernels = probe_kernels()
     if not kernels.use_extra_bufts:
         reporter.say(kernels.reason)
@@ -66,14 +69,6 @@ def _expand_archive(archive: Path, expand: Literal["bf16", "q8_0"], reporter: Re
     reporter.say(f"{archive.name} is an SFP8 archive; llama.cpp runs a {kind} copy in {folder}")
     with reporter.progress(f"expand {archive.name}, only once") as progress:
         return make_runnable(archive, folder, container=expand, progress=progress)
-
-
-def _require_gemma4(path: Path, header: Header) -> None:
-    """Raise BadGGUF unless the file holds a Gemma 4 text model with weights and tokenizer."""
-    shape_of(header)  # raises for another architecture
-    if not header.tensors:
-        raise BadGGUF(path, "it has a vocabulary but no weights", hint="g4 list")
-    require_tokenizer(header)
 
 
 def make_model_options(

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 import g4cli.cli.options.engine as e
-from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, expand_model
+from g4cli.cli.options.common import JsonOpt, ModelArg, QuietOpt, model_option
 from g4cli.cli.output import make_output
 
 
@@ -25,13 +24,7 @@ def eval_(
     ],
     against: Annotated[
         str | None,
-        typer.Option(
-            "--against",
-            metavar="MODEL",
-            help="Model to compare with, preferably BF16.",
-            autocompletion=complete_pulled,
-            callback=expand_model,
-        ),
+        model_option("--against", help="Model to compare with, preferably BF16."),
     ] = None,
     limit: Annotated[
         int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -51,6 +52,12 @@ StoredModelArg: TypeAlias = Annotated[
 def expand_model(word: str | None) -> str | None:
     """Return the value of an option that names a model, with an alias replaced."""
     return expand_alias(word) if word else word
+
+
+# An option whose value is a model of the store, or an alias of one.
+model_option = partial(
+    typer.Option, metavar="MODEL", autocompletion=complete_pulled, callback=expand_model
+)
 
 
 def check_threads(n_threads: int | None) -> int | None:

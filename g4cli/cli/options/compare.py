@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import expand_model
+from g4cli.cli.options.common import model_option
 from g4cli.core.config import expand_alias
 from g4cli.core.quoting import shell_command
 
@@ -90,12 +90,10 @@ CompareCtxOpt: TypeAlias = Annotated[
 ]
 JudgeOpt: TypeAlias = Annotated[
     str,
-    _measure_option(
+    model_option(
         "--judge",
-        metavar="MODEL",
-        autocompletion=complete_pulled,
+        rich_help_panel="Measurements",
         help="Let this model say which of two answers is better: an opinion.",
-        callback=expand_model,
     ),
 ]
 TextOpt: TypeAlias = Annotated[

@@ -7,8 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from g4cli.cli.completion import complete_pulled
-from g4cli.cli.options.common import expand_model
+from g4cli.cli.options.common import model_option
 
 RecordingsArg: TypeAlias = Annotated[
     list[Path],
@@ -19,12 +18,9 @@ RecordingsArg: TypeAlias = Annotated[
 ]
 ModelOpt: TypeAlias = Annotated[
     str,
-    typer.Option(
+    model_option(
         "--model",
         "-m",
-        metavar="MODEL",
-        autocompletion=complete_pulled,
-        callback=expand_model,
         help="Model with an audio encoder (e2b, e4b, 12b) or a GGUF file. "
         "Default: the first of g4 list that has one.",
     ),

@@ -10,7 +10,7 @@ from g4cli.core.registry import MADE_TYPES, MODELS, Model
 from g4cli.fit import COMMON_CTX, try_options
 from g4cli.operations.fit.machine import Machine
 from g4cli.operations.fit.options import make_chat_options
-from g4cli.operations.fit.subject import Subject, describe_model
+from g4cli.operations.fit.subject import describe_model
 from g4cli.store.models import list_models
 
 
@@ -61,7 +61,8 @@ def _list_types(
     smallest = None
     for kind in sorted(kinds, key=MADE_TYPES.index):  # the most precise first
         subject = describe_model(f"{model.name}:{kind}")
-        n_bytes = here.get(subject.name) or _find_download_bytes(model, subject)
+        file = model.find_published(kind)
+        n_bytes = here.get(subject.name) or (file.nbytes if file else 0) or subject.weight_bytes
         if smallest is not None and n_bytes >= smallest and kind != model.default_type:
             continue
         smallest = n_bytes if smallest is None else min(smallest, n_bytes)
@@ -78,8 +79,3 @@ def _list_types(
             is_default=kind == model.default_type,
             is_here=subject.name in here,
         )
-
-
-def _find_download_bytes(model: Model, subject: Subject) -> int:
-    file = model.find_published(subject.name.partition(":")[2])
-    return file.nbytes if file and file.nbytes else subject.weight_bytes
