@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 from g4cli.chat import Finished, OnLoop, Reply, TurnEvent, TurnOptions
 from g4cli.core.errors import (
@@ -25,38 +25,9 @@ from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_gram
 from g4cli.prompt.messages import Message
 from g4cli.prompt.render import render_thought
 from g4cli.prompt.template import TEXT_LIMIT
-from g4cli.runtime.engine.async_client import ActiveTurn, Places
-from g4cli.runtime.engine.messages import Loaded, RunTurn, TurnDone
+from g4cli.runtime.engine.async_client import AsyncEngine
+from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.options import GrammarScope, Sampling
-
-
-class Engine(Protocol):
-    """A model in its own process, as `runtime.engine.async_client` has it.
-
-    `n_starts`: how often the process was started. `n_waiting`: turns that wait for a slot. Places
-    limit how many requests there may be, of turns and of what takes milliseconds.
-    """
-
-    @property
-    def loaded(self) -> Loaded: ...
-    @property
-    def has_media(self) -> bool: ...
-    @property
-    def n_starts(self) -> int: ...
-    @property
-    def n_waiting(self) -> int: ...
-    @property
-    def active_turns(self) -> Sequence[ActiveTurn]: ...
-    @property
-    def turn_places(self) -> Places: ...
-    @property
-    def question_places(self) -> Places: ...
-    async def tokens_of(
-        self, parts: Sequence[Part], *, with_bos: bool = True, most_tokens: int = 0
-    ) -> tuple[int, ...]: ...
-    async def text_of(self, tokens: Sequence[int]) -> str: ...
-    def run_turn(self, request: RunTurn) -> AsyncIterator[Any]: ...
-    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +50,7 @@ class LoadedModel:
     def __init__(
         self,
         name: str,
-        engine: Engine,
+        engine: AsyncEngine,
         renderer: Renderer,
         defaults: ModelDefaults,
         *,
