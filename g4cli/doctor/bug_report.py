@@ -72,10 +72,11 @@ def remove_private_parts(text: str, subject: str) -> str:
     parentheses in their names, so they are replaced literally; other paths are recognized by their
     form. The repository of a file on the hub is removed as well: it may be private.
     """
-    name = Path(subject).name
-    for path in _path_spellings(Path(subject)):
-        text = text.replace(path, name)
-    for folder in _parent_folders(Path(subject)):
+    path = Path(subject)
+    # Whichever way messages write the path, the longest first.
+    for spelling in _spell_out({path} if is_on_hub(path) else _locations(path)):
+        text = text.replace(spelling, path.name)
+    for folder in _parent_folders(path):
         # A folder alone becomes FOLDER, unless it may be a word; in front of a name it is removed.
         start = rf"(?<![\w.]){re.escape(folder)}"
         text = re.sub(start + re.escape(os.sep), "", text)
@@ -94,11 +95,6 @@ def remove_private_parts(text: str, subject: str) -> str:
     return re.sub(rf"\b{re.escape(user)}\b", "USER", text, flags=re.IGNORECASE)
 
 
-def _path_spellings(path: Path) -> list[str]:
-    """Return the ways in which messages may write `path`, longest first."""
-    return _spell_out({path} if is_on_hub(path) else _locations(path))
-
-
 def _parent_folders(path: Path) -> list[str]:
     """Return the folders above `path` and the home folder, longest first, without the root."""
     home = Path(os.path.expanduser("~"))
@@ -115,6 +111,7 @@ def _locations(path: Path) -> set[Path]:
 
 
 def _spell_out(paths: set[Path]) -> list[str]:
+    """Return the paths as they are and as messages show them, the longest first."""
     words = {str(path) for path in paths}
     return sorted(words | {one_line(word) for word in words}, key=len, reverse=True)
 

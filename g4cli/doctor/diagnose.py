@@ -59,11 +59,12 @@ from g4cli.doctor.probe.any_model import (
     find_control_tokens,
     own_plain_questions,
     own_questions,
-    own_text,
+    prepend_bos,
     render_own_template,
 )
 from g4cli.doctor.probe.engine import ask_backends, ask_engine
 from g4cli.doctor.probe.prompts import (
+    PLAIN_ENGLISH,
     PLAIN_TEXT,
     other_formats,
     plain_text_questions,
@@ -204,7 +205,7 @@ def _interview_other_model(facts: FileFacts) -> Interview | None:
         asked,
         any_model.probe.is_suspicious,
         lambda: ((PLAIN_TEXT, plain),) if asked != plain else (),
-        own_text(tokenizer),
+        prepend_bos(PLAIN_ENGLISH, tokenizer),
     )
 
 

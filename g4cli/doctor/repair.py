@@ -10,7 +10,7 @@ only be downloaded again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -133,7 +133,10 @@ def repair_file(
         specs.insert(0, TensorSpec(ROPE_FREQS, BY_NAME["F32"], (len(rope_table) // 4,)))
     with create_gguf(target, keys, specs, progress=progress) as writer:
         for spec in specs:
-            for piece in _iter_data(header, spec, rope_table):
+            if spec.name == ROPE_FREQS and rope_table is not None:
+                writer.write(rope_table)
+                continue
+            for piece in iter_tensor(header, header.tensors[spec.name]):
                 writer.write(piece)
         written = writer.finish()
     verify_written(written, specs)
@@ -177,14 +180,6 @@ def _find_bad_ranges(header: Header, failed: Failed) -> tuple[tuple[int, int], .
     names = [name for check in checks if check in failed for name in failed[check].detail]
     damaged = [header.tensors[n] for n in dict.fromkeys(names) if n in header.tensors]
     return tuple((header.file_offset(t), header.file_offset(t) + t.nbytes - 1) for t in damaged)
-
-
-def _iter_data(header: Header, spec: TensorSpec, rope_table: bytes | None) -> Iterator[bytes]:
-    """Yield the bytes of a tensor of the copy: the source's, or those of the repaired table."""
-    if spec.name == ROPE_FREQS and rope_table is not None:
-        yield rope_table
-    else:
-        yield from iter_tensor(header, header.tensors[spec.name])
 
 
 def _repair_template(header: Header, keys: Keys, failed: Failed) -> list[Change]:

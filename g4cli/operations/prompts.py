@@ -152,7 +152,8 @@ def _parse_row(row: Any, number: int, folder: Path) -> Prompt:
         if not isinstance(schema, dict):
             raise ValueError("schema must be an object")
         parse_schema(json.dumps(schema))
-    kind = row.get("kind", _guess_kind(schema, expected))
+    usual_kind = "schema" if schema is not None else "text" if expected is None else "fact"
+    kind = row.get("kind", usual_kind)
     if kind not in get_args(PromptKind):
         raise ValueError(f"kind must be one of {', '.join(get_args(PromptKind))}")
     if kind == "schema" and schema is None:
@@ -169,12 +170,6 @@ def _parse_row(row: Any, number: int, folder: Path) -> Prompt:
         *(Media("audio", folder / name) for name in _list_texts(row, "audio")),
     )
     return Prompt(str(prompt_id), text, kind, system, media, expected, schema)
-
-
-def _guess_kind(schema: Any, expected: Any) -> str:
-    if schema is not None:
-        return "schema"
-    return "text" if expected is None else "fact"
 
 
 def _list_texts(row: Mapping[str, Any], name: str) -> Sequence[str]:

@@ -257,7 +257,10 @@ class _TagReader:
                 self.self_closing = True
                 return offset + 2
             if text[offset] == "<":
-                return self._end_at(before)
+                # The next tag begins: this one ends without >, at the white space.
+                end = Edit(before, before, "/>" if text[before - 1] == "/" else ">")
+                self._add_fault("tag-not-ended", before, self._name, end)
+                return before
             found = _NAME.match(text, offset)
             if not found:
                 self._offset = max(offset + 1, _match_end(_STRAY, text, offset))
@@ -268,12 +271,6 @@ class _TagReader:
                 self._add_fault("missing-space", offset, found[0], Edit(offset, offset, " "))
             if not self._read_attribute(before, offset, found.end(), found[0]):
                 return None
-
-    def _end_at(self, offset: int) -> int:
-        """Return `offset`, where a tag without > ends because the next one begins."""
-        closing = "/>" if self._text[offset - 1] == "/" else ">"
-        self._add_fault("tag-not-ended", offset, self._name, Edit(offset, offset, closing))
-        return offset
 
     def _add_fault(self, rule: str, offset: int, detail: str, *edits: Edit) -> None:
         self.faults.append(Fault(rule, offset, detail, edits))

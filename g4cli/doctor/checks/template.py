@@ -113,16 +113,13 @@ def check_rendering(facts: FileFacts) -> Outcome:
     }
     if rendered in expected:
         return ok("renders a question exactly in Gemma 4's format")
+    # Its beginning, and its end, where an answer begins.
+    shown = rendered if len(rendered) <= 160 else rendered[:100] + " ... " + rendered[-50:]
     return _fail(
-        f"a question is rendered as {_shorten_prompt(rendered)!r}",
+        f"a question is rendered as {shown!r}",
         confidence="high",
         detail=tuple(sorted(expected)),
     )
-
-
-def _shorten_prompt(text: str) -> str:
-    """Return a prompt for a message: its beginning, and its end, where an answer begins."""
-    return text if len(text) <= 160 else text[:100] + " ... " + text[-50:]
 
 
 CHECKS: Final = (

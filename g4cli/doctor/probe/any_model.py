@@ -19,7 +19,6 @@ from g4cli.core.template_child import render_template
 from g4cli.doctor.probe.prompts import (
     CHAT_QUESTIONS,
     MAX_PROMPT,
-    PLAIN_ENGLISH,
     PLAIN_QUESTIONS,
     Question,
 )
@@ -102,22 +101,17 @@ def own_questions(prompt: OwnPrompt | None, tokenizer: TokenizerAnswers) -> tupl
     written = prompt.questions if prompt is not None else ()
     if not written or any(not q.text.strip() or len(q.text) > MAX_PROMPT for q in written):
         return own_plain_questions(tokenizer)
-    return tuple(replace(q, text=_prepend_bos(q.text, tokenizer)) for q in written)
+    return tuple(replace(q, text=prepend_bos(q.text, tokenizer)) for q in written)
 
 
 def own_plain_questions(tokenizer: TokenizerAnswers) -> tuple[Question, ...]:
     """Return texts that any language model continues, as programs tokenize them for this one."""
     return tuple(
-        Question(text, _prepend_bos(text, tokenizer), answer) for text, answer in PLAIN_QUESTIONS
+        Question(text, prepend_bos(text, tokenizer), answer) for text, answer in PLAIN_QUESTIONS
     )
 
 
-def own_text(tokenizer: TokenizerAnswers) -> str:
-    """Return a text that any language model predicts, as programs tokenize it for this one."""
-    return _prepend_bos(PLAIN_ENGLISH, tokenizer)
-
-
-def _prepend_bos(text: str, tokenizer: TokenizerAnswers) -> str:
+def prepend_bos(text: str, tokenizer: TokenizerAnswers) -> str:
     """Return `text` with the token that begins a text in front, if it belongs there."""
     if not tokenizer.adds_bos or text.startswith(tokenizer.bos):
         return text
