@@ -15,6 +15,7 @@ from g4cli.core.errors import BadMedia
 from g4cli.core.header_bytes import unpack_at
 from g4cli.core.units import size_text
 
+PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_SIDE: Final = 16384  # pixels, a choice: larger than any camera's picture
 MAX_DECODE_BYTES: Final = 768 << 20
 """Memory limit for decoding, a choice that fits photographs of some 50 million pixels."""
@@ -68,7 +69,7 @@ def read_image_header(data: bytes) -> ImageHeader:
     name.
     """
     for magic, read in (
-        (b"\x89PNG\r\n\x1a\n", _read_png),
+        (PNG_SIGNATURE, _read_png),
         (b"\xff\xd8\xff", _read_jpeg),
         (b"BM", _read_bmp),
         (b"GIF87a", _read_gif),
@@ -107,21 +108,21 @@ def _read_png(data: bytes) -> ImageHeader:
     sample = 2 if depth == 16 else 1
     channels = 4 if color == 3 else _PNG_CHANNELS[color]
     header = _check_header("png", width, height, (2 + interlace) * channels * sample + 3)
-    packed = sum(end - start for start, end in _png_pieces(data))
+    packed = sum(map(len, list_png_rows(data)))
     if packed * _DEFLATE_RATIO < _png_row_bytes(data):
         raise BadMedia("is damaged: it cannot hold as many pixels as its header declares")
     return header
 
 
-def _png_pieces(data: bytes) -> list[tuple[int, int]]:
-    """Return the byte ranges of the compressed rows. Raises BadMedia if a chunk is truncated."""
-    pieces, at = [], 8
+def list_png_rows(data: bytes) -> list[memoryview]:
+    """Return the compressed rows in pieces. Raises BadMedia if a chunk is truncated."""
+    pieces, at, view = [], 8, memoryview(data)
     for _ in range(_MAX_PARTS):
         length, kind = unpack_at(data, ">I4s", at)
         if at + 12 + length > len(data):
             raise BadMedia("is damaged: it ends too early")
         if kind == b"IDAT":
-            pieces.append((at + 8, at + 8 + length))
+            pieces.append(view[at + 8 : at + 8 + length])
         if kind == b"IEND":
             return pieces
         at += 12 + length
@@ -146,14 +147,14 @@ def check_png_rows(data: bytes) -> None:
     stb_image has no limit for the decompressed size. This takes as long as decoding. Raises
     BadMedia if the rows are longer than the header declares, or are damaged.
     """
-    pieces, declared = _png_pieces(data), _png_row_bytes(data)
-    if sum(end - start for start, end in pieces) * _DEFLATE_RATIO <= MAX_DECODE_BYTES:
+    pieces, declared = list_png_rows(data), _png_row_bytes(data)
+    if sum(map(len, pieces)) * _DEFLATE_RATIO <= MAX_DECODE_BYTES:
         return
     inflate, total = zlib.decompressobj(), 0
     try:
-        for start, end in pieces:
-            for at in range(start, end, _INFLATE_PIECE_BYTES):
-                unread: bytes = data[at : min(at + _INFLATE_PIECE_BYTES, end)]
+        for piece in pieces:
+            for at in range(0, len(piece), _INFLATE_PIECE_BYTES):
+                unread: bytes | memoryview = piece[at : at + _INFLATE_PIECE_BYTES]
                 while unread and not inflate.eof:
                     total += len(inflate.decompress(unread, _INFLATE_PIECE_BYTES))
                     unread = inflate.unconsumed_tail

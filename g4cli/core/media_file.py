@@ -9,7 +9,7 @@ from typing import Final
 
 from g4cli.core.errors import BadMedia
 from g4cli.core.files import open_file, require_file
-from g4cli.core.image_header import ImageHeader, check_png_rows, read_image_header
+from g4cli.core.image_header import PNG_SIGNATURE, ImageHeader, check_png_rows, read_image_header
 from g4cli.core.paths import expand_home
 from g4cli.core.sound_header import SoundHeader, read_sound_header
 from g4cli.core.units import size_text
@@ -22,7 +22,7 @@ _WITH_ARTICLE: Final = MappingProxyType({"image": "an image", "audio": "a sound"
 # without a checksum.
 _MAGIC: Final = (
     (b"\xff\xd8\xff", "image"),
-    (b"\x89PNG\r\n\x1a\n", "image"),
+    (PNG_SIGNATURE, "image"),
     (b"BM", "image"),
     (b"GIF8", "image"),
     (b"fLaC", "audio"),

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from g4cli.core.errors import BadMedia
+from g4cli.core.image_header import PNG_SIGNATURE, list_png_rows
 
-_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _RGBA: Final = 6  # the color type of pixels with red, green, blue and opacity
 _PIXEL_BYTES: Final = 4
 _MAX_PIXELS: Final = 1 << 26  # a choice: 256 MiB as RGBA
@@ -37,27 +37,22 @@ def decode_png(data: bytes) -> Pixels:
     """Return the pixels of a PNG. Raises BadMedia for another kind, or if it is damaged."""
     try:
         return _read_pixels(data)
+    except BadMedia as err:
+        raise BadMedia(f"the PNG {err.message}") from err
     except (struct.error, zlib.error, IndexError, ValueError) as err:
         raise BadMedia(f"the PNG cannot be decoded: {err}") from err
 
 
 def _read_pixels(data: bytes) -> Pixels:
-    if data[:8] != _SIGNATURE:
+    if data[:8] != PNG_SIGNATURE:
         raise ValueError("no PNG")
-    at, compressed, header = 8, bytearray(), b""
-    while at < len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
-        body = data[at + 8 : at + 8 + size]
-        if kind == b"IHDR":
-            header = body
-        elif kind == b"IDAT":
-            compressed += body
-        at += 12 + size
-    width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    compressed = b"".join(list_png_rows(data))
+    # The header is the first chunk (section 5.6).
+    width, height, depth, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     if (depth, color, interlaced) != (8, _RGBA, 0) or not 0 < width * height <= _MAX_PIXELS:
         raise ValueError(f"{depth} bits, color type {color}, {width} x {height} pixels")
     stride = width * _PIXEL_BYTES
-    raw = zlib.decompressobj().decompress(bytes(compressed), (stride + 1) * height)
+    raw = zlib.decompressobj().decompress(compressed, (stride + 1) * height)
     rows, above = bytearray(), bytearray(stride)
     for row in range(height):
         start = row * (stride + 1)
