@@ -19,7 +19,10 @@ from g4cli.core.shape import LAYER_LIMITS, Keys, LayersShape
 
 @dataclass(frozen=True, slots=True)
 class DraftShape(LayersShape):
-    """The shape of a draft model; `n_embd_out` is the hidden size of its target."""
+    """The shape of a draft model.
+
+    `n_embd_out` is the hidden size of its target, the model that it drafts for.
+    """
 
     n_embd_out: int
 

@@ -197,6 +197,7 @@ class _AudioBuilder(_EncoderBuilder):
         return g
 
     def _add_subsampling(self) -> Node:
+        """Return the input of the blocks: each convolution halves the frames and the mel bins."""
         g, encoder = self.graph, self.encoder
         frames, mel, before = self.n_frames, encoder.n_mel, 1
         x = g.copy_view(g.new_input(frames, mel), mel, frames)
@@ -211,6 +212,7 @@ class _AudioBuilder(_EncoderBuilder):
         return self.multiply_clamped(g.new_view(x, before * mel, frames), encoder.hidden)
 
     def _add_half_step(self, stream: Node) -> Node:
+        """Return `stream` plus half of a feed-forward network's result, as twice in each block."""
         g, encoder = self.graph, self.encoder
         inner = g.new_like("unary", self.multiply_clamped(g.rms_norm(stream), encoder.n_ff))
         out = g.rms_norm(self.multiply_clamped(inner, encoder.hidden))
@@ -257,6 +259,7 @@ class _AudioBuilder(_EncoderBuilder):
         return g.new_view(x, _SPAN, _CHUNK, n_chunks, n_head)
 
     def _add_convolution(self, x: Node) -> Node:
+        """Return the convolution of each channel over the frames, with gates before it."""
         g, width, n = self.graph, self.encoder.hidden, self.n
         both = self.multiply_clamped(x, 2 * width)
         gate = g.new_like("unary", g.copy_view(both, width, n))
