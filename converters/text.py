@@ -55,6 +55,13 @@ def _layer_row(
     return Row(f"layers.{{}}.{source}.weight", f"blk.{{}}.{target}.weight", shape, when, needed)
 
 
+def _expert_row(
+    source: str, target: str, shape: ShapeOf[TextConfig], *, f32: bool = False
+) -> Row[TextConfig]:
+    """Return the row of a tensor that each layer of a mixture of experts has."""
+    return Row(f"layers.{{}}.{source}", f"blk.{{}}.{target}", shape, _has_moe, f32=f32)
+
+
 # Layers with shared KV need no key and value projections, but published checkpoints have them.
 ROWS: Final[tuple[Row[TextConfig], ...]] = (
     Row("embed_tokens.weight", "token_embd.weight", lambda t, _: (t.n_vocab, t.hidden)),
@@ -111,31 +118,20 @@ ROWS: Final[tuple[Row[TextConfig], ...]] = (
     _layer_row("pre_feedforward_layernorm_2", "pre_ffw_norm_2", when=_has_moe),
     _layer_row("post_feedforward_layernorm_1", "post_ffw_norm_1", when=_has_moe),
     _layer_row("post_feedforward_layernorm_2", "post_ffw_norm_2", when=_has_moe),
-    Row(
-        "layers.{}.router.proj.weight",
-        "blk.{}.ffn_gate_inp.weight",
-        lambda t, _: (t.n_expert, t.hidden),
-        _has_moe,
-        f32=True,
+    _expert_row(
+        "router.proj.weight", "ffn_gate_inp.weight", lambda t, _: (t.n_expert, t.hidden), f32=True
     ),
-    Row("layers.{}.router.scale", "blk.{}.ffn_gate_inp.scale", _hidden_shape, _has_moe),
-    Row(
-        "layers.{}.router.per_expert_scale",
-        "blk.{}.ffn_down_exps.scale",
-        lambda t, _: (t.n_expert,),
-        _has_moe,
-    ),
-    Row(
-        "layers.{}.experts.gate_up_proj",
-        "blk.{}.ffn_gate_up_exps.weight",
+    _expert_row("router.scale", "ffn_gate_inp.scale", _hidden_shape),
+    _expert_row("router.per_expert_scale", "ffn_down_exps.scale", lambda t, _: (t.n_expert,)),
+    _expert_row(
+        "experts.gate_up_proj",
+        "ffn_gate_up_exps.weight",
         lambda t, _: (t.n_expert, 2 * t.n_ff_expert, t.hidden),
-        _has_moe,
     ),
-    Row(
-        "layers.{}.experts.down_proj",
-        "blk.{}.ffn_down_exps.weight",
+    _expert_row(
+        "experts.down_proj",
+        "ffn_down_exps.weight",
         lambda t, _: (t.n_expert, t.hidden, t.n_ff_expert),
-        _has_moe,
     ),
 )
 

@@ -72,14 +72,13 @@ def encode_sfp8(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = Fa
     )
     if largest > limit:
         np.minimum(magnitude, np.uint16(limit), out=magnitude)
-    has_value = magnitude if exponent <= 0 else magnitude.copy()
+    n_nonzero = np.count_nonzero(magnitude)
     if exponent > 0:
         # Subtract from the exponent field; what leaves the normal range is far below code 1.
         np.maximum(magnitude, np.uint16(exponent << 7), out=magnitude)
         magnitude -= np.uint16(exponent << 7)
     codes = _round_to_codes(magnitude + np.uint16(-exponent << 7) if exponent < 0 else magnitude)
-    n_zero = codes.size - int(np.count_nonzero(codes))
-    n_underflow = n_zero - (codes.size - int(np.count_nonzero(has_value))) if n_zero else 0
+    n_underflow = int(n_nonzero - np.count_nonzero(codes))
     codes |= (words >> np.uint16(8)).astype(np.uint8) & np.uint8(0x80)
     codes *= (codes != RESERVED).view(np.uint8)  # there is no -0
     return Coded(codes, n_clamped, n_underflow)

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from g4cli.core.errors import NetworkError
 from g4cli.core.units import duration_text, size_text
 from g4cli.hub.proxies import make_transport, without_login
+from g4cli.hub.response import is_compressed
 
 if TYPE_CHECKING:
     import httpx2
@@ -142,7 +143,7 @@ def _check_response(response: httpx2.Response) -> None:
     import httpx2
 
     usage = _usage.get()
-    if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
+    if is_compressed(response.headers):
         host = without_login(str(response.request.url.copy_with(query=None)))
         raise NetworkError(f"{host} sent a compressed response that was not requested")
     if usage is None or not isinstance(response.stream, httpx2.SyncByteStream):

@@ -7,15 +7,12 @@ models--OWNER--REPO/snapshots/COMMIT/FILE        a link to ../../blobs/SHA256
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Final
 
 from g4cli.hub.client import Repository
-from g4cli.hub.listing import RemoteFile
+from g4cli.hub.listing import SHA1, SHA256, RemoteFile
 
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_SHA1: Final = re.compile(r"[0-9a-f]{40}")
 _MAX_FILES: Final = 10_000  # of a snapshot that are looked at: a choice
 
 
@@ -23,7 +20,7 @@ def cached_file(cache: Path, repo: str, file: RemoteFile) -> Path | None:
     """Return the cached copy of `file`, found by its hash, or None."""
     # Any revision's copy will do: blobs are named by their sha256, or sha1 as git computes it.
     name = file.sha256 or file.git_oid
-    if not _SHA256.fullmatch(name) and not _SHA1.fullmatch(name):
+    if not SHA256.fullmatch(name) and not SHA1.fullmatch(name):
         return None
     blob = _repository_folder(cache, repo) / "blobs" / name
     try:
@@ -46,7 +43,7 @@ def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Re
         if ".." not in commit and ref.is_file():
             commit = ref.read_text().strip()
         snapshot = folder / "snapshots" / commit
-        if not _SHA1.fullmatch(commit) or not snapshot.is_dir():
+        if not SHA1.fullmatch(commit) or not snapshot.is_dir():
             return None
         files = []
         for path in sorted(snapshot.rglob("*"))[:_MAX_FILES]:
@@ -56,8 +53,8 @@ def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Re
                     RemoteFile(
                         path.relative_to(snapshot).as_posix(),
                         path.stat().st_size,
-                        sha256=name if _SHA256.fullmatch(name) else "",
-                        git_oid=name if _SHA1.fullmatch(name) else "",
+                        sha256=name if SHA256.fullmatch(name) else "",
+                        git_oid=name if SHA1.fullmatch(name) else "",
                     )
                 )
     except (OSError, UnicodeDecodeError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -23,9 +22,10 @@ from typing import Any, Final
 from g4cli.core.errors import BadFile, NetworkError, NotFound, UsageError
 from g4cli.core.paths import hub_cache_dir
 from g4cli.hub.bounds import limit_answers, new_client, origin_of
-from g4cli.hub.connection import load_certificates, retry_seconds, untrusted_error
-from g4cli.hub.listing import RemoteFile, check_paths
+from g4cli.hub.connection import load_certificates, untrusted_error
+from g4cli.hub.listing import SHA1, SHA256, RemoteFile, check_paths
 from g4cli.hub.proxies import without_login
+from g4cli.hub.response import retry_seconds
 
 _TRUE: Final = ("1", "true", "yes", "on")
 _DEFAULT_ENDPOINT: Final = "https://huggingface.co"
@@ -33,9 +33,6 @@ _TIMEOUT_S: Final = 15.0  # without an answer: a choice
 _LONGEST_WAIT_S: Final = 30.0  # before a retry, whatever the hub asks for: a choice
 _TEMPORARY: Final = (408, 429, 500, 502, 503, 504)  # statuses after which a retry may help
 _MAX_FILE_BYTES: Final = 1 << 50  # a choice: 1 PiB
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_SHA256: Final = re.compile(r"(?:[0-9a-f]{64})?")
-_OID: Final = re.compile(r"(?:[0-9a-f]{40})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ class Repository:
 
     def __post_init__(self) -> None:
         # It comes from a server and becomes part of paths and URLs.
-        if not _COMMIT.fullmatch(self.commit):
+        if not SHA1.fullmatch(self.commit):
             raise BadFile(
                 f"{self.repo}: the hub returned an invalid commit: {self.commit[:80]!r}; "
                 "nothing was downloaded",
@@ -207,8 +204,8 @@ def _remote_file(repo: str, item: Any) -> RemoteFile:
         not isinstance(item.path, str)
         or type(size) is not int
         or not 0 <= size <= _MAX_FILE_BYTES
-        or not (isinstance(sha256, str) and _SHA256.fullmatch(sha256))
-        or not (isinstance(oid, str) and _OID.fullmatch(oid))
+        or not (isinstance(sha256, str) and (not sha256 or SHA256.fullmatch(sha256)))
+        or not (isinstance(oid, str) and (not oid or SHA1.fullmatch(oid)))
     ):
         raise BadFile(
             f"{repo} lists a file with an invalid record: {str(item.path)[:80]!r}; "

@@ -16,17 +16,14 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from g4cli.core.errors import NetworkError, UsageError
 from g4cli.hub.body import Body, Patience
 from g4cli.hub.bounds import origin_of
 from g4cli.hub.proxies import find_proxy
-from g4cli.hub.response import TimedResponse
-
-if TYPE_CHECKING:
-    import httpx2
+from g4cli.hub.response import TimedResponse, is_compressed, retry_seconds
 
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _MAX_REDIRECTS: Final = 5  # a choice: the hub redirects once or twice
@@ -139,10 +136,7 @@ class Connection:
             match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
             if not match or (int(match[1]), int(match[2])) != (start, end - 1):
                 raise BadAnswer(206, "with a range that was not requested")
-            if response.headers.get("Content-Encoding", "identity").strip().lower() not in (
-                "",
-                "identity",
-            ):
+            if is_compressed(response.headers):
                 raise BadAnswer(206, "compressed, although that was not requested")
             assert self._sock is not None
             total = -1 if match[3] == "*" else int(match[3])
@@ -151,12 +145,6 @@ class Connection:
         if response.status == 200:
             raise BadAnswer(200, "the server, or a proxy, ignores byte ranges")
         raise BadAnswer(response.status, response.reason or "", retry_seconds(response.headers))
-
-
-def retry_seconds(headers: http.client.HTTPMessage | httpx2.Headers) -> float:
-    """Return the seconds of the Retry-After header, 0 if it is missing or a date."""
-    asked = headers.get("Retry-After", "").strip()
-    return float(asked) if re.fullmatch(r"[0-9]{1,9}", asked) else 0.0
 
 
 def split_http_url(url: str) -> SplitResult | None:

@@ -25,7 +25,7 @@ from g4cli.hub.cache import cached_file
 from g4cli.hub.client import Hub, Location, Repository
 from g4cli.hub.header import remote_header
 from g4cli.hub.journal import Goal, Partial
-from g4cli.hub.listing import RemoteFile
+from g4cli.hub.listing import SHA1, SHA256, RemoteFile
 from g4cli.hub.lock import hold_lock
 from g4cli.hub.transfer import Limits, Transfer
 
@@ -63,7 +63,7 @@ def fetch_file(
     """
 
     def report(done: int, total: int, label: str) -> None:
-        if cancelled():
+        if cancelled():  # another thread received Ctrl-C (together.py)
             raise KeyboardInterrupt
         progress(done, total, label)
 
@@ -214,9 +214,9 @@ def _with_hash(hub: Hub, repository: Repository, file: RemoteFile) -> RemoteFile
     if file.sha256 or file.git_oid:
         return file
     etag = hub.locate_file(repository, file).etag
-    if re.fullmatch(r"[0-9a-f]{64}", etag):
+    if SHA256.fullmatch(etag):
         return replace(file, sha256=etag)
-    if re.fullmatch(r"[0-9a-f]{40}", etag):
+    if SHA1.fullmatch(etag):
         return replace(file, git_oid=etag)
     raise BadFile(
         f"{repository.repo}/{file.path} cannot be verified: the hub records no hash of it",

@@ -18,6 +18,8 @@ from g4cli.core.errors import BadFile, NotFound
 from g4cli.core.split_name import list_parts, parse_split_name
 
 Role = Literal["model", "mmproj", "draft"]
+SHA256: Final = re.compile(r"[0-9a-f]{64}")
+SHA1: Final = re.compile(r"[0-9a-f]{40}")  # of a commit, or of a file as git computes it
 
 # A file is a sidecar (it goes with a model) if its name, or that of a folder above it, contains one
 # of these words. None: g4 does not load it.

@@ -1,4 +1,4 @@
-"""HTTP responses whose lines come in bounded time.
+"""HTTP responses whose lines come in bounded time, and two of their headers.
 
 http.client limits the wait for each piece of a response, not the sum: a server that sends one byte
 of a header now and then, or interim responses (100 Continue) without end, would be read for ever.
@@ -9,11 +9,26 @@ from __future__ import annotations
 import http.client
 import io
 import math
+import re
 import socket
 import time
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    import httpx2
 
 HEADER_S: Final = 60.0  # a choice: a busy server may take half a minute
+
+
+def retry_seconds(headers: http.client.HTTPMessage | httpx2.Headers) -> float:
+    """Return the seconds of the Retry-After header, 0 if it is missing or a date."""
+    asked = headers.get("Retry-After", "").strip()
+    return float(asked) if re.fullmatch(r"[0-9]{1,9}", asked) else 0.0
+
+
+def is_compressed(headers: http.client.HTTPMessage | httpx2.Headers) -> bool:
+    """Return whether a body is compressed, which no request of g4 allows."""
+    return headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
 
 
 class TimedResponse(http.client.HTTPResponse):

@@ -20,8 +20,9 @@ import httpx2
 from g4cli.core.errors import NetworkError, UsageError
 from g4cli.core.loopback import is_loopback
 from g4cli.core.units import duration_text, size_text
-from g4cli.hub.connection import load_certificates, retry_seconds, split_http_url
+from g4cli.hub.connection import load_certificates, split_http_url
 from g4cli.hub.proxies import make_transport
+from g4cli.hub.response import is_compressed, retry_seconds
 
 # All limits are choices: far above what a good server needs.
 MAX_BYTES: Final = 32 * 1024**2  # of an answer
@@ -163,7 +164,7 @@ class Endpoint:
             raise self._error(str(err) or type(err).__name__) from None
 
     def _read_answer(self, response: httpx2.Response, started: float) -> RemoteAnswer:
-        if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        if is_compressed(response.headers):
             raise self._error("it sent a compressed answer that was not asked for")
         answer = _Collected()
         plain: list[str] = []
