@@ -215,7 +215,7 @@ def _round_count(count: int) -> str:
 
 
 def title_case(name: str | None) -> str | None:
-    """Return 'gemma-4-E2B-it' as 'Gemma 4 E2B It'."""
+    """Return 'gemma-4-E2B-it' as 'Gemma 4 E2B It': versions and mixed case stay as they are."""
     if name is None:
         return None
     words = name.strip().replace("-", " ").split()

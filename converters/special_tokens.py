@@ -42,10 +42,10 @@ def token_text(entry: Any) -> str | None:
 
 
 def special_tokens(settings: Mapping[str, Any], legacy: Mapping[str, Any]) -> frozenset[str]:
-    """Return the tokens that transformers treats as special, from the tokenizer's settings.
+    """Return the texts of the tokens that transformers treats as special.
 
     `settings` is tokenizer_config.json. `legacy` is special_tokens_map.json; it counts only if
-    `settings` have no added_tokens_decoder.
+    `settings` have no added_tokens_decoder, and then its tokens replace those of the same key.
     """
     named = {
         k: text for k, text in _texts_by_key(settings).items() if k.endswith("_token") and text

@@ -96,9 +96,10 @@ class Quantized:
 
 
 def default_target(source: Path, type_name: str) -> Path:
-    """Return the path in the folder of `source` with the type in its name replaced.
+    """Return the path in the folder of `source` with the last type in its name replaced.
 
-    For example m-BF16.gguf becomes m-Q4_0.gguf.
+    For example m-BF16.gguf becomes m-Q4_0.gguf; a name without a type gets one. The target of a
+    split file is one file.
     """
     split = parse_split_name(source.name)
     stem = split.stem if split else source.name.removesuffix(".gguf")

@@ -91,7 +91,7 @@ class TensorError:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """Two files compared. `only` names tensors that one of them lacks."""
+    """Two files compared: `tensors` that both have; `only` names those that one of them lacks."""
 
     tensors: tuple[TensorError, ...]
     only: tuple[str, ...]

@@ -16,7 +16,10 @@ from g4cli.quant.source import Source, open_source
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`count` tensors with the same name but for the layer, types and reason; bytes are totals."""
+    """`count` tensors of one kind, with the same types and reason; bytes are totals.
+
+    `kind` is their name without the layer, or what vectors are called together.
+    """
 
     kind: str
     source: str

@@ -66,10 +66,11 @@ def encode_sfp8(values: NDArray[Any], exponent: int = 0, *, gemma_cpp: bool = Fa
     words = values if values.dtype == np.uint16 else _truncate_to_bf16(values)
     magnitude = words & np.uint16(0x7FFE if gemma_cpp else 0x7FFF)
     largest = int(magnitude.max(initial=0))
+    # A bfloat16 word has the exponent from bit 7 on: adding k << 7 multiplies by 2^k.
     limit = _LIMIT + (exponent << 7)
-    n_clamped = (
-        int(np.count_nonzero((words & np.uint16(0x7FFF)) > limit)) if largest >= limit else 0
-    )
+    n_clamped = 0
+    if largest >= limit:  # with gemma.cpp's rounding a word above the limit may have been truncated
+        n_clamped = int(np.count_nonzero((words & np.uint16(0x7FFF)) > limit))
     if largest > limit:
         np.minimum(magnitude, np.uint16(limit), out=magnitude)
     n_nonzero = np.count_nonzero(magnitude)

@@ -24,8 +24,9 @@ SPLIT_KEYS: Final = ("split.no", "split.count", "split.tensors.count")
 class Source:
     """One model in one file or several (`parts`, in order; `path` is the first).
 
-    `owner[name]` is the header of the part that holds a tensor. `coded` has the tensors stored as
-    SFP8 codes: their values are those of the codes times 2^exponent; `tensors` shows them as BF16.
+    `owner[name]` is the header of the part that holds a tensor. `coded[name]` is the exponent of a
+    tensor that is stored as SFP8 codes: its weights are the values of the codes times 2^exponent;
+    `tensors` shows it as BF16.
     """
 
     path: Path

@@ -61,6 +61,7 @@ class _Usage:
                 )
 
 
+# Of the `limit_answers` block that this thread is in: httpx2 calls its hooks in the same thread.
 _usage: ContextVar[_Usage | None] = ContextVar("usage", default=None)
 # The connections to the hub, which later calls use again.
 _sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()

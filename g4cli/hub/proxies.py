@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def find_proxy(parts: SplitResult, schemes: tuple[str, ...] = ("http",)) -> SplitResult | None:
     """Return the proxy for a URL, None if there is none.
 
-    `schemes` are the supported ones. Raises UsageError for a proxy of another one.
+    `schemes` are those of proxies that the caller supports: connection.py only http, httpx2 https
+    too. Raises UsageError for a proxy of another scheme.
     """
     proxies = getproxies()
     name = parts.scheme if proxies.get(parts.scheme) else "all"

@@ -114,10 +114,10 @@ class Transfer:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
-        self._failed_in_a_row = 0
-        self._since_failure = 0
-        self._last_byte = time.monotonic()
-        self._location: Location | None = None
+        self._failed_in_a_row = 0  # failures of all workers since the last progress
+        self._since_failure = 0  # bytes that have arrived since the last failure
+        self._last_byte = time.monotonic()  # when there was progress last
+        self._location: Location | None = None  # None: the next worker asks for it
         self._connections: list[Connection] = []
         self._workers: list[threading.Thread] = []
         self._pool = Pool()
@@ -168,6 +168,7 @@ class Transfer:
             running[0].join(limits.tick_s)
             now, got = time.monotonic(), self.fetched_bytes
             fast = limits.fast_bytes_per_s
+            # A tick may be shorter, where a worker ends: too short to measure a speed.
             if got - at_tick >= fast * max(now - ticked, limits.tick_s) and not self._is_fast:
                 self._is_fast = True
                 self._partial.prefer_direct()
@@ -231,6 +232,7 @@ class Transfer:
             return start, cut
 
     def _try_piece(self, connection: Connection, span: Span, written: threading.Lock) -> None:
+        """Fetch `span`; after a failure put the rest of it back into the queue, and wait."""
         at, end = span
         location = None
         try:
@@ -289,6 +291,10 @@ class Transfer:
                 self._last_byte = time.monotonic()
 
     def _wait_after(self, err: Exception, location: Location | None) -> None:
+        """Wait until a worker may try again after `err`, which a request for `location` met.
+
+        Raises the error that ends the transfer if trying again is of no use.
+        """
         status = err.status if isinstance(err, BadAnswer) else 0
         with self._lock:
             if status in _EXPIRED:
