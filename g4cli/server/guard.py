@@ -3,8 +3,9 @@
 A server on 127.0.0.1 is reached by every program of this machine, and by every page that a browser
 of this machine shows. Two checks keep pages out. *Host*: a page of evil.example can let its own
 name point to 127.0.0.1 (DNS rebinding) and then reads answers as its own; its requests carry
-`Host: evil.example`. So a host is an IP address, localhost, this machine's name, or a name that was
-given. *Origin*: browsers name the page that sends a request; only origins that were given may.
+`Host: evil.example`. So a request is refused unless its host is localhost, this machine's name, a
+name that was given, or any IP address, which needs no DNS. *Origin*: browsers name the page that
+sends a request; only those that were given, and the server's own, may use it.
 
 The whole body is read here, before the route runs: a client that sends slowly or too much is
 refused before the model has any work. (`protocol` watches headers and sending.)
