@@ -62,7 +62,7 @@ class MarkdownStream:
     """The blocks of an answer while it is written."""
 
     def __init__(self) -> None:
-        self.version = 0
+        self.version = 0  # the number of the last change
         self.blocks: list[Block] = []
         self._clean = AnswerCleaner()
         self._open = ""  # the source of the last block, and what follows it
@@ -132,7 +132,8 @@ class MarkdownStream:
         if drawing := _find_drawing(lines, tokens):
             begins = [*(begin for begin in begins if begin < drawing), drawing]
         fences = [t.map[0] for t in tokens if t.map and t.level == 0 and t.type == "fence"]
-        # Code is read line by line, so the text after it has to be parsed again.
+        # `last` is the first block of code, or else the last block. Code is read line by line
+        # (`_read_code`), so that what follows it is parsed again when the code has ended.
         last = next((i for i, begin in enumerate(begins) if begin in fences), len(begins) - 1)
         if last > 0:
             for begin, end in pairwise(begins[: last + 1]):
