@@ -62,6 +62,7 @@ def _find_last(text: str) -> FoundDrawing | None:
                 whole.pop()
             whole.append((start, end))
     # An unclosed <svg> with attributes around all others is the drawing; the answer was cut off.
+    # One without attributes may be a word in a sentence.
     outer = next((start for start, has_attributes in opened if has_attributes), None)
     if (
         outer is not None

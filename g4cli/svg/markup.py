@@ -139,6 +139,7 @@ def _check_references(
         span = found.span()
         if number:
             shown = replace_references(found[0], {})
+            # HTML knows &#X41; too, XML only &#x41;.
             if not shown or _NOT_XML.match(shown) or number.startswith("X"):
                 right = f"&#x{number[1:]};" if shown and not _NOT_XML.match(shown) else ""
                 yield Fault("character-reference", span[0], found[0], (Edit(*span, right),))

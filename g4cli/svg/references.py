@@ -39,9 +39,10 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
         edit = Edit(root.name_end, root.name_end, f' xmlns="{SVG_NAMESPACE}"')
         faults.append(Fault("no-namespace", root.start.start, "", (edit,)))
     declared: dict[int, frozenset[str]] = {}
-    missing: dict[str, int] = {}
+    missing: dict[str, int] = {}  # undeclared prefix -> offset of the first tag that uses it
     used = {name.rpartition(":")[0] for e in elements for name in (e.name, *e.attributes)}
     for element in elements:
+        # These two need no declaration.
         above = declared[id(element.parent)] if element.parent else frozenset(("xml", "xmlns"))
         own = {
             name.removeprefix(_DECLARING)
@@ -125,6 +126,8 @@ def _check_value(element: Element, attribute: Attribute, ids: set[str]) -> Itera
                 yield Fault("unresolved-reference", offset, found[0])
     if local_name(name) == "href" and value.strip().startswith("#"):
         target = value.strip()[1:]
+        # The id in a link may be one of the page around the drawing, and an animation whose target
+        # is absent changes nothing.
         if target and target not in ids and local_name(element.name) not in ANIMATIONS | {"a"}:
             yield Fault("unresolved-reference", offset, f'{name}="{value.strip()}"')
     elif (

@@ -53,6 +53,7 @@ def make_document(comparison: Comparison, results: ResultsFile) -> dict[str, Any
 def _describe_model(
     model: ComparedModel, comparison: Comparison, wins: Mapping[str, Wins]
 ) -> dict[str, Any]:
+    """Return a model without its answers; "wins" is None if there are no opinions about it."""
     won = wins.get(model.spec.label)
     return {
         "label": model.spec.label,

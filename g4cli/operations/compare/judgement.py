@@ -72,7 +72,7 @@ def contains_answer(answer: str, expected: Any) -> bool:
 
 
 def _has_word(plain: str, word: str) -> bool:
-    # Before a number: digits, an exponent's mark, a sign that is no hyphen.
+    # What must not come before a number: digits, an exponent's mark, a sign that is no hyphen.
     before = r"(?<![\w.,^])(?<!\W[-−])(?<!^[-−])" if word[:1].isdigit() else r"(?<!\w)"
     return re.search(rf"{before}{re.escape(word)}(?!\w|[.,^]\d)", plain) is not None
 

@@ -22,6 +22,7 @@ from g4cli.core.errors import BadFile
 from g4cli.core.quoting import shell_command
 from g4cli.operations.json_lines import append_line, read_lines
 
+# Lines of other types are skipped.
 TYPES: Final = ("model", "answer", "opinion", "quality")
 
 

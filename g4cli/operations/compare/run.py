@@ -131,6 +131,7 @@ def _add_opinions(
 def _collect_answers(
     model: ComparedModel, request: CompareRequest, results: ResultsFile, reporter: Reporter
 ) -> None:
+    """Fill in the answers and facts of a model: from `results`, the others by asking it."""
     spec = model.spec
     identity = identify_model(spec, reporter)
     model_key = make_key(identity, spec.identity)
@@ -180,6 +181,7 @@ def _collect_answers(
 
 
 def _iter_jobs(model_key: str, request: CompareRequest, spec: ModelSpec) -> Iterator[_Job]:
+    """Yield all answers that a model is to give, those that the results have already included."""
     for sample in range(request.samples):
         for prompt in request.prompts:
             key = make_key(model_key, prompt.digest, sample)
@@ -250,4 +252,5 @@ def _judge_again(row: Mapping[str, Any], prompt: Prompt) -> Mapping[str, Any]:
 
 
 def _judging_key(prompt: Prompt) -> str:
+    """Return a key of all that the judgement of an answer to `prompt` depends on."""
     return make_key(prompt.kind, prompt.expected, prompt.schema)
