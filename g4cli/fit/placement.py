@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Final
 
 from g4cli.core.inventory import OUTPUT, TOKEN_EMBD
 from g4cli.core.shape import Shape
@@ -33,7 +34,7 @@ from g4cli.estimate import (
 from g4cli.estimate.placement import device_of, layer_devices, offloads_all
 from g4cli.fit.memory import Memory, judge_estimate
 
-_STEPS = 40  # of the binary search for the part of the memory that is filled: 2^-40 is exact enough
+_PARTS: Final = 1 << 40  # of the memory, in the search for the one that is filled: exact enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +143,8 @@ def _place_on_workers(
         placed = divide(n_layers)
         if placed is not None and fits(placed):
             return _make_placement(placed, devices, shape.n_layer)
-    reason = "no worker has room for a layer: everything in host memory"
-    if stays_whole:
-        reason = (
-            "no worker has room for all layers, which this model has to keep together: everything "
-            "in host memory"
-        )
+    needed = "all layers, which this model has to keep together" if stays_whole else "a layer"
+    reason = f"no worker has room for {needed}: everything in host memory"
     return Placement(replace(options, n_gpu_layers=0), reason, "--gpu-layers 0")
 
 
@@ -177,18 +174,12 @@ def _divide_layers(
     `together`: one device gets all.
     """
     units = [sum(costs)] if together else costs
-    best = _fill_devices(units, room, 1.0)
-    if best is None:
-        return None
-    low, high = 0.0, 1.0
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        counts = _fill_devices(units, room, middle)
-        if counts is None:
-            low = middle
-        else:
-            best, high = counts, middle
-    return [n * len(costs) for n in best] if together else best
+    # The least part of all rooms that is enough: it fills all devices alike.
+    part = bisect_left(
+        range(_PARTS), True, key=lambda n: _fill_devices(units, room, n / _PARTS) is not None
+    )
+    counts = _fill_devices(units, room, part / _PARTS)
+    return [n * len(costs) for n in counts] if counts and together else counts
 
 
 def _list_room(shape: Shape, options: Options, devices: Sequence[Memory]) -> list[int]:
@@ -206,7 +197,7 @@ def _list_room(shape: Shape, options: Options, devices: Sequence[Memory]) -> lis
 def _fill_devices(costs: Sequence[int], room: Sequence[int], part: float) -> list[int] | None:
     """Return how many units with these `costs`, in order, each device takes in `part` of its room.
 
-    None if some are left over.
+    A unit is what must not be divided: a layer, or all layers. None if some are left over.
     """
     counts = []
     sums = [0, *accumulate(costs)]
@@ -231,5 +222,6 @@ def _list_layer_bytes(shape: Shape, tensors: Sequence[Tensor], options: Options)
         costs[names[-1]] += sum(t.nbytes for t in tensors if t.name == TOKEN_EMBD)
     for layer in range(shape.n_layer):
         costs[names[layer]] += layer_kv_bytes(shape, options, layer)
+    # As in weights.py, what no tensor lists counts with the first layer.
     costs[names[0]] += max(0, options.unlisted_weight_bytes)
     return list(costs.values())
