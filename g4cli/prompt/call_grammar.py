@@ -159,7 +159,7 @@ def write_call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
         function = tool.get("function", tool)
         parameters = function.get("parameters") or {}
         try:
-            body = writer.write_value(parameters, f"tool_{index}", parameters, is_call=True)
+            body = writer.write_arguments(parameters, f"tool_{index}")
         except RecursionError:
             raise BadField("tools", "their parameters are nested too deeply by $ref") from None
         names.append(writer.add_rule(f"call_{index}", f"{_literal(function['name'])} {body}"))
@@ -177,8 +177,8 @@ class _Writer:
     def __init__(self) -> None:
         self.rules: list[str] = []
         self._n_characters = 0
-        # The rules of references, by the root (its id), the reference, and `is_call`.
-        self._references: dict[tuple[int, str, bool], str] = {}
+        self._root: Any = None  # what the references of the present tool lead into
+        self._references: dict[tuple[str, bool], str] = {}  # and `is_call` -> their rules
 
     def add_rule(self, name: str, text: str) -> str:
         """Add a rule and return its name. Raises BadField if all are too large together."""
@@ -188,20 +188,20 @@ class _Writer:
             raise BadField("tools", "the grammar of their parameters is too large")
         return name
 
-    def write_value(
-        self, schema: Any, name: str, root: Mapping[str, Any], *, is_call: bool = False
-    ) -> str:
-        """Return the name of a rule for the values of `schema`, whose references are to `root`.
+    def write_arguments(self, parameters: Any, name: str) -> str:
+        """Return the name of a rule for the arguments of a tool: an object in any case."""
+        self._root, self._references = parameters, {}
+        return self._write_value(parameters, name, is_call=True)
 
-        `is_call`: they are the arguments of a call, and objects whatever else the schema allows.
-        """
+    def _write_value(self, schema: Any, name: str, *, is_call: bool = False) -> str:
+        """Return the name of a rule for the values of `schema`; those of a call are objects."""
         if not isinstance(schema, Mapping) or not schema:
             return "any_object" if is_call else "any"
         if schema.get("nullable") and not is_call:
             plain = {key: value for key, value in schema.items() if key != "nullable"}
-            return self._write_options([plain, {"type": "null"}], name, root)
+            return self._write_options([plain, {"type": "null"}], name)
         if isinstance(reference := schema.get("$ref"), str):
-            return self._write_reference(reference, name, root, is_call=is_call)
+            return self._write_reference(reference, name, is_call=is_call)
         constants = [schema["const"]] if "const" in schema else _read_list(schema, "enum")
         if is_call:
             constants = [value for value in constants if isinstance(value, Mapping)]
@@ -211,23 +211,23 @@ class _Writer:
             if options := _read_list(schema, key):
                 shared = {name: value for name, value in schema.items() if name != key}
                 options = [_join_schemas(shared, option) for option in options]
-                return self._write_options(options, name, root, is_call=is_call)
+                return self._write_options(options, name, is_call=is_call)
         kinds = "object" if is_call else schema.get("type")
         if isinstance(kinds, list) and kinds:
             known = dict.fromkeys(str(kind).lower() for kind in kinds)
             known = dict.fromkeys(kind if kind in _KINDS else "any" for kind in known)
-            return self._write_options([{**schema, "type": kind} for kind in known], name, root)
+            return self._write_options([{**schema, "type": kind} for kind in known], name)
         kind = str(kinds).lower()
         if kind in _VALUES:
             return self.add_rule(name, self._write_scalar(kind, schema, name))
         if kind == "array":
-            item = self.write_value(schema.get("items"), f"{name}_i", root)
+            item = self._write_value(schema.get("items"), f"{name}_i")
             return self.add_rule(name, f'"[" {_repeat_item(item, schema)} "]"')
         if kind == "object" or _read_properties(schema):
-            return self._write_object(schema, name, root)
+            return self._write_object(schema, name)
         return "any"
 
-    def _write_object(self, schema: Mapping[str, Any], name: str, root: Mapping[str, Any]) -> str:
+    def _write_object(self, schema: Mapping[str, Any], name: str) -> str:
         """Return the name of a rule for objects: declared members alone, unless there are none."""
         properties = _read_properties(schema)
         if not properties:
@@ -236,12 +236,12 @@ class _Writer:
                 return self.add_rule(name, '"{" "}"')
             if not isinstance(others, Mapping):
                 return "any_object"
-            member = f'KEY ":" {self.write_value(others, f"{name}_v", root)}'
+            member = f'KEY ":" {self._write_value(others, f"{name}_v")}'
             return self.add_rule(name, f'"{{" ({member} ("," {member})*)? "}}"')
         required = schema.get("required") or ()
         members = [
             (
-                f"{_literal(f'{key}:')} {self.write_value(value, f'{name}_{index}', root)}",
+                f"{_literal(f'{key}:')} {self._write_value(value, f'{name}_{index}')}",
                 key in required,
             )
             for index, (key, value) in enumerate(sort_members(properties))
@@ -279,24 +279,20 @@ class _Writer:
             return f"{QUOTE} {text} {QUOTE}"
         return _VALUES[kind]
 
-    def _write_options(
-        self, options: Sequence[Any], name: str, root: Mapping[str, Any], *, is_call: bool = False
-    ) -> str:
+    def _write_options(self, options: Sequence[Any], name: str, *, is_call: bool = False) -> str:
         rules = [
-            self.write_value(option, f"{name}_o{index}", root, is_call=is_call)
+            self._write_value(option, f"{name}_o{index}", is_call=is_call)
             for index, option in enumerate(options)
         ]
         return self.add_rule(name, " | ".join(rules))
 
-    def _write_reference(
-        self, reference: str, name: str, root: Mapping[str, Any], *, is_call: bool
-    ) -> str:
-        place = (id(root), reference, is_call)
+    def _write_reference(self, reference: str, name: str, *, is_call: bool) -> str:
+        place = (reference, is_call)
         if place not in self._references:
-            target = _find_target(reference, root)
+            target = _find_target(reference, self._root)
             # Noted first: a recursive schema refers to itself.
             self._references[place] = f"{name}_r"
-            self.add_rule(f"{name}_r", self.write_value(target, f"{name}_t", root, is_call=is_call))
+            self.add_rule(f"{name}_r", self._write_value(target, f"{name}_t", is_call=is_call))
         return self._references[place]
 
 

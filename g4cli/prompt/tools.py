@@ -20,6 +20,7 @@ from g4cli.prompt.messages import ToolCall
 QUOTE: Final = '<|"|>'  # Gemma's quotation mark, a control token, at both ends of a string
 # Properties of these names are not declared, as in the template.
 _SCHEMA_KEYS: Final = frozenset(("description", "type", "properties", "required", "nullable"))
+_HINT: Final = '[{"type": "function", ...}]'
 MAX_DEPTH: Final = 64  # of nested values, a choice: Python allows 1,000 calls
 
 
@@ -110,15 +111,11 @@ def parse_tools(text: str) -> tuple[Mapping[str, Any], ...]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as err:
-        raise UsageError(
-            f"the tools are not valid JSON: {err}", hint='[{"type": "function", ...}]'
-        ) from err
+        raise UsageError(f"the tools are not valid JSON: {err}", hint=_HINT) from err
     tools = data if isinstance(data, list) else [data]
     for tool in tools:
         if not isinstance(tool, Mapping):
-            raise UsageError(
-                "the tools are not a list of objects", hint='[{"type": "function", ...}]'
-            )
+            raise UsageError("the tools are not a list of objects", hint=_HINT)
         try:
             declare_tool(tool)  # raises if the tool is malformed
         except (TypeError, AttributeError) as err:  # deep inside, where _check_schema saw data

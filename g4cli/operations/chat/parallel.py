@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from g4cli.chat import Conversation, Reply
@@ -32,7 +31,7 @@ from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import Open, TurnDone
-from g4cli.runtime.engine.options import Sampling, read_recommended_sampling
+from g4cli.runtime.engine.options import MediaOptions, Sampling, read_recommended_sampling
 
 if TYPE_CHECKING:
     from g4cli.operations.chat.batch import KeepAnswer, SkipPrompt
@@ -43,16 +42,14 @@ _NO_DRAFT: Final = DraftChoice("off", "not asked for")  # a batch has one token 
 
 @dataclass(frozen=True, slots=True)
 class _ParallelSession:
-    """A loaded model that answers prompts side by side. `load_s`: how long it took to load."""
+    """How the prompts are rendered and answered, each in a conversation of its own."""
 
     request: ChatRequest
     inputs: ChatInputs
-    engine: AsyncEngine
     render: Renderer
     sampling: Sampling
-    load_s: float
 
-    async def answer(self, prompt: Prompt) -> tuple[Reply, list[SampledToken]]:
+    async def answer(self, engine: AsyncEngine, prompt: Prompt) -> tuple[Reply, list[SampledToken]]:
         """Return the answer to `prompt`, and its tokens if the request wants probabilities.
 
         Raises ContextFull, BadMedia, UsageError or RuntimeFailed.
@@ -62,10 +59,10 @@ class _ParallelSession:
         conversation.ask(prompt.text, prompt.media)
         style = make_style(request.think, self.inputs, self.render)
         parts = await asyncio.to_thread(self.render, conversation.messages(), style)
-        tokens = await self.engine.tokens_of(list(parts))
+        tokens = await engine.tokens_of(list(parts))
         turn = make_turn(request, self.inputs, request.think, draw_seed(self.sampling), tokens)
         sampled: list[SampledToken] = []
-        async for event in self.engine.run_turn(turn):
+        async for event in engine.run_turn(turn):
             collect_sampled(event, sampled)
             if isinstance(event, TurnDone):
                 return event.reply, sampled
@@ -87,56 +84,45 @@ def answer_together(
     then are kept.
     """
     with suppress(KeyboardInterrupt):
-        asyncio.run(_answer_all(request, prompts, n_parallel, reporter, keep, skip))
+        inputs = read_inputs(request)
+        model = prepare_model(request.model, reporter, expand=request.expand)
+        needs_encoder = any(prompt.media for prompt in prompts)
+        media = find_media_options(request, model.path) if needs_encoder else None
+        opening = _plan_loading(request, model, n_parallel, reporter)
+        sampling = replace(read_recommended_sampling(model.header), **request.sampling)
+        session = _ParallelSession(request, inputs, choose_file_renderer(model, reporter), sampling)
+        asyncio.run(_answer_all(session, prompts, opening, media, keep, skip))
 
 
 async def _answer_all(
-    request: ChatRequest,
+    session: _ParallelSession,
     prompts: Sequence[Prompt],
-    n_parallel: int,
-    reporter: Reporter,
+    opening: Open,
+    media: MediaOptions | None,
     keep: KeepAnswer,
     skip: SkipPrompt,
 ) -> None:
-    needs_encoder = any(prompt.media for prompt in prompts)
     waiting = iter(prompts)  # shared: each task takes the next prompt that no other has taken
-    async with _open_session(request, n_parallel, reporter, needs_encoder=needs_encoder) as session:
+    started = time.perf_counter()
+    async with await AsyncEngine.start(opening, media) as engine:
+        load_s = time.perf_counter() - started
 
         async def answer_next() -> None:
             for prompt in waiting:
                 try:
-                    reply, sampled = await session.answer(prompt)
+                    reply, sampled = await session.answer(engine, prompt)
                 except ContextFull as err:
                     skip(prompt, err)
                     continue
-                keep(prompt, reply, sampled, session.load_s, None)
+                keep(prompt, reply, sampled, load_s, None)
 
-        n_tasks = session.engine.request.context.n_parallel
-        tasks = [asyncio.create_task(answer_next()) for _ in range(n_tasks)]
+        tasks = [asyncio.create_task(answer_next()) for _ in range(opening.context.n_parallel)]
         try:
             await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _open_session(
-    request: ChatRequest, n_parallel: int, reporter: Reporter, *, needs_encoder: bool
-) -> AsyncIterator[_ParallelSession]:
-    inputs = await asyncio.to_thread(read_inputs, request)
-    model = await asyncio.to_thread(
-        partial(prepare_model, request.model, reporter, expand=request.expand)
-    )
-    media = find_media_options(request, model.path) if needs_encoder else None
-    opening = await asyncio.to_thread(_plan_loading, request, model, n_parallel, reporter)
-    renderer = await asyncio.to_thread(choose_file_renderer, model, reporter)
-    sampling = replace(read_recommended_sampling(model.header), **request.sampling)
-    started = time.perf_counter()
-    async with await AsyncEngine.start(opening, media) as engine:
-        load_s = time.perf_counter() - started
-        yield _ParallelSession(request, inputs, engine, renderer, sampling, load_s)
 
 
 def _plan_loading(
