@@ -145,10 +145,8 @@ class Context:
         Return False if interrupted.
         """
         self._many[: len(tokens)] = tokens
-        self.row = len(tokens) - 1
-        return self._check_result(
-            self._c.llama_decode(self.handle, self._c.llama_batch_get_one(self._many, len(tokens)))
-        )
+        batch = self._c.llama_batch_get_one(self._many, len(tokens))
+        return self._decode(batch, row=len(tokens) - 1)
 
     def decode_with_logits(self, tokens: Sequence[int], seq: int = 0) -> bool:
         """Evaluate up to `n_outputs` tokens with logits for each; `row` is the first one.
@@ -158,18 +156,18 @@ class Context:
         """
         self._few_tokens[: len(tokens)] = tokens
         self._few.n_tokens, self._seq[0] = len(tokens), seq
-        self.row = 0
-        return self._check_result(self._c.llama_decode(self.handle, self._few))
+        return self._decode(self._few, row=0)
 
     def decode_batch(self, batch: Any) -> bool:
         """Evaluate a llama_batch, which marks the tokens that get logits.
 
         Return False if interrupted.
         """
-        self.row = -1
-        return self._check_result(self._c.llama_decode(self.handle, batch))
+        return self._decode(batch, row=-1)
 
-    def _check_result(self, result: int) -> bool:
+    def _decode(self, batch: Any, *, row: int) -> bool:
+        self.row = row
+        result = self._c.llama_decode(self.handle, batch)
         if result == 0:
             return True
         if result == _ABORTED:

@@ -54,7 +54,6 @@ from g4cli.runtime.engine.slot import (
     MAX_FILLERS,
     Slot,
     Turn,
-    WaitingTurn,
     choose_slot,
     choose_turns,
 )
@@ -78,7 +77,7 @@ class Scheduler(BaseEngine):
     def __init__(self, model: Model, options: ContextOptions, service: Service) -> None:
         """Make a context of `options.n_parallel` sequences. Raises what `Context` raises."""
         self._service = service
-        self._waiting: deque[WaitingTurn] = deque()
+        self._waiting: deque[tuple[int, RunTurn]] = deque()
         self._n_started = 0
         self._filled: list[Sequence] = []  # sequences with a filler in this batch
         self._sent_at = 0.0  # when kept messages were sent, by time.perf_counter
@@ -132,7 +131,7 @@ class Scheduler(BaseEngine):
         except Exception as err:
             self._service.fail_request(err, number)
         else:
-            self._waiting.append(WaitingTurn(number, request))
+            self._waiting.append((number, request))
 
     def run_step(self) -> None:
         """Give slots away, evaluate one batch, and sample a token of each answer in it."""
@@ -191,23 +190,23 @@ class Scheduler(BaseEngine):
                     self._end_turn(turn, [])
                 except Exception as err:
                     self._fail_turn(turn, err)
-        for waiting in [w for w in self._waiting if self._service.is_cancelled(w.number)]:
+        for waiting in [w for w in self._waiting if self._service.is_cancelled(w[0])]:
             self._is_urgent = True
             self._waiting.remove(waiting)
-            self._service.finish_request(waiting.number)
+            self._service.finish_request(waiting[0])
 
     def _fill_slots(self) -> None:
         while self._waiting and any(slot.turn is None for slot in self._slots):
-            waiting = self._waiting.popleft()
+            number, request = self._waiting.popleft()
             self._n_started += 1
-            self._service.begin_request(waiting.number)
+            self._service.begin_request(number)
             try:
-                slot = choose_slot(self._slots, waiting.request.prompt)
+                slot = choose_slot(self._slots, request.prompt)
                 slot.used_at = self._n_started
-                slot.turn = Turn(waiting, self.model, slot, self.masks)
+                slot.turn = Turn(number, request, self.model, slot, self.masks)
             except Exception as err:
                 self._is_urgent = True
-                self._service.fail_request(err, waiting.number)
+                self._service.fail_request(err, number)
 
     def _prepare_run(self, turn: Turn) -> bool:
         """Return whether a turn can go on; False while the image or sound that comes is encoded."""

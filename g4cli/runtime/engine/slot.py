@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from g4cli.chat import Answer, Evaluated, PromptRead, TurnEvent
@@ -23,24 +22,17 @@ from g4cli.runtime.engine.text_decoder import TextDecoder
 MAX_FILLERS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingTurn:
-    """A turn that waits for a slot."""
-
-    number: int
-    request: RunTurn
-
-
 class Turn:
     """A turn in a slot: it reads its prompt, then answers, one token a batch."""
 
-    def __init__(self, waiting: WaitingTurn, model: Model, slot: Slot, masks: MaskProcess) -> None:
+    def __init__(
+        self, number: int, request: RunTurn, model: Model, slot: Slot, masks: MaskProcess
+    ) -> None:
         """Build its sampler, and keep what the slot's sequence already holds of its prompt.
 
-        `masks`: for its grammar, if it has one.
+        `number`: of the request. `masks`: for its grammar, if it has one.
         """
-        request = waiting.request
-        self.number, self.prompt = waiting.number, request.prompt
+        self.number, self.prompt = number, request.prompt
         self.is_greedy = request.sampling.temp <= 0
         self.drafted: DraftStats | None = None  # None: nothing was drafted for it
         self._sampler = _make_sampler(model, request, masks)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -21,12 +20,8 @@ from typing import Any, Final
 from g4cli.runtime.llama.devices import declare_functions, list_devices, load_ggml
 
 _GET_FEATURES: Final = b"ggml_backend_get_features"
-_CUDART: Final = re.compile(r"\S*/libcudart[^/\s]*\.so\S*|\S*/libcudart[^/\s]*\.dylib")
-# Names of the runtime, for systems where a process cannot list its loaded libraries.
-_CUDART_NAMES: Final = (
-    "cudart64_13.dll", "cudart64_12.dll", "libcudart.so.13", "libcudart.so.12", "libcudart.so",
-)  # fmt: skip
-_DRIVER_NAMES: Final = ("libcuda.so.1", "nvcuda.dll")
+_CUDART: Final = re.compile(r"\S*/libcudart[^/\s]*\.so\S*")
+_DRIVER: Final = "libcuda.so.1"
 _MAX_FEATURES: Final = 256  # a choice: a list without an end is not read for ever
 _NVIDIA_SMI_TIMEOUT_S: Final = 10  # a choice: a driver that has to be loaded takes seconds
 
@@ -102,17 +97,17 @@ def read_cuda_versions(
     """
     return {
         "runtime": _query_version(open_library, find_cudart(maps), "cudaRuntimeGetVersion"),
-        "driver": _query_version(open_library, _DRIVER_NAMES, "cuDriverGetVersion"),
+        "driver": _query_version(open_library, [_DRIVER], "cuDriverGetVersion"),
         "driver_release": (query_release or query_driver_release)(),
     }
 
 
 def find_cudart(maps: Path) -> list[str]:
-    """Return the CUDA runtimes that this process has mapped; on Windows the names to try."""
+    """Return the CUDA runtimes that this process has mapped; none where `maps` does not exist."""
     try:
         text = maps.read_text(errors="replace")
     except OSError:
-        return list(_CUDART_NAMES) if sys.platform == "win32" else []
+        return []
     return list(dict.fromkeys(_CUDART.findall(text)))
 
 
