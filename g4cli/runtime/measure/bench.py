@@ -18,14 +18,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from g4cli.core.errors import Interrupted
 from g4cli.core.progress import Progress, no_progress
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions
 from g4cli.runtime.engine.state_copy import put_state, take_state
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.runtime.llama.library import engine_failure, load_llama
+from g4cli.runtime.llama.library import engine_failure
 from g4cli.runtime.measure.messages import RunBench
 from g4cli.runtime.measure.reports import (
     BenchOptions,
@@ -54,7 +53,7 @@ def run_bench(
     context = Context(
         model,
         ContextOptions(options.n_ctx, kv_type=options.kv_type, n_threads=options.n_threads),
-        Interrupt(),  # never set: Ctrl-C ends this process
+        Interrupt(),  # never set, so that decoding always ends: Ctrl-C ends this process
     )
     load_s = time.perf_counter() - started
     opening(None)
@@ -77,7 +76,7 @@ def _run_tests(
     context: Context, options: BenchOptions, progress: Progress
 ) -> tuple[SpeedResult, ...]:
     """Return the result of every test at every depth."""
-    kinds: list[tuple[str, int, Callable[[Context, int], bool]]] = [
+    kinds: list[tuple[str, int, Callable[[Context, int], None]]] = [
         ("pp", options.n_prompt, _decode_prompt),
         ("tg", options.n_gen, _decode_singly),
     ]
@@ -114,39 +113,33 @@ def _fill_context(context: Context, n_tokens: int) -> memoryview | None:
     if not n_tokens:
         return None
     context.truncate(0)
-    if not _decode_prompt(context, n_tokens):
-        raise Interrupted("")
+    _decode_prompt(context, n_tokens)
     if (state := take_state(context)) is None:
         raise engine_failure("llama.cpp cannot copy the state of the context")
     return state
 
 
-def _time_run(context: Context, state: memoryview | None, run: Callable[[], bool]) -> float:
+def _time_run(context: Context, state: memoryview | None, run: Callable[[], None]) -> float:
     """Return the seconds that `run` takes after `state` is restored (None: in an empty context)."""
     context.truncate(0)
     if state is not None and not put_state(context, state):
         raise engine_failure("llama.cpp refuses to restore its own state")
     started = time.perf_counter()
-    if not run():
-        raise Interrupted("")
-    load_llama().llama_synchronize(context.handle)
+    run()
+    context.synchronize()
     return time.perf_counter() - started
 
 
-def _decode_prompt(context: Context, n_tokens: int) -> bool:
+def _decode_prompt(context: Context, n_tokens: int) -> None:
     tokens = _random_tokens(context, n_tokens)
-    return all(
+    for start in range(0, n_tokens, context.n_batch):
         context.decode_tokens(tokens[start : start + context.n_batch])
-        for start in range(0, n_tokens, context.n_batch)
-    )
 
 
-def _decode_singly(context: Context, n_tokens: int) -> bool:
+def _decode_singly(context: Context, n_tokens: int) -> None:
     for token in _random_tokens(context, n_tokens):
-        if not context.decode_with_logits([token]):
-            return False
-        load_llama().llama_synchronize(context.handle)
-    return True
+        context.decode_with_logits([token])
+        context.synchronize()
 
 
 def _random_tokens(context: Context, count: int) -> list[int]:

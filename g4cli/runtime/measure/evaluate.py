@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from g4cli.core.errors import BadFile, Interrupted
+from g4cli.core.errors import BadFile
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
 from g4cli.quant.scores import Score, score_predictions
@@ -168,7 +168,7 @@ def _score_document(readers: Sequence[_Reader], document: Document, reading: Rea
     """Return the score of the answer of `document`.
 
     `readers`: that of the model, and that of the model to compare with, if there is one. Raises
-    BadFile if a model gives NaN, and Interrupted.
+    BadFile if a model gives NaN.
     """
     total = Score()
     streams = [reader.iter_logits(document, reading) for reader in readers]
@@ -219,8 +219,7 @@ class _Reader:
             for position in range(start, end):
                 with_logits = position >= document.first - 1
                 self._batch.add_tokens((tokens[position],), position, 0, with_logits=with_logits)
-            if not context.decode_batch(self._batch.c_batch):
-                raise Interrupted("")
+            context.decode_batch(self._batch.c_batch)
             self._counter.add_tokens(end - start)
             first = max(start, document.first - 1)
             if first < end:
