@@ -137,7 +137,7 @@ def convert_messages(messages: Sequence[WireMessage], files: MediaFiles) -> tupl
             converted.append(Message("system", _join_text(message.content)))
     if n_media > MAX_MEDIA:
         raise BadField("messages", f"{n_media} images and sounds; at most {MAX_MEDIA}")
-    return _join_leading_systems(converted)
+    return join_leading_systems(converted)
 
 
 def convert_tools(tools: Sequence[Tool]) -> tuple[Mapping[str, Any], ...]:
@@ -170,7 +170,8 @@ def choose_seed(request: TurnRequest, index: int) -> TurnRequest:
     return replace(request, sampling={**request.sampling, "seed": (seed + index) & _SEED_MASK})
 
 
-def _join_leading_systems(messages: Sequence[Message]) -> tuple[Message, ...]:
+def join_leading_systems(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return `messages` with the system messages at their start as one."""
     n_first = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
     if n_first < 2:
         return tuple(messages)

@@ -32,7 +32,7 @@ from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.server.declarations import choose_tools, declare_tools, encode_schema, read_sampling
 from g4cli.server.limits import MAX_MEDIA, MAX_MESSAGES, MAX_TOKENS, MAX_TOOLS
 from g4cli.server.media_data import store_data_uri
-from g4cli.server.openai_messages import EFFORTS, parse_arguments
+from g4cli.server.openai_messages import EFFORTS, join_leading_systems, parse_arguments
 from g4cli.server.openai_request import Effort, FunctionName, TextFormat
 from g4cli.server.wire_model import RequestBody, TextOrList, WireModel, text_or_list
 
@@ -225,7 +225,7 @@ def make_turn_request(body: ResponsesBody, files: MediaFiles) -> TurnRequest:
     )
     return TurnRequest(
         model=body.model,
-        messages=tuple(messages),
+        messages=messages,
         tools=tools,
         tool_choice=_read_choice(body, tools),
         parallel_tool_calls=body.parallel_tool_calls is not False,
@@ -256,8 +256,8 @@ def _read_schema(body: ResponsesBody) -> str:
     return '{"type": "object"}' if isinstance(form, AnyObject) else ""
 
 
-def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
-    """Return the messages of the items.
+def _read_items(body: ResponsesBody, files: MediaFiles) -> tuple[Message, ...]:
+    """Return the messages of the instructions and the items.
 
     A thought, a text and calls that follow each other are items of their own in this API, and one
     message of the assistant here. `thought` is one that waits for the message or call after it.
@@ -313,16 +313,9 @@ def _read_items(body: ResponsesBody, files: MediaFiles) -> list[Message]:
         raise BadField("input", f"a request has at most {MAX_MEDIA} images")
     if not messages:
         raise BadField("input", "it holds no message")
-    return _join_systems(body.instructions, messages)
-
-
-def _join_systems(instructions: str | None, messages: list[Message]) -> list[Message]:
-    """Return `messages` with the instructions and the system messages at the start as one."""
-    texts = [instructions] if instructions else []
-    rest = list(messages)
-    while len(rest) > 1 and rest[0].role == "system":
-        texts.append(rest.pop(0).content)
-    return [Message("system", "\n\n".join(texts)), *rest] if texts else rest
+    if body.instructions:
+        messages.insert(0, Message("system", body.instructions))
+    return join_leading_systems(messages)
 
 
 def _read_content(

@@ -139,3 +139,17 @@ def test_a_result_away_from_its_call_is_refused(files: MediaFiles) -> None:
     with pytest.raises(BadField, match="the result of a tool does not follow the message"):
         asyncio.run(model.render_parts(request))
     assert asyncio.run(model.render_parts(_chat(files, *CHAT, CHAT[2], before)))
+
+
+@pytest.mark.parametrize("instructions", ["Be short.", None])
+def test_the_instructions_and_system_messages_of_a_response_are_one_turn(
+    files: MediaFiles, instructions: str | None
+) -> None:
+    texts = ["Say hello."] if instructions else ["Be short.", "Say hello."]
+    items = [{"role": "developer", "content": text} for text in texts]
+    body = ResponsesBody.model_validate({"input": items, "instructions": instructions})
+    assert read_responses(body, files).messages == (Message("system", "Be short.\n\nSay hello."),)
+    chat = _chat(
+        files, *({"role": "system", "content": text} for text in ("Be short.", "Say hello."))
+    )
+    assert chat.messages == read_responses(body, files).messages
