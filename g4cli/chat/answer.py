@@ -138,8 +138,8 @@ class Answer:
     def cut_back(self) -> tuple[Answer, int]:
         """Return this answer as it was when its loop began, and the token that went on with it.
 
-        `finish` must be "loop", and `end` called. One copy of what is repeated stays, if the copies
-        have an order.
+        That token is the one that a retry must not sample next. `finish` must be "loop", and `end`
+        called. One copy of what is repeated stays, if the copies have an order.
         """
         loop = self._loop
         assert loop is not None

@@ -176,6 +176,7 @@ def _format_properties(properties: Mapping[str, Any]) -> str:
 
 
 def _format_property(value: Mapping[str, Any]) -> str:
+    """Return what the template declares of a property: some keywords, in this order."""
     kind = str(value.get("type", "")).upper()
     fields = []
     if value.get("description"):
@@ -197,6 +198,7 @@ def _format_property(value: Mapping[str, Any]) -> str:
 
 
 def _format_items(items: Mapping[str, Any]) -> str:
+    """Return the schema of a list's items, of which the template declares all keywords."""
     fields = []
     for key, value in sort_members(items):
         if value is None:

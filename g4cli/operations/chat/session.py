@@ -94,7 +94,7 @@ class ChatSession:
         self.sampling: Sampling = replace(
             read_recommended_sampling(model.header), **request.sampling
         )
-        self._drawn = self.sampling  # with the seed of the last answer
+        self._drawn = self.sampling  # with the seed that was drawn for the last answer
         # The tokens of the last answer, if the request asks for their probabilities.
         self.sampled: list[SampledToken] = []
         # The names of the sampling parameters that the model file recommends.

@@ -11,13 +11,13 @@ from pathlib import Path
 class ToolOptions:
     """Which tools a chat has; the fields are the options of the same names.
 
-    `yes`: tools that need no consent.
+    `yes`: the names of tools that need no consent.
     """
 
-    tool: Sequence[str] = ()
+    tool: Sequence[str] = ()  # each MODULE:FUNCTION
     tools: Path | None = None  # a file of Python
-    mcp: Path | None = None
-    builtin: str = ""
+    mcp: Path | None = None  # a file of MCP servers (mcp_servers.py)
+    builtin: str = ""  # "time", "files:FOLDER", or both with a comma
     yes: Sequence[str] = ()
     max_tool_rounds: int = 10
 

@@ -153,10 +153,10 @@ def open_toolbox(
             servers = McpServers(read_servers(options.mcp), state_dir() / "mcp.log")
             stack.callback(servers.close)
             found += servers.tools
-        yield Toolbox(_sort_by_name(found, warn), options.max_tool_rounds, set(options.yes))
+        yield Toolbox(_index_by_name(found, warn), options.max_tool_rounds, set(options.yes))
 
 
-def _sort_by_name(found: Sequence[Tool], warn: Callable[[str], None]) -> dict[str, Tool]:
+def _index_by_name(found: Sequence[Tool], warn: Callable[[str], None]) -> dict[str, Tool]:
     """Return tools by name. Raises UsageError if two have one name; leaves malformed ones out."""
     tools: dict[str, Tool] = {}
     for tool in found:
