@@ -9,8 +9,8 @@ llama.cpp, each of which loads the file anew.
 * It does not, and one change makes a loop: that change is a condition by itself. What remains is
   not run, since it would tell nothing about this loop.
 * A longer context makes a loop: all factors are changed at that length, to find those that end it.
-* Nothing loops: combinations that reports name are tried, a quantized KV cache and a JSON schema or
-  tools at 1,200 and 4,000 tokens.
+* Nothing loops: combinations that bug reports of llama.cpp name are tried, a quantized KV cache and
+  a JSON schema or tools at 1,200 and 4,000 tokens.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _change_engine(base: LoopSettings, choices: LoopChoices) -> Iterable[LoopSet
 
 
 def _combine(choices: LoopChoices) -> Iterable[LoopSettings]:
-    """Yield combinations that reports name, those in one process together."""
+    """Yield combinations that bug reports name; those that one process can run come together."""
     long = choices.contexts[1:]  # those beyond the sliding window
     for n in long:
         yield LoopSettings(n_context=n)
