@@ -10,7 +10,7 @@ only be downloaded again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -207,27 +207,22 @@ def _repair_values(_header: Header, keys: Keys, failed: Failed) -> list[Change]:
     return [Change("keys.values", "norm epsilon, RoPE bases and softcap set to Gemma 4's")]
 
 
-def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed) -> list[Change]:
-    changes = []
+def _repair_tokenizer(_header: Header, keys: Keys, failed: Failed) -> Iterator[Change]:
     # Gemma 4's tokenizer works by merges: without them its name alone would not repair the file.
     if "tokenizer.model" in failed and find_array(keys, "merges"):
         keys[TOKENIZER + "model"] = string_value("gemma4")
         keys.pop(TOKENIZER + "pre", None)  # files of Gemma 4 have none: "gemma4" implies it
-        changes.append(Change("tokenizer.model", "tokenizer set to gemma4"))
+        yield Change("tokenizer.model", "tokenizer set to gemma4")
     if "tokenizer.ids" in failed:
         for name, number in SPECIAL_IDS:
             keys[TOKENIZER + name] = uint32_value(number)
         keys[TOKENIZER + "add_bos_token"] = bool_value(True)
         keys[TOKENIZER + "add_space_prefix"] = bool_value(False)
-        changes.append(
-            Change(
-                "tokenizer.ids", "special ids, add_bos_token and add_space_prefix set to Gemma 4's"
-            )
-        )
+        text = "special ids, add_bos_token and add_space_prefix set to Gemma 4's"
+        yield Change("tokenizer.ids", text)
     if "tokenizer.suppressed" in failed:
         keys[TOKENIZER + "suppress_tokens"] = array_value(ValueType.INT32, list(SUPPRESSED_TOKENS))
-        changes.append(Change("tokenizer.suppressed", "suppressed tokens set to Gemma 4's"))
-    return changes
+        yield Change("tokenizer.suppressed", "suppressed tokens set to Gemma 4's")
 
 
 def _repair_token_types(_header: Header, keys: Keys, failed: Failed) -> list[Change]:
@@ -319,7 +314,7 @@ def _encode_numbers(numbers: int | tuple[int, ...]) -> Value:
 
 
 # In this order their changes are listed; none reads what another has changed.
-_REPAIRS: Final[tuple[Callable[[Header, Keys, Failed], list[Change]], ...]] = (
+_REPAIRS: Final[tuple[Callable[[Header, Keys, Failed], Iterable[Change]], ...]] = (
     _repair_shape, _repair_values, _repair_tokenizer, _repair_token_types, _repair_template,
 )  # fmt: skip
 

@@ -93,21 +93,17 @@ def judge_without_failures(
         return "not-checked", f"this is {kind_text(header)}. {what}", command_for(header)
     statuses = {f.id: f.status for f in findings}
     missing = [name for name, check in _AREAS if statuses.get(check, "skipped") == "skipped"]
-    if not missing:
-        text = SUMMARY["healthy"]
-        if facts.is_other_model:
-            text += " by what holds for every language model"
-        text = f"the file is sound, but {UNTRAINED}" if facts.is_untrained else text
-        if facts.is_other_model:
-            text = f"this is {kind_text(header)}; {text}"
-        return "healthy", text, ""
-    text = UNTRAINED if facts.is_untrained else "nothing wrong was found"
-    if facts.kind == "vocabulary" or facts.is_other_model:
-        text = f"this is {kind_text(header)}; {text}"
-    text += f"; not checked: {', '.join(missing)}"
-    if reason := _reason_not_asked(facts):
-        text += f" ({reason})"
-    return "not-checked", text, _next_command(facts, header, findings)
+    kind = f"this is {kind_text(header)}; " if facts.kind != "text-model" else ""
+    if missing:
+        found = UNTRAINED if facts.is_untrained else "nothing wrong was found"
+        reason = _reason_not_asked(facts)
+        why = f" ({reason})" if reason else ""
+        text = f"{kind}{found}; not checked: {', '.join(missing)}{why}"
+        return "not-checked", text, _next_command(facts, header, findings)
+    if facts.is_untrained:
+        return "healthy", f"{kind}the file is sound, but {UNTRAINED}", ""
+    basis = " by what holds for every language model" if facts.is_other_model else ""
+    return "healthy", f"{kind}{SUMMARY['healthy']}{basis}", ""
 
 
 def _next_command(facts: FileFacts, header: Header, findings: Sequence[Finding]) -> str:

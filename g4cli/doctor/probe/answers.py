@@ -21,7 +21,7 @@ _MAX_START: Final = 4
 # Share of logits at the softcap of 30 above which a network is broken; sound ones have none.
 MAX_SATURATED: Final = 0.01
 # Score (`mean_score`) below which a network is broken. For published models: none of three words
-# was said. `tiny` has learned its answers by heart, and their characters are counted.
+# was said. `tiny` has learned its answers by heart, and their characters are counted (a choice).
 _MIN_SCORE: Final = 0.01
 _MIN_SCORE_TINY: Final = 0.8
 # Characters up to which an expected text is a word to find in the answer, not the answer itself.
