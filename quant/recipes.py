@@ -292,13 +292,10 @@ def _choose_one(tensor: NamedTensor, recipe: Recipe, counter: _LayerCounter) -> 
     kept = kept_reason(name, shape)
     if kept:
         return Choice(name, shape, source, source, f"kept: {kept}")
-    rounds = False
     override = next((t for p, t in recipe.overrides if re.search(p, name)), None)
     if override:
         wanted, reason = BY_NAME[override.upper()], "as requested"
-    elif recipe.is_sfp8:
-        wanted, reason, rounds = recipe.default_type, DEFAULT_REASON, True
-    elif recipe.pure or not recipe.default_type.is_quantized:
+    elif recipe.is_sfp8 or recipe.pure or not recipe.default_type.is_quantized:
         wanted, reason = recipe.default_type, DEFAULT_REASON
     else:
         wanted, reason = _apply_rules(name, shape, recipe, counter)
@@ -312,10 +309,14 @@ def _choose_one(tensor: NamedTensor, recipe: Recipe, counter: _LayerCounter) -> 
             f"{name} as {fitting.name} is unusable without an importance matrix",
             hint="add --imatrix FILE, or choose another type",
         )
-    if fitting is wanted:
-        return Choice(name, shape, source, wanted, reason, rounds)
-    obstacle = f"rows of {shape[0]} do not divide into {wanted.name} blocks of {wanted.block_size}"
-    return Choice(name, shape, source, fitting, f"fallback: {obstacle}", rounds, obstacle)
+    obstacle = ""
+    if fitting is not wanted:
+        obstacle = (
+            f"rows of {shape[0]} do not divide into {wanted.name} blocks of {wanted.block_size}"
+        )
+        reason = f"fallback: {obstacle}"
+    rounds = is_rounded(recipe, name, shape)
+    return Choice(name, shape, source, fitting, reason, rounds, obstacle)
 
 
 def _apply_rules(
