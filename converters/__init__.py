@@ -3,12 +3,9 @@
 convert.py is the conversion. names.py maps the tensors of a checkpoint to those of a GGUF by the
 tables of text.py, vision.py and audio.py; config.py reads the shape of the network that they need.
 
-The interface, as `g4 convert` and `g4 pull` use it:
-
     from g4cli.converters import convert_checkpoint
     done = convert_checkpoint(folder, target, plain=BF16, progress=progress)     # or F16, F32
     done = convert_checkpoint(folder, target, plain=BF16, coder=coder)           # any other type
-    done.path, done.nbytes, done.sha256, done.n_tensors, done.types, done.ignored
 
 `part="mmproj"` writes the vision and audio encoders instead. A coder (blocks.Coder) gives tensors
 their types and bytes. The coder with the recipes of `quant` is g4cli.store.recode: this package

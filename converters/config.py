@@ -237,6 +237,7 @@ def _read_backbone_hidden(top: Reader) -> int:
 
 
 def _read_layer_types(reader: Reader, n_layer: int) -> tuple[bool, ...]:
+    """Return for each layer whether it has a sliding window."""
     types = reader.raw.get("layer_types")
     if types is None:  # by default every sixth layer is global
         types = [FULL if (i + 1) % 6 == 0 else SLIDING for i in range(n_layer)]

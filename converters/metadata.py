@@ -125,6 +125,7 @@ def model_name(folder: Path) -> str:
 
 
 def _sampling_keys(settings: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the keys general.sampling.* from `settings`, the parsed generation_config.json."""
     keys: dict[str, Value] = {}
     for source, target, whole in SAMPLING:
         value = settings.get(source)

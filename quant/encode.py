@@ -122,6 +122,7 @@ class Encoder:
                 yield partial(encode_block, job.spec, block)
 
     def _choose_encoder(self, job: Job) -> Callable[[TensorSpec, Block], EncodedBlock]:
+        """Return the function that the threads call with each block of the job."""
         name = job.spec.name
         if job.copy:
             return _copy_block

@@ -275,6 +275,7 @@ class _LayerCounter:
 
 
 def _check_overrides(tensors: Sequence[NamedTensor], recipe: Recipe) -> None:
+    """Raise UsageError for an override that has no effect on any of `tensors`."""
     for pattern, type_name in recipe.overrides:
         option = f"--tensor-type {pattern}={type_name.lower()}"
         if pattern == PLE_PATTERN:

@@ -79,6 +79,7 @@ def open_source(path: Path) -> Source:
 
 
 def _open_parts(path: Path, first: Header, count: int) -> Iterator[Header]:
+    """Yield the headers of all `count` parts, of which `first` is that of the file at `path`."""
     if first.get("split.no", int, 0) != 0:
         raise BadGGUF(path, "this is not the first part of a split model", field="split.no")
     split = parse_split_name(path.name) if path.suffix == ".gguf" else None

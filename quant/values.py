@@ -54,7 +54,7 @@ def encode_values(
 def _encode_weighted(
     spec: TensorSpec, values: NDArray[np.float32], start: int, imatrix: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
-    # All experts' rows follow one another; each expert has weights of its own.
+    """Encode with `imatrix` (experts, columns); the rows of all experts follow one another."""
     per_expert, parts, row = spec.shape[1], [], 0
     while row < len(values):
         expert, inside = divmod(start + row, per_expert)

@@ -113,6 +113,7 @@ def new_client(context: ssl.SSLContext | None) -> httpx2.Client:
 
 
 def _check_request(request: httpx2.Request) -> None:
+    """Change a request before it is sent, redirected ones too; raise NetworkError at a limit."""
     request.headers["Accept-Encoding"] = "identity"
     request.extensions["trace"] = _note_socket
     usage = _usage.get()
@@ -141,6 +142,7 @@ def _shut_down_sockets() -> None:
 
 
 def _check_response(response: httpx2.Response) -> None:
+    """Let the bytes of a response be counted, of which only the header has been read."""
     import httpx2
 
     usage = _usage.get()

@@ -190,6 +190,7 @@ def _resolve_redirect(url: str, location: str) -> str:
 def _open_connection(
     parts: SplitResult, proxy: SplitResult | None, stall_s: float
 ) -> http.client.HTTPConnection:
+    """Return a connection for the URL `parts`; http.client connects at the first request."""
     host, port = parts.hostname or "", parts.port
     through = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
     connection: http.client.HTTPConnection

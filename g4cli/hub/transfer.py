@@ -282,6 +282,7 @@ class Transfer:
             return self._location
 
     def _count_arrived(self, n: int) -> None:
+        """Count `n` bytes; enough of them end a row of failures."""
         with self._lock:
             self.fetched_bytes += n
             self._since_failure += n
@@ -329,6 +330,7 @@ class Transfer:
         )
 
     def _record_failure(self, err: BaseException) -> None:
+        """Store `err` for the thread that called `run`, and stop all others."""
         with self._lock:
             # The first error is the cause; later ones are its consequences.
             if self._failure is None or (

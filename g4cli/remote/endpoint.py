@@ -164,6 +164,7 @@ class Endpoint:
             raise self._error(str(err) or type(err).__name__) from None
 
     def _read_answer(self, response: httpx2.Response, started: float) -> RemoteAnswer:
+        """Return the answer in a response of status 200, which was asked for at `started`."""
         if is_compressed(response.headers):
             raise self._error("it sent a compressed answer that was not asked for")
         answer = _Collected()
@@ -183,6 +184,7 @@ class Endpoint:
         return answer.finish(time.monotonic() - started, self.model, self._refused, self._clean)
 
     def _add_event(self, answer: _Collected, data: str, started: float) -> None:
+        """Add the JSON document `data` to `answer`. Raises NetworkError if it holds an error."""
         try:
             event = json.loads(data)
         except (ValueError, RecursionError):
