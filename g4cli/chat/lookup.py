@@ -110,6 +110,7 @@ class PromptLookup:
         return length
 
     def _truncate(self, length: int) -> None:
+        """Remove all tokens after the first `length` from the text and the index."""
         while len(self._tokens) > length:
             key = tuple(self._tokens[-NGRAM:])
             before = self._before.pop()

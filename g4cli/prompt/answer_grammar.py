@@ -75,6 +75,7 @@ def make_call_grammar(tools: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _make_part(form: AnswerForm) -> dict[str, Any]:
+    """Return the grammar of a form as a part of llguidance's JSON. Raises UsageError."""
     if form.kind == "json_schema":
         return {"json_schema": parse_schema(form.text)}
     if form.kind == "gbnf":

@@ -137,6 +137,7 @@ class ReplyParser:
         return []
 
     def _feed_name(self, piece: str) -> list[ReplyEvent]:
+        """Return the events of a piece after '<|channel>', which may still be the name."""
         self._held += piece
         name, newline, after = self._held.partition("\n")
         if not newline and len(name) <= _NAME_LIMIT:
@@ -147,6 +148,7 @@ class ReplyParser:
         return [ThoughtText(text)] if text else []
 
     def _close_thought(self) -> list[ReplyEvent]:
+        """Return the events of the end of a thought, by its mark or by a call."""
         was_open = self.in_thought
         # What closes right behind its name, without a newline, has no text.
         events = [] if self._held.strip() == "thought" else self.finish()

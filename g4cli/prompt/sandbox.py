@@ -67,6 +67,7 @@ def _make_environment() -> ImmutableSandboxedEnvironment:
 
 
 def _render_case(template: Any, variables: Mapping[str, Any], room: int) -> str:
+    """Return what the template writes for one case, `room` characters at most."""
     pieces: list[str] = []
     try:
         for piece in template.generate(**variables):

@@ -264,6 +264,7 @@ def _fill_media(parts: Sequence[Part], media: Sequence[Media]) -> list[Part]:
 
 
 def _map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value with `change` applied to all texts but keys."""
     if isinstance(value, str):
         return change(_replace_surrogates(value))
     if isinstance(value, Mapping):

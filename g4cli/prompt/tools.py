@@ -317,6 +317,7 @@ class _Reader:
         return self._text[start:end]
 
     def _read_word(self) -> Any:
+        """Return the constant or number that stands up to the next sign, or else its text."""
         word = self._read_key()
         try:
             # true, false, null and numbers are written as in JSON; but the template writes Python's

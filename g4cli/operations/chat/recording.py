@@ -103,6 +103,7 @@ class ChatRecorder:
     def _save_turns(
         self, store: ConversationStore, conversation: Conversation, reply: Reply | None
     ) -> None:
+        """Save the turns that are not stored: a new branch, if others are stored in their place."""
         stored = conversation.stored
         if conversation.stored_id is None:
             conversation.stored_id = store.create(system=conversation.system)
@@ -130,6 +131,7 @@ class ChatRecorder:
         turn: Message,
         reply: Reply | None,
     ) -> int:
+        """Return the id of a turn: a new one, or that of the answer which was saved in part."""
         assert conversation.stored_id is not None
         finish_reason = "" if reply is None else reply.finish_reason
         figures = None if reply is None else reply_figures(reply)

@@ -173,6 +173,7 @@ class ChatSession:
         return reply
 
     def _answer_question(self, view: View) -> Reply:
+        """Return the answer, which is not yet a turn of the conversation."""
         self._ensure_engine()
         media = [medium for turn in self.conversation.messages() for medium in turn.media]
         if media:

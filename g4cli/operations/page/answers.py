@@ -114,6 +114,7 @@ class PageAnswer:
                 self._notify_watchers()
 
     async def _write(self, service: Service, save: SaveAnswer) -> None:
+        """Let the model answer; a conversation that is too long loses its older half each time."""
         request = self._request
         while True:
             try:

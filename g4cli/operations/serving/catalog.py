@@ -194,6 +194,7 @@ def _is_runnable_file(path: Path, _nbytes: int, _date: str) -> bool:
 
 
 def _offer_file(word: str, aliases: Sequence[str]) -> Offer:
+    """Return the offer of a word of the command line. Raises as Catalog."""
     found = find_model_file(word)
     shape_of(read_header(found.path))
     name = found.entry.label if found.entry else found.path.stem

@@ -96,6 +96,7 @@ class ModelPool:
         await asyncio.wait((self._start_close(model),))  # goes on if this is cancelled
 
     def _start_timer(self, model: LoadedModel) -> None:
+        """Let the model be closed after its time, unless a request uses it before."""
         if model.n_users or self.models.get(model.name) is not model:
             return
         seconds = self._keep_alive.get(model.name, self._keep_alive_s)
@@ -131,6 +132,7 @@ class ModelPool:
         await asyncio.gather(*(model.engine.close() for model in models), *self._closing)
 
     async def _open(self, name: str) -> None:
+        """Open a model and put it into `models`; all requests that wait for it share this task."""
         try:
             # One at a time: each needs to know what the last one took.
             async with self._lock:
@@ -144,6 +146,7 @@ class ModelPool:
             del self._opening[name]
 
     async def _open_beside_others(self, name: str) -> LoadedModel:
+        """Return the model, loaded; unused ones are closed until it fits. Raises as `acquire`."""
         while True:
             if self._closing:
                 # Unlike gather, it does not cancel them with this task.

@@ -121,6 +121,7 @@ def describe_function(function: Callable[..., Any], source: str) -> Function:
 
 
 def _make_schema(hint: Any, where: str) -> dict[str, Any]:
+    """Return the schema of a type hint; `where` is the beginning of what a UsageError says."""
     origin, args = get_origin(hint), get_args(hint)
     if hint in _TYPES:
         return {"type": _TYPES[hint]}

@@ -69,6 +69,7 @@ class FunctionProcess:
         self._log.close()
 
     def _load(self) -> list[Tool]:
+        """Start the process, and return its functions as tools."""
         self._child = start_child(MODULE, ignore_interrupt=True, stderr=self._log.fileno())
         reply = self._ask(self._start, START_S)
         if "error" in reply:

@@ -119,6 +119,7 @@ class McpServers:
                 self._ready.set_exception(self._make_error(err))
 
     async def _serve(self) -> None:
+        """Open the servers one after the other, and wait for `close`."""
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with AsyncExitStack() as stack:
             for name, server in self._servers.items():
@@ -146,6 +147,7 @@ class McpServers:
     async def _open_server(
         self, stack: AsyncExitStack, name: str, server: Mapping[str, Any]
     ) -> None:
+        """Start a server or connect to it, and add its tools; the end of `stack` ends it."""
         from mcp import ClientSession, StdioServerParameters
         from mcp.client.stdio import stdio_client
         from mcp.types import Implementation
