@@ -125,11 +125,6 @@ class AsyncEngine:
         return self._loaded
 
     @property
-    def is_ready(self) -> bool:
-        """Return whether the model is loaded now: else the next request loads it."""
-        return self._worker is not None and not self._worker.has_ended
-
-    @property
     def pid(self) -> int:
         """Return the id of the worker process, 0 without one."""
         return self._worker.pid if self._worker is not None else 0

@@ -27,7 +27,7 @@ class Sampler:
         self._c = c = load_llama()
         params = c.llama_sampler_chain_default_params()
         params.no_perf = True
-        self._chain = c.llama_sampler_chain_init(params)
+        self.handle: Any = c.llama_sampler_chain_init(params)  # llama.cpp's pointer to the chain
         biases = _find_biases(model, sampling)
         if biases:
             array = (c.llama_logit_bias * len(biases))(*biases)
@@ -65,19 +65,14 @@ class Sampler:
     def _add_sampler(self, sampler: Any) -> None:
         if not sampler:
             raise RuntimeFailed("llama.cpp refused a sampler")
-        self._c.llama_sampler_chain_add(self._chain, sampler)
-
-    @property
-    def handle(self) -> Any:
-        """Return llama.cpp's pointer to the chain."""
-        return self._chain
+        self._c.llama_sampler_chain_add(self.handle, sampler)
 
     def sample_token(self, context: Context) -> int:
         """Return a token sampled at the context's `row`, and record it for penalties."""
         candidates = self._candidates
         if candidates is not None and candidates.find(context.get_logits()):
             return self._sample_from(candidates.array)
-        return int(self._c.llama_sampler_sample(self._chain, context.handle, context.row))
+        return int(self._c.llama_sampler_sample(self.handle, context.handle, context.row))
 
     def sample_among(
         self, candidates: CandidateArray, ids: NDArray[np.int64], logits: NDArray[np.float32]
@@ -91,12 +86,12 @@ class Sampler:
         return self._sample_from(candidates.array)
 
     def _sample_from(self, array: Any) -> int:
-        self._c.llama_sampler_apply(self._chain, ctypes.byref(array))
+        self._c.llama_sampler_apply(self.handle, ctypes.byref(array))
         selected = array.data[array.selected]
         if selected.logit == -math.inf:
             return -1
         token = int(selected.id)
-        self._c.llama_sampler_accept(self._chain, token)
+        self._c.llama_sampler_accept(self.handle, token)
         return token
 
     def find_candidates_first(self) -> None:
@@ -121,13 +116,13 @@ class Sampler:
 
     def accept_token(self, token: int) -> None:
         """Record a token of the answer that was not sampled."""
-        self._c.llama_sampler_accept(self._chain, token)
+        self._c.llama_sampler_accept(self.handle, token)
 
     def close(self) -> None:
         """Free the chain and its samplers."""
-        if self._chain:
-            self._c.llama_sampler_free(self._chain)
-            self._chain = None
+        if self.handle:
+            self._c.llama_sampler_free(self.handle)
+            self.handle = None
 
 
 def _find_biases(model: Model, sampling: Sampling) -> list[tuple[int, float]]:

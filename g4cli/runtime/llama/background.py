@@ -27,11 +27,6 @@ class Background:
         self._lock = threading.Lock()
 
     @property
-    def is_busy(self) -> bool:
-        """Return whether a call runs."""
-        return self._thread is not None and self._thread.is_alive()
-
-    @property
     def is_abandoned(self) -> bool:
         """Return whether nobody waits for the running call any more; it may then end early."""
         return self._abandoned
@@ -42,7 +37,7 @@ class Background:
         An abandoned call counts: until its end it may use what this one needs.
         """
         with self._lock:
-            if self.is_busy:
+            if self._thread is not None and self._thread.is_alive():
                 return False
             self._abandoned = False
             self._thread = threading.Thread(target=call, daemon=True)

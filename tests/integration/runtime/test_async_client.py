@@ -60,6 +60,10 @@ async def finish(engine: AsyncEngine, request: RunTurn) -> tuple[list[Any], Turn
     return events, events[-1]
 
 
+def has_worker(engine: AsyncEngine) -> bool:
+    return engine._worker is not None and not engine._worker.has_ended
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the environment of a process in /proc")
 def test_the_weights_are_in_large_pages_where_the_system_has_them(tiny: Path) -> None:
     async def use(engine: AsyncEngine, _prompt: tuple[int, ...]) -> None:
@@ -187,14 +191,14 @@ class TestTurns:
 
         async def use(engine: AsyncEngine, _: tuple[int, ...]) -> None:
             os.kill(engine.pid, signal.SIGKILL)
-            while engine.is_ready:
+            while has_worker(engine):
                 await asyncio.sleep(0.01)
             turns = []
             for prompt in ((2, 105), (2, 106)):
                 turns.append(engine.run_turn(RunTurn(prompt, ENDLESS, NO_END)))
                 await anext(turns[-1])
                 os.kill(engine.pid, signal.SIGKILL)
-                while engine.is_ready:
+                while has_worker(engine):
                     await asyncio.sleep(0.01)
             first, second = engine.active_turns
             assert first.number == second.number
