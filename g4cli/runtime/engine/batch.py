@@ -25,11 +25,12 @@ class Batch:
         self._tokens = np.zeros(n_tokens, np.int32)
         self._positions = np.zeros(n_tokens, np.int32)
         self._counts = np.ones(n_tokens, np.int32)  # sequences of each token
+        # The numbers of all sequences, and the address of each: tokens point to the one of theirs.
         self._sequences = np.arange(n_parallel, dtype=np.int32)
         self._addresses = self._sequences.ctypes.data + self._sequences.strides[0] * np.arange(
             n_parallel, dtype=np.uintp
         )
-        self._pointers = np.zeros(n_tokens, np.uintp)  # to the token's entry in _sequences
+        self._pointers = np.zeros(n_tokens, np.uintp)
         self._logits = np.zeros(n_tokens, np.int8)
         self._batch: Any = load_llama().llama_batch(
             n_tokens=0,

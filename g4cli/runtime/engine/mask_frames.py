@@ -1,11 +1,13 @@
 """What the worker and the process with the grammars say to each other.
 
 Both directions carry frames: 4 bytes length of the payload, 4 bytes number of the grammar, 1 byte
-kind (little-endian). Requests: VOCABULARY (once), GRAMMAR (llguidance's JSON), TOKENS (4 bytes
-each: the grammar goes on with them), RESET (from its beginning), DROP. Each of GRAMMAR, TOKENS and
-RESET is answered by a MASK (one bit a token, lowest bit first, in whole 32-bit words), or by an
-ERROR (text). TOKENS_AHEAD is like TOKENS, and looks for the bytes that follow in any case, as
-GRAMMAR and RESET do: they come behind the mask.
+kind (little-endian). Each answer with a grammar gets the next number, from 1 on.
+
+Requests: VOCABULARY (once, with number 0), GRAMMAR (llguidance's JSON), TOKENS (4 bytes each: the
+answer goes on with them), RESET (the next token begins the grammar again), DROP (the answer has
+ended). Each of GRAMMAR, TOKENS and RESET is answered by a MASK (one bit a token, lowest bit first,
+in whole 32-bit words), or by an ERROR (text). TOKENS_AHEAD is like TOKENS, and looks for the bytes
+that follow in any case, as GRAMMAR and RESET do: they come behind the mask.
 """
 
 from __future__ import annotations

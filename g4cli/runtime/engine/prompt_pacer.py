@@ -20,7 +20,10 @@ class PromptPacer:
         self._tokens_per_s = 0.0
 
     def count_tokens(self, *, others_answer: bool) -> int:
-        """Return the most tokens of prompts for the next batch."""
+        """Return the most tokens of prompts for the next batch.
+
+        `others_answer`: whether there are answers that stand still meanwhile.
+        """
         if not others_answer:
             return self._n_ubatch
         allowed = int(self._tokens_per_s * PAUSE_S) // _STEP_TOKENS * _STEP_TOKENS
