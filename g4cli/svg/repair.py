@@ -1,8 +1,8 @@
 """Check and repair a drawing: text in, findings and text out.
 
 A drawing is repaired by edits to its text, so that correct parts stay unchanged, byte for byte. The
-checks run in stages, from characters to meaning, because each relies on the previous one: names
-cannot be matched in tags that do not end. The first stage that edits anything ends the pass, and
+checks run in steps, from characters to meaning, because each relies on the previous one: names
+cannot be matched in tags that do not end. The first step that edits anything ends the pass, and
 the next pass starts again with the edited text. When a pass edits nothing, the text is repaired; so
 a second repair changes nothing.
 """
@@ -28,7 +28,7 @@ from g4cli.svg.values import check_values
 TEXT_LIMIT: Final = 4 << 20
 # resvg draws 200 levels and crashes at 300; browsers stop at 512.
 DEPTH_LIMIT: Final = 200
-# Each stage needs a few passes at most; only a text that was made to need more does so.
+# Each step needs a few passes at most; only a text that was made to need more does so.
 _MAX_PASSES: Final = 40
 # `count_drawn` stops here: nested <use> elements can draw 10^10 elements.
 _MAX_COUNT: Final = 10**9
@@ -80,7 +80,7 @@ def repair_drawing(answer: str) -> Drawing:
     add_faults(first)
     text = _edit_text(text, first, positions)
     for _ in range(_MAX_PASSES):
-        elements, broken = _check_stages(text)
+        elements, broken = _check_in_steps(text)
         add_faults(fault for fault in broken if fault.edits)
         if not any(fault.edits for fault in broken):
             break
@@ -130,8 +130,8 @@ def _edit_text(text: str, faults: Iterable[Fault], positions: PositionMap) -> st
     return edited
 
 
-def _check_stages(text: str) -> tuple[list[Element], list[Fault]]:
-    """Return the elements of a text, and the faults of the first stage that edits anything.
+def _check_in_steps(text: str) -> tuple[list[Element], list[Fault]]:
+    """Return the elements of a text, and the faults of the first step that edits anything.
 
     If none does, the faults are those that cannot be repaired.
     """
@@ -146,13 +146,13 @@ def _check_stages(text: str) -> tuple[list[Element], list[Fault]]:
     elements = build_elements(tokenizer)
     if not elements:
         return [], []
-    stages: tuple[Callable[[], list[Fault]], ...] = (
+    steps: tuple[Callable[[], list[Fault]], ...] = (
         lambda: check_safety(tokenizer, elements),
         lambda: check_namespaces(elements),
         lambda: [*check_values(elements), *check_references(elements), *check_frame(elements)],
     )
-    for stage in stages:
-        faults = stage()
+    for step in steps:
+        faults = step()
         if any(fault.edits for fault in faults):
             break
     return elements, faults

@@ -157,7 +157,7 @@ class Finding:
 
 
 def shorten_detail(text: str, n_chars: int) -> str:
-    """Return a part of a drawing for the detail of a fault: on one line, `n_chars` long at most."""
+    """Return a part of a drawing for the detail of a fault: on one line, cut after `n_chars`."""
     text = " ".join(text.split())
     return text if len(text) <= n_chars else f"{text[:n_chars]}…"
 
