@@ -61,7 +61,7 @@ def copied_inputs_bytes(shape: Shape, options: Options, device: int, *, is_pipel
     `device` counts from 0, the one with the first layers. What comes from another device is copied
     into the buffer; in a pipeline there are as many copies of all inputs as ubatches under way.
     Source: ggml_backend_sched_split_graph, ggml/src/ggml-backend.cpp, llama.cpp@0c1e57098; the
-    figures of a pipeline are equal to llama.cpp's for 31B, the other one is an upper bound.
+    figures of a pipeline are equal to llama.cpp's for 31B, that without one is an upper bound.
     """
     hidden_bytes = _F32_BYTES * options.ubatch * shape.n_embd
     if not is_pipelined:
