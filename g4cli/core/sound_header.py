@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from g4cli.core.errors import BadMedia
@@ -51,6 +52,7 @@ _MP3_KBITS: Final = {
 # Frames in a row before the decoder accepts the first (MA_DR_MP3_MAX_FRAME_SYNC_MATCHES).
 _MP3_MATCHES: Final = 10
 _MP3_CANDIDATES: Final = 4096  # headers that are tried, a choice that bounds time
+_MP3_TAG: Final = re.compile(b"Xing|Info")
 # Offsets of a Xing or Info tag in its frame: header 4, CRC 0 or 2, side information 9, 17 or 32.
 _MP3_TAG_OFFSETS: Final = (13, 15, 21, 23, 36, 38)
 _NO_COUNT: Final = 0xFFFFFFFF  # the decoder treats it as no count
@@ -245,15 +247,13 @@ def _read_mp3(data: bytes, at: int) -> SoundHeader:
     # A frame can begin at any header. Counting all of them, also bytes that only look like one,
     # and taking the lowest rate of all that may be the first gives an upper bound of the duration.
     rate, channels = 0, 0
-    for tried, match in enumerate(_MP3_SYNC.finditer(data, at, len(data) - 1)):
+    for match in islice(_MP3_SYNC.finditer(data, at, len(data) - 1), _MP3_CANDIDATES):
         run = _mp3_run(data, match.start())
         if run:
             frame = _mp3_frame(data, match.start())
             rate, channels = min(rate, frame.rate) or frame.rate, frame.channels
         if run == _MP3_MATCHES:
             break
-        if tried == _MP3_CANDIDATES:
-            raise BadMedia("is damaged: no MP3 frame was found")
     else:
         raise BadMedia("is damaged: no MP3 frame was found")
     _check_mp3_tags(data, at, rate)
@@ -270,18 +270,14 @@ def _check_mp3_tags(data: bytes, at: int, rate: int) -> None:
 
     The decoder allocates as many as it declares.
     """
-    for name in (b"Xing", b"Info"):
-        tag = at
-        for _ in range(_MAX_PARTS):
-            tag = data.find(name, tag + 1, len(data) - 8)
-            if tag < 0:
-                break
-            flags, n_frames = unpack_at(data, ">II", tag + 4)
-            starts = (tag - offset for offset in _MP3_TAG_OFFSETS) if flags & 1 else ()
-            for start in starts:
-                if start < at or not _MP3_SYNC.match(data, start) or n_frames == _NO_COUNT:
-                    continue
-                if n_frames * _MP3_SAMPLES[data[start + 1]] > rate * MAX_SECONDS * _MP3_RESERVE:
-                    raise BadMedia(f"is too long: it declares more than {MAX_SECONDS:,} s of audio")
-        else:
+    most = rate * MAX_SECONDS * _MP3_RESERVE
+    for n_before, tag in enumerate(_MP3_TAG.finditer(data, at + 1, len(data) - 8)):
+        if n_before == _MAX_PARTS:
             raise BadMedia(_TOO_MANY)
+        flags, n_frames = unpack_at(data, ">II", tag.end())
+        if not flags & 1 or n_frames == _NO_COUNT:  # the first flag: a number of frames follows
+            continue
+        for start in (tag.start() - offset for offset in _MP3_TAG_OFFSETS):
+            is_frame = start >= at and _MP3_SYNC.match(data, start)
+            if is_frame and n_frames * _MP3_SAMPLES[data[start + 1]] > most:
+                raise BadMedia(f"is too long: it declares more than {MAX_SECONDS:,} s of audio")
