@@ -123,9 +123,7 @@ class _VisionBuilder(_EncoderBuilder):
         q, k, v = (g.new_view(self.multiply_clamped(x, width), *heads) for _ in range(3))
         q, k = g.rms_norm(q), g.rms_norm(k)
         for position in self.coordinates:
-            q = g.new_like("rope", q, position)
-        for position in self.coordinates:
-            k = g.new_like("rope", k, position)
+            q, k = g.new_like("rope", q, position), g.new_like("rope", k, position)
         v = g.new_like("rms_norm", v)
         for node in (q, k, v):
             g.append_node(node)

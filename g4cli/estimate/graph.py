@@ -13,6 +13,7 @@ ggml_build_forward_expand in ggml/src/ggml.c, llama.cpp@0c1e57098.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from math import prod
 from typing import Final
@@ -193,16 +194,10 @@ class _Arena:
             return
         node.allocated = False
         start, size, blocks = node.address, round_up(node.nbytes, self.alignment), self.blocks
-        for index, block in enumerate(blocks):
-            if block[0] + block[1] == start:
-                block[1] += size
-                if index + 1 < len(blocks) and block[0] + block[1] == blocks[index + 1][0]:
-                    block[1] += blocks.pop(index + 1)[1]
-                return
-            if start + size == block[0]:
-                block[0], block[1] = start, block[1] + size
-                if index and blocks[index - 1][0] + blocks[index - 1][1] == start:
-                    blocks[index - 1][1] += blocks.pop(index)[1]
-                return
-        index = next(i for i, block in enumerate(blocks) if block[0] >= start)
-        blocks.insert(index, [start, size])
+        index = bisect_left(blocks, [start])  # of the next free block: there is one without an end
+        if start + size == blocks[index][0]:
+            blocks[index] = [start, size + blocks[index][1]]
+        else:
+            blocks.insert(index, [start, size])
+        if index and sum(blocks[index - 1]) == start:
+            blocks[index - 1][1] += blocks.pop(index)[1]

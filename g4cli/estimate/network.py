@@ -109,7 +109,8 @@ class Builder:
         rotates = has_layers and self.shape.head_dim % _MIN_ROTATION == 0
         rotates_k = rotates and options.type_k.is_quantized
         rotates_v = rotates and options.type_v.is_quantized
-        k_size = _rotation_size(head_dim)
+        # The largest power of 2 that divides the head.
+        k_size = max(_MIN_ROTATION, head_dim & -head_dim)
         return _CacheInputs(
             g.new_input(self.n_tokens, item_bytes=_INT64_BYTES),
             g.new_input(self.n_tokens * v_ids_per_token, item_bytes=_INT64_BYTES),
@@ -262,14 +263,3 @@ def _rotate_heads(g: Graph, x: Node, rotation: Node | None) -> Node:
     n = rotation.ne[0]
     flat = g.new_view(x, n, prod(x.ne) // n)
     return g.new_view(g.new_op("mul_mat", flat.ne, rotation, flat), *x.ne)
-
-
-def _rotation_size(head_dim: int) -> int:
-    """Return the side of the Hadamard matrix for keys.
-
-    It is the largest power of 2, from _MIN_ROTATION on, that divides `head_dim`.
-    """
-    side = _MIN_ROTATION
-    while head_dim % (2 * side) == 0:
-        side *= 2
-    return side
