@@ -29,6 +29,8 @@ async def report_metrics(service: ServiceParam) -> PlainTextResponse:
     counters, models = service.counters, list(service.pool.models.values())
     prompt_s, predicted_s = counters.prompt_s, counters.predicted_s
     waiting = sum(model.engine.n_waiting for model in models)
+    # Active turns are computed or wait for a slot.
+    computed = sum(min(len(model.engine.active_turns), model.n_slots) for model in models)
     rows = [
         ("llamacpp:prompt_tokens_total", "counter", "Prompt tokens evaluated.",
          counters.prompt_tokens),
@@ -40,8 +42,7 @@ async def report_metrics(service: ServiceParam) -> PlainTextResponse:
          counters.prompt_tokens / prompt_s if prompt_s else 0.0),
         ("llamacpp:predicted_tokens_seconds", "gauge", "Tokens generated per second, on average.",
          counters.predicted_tokens / predicted_s if predicted_s else 0.0),
-        ("llamacpp:requests_processing", "gauge", "Requests that are computed.",
-         sum(min(len(model.engine.active_turns), model.n_slots) for model in models)),  # some wait
+        ("llamacpp:requests_processing", "gauge", "Requests that are computed.", computed),
         ("llamacpp:requests_deferred", "gauge", "Requests that wait for a slot.", waiting),
         ("g4:answers_total", "counter", "Answers finished.", counters.answers),
         ("llamacpp:prompt_tokens_cached_total", "counter", "Prompt tokens found in the KV cache.",

@@ -1,4 +1,4 @@
-"""Perplexity of a model on given answers, and KL divergence from another file of the network.
+"""Perplexity of a model on given answers, and KL divergence from another file of that network.
 
 Each conversation is evaluated in batches, with logits only for the positions that predict the
 scored answer. With two models, both evaluate the same batch before the next one, so that only one

@@ -21,6 +21,7 @@ def main() -> None:
     """Serve the process that started this one."""
     service = Service(CODEC)
 
+    # Tells the other process which file is being loaded: a crash is blamed on it.
     def send_opening(path: Path | None) -> None:
         service.send_answer(Opening(path))
 
@@ -40,6 +41,7 @@ def main() -> None:
         service.fail_request(err)
         return
     service.send_answer(Hello())
+    # For each type of request, the function that yields its answers.
     service.serve_requests(dict.fromkeys(measurements, answer_request))
 
 
