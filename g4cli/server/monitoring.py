@@ -47,7 +47,7 @@ async def report_metrics(service: ServiceParam) -> PlainTextResponse:
         ("g4:answers_total", "counter", "Answers finished.", counters.answers),
         ("llamacpp:prompt_tokens_cached_total", "counter", "Prompt tokens found in the KV cache.",
          counters.reused_tokens),
-        ("g4:loops_total", "counter", "Answers that the loop detector ended.", counters.loops),
+        ("g4:loops_total", "counter", "Answers in which a loop was found.", counters.loops),
         ("g4:models_loaded", "gauge", "Models in memory.", len(models)),
         ("g4:worker_starts_total", "counter", "Starts of processes of the models in memory.",
          sum(model.engine.n_starts for model in models)),

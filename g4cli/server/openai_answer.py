@@ -2,7 +2,7 @@
 
 Source: openai-python, src/openai/types/chat/chat_completion.py and chat_completion_chunk.py;
 `reasoning_content` and `timings` are llama-server's (llama.cpp, tools/server/README.md); `g4` is an
-extension: {"loop": {...}} where the loop detector ended an answer.
+extension: {"loop": {...}} of an answer in which a loop was found, whether that ended it or not.
 """
 
 from __future__ import annotations
