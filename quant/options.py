@@ -11,7 +11,10 @@ from g4cli.quant.recipes import PLE_PATTERN, Container, Recipe, SFP8Encoder, fil
 
 
 def parse_override(text: str) -> tuple[str, str]:
-    """Return (pattern, tensor type) from 'ffn_down=q6_k'. Raises UsageError."""
+    """Return (pattern, tensor type) from 'ffn_down=q6_k'; the pattern may hold "=" itself.
+
+    Raises UsageError.
+    """
     pattern, sign, type_name = text.rpartition("=")
     if not sign or not pattern or not type_name:
         raise UsageError(f"not PATTERN=TYPE: {text!r}", hint="--tensor-type 'ffn_down=q6_k'")

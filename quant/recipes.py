@@ -255,7 +255,8 @@ class _LayerCounter:
         router = next((t.shape for t in tensors if t.name.endswith("ffn_gate_inp.weight")), (0, 0))
         query, key = (shapes.get(f"blk.0.attn_{name}.weight", ()) for name in "qk")
         self.n_expert = router[1] if len(router) > 1 else 0
-        # Query and key heads of a layer have the same size, so the ratio of rows is that of heads.
+        # Heads of queries and keys have the same size, so the ratio of rows is that of heads.
+        # llama.cpp asks for that of layer 0 (hparams.n_gqa), whatever the others have.
         self.n_gqa = query[1] // key[1] if min(len(query), len(key)) > 1 else 0
         self.n_layer = 1 + max((layer_of(t.name) for t in tensors), default=-1)
         self.n_attn_v = sum(category_of(t.name) == "attn_v" for t in tensors)

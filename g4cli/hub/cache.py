@@ -40,7 +40,7 @@ def cached_repository(cache: Path, repo: str, revision: str | None = None) -> Re
     commit = revision or "main"
     try:
         ref = folder / "refs" / commit
-        if ".." not in commit and ref.is_file():
+        if ".." not in commit and ref.is_file():  # a revision may not lead out of the cache
             commit = ref.read_text().strip()
         snapshot = folder / "snapshots" / commit
         if not SHA1.fullmatch(commit) or not snapshot.is_dir():

@@ -111,7 +111,7 @@ class Hub:
                 lambda: self._make_api().model_info(repo, revision=revision, timeout=_TIMEOUT_S),
                 self.options.waits_s,
             )
-            empty = Repository(repo, str(info.sha), ())
+            empty = Repository(repo, str(info.sha), ())  # raises if the commit is invalid
             rows = self._make_api().list_repo_tree(repo, recursive=True, revision=empty.commit)
             items = list(islice(rows, self.options.max_rows + 1))
         if len(items) > self.options.max_rows:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -56,13 +56,12 @@ def hold_lock(
 def _wait_for_lock(
     lock: FileLock, on_wait: Callable[[], None], cancelled: Callable[[], bool]
 ) -> None:
+    """Acquire `lock`; the arguments are those of `hold_lock`."""
     is_told = False
     while True:
-        try:
+        with suppress(Timeout):
             lock.acquire(timeout=0)
             return
-        except Timeout:  # an OSError without a number
-            pass
         if not is_told:
             on_wait()
             is_told = True
