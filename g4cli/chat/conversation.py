@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from g4cli.core.errors import BadFile, ContextFull
+from g4cli.core.json_schema import is_nested_deeper
 from g4cli.prompt.messages import Media, Message, Role, ToolCall
 from g4cli.prompt.tools import MAX_DEPTH
 
@@ -215,14 +216,6 @@ def _parse_call(data: Mapping[str, Any]) -> ToolCall:
     arguments = data["arguments"]
     if not isinstance(arguments, dict):
         raise TypeError("the arguments of a tool call are not an object")
-    level: list[Any] = [arguments]
-    for _ in range(MAX_DEPTH):
-        level = [
-            item
-            for value in level
-            for item in (value.values() if isinstance(value, dict) else value)
-            if isinstance(item, dict | list)
-        ]
-    if level:
+    if is_nested_deeper(arguments, MAX_DEPTH):
         raise ValueError("the arguments of a tool call are nested too deeply")
     return ToolCall(str(data["name"]), arguments)

@@ -102,7 +102,8 @@ def parse_schema(text: str) -> dict[str, Any]:
         schema = {}
     if not isinstance(schema, dict):
         raise _schema_error("it is no object")
-    _check_depth(schema)
+    if is_nested_deeper(schema, MAX_NESTING):  # llguidance counts data too
+        raise _schema_error(f"it is nested more than {MAX_NESTING} deep")
     parts = list(_list_parts(schema))
     for place, part in parts:
         _check_keywords(part, place)
@@ -161,20 +162,17 @@ def _find_value(schema: Any, pointer: str, place: str) -> Any:
     return value
 
 
-def _check_depth(schema: dict[str, Any]) -> None:
-    """Raise UsageError if objects and lists, data too, are nested too deeply for llguidance."""
-    level: list[Any] = [schema]
-    depth = 0
-    while level:
-        depth += 1
-        if depth > MAX_NESTING:
-            raise _schema_error(f"it is nested more than {MAX_NESTING} deep")
+def is_nested_deeper(value: Any, most: int) -> bool:
+    """Return whether more than `most` objects and lists of a JSON value are within each other."""
+    level = [value]
+    for _ in range(most):
         level = [
             item
-            for value in level
-            for item in (value.values() if isinstance(value, dict) else value)
+            for outer in level
+            for item in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(item, dict | list)
         ]
+    return bool(level)
 
 
 def _check_keywords(schema: dict[str, Any], place: str) -> None:
