@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from g4cli.core.errors import BadGGUF, NotFound, NotGGUF
-from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.hub_address import parse_address
 from g4cli.core.hub_name import HUB_PREFIX
 from g4cli.doctor.facts.file_facts import FileFacts
@@ -33,6 +32,6 @@ def read_remote_facts(address: str) -> FileFacts:
     try:
         header = remote_header(hub, repository, file, whole=True)  # the vocabulary is checked too
     except BadGGUF as fault:
-        head = b"" if isinstance(fault, NotGGUF) else MAGIC  # all that is known of its first bytes
-        return FileFacts(label, file.nbytes, head, fault=fault, depth="quick")
-    return facts_of_header(label, file.nbytes, MAGIC, header, "quick")
+        has_magic = not isinstance(fault, NotGGUF)
+        return FileFacts(label, file.nbytes, has_magic=has_magic, fault=fault, depth="quick")
+    return facts_of_header(label, file.nbytes, header, "quick")

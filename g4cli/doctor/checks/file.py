@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.units import count_text, size_text
 from g4cli.doctor.checks.advice import DOWNLOAD_AGAIN, EXAMINE_DEEP
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.report import Check, Outcome, fail, ok, skipped
 
 
-def is_gguf(facts: FileFacts) -> bool:
-    """Return whether the file begins with the magic of a GGUF."""
-    return facts.head.startswith(MAGIC)
-
-
 def check_magic(facts: FileFacts) -> Outcome:
     """Fail for another kind of file, and say which."""
-    if is_gguf(facts):
+    if facts.has_magic:
         return ok("the file starts with GGUF")
     assert facts.fault is not None  # reading the header failed at the first bytes
     return fail(facts.fault.what, facts.fault.hint or DOWNLOAD_AGAIN, cause="file-damaged")
@@ -26,7 +20,7 @@ def check_magic(facts: FileFacts) -> Outcome:
 
 def check_header(facts: FileFacts) -> Outcome:
     """Fail at the first violation of the format."""
-    if not is_gguf(facts):
+    if not facts.has_magic:
         return skipped("the file is not a GGUF")
     if facts.fault is None:
         assert facts.header is not None

@@ -41,8 +41,8 @@ class FileFacts:
 
     path: str  # as the user named it; for a file on the hub OWNER/REPO/...
     size: int  # bytes
-    head: bytes  # the first bytes, 4096 at most
     kind: FileKind | Literal[""] = ""  # "" without a header
+    has_magic: bool = True  # it begins as a GGUF does
     header: Header | None = None
     fault: BadGGUF | None = None
     shape: Shape | None = None  # of Gemma 4 only

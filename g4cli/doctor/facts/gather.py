@@ -14,6 +14,7 @@ from g4cli.core.errors import BadGGUF, G4Error, NotGGUF
 from g4cli.core.file_kind import kind_of
 from g4cli.core.files import open_file, require_file
 from g4cli.core.gguf import read_header
+from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.gguf_header import Header
 from g4cli.core.other_files import checkpoint_folder_hint
 from g4cli.core.progress import Progress, no_progress
@@ -26,8 +27,6 @@ from g4cli.doctor.facts.vocabulary import read_vocabulary
 from g4cli.doctor.reference import find_model_name
 from g4cli.doctor.report import is_requested
 
-# Bytes of the beginning that are kept, to see whether a GGUF begins there.
-_HEAD_BYTES: Final = 4096
 # GGUF files of the folder whose headers are read, at most: a choice, so that a folder of hundreds
 # costs no time.
 _MAX_NEIGHBORS: Final = 12
@@ -49,21 +48,21 @@ def gather_facts(
     """
     if hint := checkpoint_folder_hint(path):
         folder = NotGGUF(path, "a folder with a Hugging Face checkpoint", hint=hint)
-        return FileFacts(str(path), 0, b"", fault=folder, depth=depth)
+        return FileFacts(str(path), 0, has_magic=False, fault=folder, depth=depth)
     path = require_file(path)
     with open_file(path) as file:
-        head = file.read(_HEAD_BYTES)
+        has_magic = file.read(len(MAGIC)) == MAGIC
         size = os.fstat(file.fileno()).st_size
     try:
         header = read_header(path, check_data=False)
     except BadGGUF as fault:
-        return FileFacts(str(path), size, head, fault=fault, depth=depth)
-    facts = facts_of_header(str(path), size, head, header, depth)
+        return FileFacts(str(path), size, has_magic=has_magic, fault=fault, depth=depth)
+    facts = facts_of_header(str(path), size, header, depth)
     return facts if depth == "quick" else _add_data_facts(facts, header, path, only, progress)
 
 
-def facts_of_header(path: str, size: int, head: bytes, header: Header, depth: Depth) -> FileFacts:
-    """Return the facts that a header alone gives; `head` are the first bytes of the file."""
+def facts_of_header(path: str, size: int, header: Header, depth: Depth) -> FileFacts:
+    """Return the facts that a header alone gives, about a file of `size` bytes."""
     shape, shape_fault = None, None
     try:
         shape = shape_of(header)
@@ -73,7 +72,6 @@ def facts_of_header(path: str, size: int, head: bytes, header: Header, depth: De
     return FileFacts(
         path,
         size,
-        head,
         kind=kind_of(header),
         header=header,
         shape=shape,

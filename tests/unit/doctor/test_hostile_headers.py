@@ -134,7 +134,7 @@ def test_a_table_of_which_half_is_zero_pages_is_damaged() -> None:
         stats = TensorStats(
             name, "F32", 100 * PAGE, 100 * PAGE, zero_pages * PAGE, zero_pages, first_zero_page=0
         )
-        return check_zero(FileFacts("m.gguf", 1, b"", stats=(stats,))).status
+        return check_zero(FileFacts("m.gguf", 1, stats=(stats,))).status
 
     assert (judge("token_embd.weight", 20), judge("token_embd.weight", 50)) == ("ok", "fail")
     assert judge("output.weight", 50) == "ok"  # a fault by itself: tensors.tied
@@ -143,7 +143,7 @@ def test_a_table_of_which_half_is_zero_pages_is_damaged() -> None:
 
 def test_a_tensor_may_have_the_name_of_a_layer_alone() -> None:
     stats = TensorStats("blk.0", "F32", 4, 4, 4), TensorStats("blk.1", "F32", 4, 4)
-    outcome = check_zero(FileFacts("m.gguf", 1, b"", stats=stats))
+    outcome = check_zero(FileFacts("m.gguf", 1, stats=stats))
     assert "1 of 2 tensors contains only zeros: blk.0;" in outcome.found
 
 

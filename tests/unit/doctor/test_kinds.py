@@ -252,7 +252,7 @@ def test_all_parts_of_a_split_model_count_for_what_running_it_needs(tmp_path: Pa
     for path, n_bytes in zip(paths, (100, 9 * GIB), strict=True):
         path.touch()
         os.truncate(path, n_bytes)
-    facts = FileFacts(str(paths[0]), 100, b"")
+    facts = FileFacts(str(paths[0]), 100)
     asked = Interview((), lambda _: False, tuple)
 
     def reason(free_bytes: int) -> str:

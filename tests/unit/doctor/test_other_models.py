@@ -35,7 +35,7 @@ def facts_of(
 ) -> FileFacts:
     run = GreedyRun("p", (5, 6), "a b", (0.5, 0.5), 0.0, spread, 0, 0.0, False, (ENTROPY, ENTROPY))
     probe = ProbeResult((run,), n_vocab=49_152, surprise=surprise)
-    return FileFacts("m.gguf", 1, b"", kind="other-model", probe=probe, expected=("a",), **more)
+    return FileFacts("m.gguf", 1, kind="other-model", probe=probe, expected=("a",), **more)
 
 
 def test_a_sound_model_predicts_plain_english() -> None:

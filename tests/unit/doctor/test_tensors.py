@@ -34,7 +34,7 @@ def judge(model: str, shapes: Shapes, **keys: int) -> Any:
         keys={f"split.{name}": SimpleNamespace(data=value) for name, value in keys.items()},
     )
     shape = find_model(model).shape
-    return check_inventory(FileFacts("m.gguf", 1, b"", header=cast(Any, header), shape=shape))
+    return check_inventory(FileFacts("m.gguf", 1, header=cast(Any, header), shape=shape))
 
 
 def other_layout() -> Shapes:
