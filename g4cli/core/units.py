@@ -81,7 +81,8 @@ def count_text(count: int, thing: str, verb: str = "", *, of: int = 0) -> str:
 
 def duration_text(seconds: float) -> str:
     """Return a duration for people: 4.21 -> '4.2 s', 75 -> '1 min 15 s'."""
-    if seconds < 1:
+    # As above, 0.9996 s would print as '1000 ms', and 59.96 s as '60.0 s'.
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
         return f"{seconds:.1f} s"

@@ -99,6 +99,8 @@ def test_rates() -> None:
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
+        (0.9994, "999 ms"),
+        (0.9996, "1.0 s"),
         (0.0004, "0 ms"),
         (0.25, "250 ms"),
         (4.21, "4.2 s"),
