@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from g4cli.core.errors import BadFile
 from g4cli.core.files import open_file, require_file
 from g4cli.core.ggml import F32
-from g4cli.core.gguf import read_header
+from g4cli.core.gguf import iter_tensor, read_header
 from g4cli.core.gguf_cursor import MAGIC
-from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array, Value, ValueType, array_value, string_value, uint32_value
 from g4cli.core.gguf_write import TensorSpec, create_gguf

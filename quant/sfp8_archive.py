@@ -17,7 +17,7 @@ from typing import Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import BF16, F32, I8, round_up
-from g4cli.core.gguf_data import iter_tensor
+from g4cli.core.gguf import iter_tensor
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import (
     SCALARS,

@@ -1,4 +1,4 @@
-"""Read the header of a GGUF: its keys and the description of its tensors.
+"""Read a GGUF: the keys and the description of the tensors in its header, and their data.
 
 Files are untrusted: every length is checked before it is used. Source of the format: docs/gguf.md
 and ggml/src/gguf.cpp, ggml-org/llama.cpp@0c1e57098. This reader is stricter than both llama.cpp and
@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import open_file, require_file
@@ -31,6 +31,8 @@ from g4cli.core.other_files import HEAD_BYTES, not_a_gguf
 from g4cli.core.quoting import shell_command
 from g4cli.core.split_name import name_part, parse_split_name
 from g4cli.core.units import count_text
+
+_PIECE_BYTES: Final = 1 << 24  # a choice: large enough to need few calls, small in memory
 
 
 def read_header(path: Path | str, *, check_data: bool = True) -> Header:
@@ -120,6 +122,27 @@ def parse_header(
             hint=f"download it again, or {shell_command('g4', 'doctor', path)}",
         )
     return header
+
+
+def iter_tensor(
+    header: Header, tensor: TensorInfo, piece_bytes: int = _PIECE_BYTES
+) -> Iterator[bytes]:
+    """Yield the bytes of `tensor` in order, in pieces of whole rows of at most about `piece_bytes`.
+
+    Raises BadGGUF if the file ends before the tensor does.
+    """
+    row = tensor.type.row_bytes(tensor.shape[0])
+    step = max(1, piece_bytes // row) * row
+    with open_file(header.path) as file:
+        file.seek(header.file_offset(tensor))
+        left = tensor.nbytes
+        while left:
+            data = file.read(min(step, left))
+            # A short read would end inside a row.
+            if len(data) < min(step, left):
+                raise BadGGUF(header.path, "truncated", offset=file.tell(), field=tensor.name)
+            left -= len(data)
+            yield data
 
 
 def _read_preamble(cursor: Cursor) -> tuple[int, int, int]:

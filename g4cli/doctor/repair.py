@@ -21,8 +21,7 @@ from g4cli.core.errors import BadGGUF, UsageError
 from g4cli.core.file_kind import kind_of, kind_text
 from g4cli.core.files import is_there, require_file_target
 from g4cli.core.ggml import BY_NAME
-from g4cli.core.gguf import read_header
-from g4cli.core.gguf_data import iter_tensor
+from g4cli.core.gguf import iter_tensor, read_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import (
     Value,

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from g4cli.core.gguf import read_header
-from g4cli.core.gguf_data import iter_tensor
+from g4cli.core.gguf import iter_tensor, read_header
 from g4cli.core.shape import shape_of
 from tests.support.builders import real_shapes, shapes
 

@@ -20,8 +20,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from g4cli.cli.main import run  # noqa: E402
-from g4cli.core.gguf import read_header  # noqa: E402
-from g4cli.core.gguf_data import iter_tensor  # noqa: E402
+from g4cli.core.gguf import iter_tensor, read_header  # noqa: E402
 from tests.support.builders.small_networks import IMATRIX_NETWORKS, write_small_network  # noqa: E402
 
 GOLDEN: Final = ROOT / "tests" / "golden" / "imatrix"

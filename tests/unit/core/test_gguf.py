@@ -17,9 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g4cli.core.errors import BadGGUF, FileMissing, UsageError
-from g4cli.core.gguf import parse_header, read_header, read_model_header
+from g4cli.core.gguf import iter_tensor, parse_header, read_header, read_model_header
 from g4cli.core.gguf_cursor import HeaderIncomplete, Limits
-from g4cli.core.gguf_data import iter_tensor
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import Array, ValueType
 from tests.support.builders.gguf import (
