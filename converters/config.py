@@ -168,6 +168,7 @@ def _read_family(raw: Mapping[str, Any], where: str) -> Family:
             f"{where}: the architecture is {name!r}; g4 converts {', '.join(ARCHITECTURES)}",
             hint="g4 is for Gemma 4: use llama.cpp's convert_hf_to_gguf.py for other models",
         )
+    # transformers' key and MLX's
     quantization = raw.get("quantization_config") or raw.get("quantization")
     if quantization:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None

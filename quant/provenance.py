@@ -2,9 +2,9 @@
 
 llama.cpp (`llama_model_quantize_impl`, src/llama-quant.cpp, llama.cpp@0c1e57098) copies all keys,
 moves general.quantization_version and general.file_type to the end and drops the split keys. g4's
-own keys start with `g4.`. Those of the source are dropped, since they describe the source, except
-`g4.origin.*`: where the weights came from stays true. `quantize_file` (quant/file.py) and the
-coder of checkpoints (g4cli/store/recode.py) write these keys.
+own keys start with `g4.`. Those of the source are dropped, since they describe the source.
+`quantize_file` (quant/file.py) and the coder of checkpoints (g4cli/store/recode.py) write these
+keys.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from g4cli.quant.source import SPLIT_KEYS
 
 SOURCE_SHA256: Final = "g4.source.sha256"
 _OWN_PREFIX: Final = "g4."
-_ORIGIN_PREFIX: Final = "g4.origin."
 _SFP8_PREFIX: Final = "g4.sfp8."
 # Keys that describe codes, and are wrong where the values are stored in another type.
 _ARCHIVE_ONLY: Final = (TABLE_KEY, "g4.sfp8.reserved", "g4.sfp8.decode_sha256")
@@ -55,8 +54,7 @@ def new_keys(
     keys = {
         name: _new_architecture(value, recipe) if name == ARCHITECTURE_KEY else value
         for name, value in source_keys.items()
-        if name not in SPLIT_KEYS
-        and (not name.startswith(_OWN_PREFIX) or name.startswith(_ORIGIN_PREFIX))
+        if name not in SPLIT_KEYS and not name.startswith(_OWN_PREFIX)
     }
     _put_last(keys, "general.quantization_version", uint32_value(QUANTIZATION_VERSION))
     keys.pop("general.file_type", None)

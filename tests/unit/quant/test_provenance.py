@@ -33,17 +33,15 @@ def test_order_and_content(tmp_path: Path) -> None:
     ]
 
 
-def test_older_claims_go_and_origins_stay(tmp_path: Path) -> None:
+def test_older_claims_go(tmp_path: Path) -> None:
     before = source(
         tmp_path,
         g4__recipe=("str", "bf16"),
         g4__format=("str", "something"),
-        g4__origin__repo=("str", "google/gemma-4-E2B-it"),
     )
     keys = new_keys(before.path, before.keys, Recipe("q8_0"), source_sha256="")
     assert keys["g4.recipe"].data == "q8_0"
     assert "g4.format" not in keys
-    assert keys["g4.origin.repo"].data == "google/gemma-4-E2B-it"
 
 
 def test_an_sfp8_label_survives_only_types_that_hold_its_values(tmp_path: Path) -> None:
