@@ -57,7 +57,7 @@ _ENFORCED: Final = frozenset(
     )
 )  # fmt: skip
 
-# Choices that bound the time of llguidance.
+# Choices that bound the time of llguidance, which grows with the rules and their repetitions.
 _MAX_CHARACTERS: Final = 4 << 20  # of all rules: nested alternatives multiply
 _MAX_TIMES: Final = 100_000  # of a character or an item; a larger bound counts as not said
 _KINDS: Final = (*_VALUES, "array", "object")
@@ -228,17 +228,23 @@ class _Writer:
         return "any"
 
     def _write_object(self, schema: Mapping[str, Any], name: str) -> str:
-        """Return the name of a rule for objects: declared members alone, unless there are none."""
-        properties = _read_properties(schema)
+        """Return the name of a rule for objects: named members alone, unless there are none.
+
+        Those are named that are declared, or required and not forbidden.
+        """
+        properties, required = _read_properties(schema), _read_list(schema, "required")
+        others = schema.get("additionalProperties")
+        if others is not False:
+            other = others if isinstance(others, Mapping) else {}
+            names = (name for name in required if isinstance(name, str))
+            properties = {**dict.fromkeys(names, other), **properties}
         if not properties:
-            others = schema.get("additionalProperties")
             if others is False:
                 return self.add_rule(name, '"{" "}"')
             if not isinstance(others, Mapping):
                 return "any_object"
             member = f'KEY ":" {self._write_value(others, f"{name}_v")}'
             return self.add_rule(name, f'"{{" ({member} ("," {member})*)? "}}"')
-        required = schema.get("required") or ()
         members = [
             (
                 f"{_literal(f'{key}:')} {self._write_value(value, f'{name}_{index}')}",

@@ -116,6 +116,15 @@ def test_a_required_name_that_is_none_is_ignored() -> None:
     assert rules(schema)["tool_0_m0"] == '"x:" tool_0_0 ""'
 
 
+def test_a_required_member_that_is_not_declared_can_be_written() -> None:
+    schema = {"properties": {"x": {"type": "null"}}, "required": ["y"]}
+    assert rules(schema)["tool_0_m1c"] == '"," "y:" any ""'
+    with_type = rules({**schema, "additionalProperties": {"type": "boolean"}})
+    assert (with_type["tool_0_m1c"], with_type["tool_0_1"]) == ('"," "y:" tool_0_1 ""', "BOOLEAN")
+    assert "tool_0_m1" not in rules({**schema, "additionalProperties": False})
+    assert rules({"type": "object", "required": ["y"]})["tool_0_m0"] == '"y:" any ""'
+
+
 def test_a_long_chain_of_references_is_refused() -> None:
     defs: Any = {str(n): {"$ref": f"#/$defs/{n + 1}"} for n in range(1000)}
     with pytest.raises(BadField, match="nested too deeply"):
