@@ -26,7 +26,7 @@ from g4cli.runtime.llama.rpc import register_workers, watch_workers
 # enum llama_lazy_mode, include/llama.h: "on" reads rows of tables when they are used.
 _LAZY: Final = {"off": 0, "auto": 1, "on": 2}
 _PIECE_BYTES: Final = 512  # to begin with: a longer piece gets a larger buffer
-_KNOWN_TOKENS: Final = 1 << 15  # a choice: tokens whose bytes are kept; llama.cpp takes longer
+_KNOWN_TOKENS: Final = 1 << 15  # a choice: tokens of which answers are kept; llama.cpp takes longer
 # enum llama_load_mode, include/llama.h
 _LOAD_NONE, _LOAD_MMAP = 0, 1
 
@@ -78,8 +78,8 @@ class Model:
         self.n_swa: int = self._c.llama_model_n_swa(self._handle)
         self._piece_lock = threading.Lock()  # of the buffer
         self._piece_buffer = ctypes.create_string_buffer(_PIECE_BYTES)
-        self._find_piece = lru_cache(_KNOWN_TOKENS)(self._read_piece)
-        self._is_known_end = lru_cache(_KNOWN_TOKENS)(self._read_is_end)
+        self.piece = lru_cache(_KNOWN_TOKENS)(self._read_piece)
+        self.is_end = lru_cache(_KNOWN_TOKENS)(self._read_is_end)
 
     @property
     def handle(self) -> Any:
@@ -114,11 +114,8 @@ class Model:
         text = buffer.value.decode("utf-8", "replace")
         return text.replace("?B", _format_count(self.n_params), 1)
 
-    def is_end(self, token: int) -> bool:
-        """Return whether `token` ends an answer (llama.cpp: EOG)."""
-        return self._is_known_end(token)
-
     def _read_is_end(self, token: int) -> bool:
+        """Return whether `token` ends an answer (llama.cpp: EOG)."""
         return bool(self._c.llama_vocab_is_eog(self.vocab, token))
 
     @cached_property
@@ -165,11 +162,8 @@ class Model:
             raise RuntimeFailed(f"llama.cpp cannot tokenize {len(data)} bytes of text")
         return list(tokens[:count])
 
-    def piece(self, token: int) -> bytes:
-        """Return the bytes of `token`; a control token gives its name, '<|turn>'."""
-        return self._find_piece(token)
-
     def _read_piece(self, token: int) -> bytes:
+        """Return the bytes of `token`; a control token gives its name, '<|turn>'."""
         with self._piece_lock:
             size = self._c.llama_token_to_piece(
                 self.vocab, token, self._piece_buffer, len(self._piece_buffer), 0, True
