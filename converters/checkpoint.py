@@ -100,10 +100,8 @@ class CheckpointTensor:
 class Checkpoint:
     """An open checkpoint: `tensors` by name in file order, their data as read-only arrays."""
 
-    def __init__(
-        self, folder: Path, tensors: Mapping[str, CheckpointTensor], maps: Sequence[mmap.mmap]
-    ) -> None:
-        self.folder = folder
+    def __init__(self, tensors: Mapping[str, CheckpointTensor], maps: Sequence[mmap.mmap]) -> None:
+        """`maps` are the mapped shards, by their numbers."""
         self.tensors = MappingProxyType(dict(tensors))
         self._maps = list(maps)
 
@@ -172,7 +170,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             f"{folder / INDEX} and the shards disagree: {'; '.join(filter(None, differences))}",
             hint=DOWNLOAD_AGAIN,
         )
-    return Checkpoint(folder, tensors, maps)
+    return Checkpoint(tensors, maps)
 
 
 def list_names(what: str, names: Sequence[str]) -> str:
