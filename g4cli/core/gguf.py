@@ -17,6 +17,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -251,11 +252,8 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
         if kind is None:
             raise cursor.fault_at(f"unknown tensor type {number}", cursor.pos - 4, name)
         # llama.cpp keeps the product in 64 bits. Python's integers cannot overflow: check it here.
-        elements = 1
-        for extent in shape:
-            elements *= extent
-            if not 0 < extent < Limits.ELEMENTS or elements >= Limits.ELEMENTS:
-                raise cursor.fault_at(f"impossible shape {list(shape)}", start, name)
+        if not 0 < prod(shape) < Limits.ELEMENTS:
+            raise cursor.fault_at(f"impossible shape {list(shape)}", start, name)
         if shape[0] % kind.block_size:
             raise cursor.fault_at(
                 f"a row of {shape[0]} is not a multiple of "

@@ -86,23 +86,23 @@ class PieceCursor(Cursor):
     def skip_numbers(self, n: int, name: str) -> None:
         """Skip an array of numbers, which has `n` bytes; a long one need not be present."""
         if n < self.min_jump_bytes or not self.jumps:
-            return super().skip_numbers(n, name)
-        self.check_limits(n, name)
-        self.pos += n
-        return None
+            super().skip_numbers(n, name)
+        else:
+            self.check_limits(n, name)
+            self.pos += n
 
     def skip_strings(self, count: int, name: str) -> None:
         """Skip `count` strings, by their known length or by reading the length of each."""
         known = KNOWN_STRINGS.get((name, count)) if self.jumps else None
-        if known is None:
-            start = self.pos
-            self.end = self.pieces.end_of(start)
-            try:
-                return super().skip_strings(count, name)
-            except HeaderIncomplete as gap:
-                # Strings cannot be skipped in part: all from `start` on must be present.
-                raise HeaderIncomplete(self.path, gap.needed, start) from gap
-        self.check_limits(known, name)
-        self.pos += known
-        self.jumped = True
-        return None
+        if known is not None:
+            self.check_limits(known, name)
+            self.pos += known
+            self.jumped = True
+            return
+        start = self.pos
+        self.end = self.pieces.end_of(start)
+        try:
+            super().skip_strings(count, name)
+        except HeaderIncomplete as gap:
+            # Strings cannot be skipped in part: all from `start` on must be present.
+            raise HeaderIncomplete(self.path, gap.needed, start) from gap
