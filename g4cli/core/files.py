@@ -167,8 +167,7 @@ def atomic_file(
             raise _translate_error(err, path) from err
         raise
     finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
 
 
 def require_file_target(path: Path) -> bool:
