@@ -17,13 +17,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from g4cli.chat import LoopNoticed, TurnEvent
+from g4cli.cli.views.plain_chat import ViewWithoutProgress
 from g4cli.cli.views.reply import loop_to_json, tokens_to_json
 from g4cli.core.visible import json_text
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
 
 
-class JsonLinesView:
-    """Writes each event of a turn as a line of JSON to standard output, and no progress."""
+class JsonLinesView(ViewWithoutProgress):
+    """Writes each event of a turn as a line of JSON to standard output."""
 
     def __enter__(self) -> JsonLinesView:
         return self
@@ -57,15 +58,6 @@ class JsonLinesView:
         # The other fields are what earlier lines have told.
         fields = ("finish_reason", "usage", "timing", "sampling", "conversation")
         _write_line({"type": "end", **{name: data[name] for name in fields if name in data}})
-
-    def show_waiting(self) -> None:
-        """Ignored: it is progress."""
-
-    def show_encoding(self, name: str) -> None:
-        """Ignored: it is progress."""
-
-    def show_reading(self, done: int, total: int, label: str) -> None:
-        """Ignored: it is progress."""
 
 
 def _write_line(row: Mapping[str, Any]) -> None:

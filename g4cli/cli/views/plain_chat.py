@@ -17,8 +17,21 @@ THOUGHT_BEGINS: Final = "thinking:\n"
 THOUGHT_ENDS: Final = "... done thinking.\n\n"
 
 
-class PlainView:
-    """Writes the answer to standard output as it is, thoughts to standard error, no progress."""
+class ViewWithoutProgress:
+    """The methods of a view (operations/chat/session.py) that show progress, which do nothing."""
+
+    def show_waiting(self) -> None:
+        """Show nothing."""
+
+    def show_encoding(self, name: str) -> None:
+        """Show nothing."""
+
+    def show_reading(self, done: int, total: int, label: str) -> None:
+        """Show nothing."""
+
+
+class PlainView(ViewWithoutProgress):
+    """Writes the answer to standard output as it is, and thoughts to standard error."""
 
     def __init__(
         self, out: Output, thoughts: str, *, streams: bool = True, shows_calls: bool = True
@@ -71,15 +84,6 @@ class PlainView:
         newline = "" if self._thought.endswith("\n") and self._mark_thoughts else "\n"
         self._out.write_thought(newline + (THOUGHT_ENDS if self._mark_thoughts else ""))
         self._thought = ""
-
-    def show_waiting(self) -> None:
-        """Ignored: it is progress."""
-
-    def show_encoding(self, name: str) -> None:
-        """Ignored: it is progress."""
-
-    def show_reading(self, done: int, total: int, label: str) -> None:
-        """Ignored: it is progress."""
 
     def end_line(self) -> None:
         """End the last line of the answer."""

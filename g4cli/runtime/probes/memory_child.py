@@ -48,7 +48,7 @@ RUN_DEFAULTS: Final = MappingProxyType(
 # The options of loading a model; all others are those of a context.
 _LOADING: Final = ("draft", "repack", "n_gpu_layers", "n_cpu_moe", "tensor_split")
 # A line of llama.cpp's log (src/llama-kv-cache.cpp).
-_CACHE: Final = re.compile(r"size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layers")
+_CACHE: Final = re.compile(r"llama_kv_cache:.*size = +([0-9.]+) MiB \( *(\d+) cells, +(\d+) layers")
 _MIB: Final = 1024**2
 
 
@@ -144,13 +144,10 @@ def _logged_buffers(kind: str) -> dict[str, int]:
 
 
 def _logged_caches() -> list[dict[str, int]]:
-    matches = (
-        _CACHE.search(line.text) for line in LOG.lines if line.text.startswith("llama_kv_cache:")
-    )
     return [
         {"bytes": round(float(m[1]) * _MIB), "cells": int(m[2]), "layers": int(m[3])}
-        for m in matches
-        if m
+        for line in LOG.lines
+        if (m := _CACHE.match(line.text))
     ]
 
 

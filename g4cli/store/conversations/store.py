@@ -146,15 +146,10 @@ class ConversationStore:
             title = summary.title
             if not title and message.role == "user":
                 title = shorten_title(message.content)
+            last_model = storable_text(model or summary.model)
             db.execute(
                 "UPDATE conversations SET head = ?, updated = ?, title = ?, model = ? WHERE id = ?",
-                (
-                    turn,
-                    now,
-                    storable_text(title),
-                    storable_text(model or summary.model),
-                    conversation,
-                ),
+                (turn, now, storable_text(title), last_model, conversation),
             )
             return turn
 
