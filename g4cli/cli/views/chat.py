@@ -41,6 +41,7 @@ _REDRAW_S: Final = 0.04
 _PAUSE_FACTOR: Final = 30
 # Lines of the window that the region leaves free: the cursor's, and one with what came before.
 _FREE_LINES: Final = 2
+_SHOWN_RESULT: Final = 200  # characters of a tool's result: a choice, as while a chat is held
 # "Synchronized output": a terminal that knows this mode shows a redraw only when it is complete.
 _SYNC_BEGIN, _SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
 _CLEAR_LINE, _CLEAR_BELOW = "\r\x1b[K", "\r\x1b[J"  # from the first column on
@@ -279,12 +280,24 @@ def make_view(out: Output, thoughts: str, *, shows_calls: bool = True) -> Markdo
 
 
 def draw_turns(out: Output, turns: Sequence[Message]) -> None:
-    """Draw the turns of a conversation, after it was loaded."""
+    """Draw the turns of a conversation, after it was loaded: all but thoughts."""
     for turn in turns:
         if turn.role == "user":
-            out.line(f">>> {turn.content}", style="bold")
+            for index, line in enumerate(turn.content.split("\n")):
+                out.line(f"{'...' if index else '>>>'} {line}", style="bold")
             for medium in turn.media:
                 out.line(f"    [{medium.kind}: {medium.path}]")
-        elif turn.content:
+        elif turn.role == "tool":
+            out.line(f"    [result of {turn.name}: {_shorten_result(turn.content)}]")
+        else:
             with make_view(out, "hide") as view:
-                view.show(AnswerText(turn.content))
+                if turn.content:
+                    view.show(AnswerText(turn.content))
+                for call in turn.tool_calls:
+                    view.show(CallMade(call))
+
+
+def _shorten_result(text: str) -> str:
+    if len(text) <= _SHOWN_RESULT:
+        return text
+    return f"{text[:_SHOWN_RESULT]} ... ({len(text):,} characters)"

@@ -11,7 +11,7 @@ import pytest
 
 from g4cli.chat import Conversation
 from g4cli.cli.main import run
-from g4cli.prompt.messages import Media, Message
+from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.store.conversations import ConversationStore
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\r\x00\x08"
@@ -69,6 +69,29 @@ def test_search_and_show(chats: Chats) -> None:
     assert json.loads(chats("show", "--json")[1])["messages"][0]["content"] == "other"
     code, _, err = chats("show", 77)
     assert (code, "there is no conversation 77" in err, "hint: g4 chats" in err) == (3, True, True)
+
+
+def test_show_tells_tool_calls_and_results_from_answers(chats: Chats) -> None:
+    call = ToolCall("add", {"a": 1})
+    turns = (
+        Message("user", "Add\n1."),
+        Message("assistant", "", tool_calls=(call,)),
+        Message("tool", "2\n" * 200, name="add"),
+        Message("assistant", "It is 2."),
+    )
+    with ConversationStore.open() as store:
+        id_, parent = store.create(), None
+        for message in turns:
+            parent = store.append(id_, message, parent=parent)
+    shown = chats("show", id_)[1].splitlines()
+    assert shown[:3] == [
+        ">>> Add",
+        "... 1.",
+        '{"tool_call": {"name": "add", "arguments": {"a": 1}}}',
+    ]
+    assert shown[3].startswith("    [result of add: 2\\n2\\n")
+    assert shown[3].endswith(" ... (400 characters)]")
+    assert shown[4:] == ["It is 2."]
 
 
 @pytest.mark.slow
