@@ -27,7 +27,7 @@ def draw_entries(out: Output, entries: tuple[Entry, ...]) -> None:
     """Draw a row for each file of the store."""
     rows = [
         (
-            e.label if e.role == "model" else e.name,
+            e.label if e.role == "model" else e.name,  # sidecars are named by their role
             e.role,
             size_text(e.nbytes),
             e.date[:10],

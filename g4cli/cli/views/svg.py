@@ -42,7 +42,7 @@ def draw_check(out: Output, checked: CheckedDrawing, *, repairs_made: bool) -> N
 
 
 def _describe_state(finding: Finding, *, repairs_made: bool) -> str:
-    if finding.kind == "style":  # no fault
+    if finding.kind == "style":  # advice, and no fault
         return ""
     if not finding.repaired:
         return "cannot be repaired"

@@ -111,6 +111,7 @@ class Session:
         self.api = api = load_llama()
         params = api.llama_model_default_params()
         params.n_gpu_layers = int(options.get("n_gpu_layers", 0))
+        # Weights are not repacked unless asked for: that crashes on some CPUs (kernels.py).
         params.use_extra_bufts = bool(options.get("use_extra_bufts", False))
         params.vocab_only = bool(options.get("vocab_only", False))
         self.model = api.llama_model_load_from_file(os.fsencode(path), params)
@@ -160,8 +161,9 @@ class Session:
 
     def tokenize(self, text: str) -> list[int]:
         data = text.encode()
-        size = 4 * len(data) + 8  # a vocabulary without byte tokens writes each byte as <0x..>
+        size = 4 * len(data) + 8  # a byte may take several tokens: without byte tokens it is <0x..>
         tokens = (self.api.llama_token * size)()
+        # No BOS is added, since the prompts have one; control tokens in the text are recognized.
         count = self.api.llama_tokenize(self.vocab, data, len(data), tokens, size, False, True)
         if count < 0:
             raise RuntimeFailed(f"the prompt has {-count} tokens, more than {size}")

@@ -30,7 +30,7 @@ STATE_SUFFIX: Final = ".state"
 BLOCK_SUFFIX: Final = ".block"
 _MAGIC: Final = b"g4state1"
 _LENGTH: Final = struct.Struct("<I")
-_DIGEST_BYTES: Final = 24  # 192 bits: two blocks with one digest will not be met, nor be made
+_DIGEST_BYTES: Final = 24  # 192 bits: no two blocks have one digest, by chance or on purpose
 _START_BYTES: Final = len(_MAGIC) + _LENGTH.size + _DIGEST_BYTES
 # Choices that bound time and memory. A context of 262,144 tokens has 1,024 blocks, whose digests
 # take 52 KB; a model of 60 layers has 120 tables.
@@ -46,7 +46,10 @@ class DamagedStateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StateHeader:
-    """What a state file says: its tables, and the digests of its blocks and of its rest."""
+    """What a state file says: how many tokens it holds, its tables, and the digests of its parts.
+
+    The parts are its blocks, which are files of their own, and its rest (see rows.py).
+    """
 
     n_tokens: int
     tables: Tables

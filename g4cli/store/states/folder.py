@@ -1,5 +1,8 @@
 """All saved states of a machine: a folder for each namespace, a file for each state and block.
 
+A namespace (keys.make_namespace) holds the states of one model, KV type, build of llama.cpp, and so
+on: a context uses those of its own alone.
+
 Several processes use the folder at once. Nothing that is read is ever changed: files appear whole,
 by a rename, and vanish whole. Whoever writes, or removes what is not broken, holds a lock, which
 the kernel frees with the process. So whatever no state names while the lock is held was left by a

@@ -20,7 +20,7 @@ def identify_model(path: Path) -> str:
     UsageError (no permission).
     """
     try:
-        entry = read_manifest(path, path.name)
+        entry = read_manifest(path, path.name)  # the name of the entry does not matter here
         if entry.sha256 and entry.stamp == make_stamp(path):
             return entry.sha256
     except (BadFile, OSError):
