@@ -38,14 +38,12 @@ _MAX_COUNT: Final = 10**9
 class Drawing:
     """A drawing that was checked and repaired.
 
-    `original` is the part of the answer that was checked, `text` the repaired drawing, None if it
-    cannot be repaired. `is_whole` tells whether it had a closing tag. The other fields describe the
-    repaired drawing: its `frame`, its `surroundings` (the drawing in a frame three times as wide
-    and high), how many elements are drawn (`n_drawn`, with the copies made by <use>), and how deep
-    they are nested (`depth`).
+    `text` is the repaired drawing, None if it cannot be repaired. `is_whole` tells whether it had a
+    closing tag. The other fields describe the repaired drawing: its `frame`, `surroundings` (the
+    drawing in a frame three times as wide and high), how many elements are drawn (`n_drawn`, with
+    the copies made by <use>), and how deep they are nested (`depth`).
     """
 
-    original: str
     text: str | None
     findings: tuple[Finding, ...]
     is_whole: bool
@@ -66,10 +64,10 @@ def repair_drawing(answer: str) -> Drawing:
     Never raises, whatever the text; time and memory are linear in its length.
     """
     if len(answer) > TEXT_LIMIT:
-        return _give_up(answer, "too-large", f"{TEXT_LIMIT:,}")
+        return _give_up("too-large", f"{TEXT_LIMIT:,}")
     found = find_drawing(answer)
     if found is None:
-        return _give_up(answer, "no-drawing", "")
+        return _give_up("no-drawing", "")
     text, positions = answer, PositionMap()
     faults: list[tuple[int, Fault]] = []
 
@@ -86,16 +84,15 @@ def repair_drawing(answer: str) -> Drawing:
             break
         text = _edit_text(text, broken, positions)
     else:
-        return _give_up(answer, "bogus-markup", "the text")
+        return _give_up("bogus-markup", "the text")
     if not elements:
-        return _give_up(answer, "no-drawing", "")
+        return _give_up("no-drawing", "")
     add_faults(fault for fault in broken if not fault.edits)
     frame = read_frame(elements)
     depth = max(element.depth for element in elements)
     if depth > DEPTH_LIMIT:
         add_faults([Fault("too-deep", elements[0].start.start, f"{DEPTH_LIMIT}")])
     return Drawing(
-        original=answer[found.start : found.end],
         text=text,
         findings=_locate_faults(answer, faults),
         is_whole=found.is_whole,
@@ -106,9 +103,9 @@ def repair_drawing(answer: str) -> Drawing:
     )
 
 
-def _give_up(answer: str, rule: str, detail: str) -> Drawing:
+def _give_up(rule: str, detail: str) -> Drawing:
     """Return what could not be repaired, with the one rule that says why."""
-    return Drawing(answer, None, (Finding(rule, 1, 1, detail, False),), is_whole=False)
+    return Drawing(None, (Finding(rule, 1, 1, detail, False),), is_whole=False)
 
 
 def _check_surroundings(answer: str, found: FoundDrawing) -> list[Fault]:

@@ -54,7 +54,7 @@ class GreedyRun:
     `prompt` is the name of the prompt. `top_probability` and `entropy` (in bits) have one number
     per token: the probability of the token that was chosen, and the uncertainty about it. Over all
     logits: the lowest, the highest, how many are not finite, and the share (0 to 1) that is
-    saturated at the softcap. `ended`: the model ended the answer.
+    saturated at the softcap.
     """
 
     prompt: str
@@ -65,7 +65,6 @@ class GreedyRun:
     highest: float
     non_finite: int
     saturated: float
-    ended: bool
     entropy: tuple[float, ...] = ()
 
 

@@ -101,9 +101,7 @@ class ConfigComparison:
 
 
 # Stands for the answer of a child that died before it gave one: broken, and without a token.
-_NO_ANSWER: Final = GreedyRun(
-    "", (), "", (), lowest=0.0, highest=0.0, non_finite=1, saturated=0.0, ended=False
-)
+_NO_ANSWER: Final = GreedyRun("", (), "", (), 0.0, 0.0, non_finite=1, saturated=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,7 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
     entropy: list[float] = []
     extremes: list[float] = []
     non_finite, saturated = 0, 0.0
-    next_tokens, ended = session.tokenize(text), False
+    next_tokens = session.tokenize(text)
     for _ in range(n_tokens):
         logits = session.logits_after(next_tokens)
         finite = logits[np.isfinite(logits)]
@@ -274,7 +274,6 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
         logs = np.log2(np.maximum(shares, 1e-300))  # 0 * log(0) counts as 0
         entropy.append(round(float(-(shares * logs).sum()), 4))
         if session.api.llama_vocab_is_eog(session.vocab, best):
-            ended = True
             break
         tokens.append(best)
         next_tokens = [best]
@@ -287,7 +286,6 @@ def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
         "highest": max(extremes, default=0.0),
         "non_finite": non_finite,
         "saturated": saturated,
-        "ended": ended,
     }
 
 

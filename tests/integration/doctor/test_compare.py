@@ -23,7 +23,7 @@ from tests.support.builders.damage import GGUF, value
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.engine_faults import FAULTS, N_VOCAB, Engine, EngineFault, always, in_turns
 
-BASE = GreedyRun("Hi", (5, 6, 7, 8), "abcd", (0.9,) * 4, -9.0, 9.0, 0, 0.0, True)
+BASE = GreedyRun("Hi", (5, 6, 7, 8), "abcd", (0.9,) * 4, -9.0, 9.0, 0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -179,15 +179,15 @@ def test_a_second_copy_of_the_weights_must_fit(tiny: Path) -> None:
 def test_where_answers_part(
     tokens: tuple[int, ...], sureness: float, same: int, differs: bool
 ) -> None:
-    run = GreedyRun("Hi", tokens, "", (sureness,) * (len(tokens) + 1), -9.0, 9.0, 0, 0.0, True)
+    run = GreedyRun("Hi", tokens, "", (sureness,) * (len(tokens) + 1), -9.0, 9.0, 0, 0.0)
     if not tokens:
-        run = GreedyRun("Hi", (), "", (), -9.0, 9.0, 0, 0.0, False)
+        run = GreedyRun("Hi", (), "", (), -9.0, 9.0, 0, 0.0)
     found = compare_run(ALTERNATIVE_CONFIGS[1], BASE, ProbeResult((run,)))
     assert (found.n_same, found.differs) == (same, differs)
 
 
 def test_a_loop_that_the_shorter_answer_cannot_show_is_no_difference() -> None:
-    long = GreedyRun("Hi", (5, 6, 7) * 10, "abc" * 10, (0.9,) * 30, -9.0, 9.0, 0, 0.0, False)
+    long = GreedyRun("Hi", (5, 6, 7) * 10, "abc" * 10, (0.9,) * 30, -9.0, 9.0, 0, 0.0)
     short = GreedyRun(
         "Hi", (5, 6, 7) * 5 + (5,), "abc" * 5 + "a", (0.9,) * 16, -9.0, 9.0, 0, 0.0, False
     )

@@ -146,7 +146,6 @@ def _line(text: str, n_tokens: int) -> dict[str, Any]:
         "highest": 14.0,
         "non_finite": 0,
         "saturated": 0.0,
-        "ended": len(text) <= n_tokens,
     }
 
 
@@ -156,12 +155,11 @@ def _loop(line: dict[str, Any]) -> dict[str, Any]:
         "text": "---\n" * 16,
         "top_probability": [1.0] * 32,
         "entropy": [0.0] * 32,
-        "ended": False,
     }
 
 
 def _unused(line: dict[str, Any]) -> dict[str, Any]:
-    return line | {"tokens": [30] * 32, "text": "<unused24>" * 32, "ended": False}
+    return line | {"tokens": [30] * 32, "text": "<unused24>" * 32}
 
 
 def _other(line: dict[str, Any]) -> dict[str, Any]:

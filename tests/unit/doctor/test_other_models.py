@@ -33,7 +33,7 @@ VOCABULARY = Vocabulary("gpt2", "", 1, -1, 1, 1, ("the",), (1,), ((1, 1),))
 def facts_of(
     *, surprise: float | None = SURPRISE, spread: float = SPREAD, **more: Any
 ) -> FileFacts:
-    run = GreedyRun("p", (5, 6), "a b", (0.5, 0.5), 0.0, spread, 0, 0.0, False, (ENTROPY, ENTROPY))
+    run = GreedyRun("p", (5, 6), "a b", (0.5, 0.5), 0.0, spread, 0, 0.0, (ENTROPY, ENTROPY))
     probe = ProbeResult((run,), n_vocab=49_152, surprise=surprise)
     return FileFacts("m.gguf", 1, kind="other-model", probe=probe, expected=("a",), **more)
 
