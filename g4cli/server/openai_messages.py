@@ -162,7 +162,8 @@ def parse_arguments(text: str, field: str) -> Mapping[str, Any]:
 def choose_seed(request: TurnRequest, index: int) -> TurnRequest:
     """Return the request of choice number `index`, which has the seed of the request plus `index`.
 
-    Without a seed each choice has a random one.
+    Without a seed in the request each choice has a random one, or that of `g4 serve --seed`, which
+    makes all choices the same.
     """
     seed = request.sampling.get("seed")
     if seed is None or index == 0:

@@ -65,9 +65,9 @@ def serve_until_stopped(
     """Serve until Ctrl-C or SIGTERM; then the service is closed.
 
     `preload` is the model to load at once ("": the default; None: models are loaded by the requests
-    that name them). GET /health answers with 503 until `show_loaded` was called with it; other
-    requests wait. `private`: the page forgets its conversations at the end. Raises what loading
-    that model raises, after the server has ended.
+    that name them). GET /health answers with 503 until `show_loaded` was called with it; requests
+    for it wait. `private`: the page forgets its conversations at the end. Raises what loading that
+    model raises, after the server has ended.
     """
     app = make_app(service, guard, log_request, private=private)
     asyncio.run(_serve(app, service, listener, preload, show_loaded))

@@ -67,8 +67,8 @@ class ServerOptions:
 class RpcServer:
     """llama.cpp's server in a child process. Close `child` when done.
 
-    `names` and `kinds` ("cpu", "gpu") are those of its devices in ggml, `memory` what it reports of
-    each.
+    `names` and `kinds` are those of its devices (`runtime.llama.devices`), `memory` what it reports
+    of each.
     """
 
     def __init__(self, options: ServerOptions) -> None:

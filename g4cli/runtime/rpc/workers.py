@@ -114,7 +114,8 @@ def check_worker(
 def ask_worker_info(host: str, port: int, timeout_s: float = TIMEOUT_S) -> WorkerInfo | None:
     """Return what `g4 worker` says of itself; None from a server that is not `g4 worker`.
 
-    Raises OSError.
+    Raises OSError, TimeoutError among it: llama.cpp's rpc-server is silent while it serves another
+    client.
     """
     with Connection(host, port, timeout_s) as connection:
         connection.send(QUESTION)
