@@ -20,14 +20,15 @@ from g4cli.svg.tree import Element
 
 _URL: Final = re.compile(r"""url\(\s*["']?\s*#([^"')\s]*)\s*["']?\s*\)""", re.IGNORECASE)
 _HEX_COLOR: Final = re.compile(r"#(?:[0-9A-Fa-f]{3,4}|[0-9A-Fa-f]{6}|[0-9A-Fa-f]{8})")
+# Attributes that refer to an element with url(#x); a bare #x is a common mistake there.
 _REFERRING: Final = frozenset(
     ("fill", "stroke", "filter", "clip-path", "mask", "marker-start", "marker-mid", "marker-end")
 )
 # An undeclared prefix that is not in NAMESPACES is declared with this URN and its own name.
 _UNDECLARED: Final = "urn:undeclared:"
+_DECLARING: Final = "xmlns:"  # the prefix of attributes that declare a namespace
 # Only the prefixes xml and xmlns may have these (Namespaces in XML 1.0, section 3).
 _XML: Final = "http://www.w3.org/XML/1998/namespace"
-_DECLARING: Final = "xmlns:"  # the prefix of attributes that declare a namespace
 _RESERVED: Final = (_XML, "http://www.w3.org/2000/xmlns/")
 
 
@@ -40,6 +41,7 @@ def check_namespaces(elements: list[Element]) -> list[Fault]:
         faults.append(Fault("no-namespace", root.start.start, "", (edit,)))
     declared: dict[int, frozenset[str]] = {}
     missing: dict[str, int] = {}  # undeclared prefix -> offset of the first tag that uses it
+    # All prefixes in names, "" included.
     used = {name.rpartition(":")[0] for e in elements for name in (e.name, *e.attributes)}
     for element in elements:
         # These two need no declaration.

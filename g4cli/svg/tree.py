@@ -134,6 +134,7 @@ class _Nesting:
                 wrong = self._tokens[closed.wrong_end]
                 self._remove_token("unmatched-end-tag", closed.wrong_end, wrong.name)
         elif len(self._stack) > 1 and self._stack[-1].wrong_end is None:
+            # Never the root's: that would end the drawing here.
             self._stack[-1].wrong_end = index
         else:
             self._remove_token("unmatched-end-tag", index, token.name)

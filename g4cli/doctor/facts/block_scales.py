@@ -50,7 +50,7 @@ LAYOUTS: Final = {
     "IQ2_S": BlockLayout((0,), True, 43 * 32),
     "IQ3_XXS": BlockLayout((0,), True, 62 * 32),
     "IQ3_S": BlockLayout((0,), True, 62 * 32),
-    "IQ1_S": BlockLayout((0,), True, 15 * 2),
+    "IQ1_S": BlockLayout((0,), True, 15 * 2),  # levels of up to 1 1/8
     "IQ4_NL": BlockLayout((0,), True, 127),
     "IQ4_XS": BlockLayout((0,), True, 127 * 32),
     "TQ1_0": BlockLayout((52,), True, 1),
