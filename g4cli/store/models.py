@@ -154,12 +154,12 @@ def find_model_file(text: str | Path) -> FoundModel:
     names).
     """
     if isinstance(text, Path):
-        return FoundModel(_require_existing(expand_home(text)), "a path")
+        return _find_path(expand_home(text))
     word = as_address(text)
     if is_on_hub(word):
         return _find_pulled_address(word)
     if not looks_like_name(word):
-        return FoundModel(_require_existing(expand_home(word)), "a path")
+        return _find_path(expand_home(word))
     name, _, type_name = _split_name(word)
     here = [e for e in list_entries(name) if e.role == "model"]
     if here:
@@ -168,7 +168,7 @@ def find_model_file(text: str | Path) -> FoundModel:
         ref = parse_name(word)
     except UnknownModel as err:
         if is_there(Path(word)):
-            return FoundModel(_require_existing(Path(word)), "a path")
+            return _find_path(Path(word))
         raise _explain_unknown(word, err) from None
     here = [e for e in list_entries(ref.model.name) if e.role == "model"]
     if here:  # asked for by an alias: gemma-4-E2B-it
@@ -363,24 +363,17 @@ def _find_pulled_address(address: str) -> FoundModel:
     return _choose_entry(name, type_name, here)
 
 
-def _require_existing(path: Path) -> Path:
+def _find_path(path: Path) -> FoundModel:
+    """Return the file at `path`. Raises FileMissing, with a file beside it of a similar name."""
     try:
-        return require_file(path)
+        return FoundModel(require_file(path), "a path")
     except FileMissing as err:
-        near = _find_similar(path)
-        hint = f"did you mean {shell_word(near[0])}?" if near else "g4 list"
+        names = {}
+        with suppress(OSError, ValueError):
+            names = {p.stem: p.name for p in path.parent.iterdir() if p.is_file()}
+        near = get_close_matches(path.stem, names, n=1, cutoff=0.7)
+        hint = f"did you mean {shell_word(path.with_name(names[near[0]]))}?" if near else "g4 list"
         raise FileMissing(path, hint=hint) from err
-
-
-def _find_similar(path: Path) -> list[str]:
-    """Return the file beside `path` whose name is most like its own, if any is like it."""
-    try:
-        names = {p.stem: p.name for p in path.parent.iterdir() if p.is_file()}
-    except (OSError, ValueError):
-        return []
-    return [
-        str(path.with_name(names[n])) for n in get_close_matches(path.stem, names, n=1, cutoff=0.7)
-    ]
 
 
 def _explain_unknown(word: str, err: UnknownModel) -> UnknownModel:

@@ -90,11 +90,10 @@ def draw_report(out: Output, report: Report) -> None:
 
 
 def _draw_findings(out: Output, findings: list[Finding]) -> None:
-    rows = []
-    for f in findings:
-        is_short = len(f.found) <= _MAX_FOUND
-        text = f.found if is_short else f.found[:_MAX_FOUND] + " ..."
-        rows.append((_MARK[f.status][0], f.id, text))
+    rows = [
+        (_MARK[f.status][0], f.id, f.found[:_MAX_FOUND] + " ..." * (len(f.found) > _MAX_FOUND))
+        for f in findings
+    ]
     out.table((), rows, whole=(0, 1), styles=[_MARK[f.status][1] for f in findings])
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -149,18 +150,16 @@ def _record_path() -> Path:
 def _read_record(key: str) -> dict[str, Any]:
     """Return the record of this machine and library, or an empty one."""
     record = read_record(_record_path())
-    try:
+    # A record that is absent or damaged raises one of these.
+    with suppress(LookupError, TypeError, AttributeError):
         rates, measured, benches = record["rates"], record.get("measured", {}), record["benches"]
-        is_sound = (
+        if (
             record["key"] == key
             and all(rate > 0 for kinds in rates.values() for rate in kinds.values())
             and all(isinstance(row, dict) for row in (*measured.values(), *benches))
-        )
-    except (LookupError, TypeError, AttributeError):  # absent or damaged
-        is_sound = False
-    if not is_sound:
-        return {"key": key, "rates": {}, "measured": {}, "benches": []}
-    return {"key": key, "rates": rates, "measured": measured, "benches": benches}
+        ):
+            return {"key": key, "rates": rates, "measured": measured, "benches": benches}
+    return {"key": key, "rates": {}, "measured": {}, "benches": []}
 
 
 def _setup_key() -> str:
