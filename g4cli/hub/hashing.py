@@ -30,9 +30,10 @@ class Hasher(threading.Thread):
         self._partial, self._stop_asked, self._return_block = partial, stop, return_block
         goal = partial.goal
         self._expected = goal.sha256 or goal.git_oid
-        self._digest = hashlib.sha256() if goal.sha256 or not goal.git_oid else hashlib.sha1()
+        self._digest = hashlib.sha256()
         if not goal.sha256 and goal.git_oid:  # git hashes a small header with the content
-            self._digest.update(f"blob {goal.nbytes}\0".encode())
+            header = f"blob {goal.nbytes}\0".encode()
+            self._digest = hashlib.sha1(header, usedforsecurity=False)
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[tuple[memoryview, int]] = queue.SimpleQueue()
         self._promised = 0  # up to this offset bytes are hashed, queued or being read

@@ -46,6 +46,25 @@ def test_blocks_in_order_never_touch_the_file(tmp_path: Path) -> None:
     assert hasher.hashed_bytes == len(DATA)
 
 
+def test_git_s_hash_works_where_sha1_is_forbidden_for_security(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha1 = hashlib.sha1
+
+    def fips_sha1(data: bytes = b"", *, usedforsecurity: bool = True) -> hashlib._Hash:
+        """As with OpenSSL's FIPS provider."""
+        if usedforsecurity:
+            raise ValueError("disabled for FIPS")
+        return sha1(data, usedforsecurity=False)
+
+    monkeypatch.setattr(hashlib, "sha1", fips_sha1)
+    oid = sha1(f"blob {len(DATA)}\0".encode() + DATA, usedforsecurity=False).hexdigest()
+    hasher = Hasher(partial_of(tmp_path, "", oid), threading.Event(), lambda _: None)
+    hasher.start()
+    assert hasher.offer_block(0, block_of(0, len(DATA)), len(DATA))
+    run_hasher(hasher).check_hash("m")
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_blocks_in_any_order(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
