@@ -30,7 +30,10 @@ PLAIN_TYPES: Final = ("bf16", "f16", "f32")  # without quantization
 
 @dataclass(frozen=True, slots=True)
 class RecipeCoder:
-    """A converters.blocks.Coder that follows `recipe`; `folder` is recorded as the source."""
+    """A converters.blocks.Coder that follows `recipe`; `folder` is recorded as the source.
+
+    `threads` None: one for each core.
+    """
 
     recipe: Recipe
     folder: Path
@@ -51,13 +54,13 @@ class RecipeCoder:
             keys,
             self.recipe,
             source_sha256="",
-            sfp8_tensors=tuple(c.name for c in choices if c.rounds),
+            sfp8_tensors=tuple(c.name for c in choices if c.rounds),  # to values of SFP8
         )
         new_file_keys.pop(SOURCE_SHA256)
         return new_file_keys, [c.spec for c in choices]
 
     def encode_tensors(self, tensors: Iterable[tuple[TensorSpec, Rows]]) -> Iterator[memoryview]:
-        """Yield the bytes of all tensors, in order, encoded on all cores."""
+        """Yield the bytes of all tensors, in order."""
         with open_encoder(self.recipe, threads=self.threads) as encode:
             yield from encode.encode_jobs(Job(spec, rows) for spec, rows in tensors)
 

@@ -15,7 +15,8 @@ from g4cli.core.visible import one_line
 COLORS: Final = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a800",
 )  # fmt: skip
-# Lengths are in units of the viewBox, which the page shows as pixels where there is room.
+# Lengths are in units of the viewBox, which the page shows as pixels where there is room; y grows
+# downwards.
 _WIDTH: Final = 720
 _ROW: Final = 18  # the height of a row of the graph of shares
 _LEFT: Final = 190  # room for the names of shares
@@ -153,6 +154,7 @@ def place_labels(
     Beside the point is tried first, then above and below it. If all is taken, the label stands
     beside its point all the same.
     """
+    # Boxes (left, top, right, bottom) that are taken, first those of the points: 5 and a margin.
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y, _ in spots]
     placed = []
     for x, y, label in spots:
@@ -166,7 +168,7 @@ def place_labels(
         # If none is free, the last one stays: beside the point, towards the middle of the plot.
         for tx, ty, anchor in (*choices, choices[x > (left + right) / 2]):
             begin = tx if anchor == "start" else tx - width
-            box = (begin, ty - 11, begin + width, ty + 3)
+            box = (begin, ty - 11, begin + width, ty + 3)  # a line of text around its baseline
             if left <= begin and box[2] <= right and not any(_overlap(box, b) for b in taken):
                 break
         taken.append(box)

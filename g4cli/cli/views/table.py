@@ -87,7 +87,7 @@ def _measure_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> l
 
 
 def _cell_width(text: str) -> int:
-    return len(text) if text.isascii() else cell_len(text)  # much faster for 100,000 rows
+    return len(text) if text.isascii() else cell_len(text)  # len is much faster: for long tables
 
 
 def _row_width(widths: Sequence[int]) -> int:
@@ -100,6 +100,7 @@ def _shrink_columns(widths: list[int], width: int, foldable: set[int]) -> bool:
         widest = max(foldable, key=widths.__getitem__, default=None)
         if widest is None or widths[widest] <= _MIN_COLUMN_WIDTH:
             return False
+        # To just below the next widest, which is the widest then: all shrink in turn.
         next_widest = max((widths[i] for i in foldable - {widest}), default=0)
         least = max(
             _MIN_COLUMN_WIDTH, next_widest - 1, widths[widest] - (_row_width(widths) - width)
