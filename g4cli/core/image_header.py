@@ -1,4 +1,4 @@
-"""Read the size of an image from its header: PNG, JPEG, BMP and GIF.
+"""Read size and orientation of an image from its header: PNG, JPEG, BMP and GIF.
 
 llama.cpp decodes images with stb_image, which allocates the size that a header declares before it
 reads the rest. Here the header is read first, by the same rules as in stb_image
@@ -8,7 +8,7 @@ reads the rest. Here the header is read first, by the same rules as in stb_image
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from g4cli.core.errors import BadMedia
@@ -43,6 +43,11 @@ _ADAM7: Final = (
 _INFLATE_PIECE_BYTES: Final = 1 << 18  # decompressed at once: a choice
 _MAX_PARTS: Final = 50_000  # chunks, segments or blocks, a choice that bounds time
 _TOO_MANY: Final = f"is damaged: it has more than {_MAX_PARTS:,} parts"
+_APP1: Final = 0xE1  # the JPEG segment that holds the Exif data, which begin with:
+_EXIF: Final = b"Exif\0\0"
+_ORIENTATION_TAG: Final = 0x0112
+_SHORT: Final = 3  # the type of 16-bit numbers in the Exif data
+_SWAPPED: Final = (5, 6, 7, 8)  # orientations whose rows are stored as columns
 # Start of frame: baseline, extended, progressive. stb_image supports no others.
 _JPEG_FRAMES: Final = (0xC0, 0xC1, 0xC2)
 _JPEG_OTHER_FRAMES: Final = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
@@ -52,13 +57,16 @@ _JPEG_OTHER_FRAMES: Final = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xC
 class ImageHeader:
     """Format and size in pixels of an image.
 
-    `decode_bytes` is roughly the memory that stb_image needs.
+    `decode_bytes` is roughly the memory that stb_image needs. `orientation` is how the picture must
+    be turned to be seen upright, from 1 (as it is stored) to 8: the values of Exif's tag. Width and
+    height are those after turning.
     """
 
     format: str
     width: int
     height: int
     decode_bytes: int
+    orientation: int = 1
 
 
 def read_image_header(data: bytes) -> ImageHeader:
@@ -166,7 +174,7 @@ def check_png_rows(data: bytes) -> None:
 
 def _read_jpeg(data: bytes) -> ImageHeader:
     # ITU-T T.81, B.2.2 frame header. As in stb_image, anything between segments is skipped.
-    at = 2
+    at, orientation = 2, 1
     for _ in range(_MAX_PARTS):
         at = data.find(b"\xff", at)
         if at < 0 or at + 4 > len(data):
@@ -175,7 +183,10 @@ def _read_jpeg(data: bytes) -> ImageHeader:
         if marker == 0xFF:
             at += 1
         elif marker in _JPEG_FRAMES:
-            return _jpeg_frame(data, at + 2, progressive=marker == 0xC2)
+            header = _jpeg_frame(data, at + 2, progressive=marker == 0xC2)
+            if orientation in _SWAPPED:
+                header = replace(header, width=header.height, height=header.width)
+            return replace(header, orientation=orientation)
         elif marker in _JPEG_OTHER_FRAMES:
             raise BadMedia("is a kind of JPEG that g4 does not read (lossless or arithmetic)")
         elif marker in (0xDA, 0xD9):  # start of a scan, end of the image
@@ -186,8 +197,32 @@ def _read_jpeg(data: bytes) -> ImageHeader:
             (length,) = unpack_at(data, ">H", at + 2)
             if length < 2:
                 raise BadMedia("is damaged: a segment without a length")
+            segment = data[at + 4 : at + 2 + length]
+            if marker == _APP1 and segment.startswith(_EXIF):
+                orientation = _find_orientation(segment[len(_EXIF) :])
             at += 2 + length
     raise BadMedia(_TOO_MANY)
+
+
+def _find_orientation(exif: bytes) -> int:
+    """Return the orientation that Exif data hold; 1 if they hold none or are damaged.
+
+    The data are a TIFF file: a byte order, the offset of the first directory, and there entries of
+    12 bytes: tag, type, count, value (TIFF 6.0, section 2; Exif 2.32, 4.6.4, "Orientation").
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
+        return 1
+    try:
+        (directory,) = unpack_at(exif, order + "I", 4)
+        (n_entries,) = unpack_at(exif, order + "H", directory)
+        for index in range(n_entries):
+            tag, kind, count, value = unpack_at(exif, order + "HHIH", directory + 2 + 12 * index)
+            if tag == _ORIENTATION_TAG:
+                return int(value) if (kind, count) == (_SHORT, 1) and 1 <= value <= 8 else 1
+    except BadMedia:  # the directory is cut off; a picture that is not turned is still a picture
+        pass
+    return 1
 
 
 def _jpeg_frame(data: bytes, at: int, *, progressive: bool) -> ImageHeader:

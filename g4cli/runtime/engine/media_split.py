@@ -1,6 +1,7 @@
 """Split an image or a sound into the pieces that mtmd encodes and evaluates one by one.
 
-The file is decoded and scaled, and the positions of each piece are counted; nothing is encoded yet.
+The file is decoded, turned upright and scaled, and the positions of each piece are counted;
+nothing is encoded yet.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from g4cli.core.errors import BadMedia
+from g4cli.core.image_header import ImageHeader
 from g4cli.core.media_file import FORMATS, read_media
 from g4cli.estimate.media import ImageGrid
 from g4cli.prompt.messages import Media
@@ -112,7 +116,8 @@ def split_file(
     `library` are the functions of mtmd, `handle` the loaded encoder, `kind` is "image" or "audio".
     Raises FileMissing, and BadMedia for a file that is damaged, too large or too narrow.
     """
-    data, _header = read_media(path, kind, inflate=True)
+    data, header = read_media(path, kind, inflate=True)
+    orientation = header.orientation if isinstance(header, ImageHeader) else 1
     LOG.clear()
     start = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))
     bitmap = library.mtmd_helper_bitmap_init_from_buf(handle, start, len(data), False)
@@ -122,6 +127,8 @@ def split_file(
         )
     chunks = library.mtmd_input_chunks_init()
     try:
+        if orientation != 1:
+            bitmap = _turn_bitmap(library, bitmap, orientation)
         part = library.mtmd_input_part(None, bitmap)
         parts = (ctypes.POINTER(library.mtmd_input_part) * 1)(ctypes.pointer(part))
         if library.mtmd_tokenize_from_parts(handle, chunks, parts, 1, False):
@@ -132,7 +139,35 @@ def split_file(
         raise
     finally:
         library.mtmd_bitmap_free(bitmap)
-    return chunks, hashlib.blake2b(data, digest_size=16).digest()
+    # Embeddings that older versions saved for the same bytes are those of the picture as stored.
+    salt = bytes([orientation - 1])
+    return chunks, hashlib.blake2b(data, digest_size=16, salt=salt).digest()
+
+
+def turn_pixels(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return a picture, shaped (rows, columns, colors), as it is seen upright.
+
+    `orientation` is the value of Exif's tag, 1 to 8 (Exif 2.32, 4.6.4 "Orientation": which sides of
+    the picture the first row and the first column are).
+    """
+    if orientation >= 5:  # the first row is a side
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):  # the first row is at the bottom, or the first column is
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):  # the first column is at the right, or the first row is
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _turn_bitmap(library: Any, bitmap: Any, orientation: int) -> Any:
+    """Return the bitmap turned upright, and free the given one."""
+    columns, rows = library.mtmd_bitmap_get_nx(bitmap), library.mtmd_bitmap_get_ny(bitmap)
+    pixels = np.ctypeslib.as_array(library.mtmd_bitmap_get_data(bitmap), (rows, columns, 3))
+    turned = np.ascontiguousarray(turn_pixels(pixels, orientation))
+    start = turned.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+    upright = library.mtmd_bitmap_init(turned.shape[1], turned.shape[0], start)  # copies the pixels
+    library.mtmd_bitmap_free(bitmap)
+    return upright
 
 
 def _check_positions(

@@ -29,7 +29,16 @@ from g4cli.runtime.engine.media import MediaEncoder
 from g4cli.runtime.engine.options import ContextOptions, MediaOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.speculation import Drafter, LookupDrafter
 from tests.support.builders.draft_file import build_tiny_draft
-from tests.support.builders.media_files import bmp, picture, png, sound, wav, write
+from tests.support.builders.media_files import (
+    add_orientation,
+    bmp,
+    jpeg_of_blocks,
+    picture,
+    png,
+    sound,
+    wav,
+    write,
+)
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import GOLDEN
 
@@ -87,6 +96,31 @@ def test_soft_tokens_are_transformers(
     expected = np.load(GOLDEN / "tiny_media.npz")[kind]
     assert found.shape == expected.shape
     assert np.linalg.norm(found - expected) < BARS[kind] * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_is_seen_upright(engine: LlamaEngine, tmp_path: Path, orientation: int) -> None:
+    """What the encoder sees of a JPEG with Exif data is what it sees of the upright picture."""
+    is_light = np.random.default_rng(1).random((42, 60)) < 0.5
+    upright = {
+        1: is_light,
+        2: np.fliplr(is_light),
+        3: np.rot90(is_light, 2),
+        4: np.flipud(is_light),
+        5: is_light.T,
+        6: np.rot90(is_light, -1),  # clockwise
+        7: np.rot90(is_light, 2).T,
+        8: np.rot90(is_light),
+    }[orientation]
+    gray = np.kron(np.where(upright, 192, 128), np.ones((8, 8))).astype(np.uint8)
+    photo = write(tmp_path / "photo.jpg", add_orientation(jpeg_of_blocks(is_light), orientation))
+    picture = write(tmp_path / "upright.png", png(np.stack([gray] * 3, axis=-1)))
+    assert engine.prompts.media is not None
+    found, expected = (
+        soft_tokens(engine, engine.prompts.media.split(Media("image", path)).tokens)
+        for path in (photo, picture)
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_file_is_encoded_once(engine: LlamaEngine, folder: Path) -> None:

@@ -109,26 +109,50 @@ def gif_lie(width: int, height: int, frame_width: int, frame_height: int) -> byt
 
 
 def jpeg(width: int, height: int, *, frame: int = 0xC0, scans: int = 1) -> bytes:
-    """Return a gray JPEG whose blocks hold a first code, difference 0, and the end alone."""
+    """Return a gray JPEG of one color."""
+    n_blocks = ((width + 7) // 8) * ((height + 7) // 8)
+    scan = _jpeg_scan(bytes((2 * n_blocks + 7) // 8))  # two codes of one bit for each block
+    return _jpeg_head(width, height, frame) + scan * scans + b"\xff\xd9"
 
-    def segment(marker: int, data: bytes) -> bytes:
-        return b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
 
-    blocks = ((width + 7) // 8) * ((height + 7) // 8)
-    # Codes of one bit: 0 is "difference 0", and 0 is "end of block".
-    tables = b"".join(
-        segment(0xC4, bytes([kind]) + bytes([1]) + bytes(15) + b"\0") for kind in (0, 0x10)
-    )
-    scan = segment(0xDA, b"\x01\x01\0\0\x3f\0") + bytes((2 * blocks + 7) // 8)
+def jpeg_of_blocks(is_light: NDArray[np.bool_]) -> bytes:
+    """Return a JPEG of squares of 8 x 8 pixels: light gray (192) or gray (128)."""
+    n_rows, n_columns = is_light.shape
+    steps = np.diff(is_light.ravel().astype(int), prepend=0)
+    # 32 or -32 as a number of six bits is 64 levels of gray, with the quantization table's 16.
+    codes = {0: "0", 1: "10" + "100000", -1: "10" + "011111"}
+    bits = "".join(codes[step] + "0" for step in steps.tolist())
+    bits += "1" * (-len(bits) % 8)
+    coded = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    return _jpeg_head(8 * n_columns, 8 * n_rows) + _jpeg_scan(coded) + b"\xff\xd9"
+
+
+def _jpeg_head(width: int, height: int, frame: int = 0xC0) -> bytes:
+    """Return all up to the scan. Codes: 0 is "difference 0", 10 one of six bits; 0 ends a block."""
     return (
         b"\xff\xd8"
-        + segment(0xFE, b"\xff\xc0 in a comment")
-        + segment(0xDB, b"\0" + bytes([16] * 64))
-        + segment(frame, struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\0")
-        + tables
-        + scan * scans
-        + b"\xff\xd9"
+        + _jpeg_segment(0xFE, b"\xff\xc0 in a comment")
+        + _jpeg_segment(0xDB, b"\0" + bytes([16] * 64))
+        + _jpeg_segment(frame, struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\0")
+        + _jpeg_segment(0xC4, b"\0" + bytes([1, 1]) + bytes(14) + b"\0\x06")
+        + _jpeg_segment(0xC4, b"\x10" + bytes([1]) + bytes(15) + b"\0")
     )
+
+
+def _jpeg_scan(coded: bytes) -> bytes:
+    return _jpeg_segment(0xDA, b"\x01\x01\0\0\x3f\0") + coded
+
+
+def _jpeg_segment(marker: int, data: bytes) -> bytes:
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(data) + 2) + data
+
+
+def add_orientation(image: bytes, orientation: int, *, order: str = ">", kind: int = 3) -> bytes:
+    """Return a JPEG with Exif data of one entry, the orientation, in a byte order of struct."""
+    magic = {"<": b"II", ">": b"MM"}[order] + struct.pack(order + "HI", 42, 8)
+    entry = struct.pack(order + "HHIHH", 0x0112, kind, 1, orientation, 0)
+    exif = magic + struct.pack(order + "H", 1) + entry + bytes(4)
+    return image[:2] + _jpeg_segment(0xE1, b"Exif\0\0" + exif) + image[2:]
 
 
 def flac(n_frames: int, *, rate: int = 16000, claims: int | None = None) -> bytes:

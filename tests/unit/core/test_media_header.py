@@ -25,6 +25,7 @@ from tests.support.builders.media_files import (
     ID3,
     IMAGES,
     SOUNDS,
+    add_orientation,
     bmp,
     flac,
     gif_lie,
@@ -227,3 +228,26 @@ def test_what_is_decoded_is_what_was_checked(tmp_path: Path) -> None:
     data, _ = read_media(path, "image")
     os.truncate(path, 0)
     assert data == png(picture(8, 8))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_photo_is_that_of_the_upright_picture(orientation: int, order: str) -> None:
+    header = read_image_header(add_orientation(jpeg(40, 24), orientation, order=order))
+    assert header.orientation == orientation
+    assert (header.width, header.height) == ((24, 40) if orientation >= 5 else (40, 24))
+
+
+def test_exif_data_that_cannot_be_read_turn_nothing() -> None:
+    turned = add_orientation(jpeg(40, 24), 6)
+    start = turned.index(b"MM")
+    for damaged in (
+        add_orientation(jpeg(40, 24), 0),
+        add_orientation(jpeg(40, 24), 9),
+        add_orientation(jpeg(40, 24), 6, kind=4),
+        turned.replace(b"MM\0*", b"MMMM"),
+        turned[: start + 4] + b"\xff\xff\xff\xff" + turned[start + 8 :],  # the directory's offset
+        turned[: start + 8] + b"\xff\xff\0\0" + turned[start + 12 :],  # 65,535 entries, no tag
+    ):
+        header = read_image_header(damaged)
+        assert (header.width, header.height, header.orientation) == (40, 24, 1)
