@@ -250,9 +250,9 @@ def _report_vocabulary(request: dict[str, Any]) -> None:
 def _run_prompt(session: Session, text: str, n_tokens: int) -> dict[str, Any]:
     """Return the greedy answer to a prompt and what its logits looked like.
 
-    "ended": the model ended its answer. "lowest" and "highest" are those of all finite logits.
-    "top_probability" and "entropy" (bits) hold one number per generated token; "non_finite" counts
-    NaN and infinite logits, "saturated" is the largest share of a row's logits at the softcap.
+    "top_probability" and "entropy" (bits) hold one number per generated token; "lowest" and
+    "highest" are those of all finite logits, "non_finite" counts the others, and "saturated" is the
+    largest share of a row's logits at the softcap.
     """
     tokens: list[int] = []
     top_probability: list[float] = []
