@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.line_editor import LineEditor
@@ -17,14 +17,6 @@ from g4cli.core.errors import G4Error
 from g4cli.core.paths import expand_home, state_dir
 from g4cli.core.units import size_text
 from g4cli.operations.chat.inputs import list_requested_media
-
-if TYPE_CHECKING:
-    from g4cli.cli.chat.display import ChatDisplay
-    from g4cli.cli.output import Output
-    from g4cli.operations.chat.recording import ChatRecorder
-    from g4cli.operations.chat.session import ChatSession
-    from g4cli.operations.tools.toolbox import Toolbox
-
 
 # At each end of a line so many characters are searched for a path (Linux's PATH_MAX).
 _MAX_PATH_CHARS: Final = 4096
@@ -45,25 +37,17 @@ DroppedFile: TypeAlias = tuple[Literal["image", "audio"], Path]
 """Kind and path of a file whose path was pasted."""
 
 
-def run_conversation(
-    out: Output,
-    session: ChatSession,
-    display: ChatDisplay,
-    recorder: ChatRecorder,
-    toolbox: Toolbox | None = None,
-) -> ChatController:
-    """Hold a conversation until its end; return its controller, whose `next_model` /model named.
+def run_conversation(controller: ChatController) -> None:
+    """Hold a conversation until its end, or until /model has named the controller's `next_model`.
 
-    Each turn is saved. `toolbox`: the tools that are run when the model calls them. Raises
-    SystemExit when the terminal is closed (SIGHUP) or the process is told to end (SIGTERM).
+    Each turn is saved. Raises SystemExit when the terminal is closed (SIGHUP) or the process is
+    told to end (SIGTERM).
     """
-    controller = ChatController(out, session, display, recorder, toolbox)
     with _exit_on(signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         try:
             _read_lines(controller)
         finally:
             controller.save()
-    return controller
 
 
 @contextmanager

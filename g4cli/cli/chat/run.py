@@ -111,25 +111,27 @@ def _run_sessions(
                 from g4cli.cli.chat.oneshot import answer_once
 
                 return answer_once(out, session, question, display, recorder, toolbox)
+            from g4cli.cli.chat.controller import ChatController
             from g4cli.cli.chat.repl import run_conversation
             from g4cli.cli.output import Output
 
             # In a conversation --quiet hides the banner only.
             shown = out if out.is_human else Output("human")
-            held = run_conversation(shown, session, display, recorder, toolbox)
-        if held.next_model is None:
+            chat = ChatController(shown, session, display, recorder, toolbox)
+            run_conversation(chat)
+        if chat.next_model is None:
             return 0
-        display = held.display  # /think and /stats may have changed it
+        display = chat.display  # /think and /stats may have changed it
         # A draft model works only with the model that it was trained for.
         draft = request.draft if request.draft in ("off", "lookup") else "auto"
         previous = replace(
             request,
             conversation=session.conversation,
             think=session.think,
-            image=tuple(item.path for item in held.media if item.kind == "image"),
-            audio=tuple(item.path for item in held.media if item.kind == "audio"),
+            image=tuple(item.path for item in chat.media if item.kind == "image"),
+            audio=tuple(item.path for item in chat.media if item.kind == "audio"),
         )
-        request = replace(previous, model=held.next_model, draft=draft)
+        request = replace(previous, model=chat.next_model, draft=draft)
 
 
 def _choose_conversation(

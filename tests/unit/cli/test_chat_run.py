@@ -36,13 +36,11 @@ def test_the_next_model_gets_settings_and_media_that_were_not_asked_about(
     waiting = [Media("image", Path("/b.png")), Media("audio", Path("/c.wav"))]
     ends: list[Any] = [("other", waiting), ("third", []), (None, [])]
 
-    def run_conversation(_out: Any, session: Any, display: ChatDisplay, *_: Any) -> Any:
-        shown.append(display.thoughts)
-        next_model, media = ends.pop(0)
-        session.think = "low"
-        return SimpleNamespace(
-            next_model=next_model, media=media, display=replace(display, thoughts="fold")
-        )
+    def run_conversation(chat: ChatController) -> None:
+        shown.append(chat.display.thoughts)
+        chat.next_model, chat.media = ends.pop(0)
+        chat.session.think = "low"
+        chat.display = replace(chat.display, thoughts="fold")
 
     shown: list[str] = []
     monkeypatch.setattr(opening, "open_session", open_session)
