@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -22,7 +23,7 @@ from g4cli.server.openai_answer import (
     make_completion,
     write_usage_chunk,
 )
-from g4cli.server.openai_messages import choose_seed, make_turn_request
+from g4cli.server.openai_messages import make_turn_request
 from g4cli.server.openai_request import ChatBody
 from g4cli.server.streaming import (
     PiecewiseResponse,
@@ -46,7 +47,7 @@ async def complete_chat(body: ChatBody, request: Request, service: ServiceParam)
     """Answer the last message of a conversation: as one JSON object, or as a stream of events."""
     # Decoding images takes time: in a thread, other requests go on meanwhile.
     first = await asyncio.to_thread(make_turn_request, body, service.media)
-    requests = [choose_seed(first, index) for index in range(body.n or 1)]
+    requests = [replace(first, choice=index) for index in range(body.n or 1)]
     if not body.stream:
         collecting = run_together(collect_choice(service, item) for item in requests)
         choices = await wait_for_result(request, collecting)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from itertools import accumulate
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -37,7 +38,7 @@ from g4cli.server.openai_answer import (
     make_timings,
     make_usage,
 )
-from g4cli.server.openai_messages import choose_seed, make_sampling, make_stop
+from g4cli.server.openai_messages import make_sampling, make_stop
 from g4cli.server.openai_request import LoopOptions, SamplingFields, StreamOptions
 from g4cli.server.streaming import (
     PiecewiseResponse,
@@ -110,7 +111,7 @@ def make_turn_requests(body: CompletionBody) -> list[TurnRequest]:
             n_probs=body.logprobs,
             stop_on_loop=body.g4 is None or body.g4.stop_on_loop is not False,
         )
-        requests += [choose_seed(request, index) for index in range(body.n or 1)]
+        requests += [replace(request, choice=index) for index in range(body.n or 1)]
     return requests
 
 

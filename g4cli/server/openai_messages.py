@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from g4cli.core.errors import BadField
@@ -157,18 +156,6 @@ def parse_arguments(text: str, field: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise BadField(field, "not a JSON object")
     return value
-
-
-def choose_seed(request: TurnRequest, index: int) -> TurnRequest:
-    """Return the request of choice number `index`, which has the seed of the request plus `index`.
-
-    Without a seed in the request each choice has a random one, or that of `g4 serve --seed`, which
-    makes all choices the same.
-    """
-    seed = request.sampling.get("seed")
-    if seed is None or index == 0:
-        return request
-    return replace(request, sampling={**request.sampling, "seed": (seed + index) & _SEED_MASK})
 
 
 def join_leading_systems(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -27,7 +27,7 @@ from g4cli.prompt.render import render_thought
 from g4cli.prompt.template import TEXT_LIMIT
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
-from g4cli.runtime.engine.options import GrammarScope, Sampling
+from g4cli.runtime.engine.options import RANDOM_SEED, GrammarScope, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,9 @@ class LoadedModel:
             raw=request.prompt is not None,
         )
         sampling = replace(self.defaults.sampling, **request.sampling)
+        if sampling.seed != RANDOM_SEED:
+            seed = (sampling.seed + request.choice) % RANDOM_SEED
+            sampling = replace(sampling, seed=seed)
         self.require_tokens([item.token for item in sampling.logit_bias], "logit_bias")
         if request.json_schema or request.grammar or request.tools:
             grammar, scope = await asyncio.to_thread(_make_grammar, request)

@@ -32,13 +32,14 @@ class TurnRequest:
     OpenAI's form.
 
     `sampling` holds values by the names of `runtime.engine.options.Sampling`; what it lacks comes
-    from the options of the server, then from the model file. `max_tokens` 0: until the context is
-    full. `json_schema` (JSON) or `grammar` (GBNF) restrict the answer, not the thought before it;
-    `form_field` is the field that the client sent it in. `n_probs`: tokens come with their
-    log-probability and this many alternatives; None: without. `thought_tokens`: the most tokens of
-    a thought; 0: as many as `thinking` says. `continue_last`: the last message is the assistant's
-    and is to be continued, after its thought. `keep_alive_s`: how long the model stays loaded after
-    the answer, below 0 for ever; None: as the server's options say.
+    from the options of the server, then from the model file. `choice`: which of several answers to
+    the same prompt it is; each has the seed, if there is one, plus this number. `max_tokens` 0:
+    until the context is full. `json_schema` (JSON) or `grammar` (GBNF) restrict the answer, not the
+    thought before it; `form_field` is the field that the client sent it in. `n_probs`: tokens come
+    with their log-probability and this many alternatives; None: without. `thought_tokens`: the most
+    tokens of a thought; 0: as many as `thinking` says. `continue_last`: the last message is the
+    assistant's and is to be continued, after its thought. `keep_alive_s`: how long the model stays
+    loaded after the answer, below 0 for ever; None: as the server's options say.
     """
 
     model: str = ""
@@ -51,6 +52,7 @@ class TurnRequest:
     thought_tokens: int = 0
     continue_last: bool = False
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    choice: int = 0
     stop: tuple[str, ...] = ()
     max_tokens: int = 0
     json_schema: str = ""

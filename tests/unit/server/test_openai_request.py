@@ -16,8 +16,9 @@ from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Renderer
 from g4cli.prompt.messages import Message, ToolCall
 from g4cli.prompt.render import render
-from g4cli.runtime.engine.options import Sampling
+from g4cli.runtime.engine.options import RANDOM_SEED, Sampling
 from g4cli.server.llama_server import TemplateBody
+from g4cli.server.openai_completions import CompletionBody, make_turn_requests
 from g4cli.server.openai_messages import convert_messages
 from g4cli.server.openai_messages import make_turn_request as read_chat
 from g4cli.server.openai_request import ChatBody
@@ -153,3 +154,23 @@ def test_the_instructions_and_system_messages_of_a_response_are_one_turn(
         files, *({"role": "system", "content": text} for text in ("Be short.", "Say hello."))
     )
     assert chat.messages == read_responses(body, files).messages
+
+
+@pytest.mark.parametrize(("asked", "first"), [(None, 7), (3, 3), (0xFFFFFFFE, 0xFFFFFFFE)])
+def test_each_choice_has_a_seed_of_its_own(asked: int | None, first: int) -> None:
+    """As llama-server has it: the seed of the request, else that of the server, and the index."""
+    engine: Any = ScriptedEngine(lambda _: [])
+    model = LoadedModel("tiny", engine, Renderer(render, False), ModelDefaults(Sampling(seed=7)))
+    body = CompletionBody(prompt="One", n=3, seed=asked)
+    runs = [asyncio.run(model.make_run(request)) for request in make_turn_requests(body)]
+    expected = [first, (first + 1) % RANDOM_SEED, (first + 2) % RANDOM_SEED]
+    assert [run.sampling.seed for run in runs] == expected
+
+
+def test_each_choice_has_a_random_seed_where_nobody_chose_one() -> None:
+    engine: Any = ScriptedEngine(lambda _: [])
+    model = LoadedModel("tiny", engine, Renderer(render, False), ModelDefaults(Sampling()))
+    for seed in (None, -1):
+        requests = make_turn_requests(CompletionBody(prompt="One", n=3, seed=seed))
+        runs = [asyncio.run(model.make_run(request)) for request in requests]
+        assert {run.sampling.seed for run in runs} == {RANDOM_SEED}
