@@ -80,7 +80,8 @@ class Catalog:
                     hint=shell_command("mv", second.path, second.path.with_stem("OTHER-NAME")),
                 )
         for word, offer in zip(words[1:], self._fixed[1:], strict=True):
-            hidden = sorted({word, offer.name} & set(aliases))
+            names = {word, offer.name}
+            hidden = [alias for alias in aliases if names & {alias, alias.removesuffix(_LATEST)}]
             if hidden and offer.path != self._fixed[0].path:
                 raise UsageError(
                     f"--alias {hidden[0]} is the name of another model: {offer.path}",

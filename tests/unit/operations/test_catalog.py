@@ -60,7 +60,7 @@ def test_an_alias_may_have_the_tag_of_ollama(tmp_path: Path) -> None:
         assert catalog.find(name).path == model
 
 
-@pytest.mark.parametrize("alias", ["two", "{folder}/two.gguf"])
+@pytest.mark.parametrize("alias", ["two", "two:latest", "{folder}/two.gguf"])
 def test_an_alias_that_would_hide_another_model_is_refused(tmp_path: Path, alias: str) -> None:
     words = [str(write(tmp_path / f"{name}.gguf", build_tiny())) for name in ("one", "two")]
     with pytest.raises(UsageError, match="is the name of another model"):
