@@ -128,7 +128,7 @@ async def complete(body: CompletionBody, request: Request, service: ServiceParam
     if body.stream:
         turn, turns = await start_first_turn(request, service, requests[0])
         stream = _CompletionStream(service, body, turn.model.name)
-        return PiecewiseResponse(stream.write_chunks(turn, requests), turns)
+        return PiecewiseResponse(stream.write_chunks(turn, turns, requests), turns)
     collecting = run_together(_collect_choice(service, body, item) for item in requests)
     choices = await wait_for_result(request, collecting)
     answer = AnswerId.new(service.find_model(body.model).name, "cmpl-")
@@ -177,15 +177,21 @@ class _CompletionStream:
         options = body.stream_options
         self._include_usage = options is not None and bool(options.include_usage)
 
-    async def write_chunks(self, first: Turn, requests: list[TurnRequest]) -> AsyncIterator[str]:
-        """Yield all events; `first` is the answer to the first of `requests`, begun."""
+    async def write_chunks(
+        self, first: Turn, turns: AsyncExitStack, requests: list[TurnRequest]
+    ) -> AsyncIterator[str]:
+        """Yield all events; `first` is the answer to the first of `requests`, begun.
+
+        `turns` ends it. Each turn ends before the next one begins: they need one place in the
+        queue.
+        """
         replies: list[Reply] = []
         try:
             for index, request in enumerate(requests):
                 echoed = await _echo_prompt(self._service, self._body, request)
                 if echoed:
                     yield self._write(index, echoed, ())
-                async with AsyncExitStack() as turns:
+                async with turns:
                     turn = first
                     if index:
                         turn = await turns.enter_async_context(self._service.start_turn(request))

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import httpx
 import pytest
 
 from g4cli.core.errors import QueueFull
 from g4cli.operations.serving.catalog import Offer
-from g4cli.operations.serving.loaded import LoadedModel
+from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
+from g4cli.prompt import Renderer
+from g4cli.prompt.render import render
 from g4cli.runtime.engine.async_client import Places
+from g4cli.runtime.engine.options import Sampling
+from g4cli.server.app import make_api
+from tests.support.fakes.scripted_engine import ScriptedEngine
 
 
 class FullEngine:
@@ -61,3 +68,30 @@ def test_nothing_is_tokenized_for_a_request_that_is_refused() -> None:
         await service.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_stream_of_several_prompts_holds_one_place_at_a_time() -> None:
+    async def main() -> str:
+        engine: Any = ScriptedEngine(lambda prompt: [prompt])
+        engine.turn_places = Places(1)
+
+        async def open_model(name: str, _others: Any) -> LoadedModel:
+            renderer = Renderer(render, empty_thought=False)
+            return LoadedModel(name, engine, renderer, ModelDefaults(Sampling()))
+
+        catalog: Any = OneModel()
+        service = Service(catalog, ModelPool(open_model))
+        api = httpx.ASGITransport(make_api(service))
+        async with httpx.AsyncClient(transport=api, base_url="http://localhost") as client:
+            body = {"prompt": ["One", "Two", "Three"], "stream": True}
+            answer = await client.post("/v1/completions", json=body)
+        assert engine.turn_places.n_taken == 0
+        await service.close()
+        return answer.text
+
+    *events, last = asyncio.run(main()).strip().split("\n\n")
+    assert last == "data: [DONE]"
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    texts = [chunk["choices"][0]["text"] for chunk in chunks]
+    assert texts == ["One", "", "Two", "", "Three", ""]
