@@ -9,6 +9,7 @@ their tokens.
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -51,16 +52,6 @@ class Vocabulary(Protocol):
     def digits(self) -> Mapping[int, int]: ...
 
 
-class Decoder(Protocol):
-    """Token bytes to text: `feed` holds an unfinished character back, `flush` returns it.
-
-    `g4cli.runtime.engine.text_decoder` has the real one.
-    """
-
-    def feed(self, data: bytes) -> str: ...
-    def flush(self) -> str: ...
-
-
 class Answer:
     """The answer to one prompt while it is written.
 
@@ -72,13 +63,14 @@ class Answer:
         self,
         vocabulary: Vocabulary,
         options: TurnOptions,
-        decoder: Decoder,
         close_thought: Sequence[int] = (),
     ) -> None:
         """`close_thought` are the tokens that end a thought, for `TurnOptions.thought_tokens`."""
         self.finish: FinishReason | None = None
         self.tokens: list[int] = []
-        self._vocabulary, self._options, self._decoder = vocabulary, options, decoder
+        self._vocabulary, self._options = vocabulary, options
+        # It holds back the bytes of a character that is spread over several tokens.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._close_thought = close_thought
         self._parser = ReplyParser(thinking=options.in_thought)
         self._stops = StopFilter(options.stop)
@@ -148,7 +140,6 @@ class Answer:
         answer = Answer(
             self._vocabulary,
             replace(self._options, on_loop="stop"),
-            self._decoder,
             self._close_thought,
         )
         answer._retried = loop
@@ -165,8 +156,7 @@ class Answer:
 
     def end(self) -> list[ReplyEvent]:
         """Return what was held back in the middle of a character, a call or a stop string."""
-        rest = self._decoder.flush()
-        events = self._read_text(rest)
+        events = self._read_text(self._decoder.decode(b"", final=True))
         if not self._options.raw:
             events += self._parser.finish(is_cut=self.finish != "stop")
         return self._record_events([*self._filter_events(events), *self._stops.release_held()])
@@ -200,11 +190,11 @@ class Answer:
         events: list[ReplyEvent] = []
         if data in MARKS and not self._options.raw:
             # A mark must reach the parser alone, whatever unfinished character came before it.
-            events += self._read_text(self._decoder.flush())
+            events += self._read_text(self._decoder.decode(b"", final=True))
             self._sampled.clear()
         elif sampled is not None:
             self._sampled.append(sampled)
-        events += self._read_text(self._decoder.feed(data))
+        events += self._read_text(self._decoder.decode(data))
         return self._record_events(self._filter_events(events))
 
     def _read_text(self, text: str) -> list[ReplyEvent]:

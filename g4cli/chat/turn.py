@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from g4cli.chat.answer import Answer, Decoder, Vocabulary
+from g4cli.chat.answer import Answer, Vocabulary
 from g4cli.chat.events import Evaluated, Finished, PromptRead, TurnEvent, TurnOptions
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt.reply import SampledToken
@@ -46,7 +46,6 @@ def run_turn(
     engine: Engine,
     prompt: Sequence[int],
     options: TurnOptions,
-    decoder: Decoder,
     *,
     close_thought: Sequence[int] = (),
     progress: Progress = no_progress,
@@ -59,7 +58,7 @@ def run_turn(
     started = time.perf_counter()
     read = engine.evaluate(prompt, progress)
     prompt_s = time.perf_counter() - started
-    answer = Answer(engine, options, decoder, close_thought)
+    answer = Answer(engine, options, close_thought)
     decode_s = 0.0
     if read.complete:
         yield PromptRead(len(prompt), read.reused, prompt_s)

@@ -147,12 +147,11 @@ def measure_first_token(command: Sequence[Any]) -> float:
 def measure_python_share(n_tokens: int) -> float:
     """Return the milliseconds per token outside of llama.cpp: parser, decoder, detector, events."""
     from g4cli.chat import TurnOptions, run_turn
-    from g4cli.runtime.engine.text_decoder import TextDecoder
     from tests.unit.chat.test_turn import ScriptedEngine
 
     engine = ScriptedEngine(*(f" word{i % 977}" for i in range(n_tokens)), n_ctx=10 * n_tokens)
     started = time.perf_counter()
-    for _ in run_turn(engine, [1, 2, 3], TurnOptions(), TextDecoder()):
+    for _ in run_turn(engine, [1, 2, 3], TurnOptions()):
         pass
     return 1000 * (time.perf_counter() - started) / n_tokens
 

@@ -47,7 +47,6 @@ from g4cli.runtime.engine.mask_child import build_tokenizer, compile_grammar, ex
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.sampler import Sampler
-from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.library import load_llama
 from tests.support.builders.tiny_file import build_tiny
 
@@ -168,7 +167,7 @@ def answer(engine: LlamaEngine, sampling: Sampling, grammar: str | None, limit: 
     tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
     engine.begin(sampling, grammar)
     options = TurnOptions(max_tokens=limit, stop_on_loop=False)
-    *_, last = run_turn(engine, tokens, options, TextDecoder())
+    *_, last = run_turn(engine, tokens, options)
     assert isinstance(last, Finished)
     return last.reply
 

@@ -36,7 +36,6 @@ from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.messages import CODEC, Open, RunTurn
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
-from g4cli.runtime.engine.text_decoder import TextDecoder
 
 # A choice: room for the prompt and the answer.
 N_CTX: Final = 4096
@@ -99,7 +98,7 @@ def main() -> None:
 
     def answer_here(engine: LlamaEngine, prompt: list[int]) -> tuple[float, float]:
         engine.begin(SAMPLING)
-        return measure_answer(run_turn(engine, prompt, options, TextDecoder()))
+        return measure_answer(run_turn(engine, prompt, options))
 
     with (
         client,

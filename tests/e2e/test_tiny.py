@@ -20,7 +20,6 @@ from g4cli.prompt import Message, PromptStyle, render
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
-from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.interrupt import Interrupt
 from g4cli.store import find_model_path
 
@@ -102,7 +101,7 @@ def ask(engine: LlamaEngine, dialogue: dict[str, object]) -> list[bool]:
         style = PromptStyle(think=bool(dialogue.get("think")))
         engine.begin(Sampling(temp=0))
         tokens = engine.prompts.tokens_of(render(messages, style))
-        events = list(run_turn(engine, tokens, TurnOptions(max_tokens=MAX_TOKENS), TextDecoder()))
+        events = list(run_turn(engine, tokens, TurnOptions(max_tokens=MAX_TOKENS)))
         finished = events[-1]
         assert isinstance(finished, Finished)
         reply = finished.reply

@@ -15,7 +15,6 @@ from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.engine.sequence import Sequence
-from g4cli.runtime.engine.text_decoder import TextDecoder
 
 # Idle sequences between two running ones that are filled. A token more costs a quarter of a reading
 # of the weights (tests/bench/bench_draft.py).
@@ -37,7 +36,7 @@ class Turn:
         self.drafted: DraftStats | None = None  # None: nothing was drafted for it
         self._sampler = _make_sampler(model, request, masks)
         close_thought = model.tokenize(request.close_thought, control=True)
-        self.answer = Answer(model, request.options, TextDecoder(), close_thought)
+        self.answer = Answer(model, request.options, close_thought)
         self._model, self.slot, self.sequence = model, slot, slot.sequence
         self._started = time.perf_counter()
         self._answer_started: float | None = None

@@ -9,7 +9,6 @@ from g4cli.chat import Finished, TurnEvent, run_turn
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.messages import Progress, RunTurn, TurnDone
 from g4cli.runtime.engine.service import Service
-from g4cli.runtime.engine.text_decoder import TextDecoder
 
 
 class TurnQueue:
@@ -81,7 +80,6 @@ class TurnQueue:
             engine,
             request.prompt,
             request.options,
-            TextDecoder(),
             close_thought=engine.model.tokenize(request.close_thought, control=True),
             progress=self._send_progress,
         )

@@ -29,7 +29,6 @@ from g4cli.runtime.engine.options import (
     read_recommended_sampling,
 )
 from g4cli.runtime.engine.sampler import Sampler
-from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.graph_tensor import GraphTensor
 from g4cli.runtime.llama.hidden_states import skip_unused_rows
 from g4cli.runtime.llama.interrupt import Interrupt
@@ -95,7 +94,7 @@ def answer(
     engine: LlamaEngine, tokens: list[int], sampling: Sampling = GREEDY, limit: int = 0
 ) -> Reply:
     engine.begin(sampling)
-    events = list(run_turn(engine, tokens, TurnOptions(max_tokens=limit), TextDecoder()))
+    events = list(run_turn(engine, tokens, TurnOptions(max_tokens=limit)))
     assert isinstance(events[-1], Finished)
     return events[-1].reply
 

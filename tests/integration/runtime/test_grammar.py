@@ -34,7 +34,6 @@ from g4cli.runtime.engine.options import (
     Sampling,
     TokenBias,
 )
-from g4cli.runtime.engine.text_decoder import TextDecoder
 from tests.support.builders.tiny_file import build_tiny
 
 SCHEMA = json.dumps(
@@ -87,7 +86,7 @@ def answer(
     engine.begin(sampling, grammar, scope, in_thought=options.get("in_thought", False))
     turn = TurnOptions(max_tokens=limit, stop_on_loop=False, **options)
     close = engine.model.tokenize("\n<channel|>", control=True)
-    last = list(run_turn(engine, tokens, turn, TextDecoder(), close_thought=close))[-1]
+    last = list(run_turn(engine, tokens, turn, close_thought=close))[-1]
     assert isinstance(last, Finished)
     return last.reply
 

@@ -22,7 +22,6 @@ from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ContextOptions, Sampling
 from g4cli.runtime.engine.scheduler import Scheduler
-from g4cli.runtime.engine.text_decoder import TextDecoder
 from tests.support.builders.damage import KINDS, changed
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.fakes.pipe import Pipe
@@ -83,7 +82,7 @@ def ask(
     engine: LlamaEngine, options: TurnOptions, sampling: Sampling = GREEDY
 ) -> tuple[Reply, list[LoopNoticed]]:
     engine.begin(sampling)
-    *events, last = run_turn(engine, prompt_of(engine), options, TextDecoder())
+    *events, last = run_turn(engine, prompt_of(engine), options)
     assert isinstance(last, Finished)
     return last.reply, [event for event in events if isinstance(event, LoopNoticed)]
 
@@ -112,10 +111,10 @@ def test_a_loop_that_the_model_is_certain_of_ends_earlier(
     forgetful: LlamaEngine, request: pytest.FixtureRequest
 ) -> None:
     forgetful.begin(ENDLESS)
-    *_, rows = run_turn(forgetful, prompt_of(forgetful), OPTIONS, TextDecoder())
+    *_, rows = run_turn(forgetful, prompt_of(forgetful), OPTIONS)
     request.getfixturevalue("certain")
     forgetful.begin(ENDLESS)
-    *_, last = run_turn(forgetful, prompt_of(forgetful), OPTIONS, TextDecoder())
+    *_, last = run_turn(forgetful, prompt_of(forgetful), OPTIONS)
     assert isinstance(rows, Finished)
     assert isinstance(last, Finished)
     assert rows.reply.completion_tokens == 392

@@ -453,7 +453,7 @@ class TestEnds:
         assert isinstance(bench.pipe.failed[stuck], RuntimeFailed)
         assert bench.reply(other).finish_reason == "stop"
 
-    @pytest.mark.parametrize("where", ["TextDecoder", "sample_token", "end"])
+    @pytest.mark.parametrize("where", ["Answer", "sample_token", "end"])
     def test_a_bug_in_one_turn_ends_no_other(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch, where: str
     ) -> None:
@@ -465,10 +465,10 @@ class TestEnds:
             raise ValueError("a bug")
 
         with monkeypatch.context() as patch:
-            if where == "TextDecoder":
+            if where == "Answer":
                 patch.setattr(slot_module, where, fail)
             bench.scheduler.run_step()
-        if where != "TextDecoder":
+        if where != "Answer":
             (turn,) = (s.turn for s in bench.scheduler._slots if s.turn and s.turn.number == broken)
             monkeypatch.setattr(turn, where, fail)
         if where == "end":

@@ -26,7 +26,6 @@ from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.engine.speculation import Drafter, LookupDrafter
-from g4cli.runtime.engine.text_decoder import TextDecoder
 from g4cli.runtime.llama.interrupt import Interrupt
 from tests.support.builders.draft_file import build_tiny_draft
 from tests.support.builders.tiny_file import build_tiny, build_tiny_q8
@@ -111,7 +110,7 @@ def asked(engine: LlamaEngine, question: str) -> list[int]:
 
 def answered(engine: LlamaEngine, prompt: list[int]) -> Reply:
     engine.begin(GREEDY)
-    *_, last = run_turn(engine, prompt, TurnOptions(), TextDecoder())
+    *_, last = run_turn(engine, prompt, TurnOptions())
     assert isinstance(last, Finished)
     return last.reply
 
@@ -326,7 +325,7 @@ def test_a_grammar(engine_of: Callable[..., LlamaEngine], runs_are_exact: bool) 
 
     def under_grammar(engine: LlamaEngine) -> Reply:
         engine.begin(GREEDY, make_grammar(AnswerForm("gbnf", grammar)))
-        *_, last = run_turn(engine, prompt, limit, TextDecoder())
+        *_, last = run_turn(engine, prompt, limit)
         assert isinstance(last, Finished)
         return last.reply
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.chat import (
+    Answer,
     Conversation,
     Evaluated,
     Finished,
@@ -25,7 +26,6 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt import Message, ToolCall
 from g4cli.prompt.messages import Media
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
-from g4cli.runtime.engine.text_decoder import TextDecoder
 
 END = 9
 NO_LIMITS = TurnOptions()
@@ -110,7 +110,7 @@ class RecoveringEngine(LoopingEngine):
 
 
 def events_of(engine: ScriptedEngine, options: TurnOptions = NO_LIMITS) -> list[TurnEvent]:
-    return list(run_turn(engine, [1, 2, 3], options, TextDecoder(), close_thought=[5]))
+    return list(run_turn(engine, [1, 2, 3], options, close_thought=[5]))
 
 
 def reply_of(engine: ScriptedEngine, options: TurnOptions = NO_LIMITS) -> Reply:
@@ -131,6 +131,20 @@ class TestTurn:
     def test_characters_split_over_tokens(self) -> None:
         data = "日".encode()
         assert reply_of(ScriptedEngine(data[:1], data[1:2], data[2:], "!")).text == "日!"
+
+    def test_a_character_appears_with_its_last_byte(self) -> None:
+        answer = Answer(ScriptedEngine(*(bytes([byte]) for byte in "é日🎈".encode())), NO_LIMITS)
+        texts = ["".join(event.text for event in answer.add_token(token)
+                         if isinstance(event, AnswerText)) for token in range(10, 19)]  # fmt: skip
+        assert texts == ["", "é", "", "", "日", "", "", "", "🎈"]
+
+    def test_invalid_bytes_are_shown(self) -> None:
+        assert reply_of(ScriptedEngine(b"a\xffb")).text == "a\ufffdb"
+
+    def test_text_goes_on_after_an_unfinished_character(self) -> None:
+        call = b"<|tool_call>", b"call:f{}", b"<tool_call|>"
+        reply = reply_of(ScriptedEngine("日".encode()[:2], *call, b"ok"))
+        assert (reply.text, len(reply.tool_calls)) == ("\ufffdok", 1)
 
     def test_a_call_that_was_cut_off_is_no_text(self) -> None:
         pieces = ("<|tool_call>", "call:f{a:", "1}", "<tool_call|>")

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from g4cli.chat import Answer, TurnOptions
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_values import Array
+from g4cli.prompt.reply import AnswerText
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ModelOptions
-from g4cli.runtime.engine.text_decoder import TextDecoder
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +51,9 @@ def test_every_token_of_the_real_vocabulary_has_its_bytes(
 def test_text_comes_back_through_tokens_and_decoder(vocabulary: Model) -> None:
     rng = np.random.default_rng(5)
     tokens = [int(t) for t in rng.integers(300, 255_000, 3000)]
-    decoder = TextDecoder()
-    text = "".join(decoder.feed(vocabulary.piece(token)) for token in tokens) + decoder.flush()
+    answer = Answer(vocabulary, TurnOptions(raw=True, stop_on_loop=False))
+    events = [event for token in tokens for event in answer.add_token(token)] + answer.end()
+    text = "".join(event.text for event in events if isinstance(event, AnswerText))
     assert text.encode() == b"".join(vocabulary.piece(token) for token in tokens)
 
 
