@@ -19,8 +19,8 @@ from g4cli.converters.checkpoint import to_float32
 from g4cli.converters.transforms import ValueTransform
 from g4cli.core.errors import BadCheckpoint
 from g4cli.core.ggml import BF16, F16, F32, GGMLType
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.gguf_values import Value
-from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.row_blocks import Block, Rows, count_threads, run_in_order
 
 BLOCK_WEIGHTS: Final = 1 << 19  # 1 to 2 MiB: large enough to need few calls, small in memory

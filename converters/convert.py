@@ -27,7 +27,8 @@ from g4cli.converters.names import Claim, claim_tensors
 from g4cli.converters.parts import Part, PartName, make_part
 from g4cli.core.errors import UsageError
 from g4cli.core.ggml import BF16, F32, GGMLType
-from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
+from g4cli.core.gguf_header import TensorSpec
+from g4cli.core.gguf_write import create_gguf, verify_written
 from g4cli.core.progress import Progress, no_progress
 
 # general.file_type of the types without quantization, called plain types here (enum llama_ftype,

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from g4cli.converters.checkpoint import read_json
 from g4cli.converters.model_card import TEXTS, Card, read_card
 from g4cli.core.errors import BadCheckpoint
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.gguf_values import (
     Value,
     ValueType,
@@ -26,7 +27,6 @@ from g4cli.core.gguf_values import (
     string_value,
     uint32_value,
 )
-from g4cli.core.gguf_write import TensorSpec
 
 MAX_NAME_CHARS: Final = 256  # a choice: it limits the time that regular expressions take
 

@@ -24,9 +24,9 @@ from g4cli.core.files import open_file, require_file
 from g4cli.core.ggml import F32
 from g4cli.core.gguf import iter_tensor, read_header
 from g4cli.core.gguf_cursor import MAGIC
-from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_header import Header, TensorSpec
 from g4cli.core.gguf_values import Array, Value, ValueType, array_value, string_value, uint32_value
-from g4cli.core.gguf_write import TensorSpec, create_gguf
+from g4cli.core.gguf_write import create_gguf
 from g4cli.core.quoting import shell_command
 
 HOW_TO_MAKE: Final = "g4 imatrix MODEL"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.ggml import BF16
-from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.row_blocks import Block, Rows, count_threads, run_in_order
 from g4cli.core.sfp8 import SCALE_SUFFIX
 from g4cli.quant import sfp8

@@ -32,7 +32,8 @@ class Reader:
 
     def map_tensor(self, name: str) -> NDArray[np.uint8]:
         """Return the bytes of tensor `name` as stored in the file."""
-        header, tensor = self._source.owner[name], self._source.tensors[name]
+        header = self._source.owner[name]
+        tensor = header.tensors[name]
         if header.path not in self._maps:
             with open_file(header.path) as file:
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import BF16, BY_NAME, F16, F32, I8, Q8_0, GGMLType
-from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.gguf_header import TensorSpec
+from g4cli.core.inventory import TensorDims
 from g4cli.core.sfp8 import SCALE_SUFFIX
 from g4cli.quant.mixtures import (
     ALIASES,
@@ -41,13 +42,8 @@ _LAYER = re.compile(r"blk\.(\d+)\.")
 _TABLE_CATEGORIES: Final = ("output", "token_embd")
 
 
-class NamedTensor(Protocol):
-    """What a recipe needs to know about a tensor; its `type` too, if it has one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
+NamedTensor: TypeAlias = TensorDims | TensorSpec
+"""What a recipe needs to know about a tensor; its `type` too, if it has one."""
 
 
 def file_type(name: str) -> FileType:
@@ -191,8 +187,9 @@ def converter_type(name: str, shape: Sequence[int]) -> GGMLType:
 
 def source_type(tensor: NamedTensor) -> GGMLType:
     """Return the tensor's type, or the converter's where the tensor does not say."""
-    known = getattr(tensor, "type", None)
-    return known if isinstance(known, GGMLType) else converter_type(tensor.name, tensor.shape)
+    if isinstance(tensor, TensorSpec):
+        return tensor.type
+    return converter_type(tensor.name, tensor.shape)
 
 
 def choose_tensors(tensors: Iterable[NamedTensor], recipe: Recipe) -> tuple[Choice, ...]:

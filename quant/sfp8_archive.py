@@ -127,7 +127,7 @@ def _read_exponent(header: Header, name: str) -> int:
 def decoded_view(header: Header, coded: Mapping[str, int]) -> dict[str, TensorInfo]:
     """Return the tensors that an archive stands for: coded ones as BF16, without their scales.
 
-    Their offsets and sizes remain those of the codes.
+    Their offsets remain those of the codes.
     """
     scales = {name + SCALE_SUFFIX for name in coded}
     return {
@@ -146,9 +146,8 @@ def expanded_header(header: Header) -> Header:
         return header
     tensors, offset = {}, 0
     for name, tensor in decoded_view(header, coded_tensors(header)).items():
-        nbytes = tensor.type.tensor_bytes(tensor.shape)
-        tensors[name] = replace(tensor, offset=offset, nbytes=nbytes)
-        offset += round_up(nbytes, header.alignment)
+        tensors[name] = replace(tensor, offset=offset)
+        offset += round_up(tensor.nbytes, header.alignment)
     architecture = string_value(header.architecture.removesuffix(ARCHIVE_SUFFIX))
     keys = {**header.keys, ARCHITECTURE_KEY: architecture}
     return replace(header, keys=keys, tensors=tensors, file_size=header.data_offset + offset)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
 from g4cli.core.ggml import BF16, F32, GGMLType
-from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.quant import native
 
 DIAGNOSE: Final = "g4 doctor FILE"  # `quantize_file` replaces it by the command for its source

@@ -267,9 +267,8 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
             raise cursor.fault_at(
                 f"the tensor is at offset {offset:,}, expected {expected:,}", cursor.pos - 8, name
             )
-        nbytes = kind.tensor_bytes(shape)
-        expected = round_up(offset + nbytes, alignment)
-        tensors[name] = TensorInfo(name, kind, shape, offset, nbytes)
+        tensors[name] = tensor = TensorInfo(name, kind, shape, offset)
+        expected = round_up(offset + tensor.nbytes, alignment)
     return tensors
 
 

@@ -12,17 +12,24 @@ from g4cli.core.gguf_values import Value, find_data
 
 
 @dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """One tensor of a file. `shape[0]` is the row length (ggml's ne[0]).
-
-    `offset` counts bytes from the start of the data, not of the file.
-    """
+class TensorSpec:
+    """A tensor without its data; `shape[0]` is the row length (ggml's ne[0])."""
 
     name: str
     type: GGMLType
     shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor's data, without padding."""
+        return self.type.tensor_bytes(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo(TensorSpec):
+    """A tensor of a file; `offset` counts bytes from the start of the data, not of the file."""
+
     offset: int
-    nbytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from typing import BinaryIO, Final
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import atomic_file
-from g4cli.core.ggml import GGMLType, round_up
+from g4cli.core.ggml import round_up
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.gguf_values import U32, U64, Value, encode_string, find_data
 from g4cli.core.progress import Progress, no_progress
 
@@ -31,20 +32,6 @@ REPORT_BYTES: Final = 1 << 23
 # The file is flushed after this many bytes (a choice: a quarter of a second of a fast disk), so
 # that the last flush does not wait for all of them.
 FLUSH_BYTES: Final = 1 << 28
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """A tensor that will be written; `shape[0]` is the row length."""
-
-    name: str
-    type: GGMLType
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensor's data, without padding."""
-        return self.type.tensor_bytes(self.shape)
 
 
 @dataclass(frozen=True, slots=True)

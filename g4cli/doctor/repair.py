@@ -22,7 +22,7 @@ from g4cli.core.file_kind import kind_of, kind_text
 from g4cli.core.files import is_there, require_file_target
 from g4cli.core.ggml import BY_NAME
 from g4cli.core.gguf import iter_tensor, read_header
-from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_header import Header, TensorSpec
 from g4cli.core.gguf_values import (
     Value,
     ValueType,
@@ -33,7 +33,7 @@ from g4cli.core.gguf_values import (
     string_value,
     uint32_value,
 )
-from g4cli.core.gguf_write import TensorSpec, create_gguf, verify_written
+from g4cli.core.gguf_write import create_gguf, verify_written
 from g4cli.core.inventory import ROPE_FREQS, TOKEN_EMBD
 from g4cli.core.paths import tiny_dir
 from g4cli.core.progress import Progress, no_progress
@@ -126,7 +126,7 @@ def repair_file(
     # A truncated file is completed first: a copy would lack the same bytes.
     if not changes or ("file.size" in failed and ranges):
         return Repair(target, (), ranges)
-    specs = [TensorSpec(t.name, t.type, t.shape) for t in header.tensors.values()]
+    specs: list[TensorSpec] = list(header.tensors.values())
     if rope_table is not None and ROPE_FREQS not in header.tensors:
         # In front of the others, where llama.cpp's converter writes it.
         specs.insert(0, TensorSpec(ROPE_FREQS, BY_NAME["F32"], (len(rope_table) // 4,)))

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.shape import Shape
 from g4cli.core.units import MIB, count_text, size_text
 from g4cli.estimate.compute import (
@@ -51,7 +52,6 @@ from g4cli.estimate.options import (
 )
 from g4cli.estimate.placement import layer_devices, offloads_all
 from g4cli.estimate.result import HOST, Estimate, Term, is_remote
-from g4cli.estimate.tensor import Tensor
 from g4cli.estimate.weights import list_sent_tensors, repacked_types, weight_terms
 from g4cli.estimate.wire import NetworkCost, count_network_bytes, keeps_layers_together
 
@@ -65,7 +65,6 @@ __all__ = [
     "Estimate",
     "NetworkCost",
     "Options",
-    "Tensor",
     "Term",
     "check_options",
     "count_network_bytes",
@@ -91,7 +90,7 @@ _WORKER_BYTES: Final = 38 * MIB
 
 
 def estimate_memory(
-    shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()
+    shape: Shape, tensors: Sequence[TensorSpec], options: Options, gpus: Sequence[str] = ()
 ) -> Estimate:
     """Return the memory that a run of `g4 chat` with `options` needs on the host and on `gpus`.
 
@@ -164,7 +163,7 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
 
 
 def _transfer_terms(
-    tensors: Sequence[Tensor], options: Options, devices: Sequence[str], terms: Sequence[Term]
+    tensors: Sequence[TensorSpec], options: Options, devices: Sequence[str], terms: Sequence[Term]
 ) -> list[Term]:
     """Return what loading needs beyond the rest, where weights are sent to workers.
 

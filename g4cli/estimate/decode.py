@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
 from g4cli.core.shape import Shape
 from g4cli.estimate.options import Options
 from g4cli.estimate.placement import device_of, is_expert, layer_devices
-from g4cli.estimate.tensor import Tensor
 
 
 def count_read_bytes(
-    shape: Shape, tensors: Sequence[Tensor], options: Options, gpus: Sequence[str] = ()
+    shape: Shape, tensors: Sequence[TensorSpec], options: Options, gpus: Sequence[str] = ()
 ) -> dict[tuple[str, str], int]:
     """Return the bytes read for a token in an empty context, by device and type of the weights.
 

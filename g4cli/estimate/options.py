@@ -8,9 +8,9 @@ from typing import Final
 from g4cli.core.draft import DraftShape
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import F16, GGMLType, ggml_type
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.shape import Shape
 from g4cli.estimate.media import Media
-from g4cli.estimate.tensor import Tensor
 
 # Source: kv_cache_types in common/arg.cpp, llama.cpp@0c1e57098.
 KV_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
@@ -48,7 +48,7 @@ class Draft:
     """
 
     shape: DraftShape
-    tensors: tuple[Tensor, ...] = ()
+    tensors: tuple[TensorSpec, ...] = ()
     n_ubatch: int = 1
     n_outputs: int = 1
 

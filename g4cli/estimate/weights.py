@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Final
 
 from g4cli.core.ggml import round_up
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
 from g4cli.estimate.graph import CPU_ALIGNMENT
 from g4cli.estimate.options import Options
 from g4cli.estimate.placement import device_of
 from g4cli.estimate.result import HOST, Group, Term, is_remote
-from g4cli.estimate.tensor import Tensor
 
 # ggml_repack_get_optimal_repack_type, ggml/src/ggml-cpu/repack.cpp, llama.cpp@0c1e57098. The
 # features are named as in Linux's /proc/cpuinfo; "asimddp" there is "dotprod" on macOS.
@@ -44,7 +44,7 @@ def repacked_types(cpu_features: frozenset[str]) -> frozenset[str]:
     return frozenset(name for name, features in _REPACKED if cpu_features.intersection(features))
 
 
-def _is_repacked(tensor: Tensor, options: Options) -> bool:
+def _is_repacked(tensor: TensorSpec, options: Options) -> bool:
     """Return whether llama.cpp copies this matrix into its CPU_REPACK buffer.
 
     It repacks matrices that are multiplied: neither vectors nor tables from which rows are read.
@@ -57,7 +57,9 @@ def _is_repacked(tensor: Tensor, options: Options) -> bool:
     )
 
 
-def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[str]) -> list[Term]:
+def weight_terms(
+    tensors: Sequence[TensorSpec], options: Options, devices: Sequence[str]
+) -> list[Term]:
     """Return the terms of the weights; `devices` are those of the layers and of the output.
 
     With mmap the pages of the file are the weights on the host. Without mmap each tensor is padded,
@@ -68,7 +70,7 @@ def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[
     if any(not is_remote(gpu) for gpu in gpus):
         # make_cpu_buft_list prefers the GPU's pinned host buffer to CPU_REPACK; workers have none.
         options = replace(options, repack=frozenset())
-    on: dict[str, list[Tensor]] = {device: [] for device in (HOST, *gpus)}
+    on: dict[str, list[TensorSpec]] = {device: [] for device in (HOST, *gpus)}
     for tensor in tensors:
         on[device_of(tensor.name, devices, options)].append(tensor)
     repacked = [t for t in on[HOST] if _is_repacked(t, options)]
@@ -98,7 +100,7 @@ def weight_terms(tensors: Sequence[Tensor], options: Options, devices: Sequence[
 
 
 def list_sent_tensors(
-    tensors: Sequence[Tensor], options: Options, devices: Sequence[str]
+    tensors: Sequence[TensorSpec], options: Options, devices: Sequence[str]
 ) -> Iterator[tuple[str, int]]:
     """Yield device and bytes of each tensor that loading sends to a worker.
 
@@ -114,7 +116,7 @@ def list_sent_tensors(
 
 
 def _output_terms(
-    tensors: Sequence[Tensor], options: Options, devices: Sequence[str]
+    tensors: Sequence[TensorSpec], options: Options, devices: Sequence[str]
 ) -> list[Term]:
     """Return the copy of the embeddings that serves as the output matrix, where there is one."""
     embeddings = [t for t in tensors if t.name == TOKEN_EMBD]
@@ -130,7 +132,7 @@ def _output_terms(
     return []
 
 
-def _total_bytes(tensors: Iterable[Tensor], options: Options) -> int:
+def _total_bytes(tensors: Iterable[TensorSpec], options: Options) -> int:
     if options.mmap:
         return sum(t.nbytes for t in tensors)
     return sum(round_up(t.nbytes, CPU_ALIGNMENT) for t in tensors)

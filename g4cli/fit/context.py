@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
-from g4cli.estimate import CTX_PAD, HOST, Estimate, Options, Tensor, estimate_memory, is_remote
+from g4cli.estimate import CTX_PAD, HOST, Estimate, Options, estimate_memory, is_remote
 from g4cli.fit.memory import Memory, Verdict, judge_estimate
 from g4cli.fit.placement import place_layers
 
@@ -35,7 +36,7 @@ class Trial:
 
 
 def try_options(
-    shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
+    shape: Shape, tensors: Sequence[TensorSpec], options: Options, memories: Sequence[Memory]
 ) -> Trial:
     """Return what `options` need on the devices `memories`, with the layers placed best."""
     placement = place_layers(shape, tensors, options, memories)
@@ -46,7 +47,7 @@ def try_options(
 
 
 def largest_context(
-    shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
+    shape: Shape, tensors: Sequence[TensorSpec], options: Options, memories: Sequence[Memory]
 ) -> int:
     """Return the largest context that fits: a multiple of 256, the model's own, or 0."""
 
@@ -78,7 +79,7 @@ class ContextPlan:
 
 
 def plan_context(
-    shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
+    shape: Shape, tensors: Sequence[TensorSpec], options: Options, memories: Sequence[Memory]
 ) -> ContextPlan:
     """Return the context that `g4 chat` opens when none is asked for: the model's own, or less.
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from g4cli.core.ggml import round_up
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
-from g4cli.estimate import CTX_PAD, HOST, Options, Tensor
+from g4cli.estimate import CTX_PAD, HOST, Options
 from g4cli.fit.context import COMMON_CTX, CONTEXTS, find_largest, try_options
 from g4cli.fit.memory import Memory
 
@@ -56,7 +57,7 @@ def share_context(options: Options, n_parallel: int, n_ctx: int) -> Options:
 
 def plan_parallel(
     shape: Shape,
-    tensors: Sequence[Tensor],
+    tensors: Sequence[TensorSpec],
     options: Options,
     memories: Sequence[Memory],
     *,

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
 
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.inventory import OUTPUT, TOKEN_EMBD
 from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
 from g4cli.estimate import (
     HOST,
     Options,
-    Tensor,
     estimate_memory,
     is_remote,
     keeps_layers_together,
@@ -47,7 +47,7 @@ class Placement:
 
 
 def place_layers(
-    shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
+    shape: Shape, tensors: Sequence[TensorSpec], options: Options, memories: Sequence[Memory]
 ) -> Placement:
     """Return the placement that fits the GPUs and keeps the most work on them.
 
@@ -108,7 +108,7 @@ def place_layers(
 
 
 def _place_on_workers(
-    shape: Shape, tensors: Sequence[Tensor], options: Options, memories: Sequence[Memory]
+    shape: Shape, tensors: Sequence[TensorSpec], options: Options, memories: Sequence[Memory]
 ) -> Placement:
     """Return the placement of the layers on the devices of `memories` that are not the host.
 
@@ -210,7 +210,7 @@ def _fill_devices(costs: Sequence[int], room: Sequence[int], part: float) -> lis
     return counts if n_placed == len(costs) else None
 
 
-def _list_layer_bytes(shape: Shape, tensors: Sequence[Tensor], options: Options) -> list[int]:
+def _list_layer_bytes(shape: Shape, tensors: Sequence[TensorSpec], options: Options) -> list[int]:
     """Return the bytes of weights and KV cache of each layer and, last, of the output."""
     names = tuple(f"RPC{i}" for i in range(shape.n_layer + 1))  # each layer on a device of its own
     costs = dict.fromkeys(names, 0)

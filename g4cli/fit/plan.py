@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.shape import Shape
-from g4cli.estimate import Options, Tensor
+from g4cli.estimate import Options
 from g4cli.fit.context import CONTEXTS, Trial, largest_context, plan_context, try_options
 from g4cli.fit.memory import Memory
 
@@ -36,7 +37,7 @@ class FitPlan(Trial):
 
 def plan_fit(
     shape: Shape,
-    tensors: Sequence[Tensor],
+    tensors: Sequence[TensorSpec],
     options: Options,
     memories: Sequence[Memory],
     *,

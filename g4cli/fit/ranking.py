@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.shape import Shape
 from g4cli.core.units import count_text
-from g4cli.estimate import Options, Tensor
+from g4cli.estimate import Options
 from g4cli.fit.context import largest_context, try_options
 from g4cli.fit.memory import Memory
 
@@ -17,7 +18,7 @@ class TypeVariant:
     """A model in one type: its tensors, and the options to run it with."""
 
     type: str
-    tensors: Sequence[Tensor]
+    tensors: Sequence[TensorSpec]
     options: Options
 
 

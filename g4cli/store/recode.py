@@ -17,8 +17,8 @@ from g4cli.converters.parts import PartName
 from g4cli.core.errors import Interrupted, UsageError
 from g4cli.core.files import require_file_target
 from g4cli.core.ggml import BF16, F16, F32, Q8_0, GGMLType, ggml_type
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.gguf_values import Value, uint32_value
-from g4cli.core.gguf_write import TensorSpec
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.row_blocks import Rows
 from g4cli.quant.encode import BLOCK_WEIGHTS, Job, open_encoder

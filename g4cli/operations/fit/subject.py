@@ -10,7 +10,7 @@ from typing import Final
 
 from g4cli.core.errors import BadGGUF, NotFound
 from g4cli.core.gguf import read_model_header
-from g4cli.core.gguf_header import Header
+from g4cli.core.gguf_header import Header, TensorSpec
 from g4cli.core.hub_address import as_address, parse_address
 from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.inventory import text_tensors, unused_kv
@@ -19,7 +19,6 @@ from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Published, looks_like_name, parse_name
 from g4cli.core.shape import Shape, shape_of
 from g4cli.core.units import size_text
-from g4cli.estimate import Tensor
 from g4cli.quant.recipes import Recipe, choose_types
 from g4cli.store.models import list_entries
 
@@ -43,7 +42,7 @@ class Subject:
 
     name: str
     shape: Shape
-    tensors: Sequence[Tensor]
+    tensors: Sequence[TensorSpec]
     source: str
     path: Path | None = None
     model: str | None = None
@@ -146,13 +145,13 @@ def describe_model(name: str) -> Subject:
 
 
 @cache
-def list_typed_tensors(name: str, type_name: str) -> tuple[Tensor, ...]:
+def list_typed_tensors(name: str, type_name: str) -> tuple[TensorSpec, ...]:
     """Return the tensors of the model `name` as `g4 quantize` types them; SFP8 in its BF16 form."""
     model = parse_name(name).model
     # Published files hold K and V of layers that use another's; the bundled one leaves them out.
     left_out = unused_kv(model.shape) if model.is_bundled else frozenset()
     dims = [tensor for tensor in text_tensors(model.shape) if tensor.name not in left_out]
-    tensors: tuple[Tensor, ...] = choose_types(dims, Recipe(type_name, container="bf16"))
+    tensors: tuple[TensorSpec, ...] = choose_types(dims, Recipe(type_name, container="bf16"))
     return tensors
 
 
@@ -162,7 +161,7 @@ def _describe_published(file: Published | None) -> str:
     return f"{file.repo}, {size_text(file.nbytes)}" if file.nbytes else file.repo
 
 
-def _count_unlisted(file: Published | None, tensors: Sequence[Tensor]) -> int:
+def _count_unlisted(file: Published | None, tensors: Sequence[TensorSpec]) -> int:
     """Return by how many bytes the weights of `file` exceed `tensors`; 0 if unknown."""
     if file is None or not file.nbytes:
         return 0

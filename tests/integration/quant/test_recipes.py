@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from g4cli.core.ggml import BY_ID, BY_NAME
-from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.inventory import text_tensors
 from g4cli.quant.recipes import (
     TYPES,

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.draft import DraftShape, draft_tensors
 from g4cli.core.gguf import read_header
-from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.inventory import TensorDims, text_tensors
 from g4cli.core.shape import Shape
 from g4cli.quant.recipes import Recipe, choose_types

@@ -23,7 +23,7 @@ from g4cli.converters.transforms import (
     swap_first_two,
 )
 from g4cli.core import ggml
-from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.gguf_header import TensorSpec
 
 
 def rows_of(view: NDArray[Any], row: int, weights: int) -> list[NDArray[Any]]:

@@ -21,8 +21,8 @@ from g4cli.converters.metadata import (
 )
 from g4cli.converters.model_card import parse_card
 from g4cli.core.ggml import BF16
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.gguf_values import Array
-from g4cli.core.gguf_write import TensorSpec
 
 NAMES = (
     "gemma-4-E2B-it",

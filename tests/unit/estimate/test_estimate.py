@@ -13,7 +13,7 @@ import pytest
 from g4cli import LLAMA_CPP_PYTHON
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import BF16, BY_ID, BY_NAME
-from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.inventory import text_tensors
 from g4cli.core.units import MIB
 from g4cli.estimate import HOST, Estimate, Options, Term, estimate_memory, kv_bytes, kv_cells

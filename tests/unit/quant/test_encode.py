@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
 from g4cli.core.ggml import BF16, BY_NAME, F16, F32, Q4_0, Q8_0, GGMLType
-from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.row_blocks import Block
 from g4cli.quant import native
 from g4cli.quant.encode import Job, open_encoder

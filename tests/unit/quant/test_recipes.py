@@ -11,7 +11,7 @@ import pytest
 
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import BF16, F32, I8, Q8_0
-from g4cli.core.gguf_write import TensorSpec
+from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.inventory import text_tensors
 from g4cli.core.shape import Shape
 from g4cli.quant.options import build_recipe
