@@ -24,7 +24,7 @@ class LoneDrafting:
         self._speculation = Speculation(
             context, LookupDrafter(), exactness, has_experts=has_experts
         )
-        self._turn: Turn | None = None
+        self.turn: Turn | None = None  # whose tokens are drafted
 
     def advance(self, turn: Turn) -> bool:
         """Evaluate the sampled token of `turn`; its `row` is then the one that follows.
@@ -32,7 +32,7 @@ class LoneDrafting:
         Return False if interrupted. Raises ContextFull or RuntimeFailed.
         """
         tokens = turn.sequence.tokens
-        if self._turn is not turn:
+        if self.turn is not turn:
             self._begin(turn)
         (token,) = turn.next_tokens
         if not self._speculation.advance(token, len(tokens)):
@@ -42,10 +42,13 @@ class LoneDrafting:
         return True
 
     def stop(self) -> None:
-        """Remove the drafts that are not accepted: another turn comes, or this one ends."""
-        if self._turn is not None:
-            self._speculation.drop_rejected(len(self._turn.sequence.tokens))
-            self._turn = None
+        """Remove the drafts that are not accepted: another turn comes, or this one ends.
+
+        Raises RuntimeFailed if llama.cpp refuses.
+        """
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            self._speculation.drop_rejected(len(turn.sequence.tokens))
 
     def note_moved_cells(self) -> None:
         """Compare a batch with a single token anew: the cells of the window may have moved."""
@@ -60,4 +63,4 @@ class LoneDrafting:
             turn.drafted = self._speculation.drafted
         # Other turns or a checkpoint may have moved the cells of the window.
         self._speculation.set_prompt(turn.sequence.tokens, restored=True)
-        self._turn = turn
+        self.turn = turn

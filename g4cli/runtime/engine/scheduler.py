@@ -171,6 +171,10 @@ class Scheduler(BaseEngine):
             if self._drafting is not None and len(self._running) == 1 and not ready[0].is_reading:
                 self._evaluate_alone(self._drafting, ready[0])
             else:
+                self._stop_drafting()
+                ready = [turn for turn in ready if turn.slot.turn]
+                if not ready:
+                    return
                 ready = choose_turns(ready, prompts_first=self._reads_next)
                 self._reads_next = not ready[0].is_reading
                 self._evaluate_batch(ready)
@@ -244,8 +248,6 @@ class Scheduler(BaseEngine):
             turn.sequence.truncate_unfinished(turn.sequence.tokens)
 
     def _evaluate_batch(self, running: list[Turn]) -> None:
-        if self._drafting is not None:
-            self._drafting.stop()
         n_prompt_tokens = self._fill_batch(running)
         if not self._batch.n_tokens:  # all of them wait for their grammars
             self.masks.read_replies(_WAIT_S)
@@ -344,7 +346,19 @@ class Scheduler(BaseEngine):
         self._service.fail_request(err, turn.number)
 
     def _free_slot(self, turn: Turn) -> None:
-        if self._drafting is not None:
-            self._drafting.stop()
         turn.slot.turn = None
         self._is_urgent = True
+        self._stop_drafting()
+
+    def _stop_drafting(self) -> None:
+        """Remove the drafts that are not accepted; a turn that keeps them fails, if it goes on."""
+        if self._drafting is None:
+            return
+        drafted = self._drafting.turn
+        try:
+            self._drafting.stop()
+        except Exception as err:
+            assert drafted is not None
+            drafted.sequence.truncate(0)  # what it holds now is unknown
+            if drafted.slot.turn is drafted:
+                self._fail_turn(drafted, err)

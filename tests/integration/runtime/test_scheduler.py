@@ -627,6 +627,58 @@ class TestDrafting:
             last = bench.scheduler.context.find_last_position(slot.sequence.number)
             assert last + 1 == len(slot.sequence.tokens)
 
+    @pytest.mark.parametrize("what", ["it ends", "it fails", "another comes", "another fails"])
+    def test_drafts_that_llama_cpp_does_not_remove_cost_one_answer_at_most(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        bench.scheduler.draft_by_lookup("not asked for")
+        number = self.begin(bench)
+        bench.run(until=lambda: bench.n_told(number) > 100)
+        (turn,) = (slot.turn for slot in bench.scheduler._slots if slot.turn)
+        held, context = turn.sequence.tokens, bench.scheduler.context
+        last = turn.sequence.number
+        bench.run(until=lambda: context.find_last_position(last) >= len(held))
+        truncate = context.truncate
+
+        def refuse(n_past: int, seq: int = 0) -> None:
+            if n_past and seq == turn.sequence.number:
+                raise RuntimeFailed("llama.cpp cannot truncate the context")
+            truncate(n_past, seq)
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise ValueError("a bug")
+
+        other = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(context, "truncate", refuse)
+            if what == "it ends":
+                bench.pipe.cancelled.add(number)
+            elif what == "it fails":
+                patch.setattr(turn, "sample_token", fail)
+            else:
+                other = bench.add(bench.prompt("What is GGUF?"))
+                if what == "another fails":  # as one whose image cannot be encoded
+                    media = SimpleNamespace(prepare_run=fail, find_run_start=lambda _, n: n)
+                    patch.setattr(bench.scheduler.prompts, "media", media)
+                    is_other = property(lambda each: 1 if each is not turn else None)
+                    patch.setattr(slot_module.Turn, "next_run", is_other)
+            bench.scheduler.run_step()
+        if what == "it ends":
+            assert bench.reply(number).finish_reason == "interrupted"
+        elif what == "it fails":
+            assert str(bench.pipe.failed[number]) == "a bug"
+        else:
+            assert "cannot truncate" in str(bench.pipe.failed[number])
+        bench.run()
+        if what == "another fails":
+            assert str(bench.pipe.failed[other]) == "a bug"
+        if what == "another comes":
+            assert bench.reply(other).finish_reason == "stop"
+        again = self.begin(bench, max_tokens=20)
+        bench.run()
+        assert bench.reply(again).reused_tokens == 0
+        assert len(bench.reply(again).tokens) == 20
+
     def test_nothing_is_drafted_where_a_batch_rounds_differently(self, bench: Bench) -> None:
         bench.scheduler.draft_by_lookup("impossible")
         number = self.begin(bench, max_tokens=100)
