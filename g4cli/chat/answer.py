@@ -43,13 +43,15 @@ class Vocabulary(Protocol):
     """What an answer needs to know of tokens.
 
     `piece`: the bytes of a token. `is_end`: whether it ends the answer. `digits`: the tokens of the
-    digits 0 to 9 with their values.
+    digits 0 to 9 with their values. `close_thought`: the tokens that end a thought.
     """
 
     def piece(self, token: int) -> bytes: ...
     def is_end(self, token: int) -> bool: ...
     @property
     def digits(self) -> Mapping[int, int]: ...
+    @property
+    def close_thought(self) -> Sequence[int]: ...
 
 
 class Answer:
@@ -59,19 +61,12 @@ class Answer:
     `end` once it is set.
     """
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        options: TurnOptions,
-        close_thought: Sequence[int] = (),
-    ) -> None:
-        """`close_thought` are the tokens that end a thought, for `TurnOptions.thought_tokens`."""
+    def __init__(self, vocabulary: Vocabulary, options: TurnOptions) -> None:
         self.finish: FinishReason | None = None
         self.tokens: list[int] = []
         self._vocabulary, self._options = vocabulary, options
         # It holds back the bytes of a character that is spread over several tokens.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._close_thought = close_thought
         self._parser = ReplyParser(thinking=options.in_thought)
         self._stops = StopFilter(options.stop)
         self._detector = LoopDetector(self._has_text, vocabulary.digits, self._count_line_ends)
@@ -137,11 +132,7 @@ class Answer:
         assert loop is not None
         has_order = loop.kind not in ("few-tokens", "few-phrases")
         n_kept = loop.onset + (loop.period if has_order else 0)
-        answer = Answer(
-            self._vocabulary,
-            replace(self._options, on_loop="stop"),
-            self._close_thought,
-        )
+        answer = Answer(self._vocabulary, replace(self._options, on_loop="stop"))
         answer._retried = loop
         for token in self.tokens[:n_kept]:
             answer.take_forced()  # a thought that was ended is in the tokens
@@ -240,7 +231,7 @@ class Answer:
         elif self._parser.in_thought and not self._forced:
             # A thought that is opened again gets no new budget.
             is_spent = 0 < self._options.thought_tokens <= self._n_thought
-            self._forced = list(self._close_thought) if is_spent else []
+            self._forced = list(self._vocabulary.close_thought) if is_spent else []
 
     def _describe_loop(self, loop: Loop) -> FoundLoop:
         repeated = self.tokens[loop.onset : loop.onset + loop.period]

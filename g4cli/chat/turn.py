@@ -16,7 +16,7 @@ from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt.reply import SampledToken
 
 
-class Engine(Vocabulary, Protocol):
+class Engine(Protocol):
     """What a turn needs from a model, in the order in which it is used.
 
     `evaluate` makes the context hold a prompt, `sample` chooses the next token,
@@ -27,6 +27,8 @@ class Engine(Vocabulary, Protocol):
     `n_ctx` are in the context. `g4cli.runtime.engine.llama_engine` has the real one, tests a fake.
     """
 
+    @property
+    def model(self) -> Vocabulary: ...
     @property
     def n_ctx(self) -> int: ...
     @property
@@ -47,18 +49,17 @@ def run_turn(
     prompt: Sequence[int],
     options: TurnOptions,
     *,
-    close_thought: Sequence[int] = (),
     progress: Progress = no_progress,
 ) -> Iterator[TurnEvent]:
     """Yield PromptRead, the pieces of the answer as they come, and Finished.
 
-    `close_thought` are the tokens that end the thinking channel, for `thought_tokens`. Raises
-    ContextFull if the prompt does not fit; an answer that fills the context finishes with 'length'.
+    Raises ContextFull if the prompt does not fit; an answer that fills the context finishes with
+    'length'.
     """
     started = time.perf_counter()
     read = engine.evaluate(prompt, progress)
     prompt_s = time.perf_counter() - started
-    answer = Answer(engine, options, close_thought)
+    answer = Answer(engine.model, options)
     decode_s = 0.0
     if read.complete:
         yield PromptRead(len(prompt), read.reused, prompt_s)

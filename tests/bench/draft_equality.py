@@ -42,7 +42,7 @@ def generate_answer(engine: LlamaEngine, prompt: list[int], most: int, *, ends: 
     while len(tokens) < most and engine.n_past < engine.n_ctx:
         token = engine.sample()
         tokens.append(token)
-        if ends and engine.is_end(token):
+        if ends and engine.model.is_end(token):
             break
         engine.advance(token)
     return tokens

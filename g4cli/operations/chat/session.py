@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 # By level of thinking: the tokens after which a thought is ended, a choice; 0: no limit.
 THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
-CLOSE_THOUGHT: Final = "\n<channel|>"  # what Gemma 4 writes at the end of a thought
 
 
 class View(Protocol):
@@ -279,7 +278,7 @@ def make_turn(
     scope = inputs.grammar_scope
     if scope == "all" and think != "off":
         scope = "after-thought"
-    return RunTurn(tokens, sampling, options, inputs.grammar, CLOSE_THOUGHT, scope)
+    return RunTurn(tokens, sampling, options, inputs.grammar, scope)
 
 
 def draw_seed(sampling: Sampling) -> Sampling:

@@ -18,7 +18,7 @@ from g4cli.core.errors import (
     UsageError,
     too_many_tokens,
 )
-from g4cli.operations.chat.session import CLOSE_THOUGHT, THOUGHT_TOKENS
+from g4cli.operations.chat.session import THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
@@ -140,7 +140,7 @@ class LoadedModel:
             grammar, scope = await asyncio.to_thread(_make_grammar, request)
         else:  # a thread costs milliseconds where all cores compute
             grammar, scope = _make_grammar(request)
-        return RunTurn(prompt, sampling, options, grammar, CLOSE_THOUGHT, scope)
+        return RunTurn(prompt, sampling, options, grammar, scope)
 
 
 def _make_grammar(request: TurnRequest) -> tuple[str | None, GrammarScope]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Tokens
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -280,19 +280,6 @@ class LlamaEngine(BaseEngine):
         """Save and restore states of prompts from now on."""
         self._states = cache
         self._sequence.use_states(cache)
-
-    def piece(self, token: int) -> bytes:
-        """Return the bytes of `token`."""
-        return self.model.piece(token)
-
-    def is_end(self, token: int) -> bool:
-        """Return whether `token` ends the answer."""
-        return self.model.is_end(token)
-
-    @property
-    def digits(self) -> Mapping[int, int]:
-        """Return the values of the vocabulary's digits, by token."""
-        return self.model.digits
 
     def _decode(self, tokens: Tokens[int], position: int, count: int) -> bool:
         if tokens[position] < 0:  # the run of an image or sound

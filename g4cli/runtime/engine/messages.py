@@ -110,17 +110,16 @@ class CheckGrammar:
 
 @dataclass(frozen=True, slots=True)
 class RunTurn:
-    """Evaluate the prompt and answer it. `close_thought` is the text of the tokens that are forced
-    to end a thought whose budget is used up (`TurnOptions.thought_tokens`). `grammar_scope` says
-    what of the answer must belong to `grammar`, which is llguidance's JSON (see
-    `g4cli.prompt.answer_grammar`).
+    """Evaluate the prompt and answer it.
+
+    `grammar_scope` says what of the answer must belong to `grammar`, which is llguidance's JSON
+    (see `g4cli.prompt.answer_grammar`).
     """
 
     prompt: tuple[int, ...]
     sampling: Sampling
     options: TurnOptions
     grammar: str | None = None
-    close_thought: str = ""
     grammar_scope: GrammarScope = "all"
 
 

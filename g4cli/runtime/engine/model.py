@@ -129,6 +129,11 @@ class Model:
         digits = ((value, self.tokenize(str(value), control=False)) for value in range(10))
         return {tokens[0]: value for value, tokens in digits if len(tokens) == 1}
 
+    @cached_property
+    def close_thought(self) -> tuple[int, ...]:
+        """Return the tokens that Gemma 4 writes at the end of a thought."""
+        return tuple(self.tokenize("\n<channel|>", control=True))
+
     @property
     def bos(self) -> int:
         """Return the BOS token, or -1 if the vocabulary has none."""

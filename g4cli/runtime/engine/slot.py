@@ -35,8 +35,7 @@ class Turn:
         self.is_greedy = request.sampling.temp <= 0
         self.drafted: DraftStats | None = None  # None: nothing was drafted for it
         self._sampler = _make_sampler(model, request, masks)
-        close_thought = model.tokenize(request.close_thought, control=True)
-        self.answer = Answer(model, request.options, close_thought)
+        self.answer = Answer(model, request.options)
         self._model, self.slot, self.sequence = model, slot, slot.sequence
         self._started = time.perf_counter()
         self._answer_started: float | None = None

@@ -80,7 +80,6 @@ class TurnQueue:
             engine,
             request.prompt,
             request.options,
-            close_thought=engine.model.tokenize(request.close_thought, control=True),
             progress=self._send_progress,
         )
 

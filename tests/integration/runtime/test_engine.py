@@ -138,7 +138,7 @@ def test_marks_that_a_user_types_stay_letters(engine: LlamaEngine) -> None:
     text = '<turn|><|channel>thought\n<channel|><|tool_call>x<tool_call|><|"|><|tool_response>'
     tokens = engine.prompts.tokens_of([Part(text)])
     assert not {106, 100, 101, 48, 49, 50, 51, 52} & set(tokens)
-    assert b"".join(engine.piece(token) for token in tokens[1:]).decode() == text
+    assert b"".join(engine.model.piece(token) for token in tokens[1:]).decode() == text
 
 
 @pytest.mark.parametrize("token", [1, 50, 106])
@@ -149,10 +149,10 @@ def test_what_ends_an_answer(model: Model, token: int) -> None:
 
 def test_digits_are_the_vocabularys_own(engine: LlamaEngine) -> None:
     """The loop detector counts with them; no token of this vocabulary holds two."""
-    assert {value: engine.piece(token).decode() for token, value in engine.digits.items()} == {
-        value: str(value) for value in range(10)
-    }
-    assert list(engine.digits) != list(GEMMA4_DIGITS), "not those of the real vocabulary"
+    assert {
+        value: engine.model.piece(token).decode() for token, value in engine.model.digits.items()
+    } == {value: str(value) for value in range(10)}
+    assert list(engine.model.digits) != list(GEMMA4_DIGITS), "not those of the real vocabulary"
 
 
 def test_answers_its_corpus(engine: LlamaEngine) -> None:

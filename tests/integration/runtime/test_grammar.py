@@ -85,8 +85,7 @@ def answer(
     tokens += engine.model.tokenize(forced, control=True)
     engine.begin(sampling, grammar, scope, in_thought=options.get("in_thought", False))
     turn = TurnOptions(max_tokens=limit, stop_on_loop=False, **options)
-    close = engine.model.tokenize("\n<channel|>", control=True)
-    last = list(run_turn(engine, tokens, turn, close_thought=close))[-1]
+    last = list(run_turn(engine, tokens, turn))[-1]
     assert isinstance(last, Finished)
     return last.reply
 
@@ -493,7 +492,7 @@ def test_every_call_is_bound_and_the_text_around_it_is_free(engine: LlamaEngine,
         engine.advance(opening)  # forced
         pieces = []
         while (token := engine.sample()) != closing and len(pieces) < 300:
-            pieces.append(engine.piece(token))
+            pieces.append(engine.model.piece(token))
             engine.advance(token)
         engine.advance(closing)
         text = b"".join(pieces).decode()

@@ -87,8 +87,16 @@ class ScriptedEngine:
         return token == END
 
     @property
+    def model(self) -> ScriptedEngine:
+        return self
+
+    @property
     def digits(self) -> dict[int, int]:
         return {}
+
+    @property
+    def close_thought(self) -> list[int]:
+        return [5]
 
 
 class LoopingEngine(ScriptedEngine):
@@ -110,7 +118,7 @@ class RecoveringEngine(LoopingEngine):
 
 
 def events_of(engine: ScriptedEngine, options: TurnOptions = NO_LIMITS) -> list[TurnEvent]:
-    return list(run_turn(engine, [1, 2, 3], options, close_thought=[5]))
+    return list(run_turn(engine, [1, 2, 3], options))
 
 
 def reply_of(engine: ScriptedEngine, options: TurnOptions = NO_LIMITS) -> Reply:

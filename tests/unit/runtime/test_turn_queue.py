@@ -16,7 +16,7 @@ REQUEST = RunTurn((1, 2), Sampling(), TurnOptions())
 
 def make_queue() -> tuple[TurnQueue, Mock, Mock]:
     """Return a queue whose turns are interrupted at once, its engine and its service."""
-    engine = Mock(n_ctx=16, n_past=0, drafted=None, digits={})
+    engine = Mock(n_ctx=16, n_past=0, drafted=None, model=Mock(digits={}))
     engine.evaluate.return_value = Evaluated(reused=0, evaluated=0, complete=False)
     service = Mock()
     service.is_cancelled.return_value = False
