@@ -8,13 +8,13 @@ sizes of published files by tests/unit/core/test_drafter_shape.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from g4cli.core.errors import BadGGUF
 from g4cli.core.file_kind import DRAFT
 from g4cli.core.gguf_header import Header
-from g4cli.core.inventory import ROPE_FREQS, TOKEN_EMBD, TensorDims
-from g4cli.core.shape import LAYER_LIMITS, Keys, LayersShape
+from g4cli.core.inventory import TOKEN_EMBD, TensorDims, text_tensors, unused_kv
+from g4cli.core.shape import LAYER_LIMITS, Keys, LayersShape, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +49,17 @@ def draft_shape_of(header: Header) -> DraftShape:
 
 
 def draft_tensors(shape: DraftShape) -> tuple[TensorDims, ...]:
-    """Return every tensor of a draft model's GGUF that llama.cpp reads."""
-    hidden_size, out = (shape.n_embd,), shape.n_embd_out
-    tensors = [
-        (ROPE_FREQS, (shape.head_dim // 2,)),
-        (TOKEN_EMBD, (shape.n_embd, shape.n_vocab)),
-        ("nextn.pre_projection.weight", (2 * out, shape.n_embd)),
-        ("nextn.post_projection.weight", (shape.n_embd, out)),
-        ("output_norm.weight", hidden_size),
-    ]
-    for layer in range(shape.n_layer):
-        head = shape.head_dim_of(layer)
-        rows = shape.n_head[layer] * head
-        n_ff = shape.n_ff[layer]
-        of_layer: tuple[tuple[str, tuple[int, ...]], ...] = (
-            ("attn_norm", hidden_size),
-            ("layer_output_scale", (1,)),
-            ("ffn_down", (n_ff, shape.n_embd)),
-            ("ffn_gate", (shape.n_embd, n_ff)),
-            ("ffn_up", (shape.n_embd, n_ff)),
-            ("post_attention_norm", hidden_size),
-            ("post_ffw_norm", hidden_size),
-            ("ffn_norm", hidden_size),
-            ("attn_output", (rows, shape.n_embd)),
-            ("attn_q_norm", (head,)),
-            ("attn_q", (shape.n_embd, rows)),
-        )
-        tensors += [(f"blk.{layer}.{name}.weight", dims) for name, dims in of_layer]
-    return tuple(TensorDims(name, dims) for name, dims in tensors)
+    """Return every tensor of a draft model's GGUF that llama.cpp reads.
+
+    That is a text network all of whose layers read the KV cache of another, and two projections.
+    """
+    layers = {field.name: getattr(shape, field.name) for field in fields(LayersShape)}
+    text = Shape(
+        **layers, n_ctx_train=0, n_head_kv=shape.n_head, n_swa=0, n_shared_kv=shape.n_layer
+    )
+    unused = unused_kv(text)
+    return (
+        TensorDims("nextn.pre_projection.weight", (2 * shape.n_embd_out, shape.n_embd)),
+        TensorDims("nextn.post_projection.weight", (shape.n_embd, shape.n_embd_out)),
+        *(tensor for tensor in text_tensors(text) if tensor.name not in unused),
+    )
