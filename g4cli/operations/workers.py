@@ -16,7 +16,7 @@ from g4cli.host import read_host
 from g4cli.operations.fit.options import list_memories, make_loading_options
 from g4cli.operations.fit.subject import Subject, make_subject
 from g4cli.runtime.rpc.tunnel import open_tunnels
-from g4cli.runtime.rpc.workers import find_worker_devices
+from g4cli.runtime.rpc.workers import check_worker
 
 if TYPE_CHECKING:
     from g4cli.core.reporter import Reporter
@@ -28,12 +28,17 @@ SYSTEM_SHARE: Final = 8
 
 
 def ask_worker_memories(addresses: Sequence[WorkerAddress]) -> tuple[Memory, ...]:
-    """Return the memory of each device of the workers. Raises NetworkError or RuntimeFailed."""
-    if not addresses:
-        return ()
+    """Return the memory of each device of the workers. Raises NetworkError or RuntimeFailed.
+
+    The devices have the names that ggml gives them, in its order: RPC0, RPC1, ...
+    """
+    memories: list[Memory] = []
     with open_tunnels(addresses) as workers:
-        devices = find_worker_devices(workers)
-    return tuple(Memory(d.name, d.total_bytes, d.free_bytes, place=d.worker) for d in devices)
+        for address, host, port in workers:
+            for found in check_worker(address, host, port):
+                memory = Memory(f"RPC{len(memories)}", found.total_bytes, found.free_bytes)
+                memories.append(replace(memory, place=str(address)))
+    return tuple(memories)
 
 
 def describe_worker_memories(sizes: Sequence[int]) -> tuple[Memory, ...]:

@@ -25,7 +25,6 @@ from g4cli.runtime.rpc.protocol import (
     list_device_memory,
     read_protocol_version,
 )
-from g4cli.runtime.rpc.tunnel import WorkerEndpoint
 
 QUESTION: Final = b"G4WORKER"
 """What asks `g4 worker` for its WorkerInfo; no message of llama.cpp's protocol begins so."""
@@ -51,41 +50,13 @@ class WorkerInfo:
     available_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerDevice:
-    """A device of a worker. `name` is the one that ggml gives it here: RPC0, RPC1, ...
-
-    `worker` is the address of the worker as text.
-    """
-
-    name: str
-    worker: str
-    free_bytes: int
-    total_bytes: int
-
-
-def find_worker_devices(
-    workers: Sequence[WorkerEndpoint], timeout_s: float = TIMEOUT_S
-) -> tuple[WorkerDevice, ...]:
-    """Return the devices of all `workers`, in the order in which ggml numbers them.
-
-    Raises NetworkError (no answer) or RuntimeFailed (busy, another build, no worker).
-    """
-    devices: list[WorkerDevice] = []
-    for address, host, port in workers:
-        for memory in check_worker(address, host, port, timeout_s):
-            name = f"RPC{len(devices)}"
-            devices.append(WorkerDevice(name, str(address), memory.free_bytes, memory.total_bytes))
-    return tuple(devices)
-
-
 def check_worker(
     address: WorkerAddress, host: str, port: int, timeout_s: float = TIMEOUT_S
 ) -> tuple[DeviceMemory, ...]:
     """Return the memory of a worker's devices, if it can be used.
 
     `host` and `port` are where to connect to: for a worker behind a tunnel not those of `address`.
-    Raises what find_worker_devices raises.
+    Raises NetworkError (no answer) or RuntimeFailed (busy, another build, no worker).
     """
     try:
         info = ask_worker_info(host, port, timeout_s)

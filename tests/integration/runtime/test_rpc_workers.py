@@ -19,17 +19,16 @@ import pytest
 from g4cli.core.errors import G4Error, NetworkError, RuntimeFailed, UsageError
 from g4cli.core.worker_address import parse_worker_address
 from g4cli.host import engine_version
+from g4cli.operations.workers import ask_worker_memories
 from g4cli.runtime.llama import rpc
 from g4cli.runtime.rpc import keepalive
 from g4cli.runtime.rpc.protocol import PROTOCOL, DeviceMemory
 from g4cli.runtime.rpc.relay import Relay
-from g4cli.runtime.rpc.tunnel import WorkerEndpoint
 from g4cli.runtime.rpc.workers import (
     QUESTION,
     WorkerInfo,
     ask_worker_info,
     check_worker,
-    find_worker_devices,
     pack_info,
     parse_info,
 )
@@ -79,12 +78,9 @@ def test_a_question_may_come_in_pieces() -> None:
 def test_devices_are_numbered_over_all_workers() -> None:
     two = FakeRpc(memory=((GIB, GIB), (2 * GIB, 2 * GIB)))
     with fake_rpc(two) as first, fake_rpc(FakeRpc()) as second:
-        workers = [
-            WorkerEndpoint(parse_worker_address(f"127.0.0.1:{port}"), "127.0.0.1", port)
-            for port in (first, second)
-        ]
-        devices = find_worker_devices(workers)
-    assert [(d.name, d.worker) for d in devices] == [
+        workers = [parse_worker_address(f"127.0.0.1:{port}") for port in (first, second)]
+        memories = ask_worker_memories(workers)
+    assert [(m.name, m.place) for m in memories] == [
         ("RPC0", f"127.0.0.1:{first}"),
         ("RPC1", f"127.0.0.1:{first}"),
         ("RPC2", f"127.0.0.1:{second}"),
