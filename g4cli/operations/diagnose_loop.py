@@ -49,7 +49,7 @@ from g4cli.runtime.engine.options import (
     ContextOptions,
     ModelOptions,
     Sampling,
-    read_recommended_sampling,
+    choose_sampling,
 )
 from g4cli.runtime.probes.kernels import probe_kernels
 
@@ -203,7 +203,7 @@ class _ExperimentRunner:
         with suppress(G4Error):
             name = find_model_name(shape_of(self.header))
         self._writer = make_writer(self.header, name, self.request.question)
-        self._sampling = read_recommended_sampling(self.header)
+        self._sampling = choose_sampling(self.header)
 
     @property
     def budget_left(self) -> float:

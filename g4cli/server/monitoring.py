@@ -94,10 +94,10 @@ async def report_props(
     """Return how a model is set up; it is loaded for that if it is not yet."""
     served = service.find_model(model)
     loaded = await wait_for_result(request, service.preload(model))
-    sampling = asdict(loaded.defaults.sampling)
+    sampling = asdict(loaded.sampling)
     del sampling["logit_bias"]  # no option of the server sets it
     sampling["temperature"] = sampling.pop("temp")
-    sampling["n_predict"] = loaded.defaults.max_tokens or -1  # -1: until the context is full
+    sampling["n_predict"] = loaded.options.max_tokens or -1  # -1: until the context is full
     return {
         "default_generation_settings": {"n_ctx": loaded.n_ctx, "params": sampling},
         "total_slots": loaded.n_slots,

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from g4cli.chat import Conversation, Reply
@@ -31,7 +31,7 @@ from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.messages import Open, TurnDone
-from g4cli.runtime.engine.options import MediaOptions, Sampling, read_recommended_sampling
+from g4cli.runtime.engine.options import MediaOptions, Sampling, choose_sampling
 
 if TYPE_CHECKING:
     from g4cli.operations.chat.batch import KeepAnswer, SkipPrompt
@@ -89,7 +89,7 @@ def answer_together(
         needs_encoder = any(prompt.media for prompt in prompts)
         media = find_media_options(request, model.path) if needs_encoder else None
         opening = _plan_loading(request, model, n_parallel, reporter)
-        sampling = replace(read_recommended_sampling(model.header), **request.sampling)
+        sampling = choose_sampling(model.header, **request.sampling)
         session = _ParallelSession(request, inputs, choose_file_renderer(model, reporter), sampling)
         asyncio.run(_answer_all(session, prompts, opening, media, keep, skip))
 

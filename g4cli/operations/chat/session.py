@@ -36,8 +36,8 @@ from g4cli.runtime.engine.options import (
     RANDOM_SEED,
     MediaOptions,
     Sampling,
+    choose_sampling,
     find_recommended_sampling,
-    read_recommended_sampling,
 )
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ class ChatSession:
         self.load_s, self.resident_bytes = load_s, resident_bytes
         self.header = model.header
         self.think = request.think
-        self.sampling: Sampling = replace(
-            read_recommended_sampling(model.header), **request.sampling
-        )
+        self.sampling: Sampling = choose_sampling(model.header, **request.sampling)
         self._drawn = self.sampling  # with the seed that was drawn for the last answer
         # The tokens of the last answer, if the request asks for their probabilities.
         self.sampled: list[SampledToken] = []

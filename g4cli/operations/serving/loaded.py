@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from g4cli.chat import Finished, OnLoop, Reply, TurnEvent, TurnOptions
+from g4cli.chat import Finished, Reply, TurnEvent, TurnOptions
 from g4cli.core.errors import (
     BadField,
     BadMedia,
@@ -30,19 +30,10 @@ from g4cli.runtime.engine.messages import RunTurn, TurnDone
 from g4cli.runtime.engine.options import RANDOM_SEED, GrammarScope, Sampling
 
 
-@dataclass(frozen=True, slots=True)
-class ModelDefaults:
-    """What holds where a request says nothing. `max_tokens` 0: until the context is full."""
-
-    sampling: Sampling
-    max_tokens: int = 0
-    stop_on_loop: bool = True
-    on_loop: OnLoop = "stop"
-
-
 class LoadedModel:
     """A model that answers. `name` is what clients call it; it computes `n_slots` answers at once.
 
+    `sampling` and `options` hold where a request says nothing.
     `n_users`: how many requests have it now. `used_at` is when the last one ended, by the clock
     `time.monotonic`; `loaded_at` is in Unix seconds.
     """
@@ -52,12 +43,13 @@ class LoadedModel:
         name: str,
         engine: AsyncEngine,
         renderer: Renderer,
-        defaults: ModelDefaults,
+        sampling: Sampling,
+        options: TurnOptions,
         *,
         n_slots: int = 1,
     ) -> None:
         self.name, self.engine, self.n_slots = name, engine, n_slots
-        self.renderer, self.defaults = renderer, defaults
+        self.renderer, self.sampling, self.options = renderer, sampling, options
         self.n_users = 0
         self.used_at = time.monotonic()
         self.loaded_at = time.time()
@@ -121,17 +113,17 @@ class LoadedModel:
         prompt = await self.make_prompt(request)
         if len(prompt) >= self.n_ctx:
             raise too_many_tokens(f"{len(prompt):,}", self.n_ctx)
-        options = TurnOptions(
-            max_tokens=request.max_tokens or self.defaults.max_tokens,
-            stop_on_loop=request.stop_on_loop and self.defaults.stop_on_loop,
-            on_loop=self.defaults.on_loop,
+        options = replace(
+            self.options,
+            max_tokens=request.max_tokens or self.options.max_tokens,
+            stop_on_loop=request.stop_on_loop and self.options.stop_on_loop,
             thought_tokens=request.thought_tokens or THOUGHT_TOKENS[request.thinking],
             stop=request.stop,
             n_probs=request.n_probs,
             max_calls=0 if request.parallel_tool_calls else 1,
             raw=request.prompt is not None,
         )
-        sampling = replace(self.defaults.sampling, **request.sampling)
+        sampling = replace(self.sampling, **request.sampling)
         if sampling.seed != RANDOM_SEED:
             seed = (sampling.seed + request.choice) % RANDOM_SEED
             sampling = replace(sampling, seed=seed)

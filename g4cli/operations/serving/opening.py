@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from g4cli.chat import Reply
+from g4cli.chat import Reply, TurnOptions
 from g4cli.core.errors import DoesNotFit
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
@@ -19,14 +19,14 @@ from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpu
 from g4cli.operations.chat.session import choose_file_renderer, find_media_options
 from g4cli.operations.models import LoadableModel, prepare_model
 from g4cli.operations.serving.catalog import Catalog, Offer
-from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
+from g4cli.operations.serving.loaded import LoadedModel
 from g4cli.operations.serving.options import ServeOptions
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.messages import Hello, Open
-from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions, read_recommended_sampling
+from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions, choose_sampling
 
 
 def make_service(
@@ -80,11 +80,11 @@ class ModelOpener:
         renderer = await asyncio.to_thread(choose_file_renderer, model, self._reporter)
         engine = await AsyncEngine.start(request, media, n_queue=self._options.queue)
         chat = self._options.chat
-        sampling = replace(read_recommended_sampling(model.header), **chat.sampling)
-        defaults = ModelDefaults(sampling, chat.max_tokens, chat.stop_on_loop, chat.on_loop)
+        sampling = choose_sampling(model.header, **chat.sampling)
+        answering = TurnOptions(chat.max_tokens, chat.stop_on_loop, chat.on_loop)
         n_slots = request.context.n_parallel
         self._weight_bytes[name] = engine.loaded.size_bytes
-        return LoadedModel(name, engine, renderer, defaults, n_slots=n_slots)
+        return LoadedModel(name, engine, renderer, sampling, answering, n_slots=n_slots)
 
     def _plan_loading(
         self, offer: Offer, others: Sequence[str]

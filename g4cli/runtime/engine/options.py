@@ -7,7 +7,7 @@ uses them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -142,8 +142,6 @@ class Sampling:
     ignore_eos: bool = False
 
 
-GEMMA: Final = Sampling()
-
 # Keys with which a file recommends values: include/llama.h LLAMA_MODEL_META_KEY_SAMPLING_*,
 # src/llama-model.cpp.
 _FILE_KEYS: Final = (
@@ -155,9 +153,9 @@ _FILE_KEYS: Final = (
 )
 
 
-def read_recommended_sampling(header: Header) -> Sampling:
-    """Return the sampling parameters that a file recommends, else Gemma's defaults."""
-    return replace(GEMMA, **find_recommended_sampling(header))
+def choose_sampling(header: Header, **given: Any) -> Sampling:
+    """Return the sampling parameters `given`, else what a file recommends, else Gemma's."""
+    return Sampling(**{**find_recommended_sampling(header), **given})
 
 
 def find_recommended_sampling(header: Header) -> dict[str, Any]:

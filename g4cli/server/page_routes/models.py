@@ -16,7 +16,7 @@ from g4cli.estimate.media import read_image_grid
 from g4cli.operations.page.models import describe_fit, list_known_models
 from g4cli.operations.page.pulls import PullJob
 from g4cli.operations.serving.service import ServedModel, Service
-from g4cli.runtime.engine.options import IMAGE_TOKENS, RANDOM_SEED, read_recommended_sampling
+from g4cli.runtime.engine.options import IMAGE_TOKENS, RANDOM_SEED, choose_sampling
 from g4cli.server.errors import HttpError, Problem
 from g4cli.server.limits import MAX_TOKENS
 from g4cli.server.logs import LogReporter
@@ -144,9 +144,7 @@ def describe_model(service: Service, model: ServedModel) -> dict[str, Any]:
     the options of the server. `n_ctx_chosen`: the context that a page has chosen; 0: none.
     """
     loaded = service.pool.models.get(model.name)
-    sampling = (
-        loaded.defaults.sampling if loaded else read_recommended_sampling(read_header(model.path))
-    )
+    sampling = loaded.sampling if loaded else choose_sampling(read_header(model.path))
     # A seed of null is another one for each answer.
     shown = {name: getattr(sampling, name) for name in _SHOWN}
     shown["seed"] = None if sampling.seed == RANDOM_SEED else sampling.seed
@@ -164,7 +162,7 @@ def describe_model(service: Service, model: ServedModel) -> dict[str, Any]:
         "modalities": list(model.modalities),
         "image": describe_images(model.mmproj, service.image_tokens),
         "sampling": shown,
-        "max_tokens": loaded.defaults.max_tokens if loaded else 0,
+        "max_tokens": loaded.options.max_tokens if loaded else 0,
     }
 
 

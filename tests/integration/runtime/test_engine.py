@@ -26,7 +26,7 @@ from g4cli.runtime.engine.options import (
     ContextOptions,
     ModelOptions,
     Sampling,
-    read_recommended_sampling,
+    choose_sampling,
 )
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.llama.graph_tensor import GraphTensor
@@ -377,7 +377,7 @@ class TestLoading:
         assert model.read_key("general.name") == "Tiny"
         assert model.read_key("no.such.key") is None
         assert model.read_key("tokenizer.chat_template") == model.chat_template
-        assert read_recommended_sampling(read_header(tiny_file)) == Sampling()
+        assert choose_sampling(read_header(tiny_file)) == Sampling()
         assert count_physical_cores() >= 1
 
 

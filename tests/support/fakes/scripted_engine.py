@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from g4cli.chat import FoundLoop, PromptRead, Reply
+from g4cli.chat import FoundLoop, PromptRead, Reply, TurnOptions
 from g4cli.operations.serving.catalog import Catalog
-from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
+from g4cli.operations.serving.loaded import LoadedModel
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
 from g4cli.prompt import Part, Renderer
@@ -91,6 +91,6 @@ def make_scripted_service(
     async def open_model(_name: str, _others: Sequence[str]) -> LoadedModel:
         engine: Any = ScriptedEngine(script)
         renderer = Renderer(render, False)
-        return LoadedModel(path.stem, engine, renderer, ModelDefaults(Sampling()))
+        return LoadedModel(path.stem, engine, renderer, Sampling(), TurnOptions())
 
     return Service(Catalog([str(path)], [name]), ModelPool(open_model))

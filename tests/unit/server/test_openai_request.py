@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from g4cli.chat import TurnOptions
 from g4cli.core.errors import BadField
-from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
+from g4cli.operations.serving.loaded import LoadedModel
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Renderer
@@ -134,7 +135,7 @@ def test_results_without_ids_belong_to_the_calls_in_their_order(files: MediaFile
 
 def test_a_result_away_from_its_call_is_refused(files: MediaFiles) -> None:
     engine: Any = ScriptedEngine(lambda _: [])
-    model = LoadedModel("tiny", engine, Renderer(render, False), ModelDefaults(Sampling()))
+    model = LoadedModel("tiny", engine, Renderer(render, False), Sampling(), TurnOptions())
     before = {"role": "user", "content": "Well?"}
     request = _chat(files, *CHAT[:2], before, CHAT[2])
     with pytest.raises(BadField, match="the result of a tool does not follow the message"):
@@ -160,7 +161,7 @@ def test_the_instructions_and_system_messages_of_a_response_are_one_turn(
 def test_each_choice_has_a_seed_of_its_own(asked: int | None, first: int) -> None:
     """As llama-server has it: the seed of the request, else that of the server, and the index."""
     engine: Any = ScriptedEngine(lambda _: [])
-    model = LoadedModel("tiny", engine, Renderer(render, False), ModelDefaults(Sampling(seed=7)))
+    model = LoadedModel("tiny", engine, Renderer(render, False), Sampling(seed=7), TurnOptions())
     body = CompletionBody(prompt="One", n=3, seed=asked)
     runs = [asyncio.run(model.make_run(request)) for request in make_turn_requests(body)]
     expected = [first, (first + 1) % RANDOM_SEED, (first + 2) % RANDOM_SEED]
@@ -169,7 +170,7 @@ def test_each_choice_has_a_seed_of_its_own(asked: int | None, first: int) -> Non
 
 def test_each_choice_has_a_random_seed_where_nobody_chose_one() -> None:
     engine: Any = ScriptedEngine(lambda _: [])
-    model = LoadedModel("tiny", engine, Renderer(render, False), ModelDefaults(Sampling()))
+    model = LoadedModel("tiny", engine, Renderer(render, False), Sampling(), TurnOptions())
     for seed in (None, -1):
         requests = make_turn_requests(CompletionBody(prompt="One", n=3, seed=seed))
         runs = [asyncio.run(model.make_run(request)) for request in requests]
