@@ -36,8 +36,8 @@ class PageAnswer:
     that repeated itself. `version` counts changes: a watcher waits for another one.
     """
 
-    def __init__(self, conversation: int, turn: int, request: TurnRequest, model: str) -> None:
-        self.conversation, self.turn, self.model = conversation, turn, model
+    def __init__(self, conversation: int, turn: int, request: TurnRequest) -> None:
+        self.conversation, self.turn, self.model = conversation, turn, request.model
         self.state: AnswerState = "loading"
         self.text = self.thought = ""
         self.thought_s = 0.0

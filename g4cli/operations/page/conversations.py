@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -14,7 +14,7 @@ from g4cli.core.errors import BadField, BadFile, NotFound
 from g4cli.core.media_file import FORMATS, media_kind_of
 from g4cli.operations.page.answers import PageAnswer
 from g4cli.operations.page.models import write_doctor_command
-from g4cli.operations.serving.requests import Thinking, TurnRequest
+from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.prompt.messages import Media, Message
 from g4cli.store.conversations import (
@@ -29,28 +29,9 @@ from g4cli.store.conversations import (
 SOURCE: Final = "page"  # of a conversation, in the store
 _MAX_SEARCH_CHARACTERS: Final = 500  # a choice
 _NAME_DIGITS: Final = 64  # kept images and sounds are named by their sha256
+_SETTINGS: Final = ("thinking", "max_tokens", "stop_on_loop", "sampling")  # kept of a request
 _LOG: Final = logging.getLogger("g4.serve")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerSettings:
-    """How an answer is asked for: the model ("": the default) and what TurnRequest has of it."""
-
-    model: str = ""
-    thinking: Thinking = "off"
-    max_tokens: int = 0
-    stop_on_loop: bool = True
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what is stored with the answer."""
-        return {
-            "thinking": self.thinking,
-            "max_tokens": self.max_tokens,
-            "stop_on_loop": self.stop_on_loop,
-            "sampling": dict(self.sampling),
-        }
 
 
 class PageConversations:
@@ -155,21 +136,23 @@ class PageConversations:
         raise NotFound("this image or sound is no longer here: attach it again")
 
     async def ask(
-        self, conversation: int, message: Message, *, parent: int | None, settings: AnswerSettings
+        self, conversation: int, message: Message, *, parent: int | None, request: TurnRequest
     ) -> PageAnswer:
-        """Append a question after the turn `parent` and begin its answer. Raises NotFound."""
-        model = self._service.find_model(settings.model).name
+        """Append a question after the turn `parent` and begin its answer. Raises NotFound.
+
+        `request` says how to answer; its messages are those of the branch.
+        """
+        request = self._name_model(request)
         turn = await self._ask_store(
             lambda store: store.append(conversation, message, parent=parent)
         )
-        return await self._begin_answer(conversation, turn, model, settings)
+        return await self._begin_answer(conversation, turn, request)
 
     async def answer_again(
-        self, conversation: int, question: int, settings: AnswerSettings
+        self, conversation: int, question: int, request: TurnRequest
     ) -> PageAnswer:
-        """Begin one more answer to the turn `question`. Raises NotFound."""
-        model = self._service.find_model(settings.model).name
-        return await self._begin_answer(conversation, question, model, settings)
+        """Begin one more answer to the turn `question`, as `request` says. Raises NotFound."""
+        return await self._begin_answer(conversation, question, self._name_model(request))
 
     async def close(self) -> None:
         """Stop all answers, save them, and close the store."""
@@ -179,31 +162,28 @@ class PageConversations:
         if self._folder is not None:
             self._folder.cleanup()
 
+    def _name_model(self, request: TurnRequest) -> TurnRequest:
+        return replace(request, model=self._service.find_model(request.model).name)
+
     async def _begin_answer(
-        self, conversation: int, question: int, model: str, settings: AnswerSettings
+        self, conversation: int, question: int, request: TurnRequest
     ) -> PageAnswer:
         stored = await self._ask_store(lambda store: store.load(conversation, head=question))
         system = stored.summary.system
         messages = [Message("system", system)] if system else []
-        request = TurnRequest(
-            model=model,
-            messages=(*messages, *(m for m in stored.messages if _has_content(m))),
-            thinking=settings.thinking,
-            max_tokens=settings.max_tokens,
-            stop_on_loop=settings.stop_on_loop,
-            sampling=settings.sampling,
-        )
+        messages += [message for message in stored.messages if _has_content(message)]
+        request = replace(request, messages=tuple(messages))
         turn = await self._ask_store(
             lambda store: store.append(
                 conversation,
                 Message("assistant", ""),
                 parent=question,
-                model=model,
+                model=request.model,
                 finish_reason="partial",
-                settings=settings.as_json(),
+                settings={name: getattr(request, name) for name in _SETTINGS},
             )
         )
-        answer = self.answers[turn] = PageAnswer(conversation, turn, request, model)
+        answer = self.answers[turn] = PageAnswer(conversation, turn, request)
         answer.start(self._service, self._save)
         return answer
 

@@ -21,8 +21,7 @@ from starlette.responses import Response
 from g4cli.core.errors import NotFound
 from g4cli.core.visible import AnswerCleaner
 from g4cli.operations.page.answers import PageAnswer
-from g4cli.operations.page.conversations import AnswerSettings
-from g4cli.operations.serving.requests import Thinking
+from g4cli.operations.serving.requests import Thinking, TurnRequest
 from g4cli.prompt.messages import Message
 from g4cli.server.limits import MAX_MEDIA, MAX_TOKENS
 from g4cli.server.page_routes.access import PageParam, RowId, make_page_router
@@ -58,10 +57,10 @@ class AnswerBody(RequestBody):
     stop_on_loop: bool = True
     sampling: SamplingBody = SamplingBody()
 
-    def make_settings(self) -> AnswerSettings:
-        """Return the settings of the answer."""
+    def make_request(self) -> TurnRequest:
+        """Return how to answer; the messages are still missing."""
         names = set(AnswerBody.model_fields)  # a QuestionBody has more fields
-        return AnswerSettings(**self.model_dump(include=names, exclude_none=True))
+        return TurnRequest(**self.model_dump(include=names, exclude_none=True))
 
 
 class MediaBody(WireModel):
@@ -86,7 +85,7 @@ async def ask_question(conversation: RowId, body: QuestionBody, page: PageParam)
     media = tuple(find(item.kind, item.name) for item in body.media)
     message = Message("user", body.text, media=media)
     answer = await page.conversations.ask(
-        conversation, message, parent=body.parent, settings=body.make_settings()
+        conversation, message, parent=body.parent, request=body.make_request()
     )
     return {"answer": answer.turn}
 
@@ -96,7 +95,7 @@ async def answer_again(
     conversation: RowId, question: RowId, body: AnswerBody, page: PageParam
 ) -> dict[str, Any]:
     """Begin one more answer to a question; return the id of its turn."""
-    answer = await page.conversations.answer_again(conversation, question, body.make_settings())
+    answer = await page.conversations.answer_again(conversation, question, body.make_request())
     return {"answer": answer.turn}
 
 

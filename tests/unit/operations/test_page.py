@@ -32,7 +32,7 @@ def test_to_stop_an_answer_that_is_being_saved_waits_until_it_is() -> None:
 
         saving, may_end, saved = asyncio.Event(), asyncio.Event(), list[str]()
         service: Any = SimpleNamespace(load=AsyncMock(), start_turn=refuse)
-        answer = PageAnswer(1, 2, TurnRequest(), "tiny")
+        answer = PageAnswer(1, 2, TurnRequest(model="tiny"))
         answer.start(service, save)
         await saving.wait()
         stopping = asyncio.create_task(answer.stop())
@@ -58,7 +58,7 @@ def test_an_answer_says_when_its_model_is_loaded_and_its_prompt_is_read() -> Non
             yield
 
         service: Any = SimpleNamespace(load=load, start_turn=read_prompt)
-        answer = PageAnswer(1, 2, TurnRequest(), "tiny")
+        answer = PageAnswer(1, 2, TurnRequest(model="tiny"))
         answer.start(service, AsyncMock())
         await asyncio.wait_for(answer.wait_for_change(0), 60)
         while answer.state != "done":

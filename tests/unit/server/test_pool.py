@@ -30,7 +30,7 @@ class FakeEngine:
 
 
 def fake_model(name: str) -> LoadedModel:
-    fakes: Any = (FakeEngine(), None, None)
+    fakes: Any = (FakeEngine(), None, None, None)
     return LoadedModel(name, *fakes)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from g4cli.chat import TurnOptions
 from g4cli.core.errors import QueueFull
 from g4cli.operations.serving.catalog import Offer
-from g4cli.operations.serving.loaded import LoadedModel, ModelDefaults
+from g4cli.operations.serving.loaded import LoadedModel
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
@@ -49,7 +50,7 @@ class OneModel:
 
 def test_nothing_is_tokenized_for_a_request_that_is_refused() -> None:
     async def main() -> None:
-        engine, fakes = FullEngine(), (None, None)
+        engine, fakes = FullEngine(), (None, None, None)
 
         async def open_model(name: str, _others: Any) -> LoadedModel:
             return LoadedModel(name, engine, *fakes)  # type: ignore[arg-type]
@@ -78,7 +79,7 @@ def test_a_stream_of_several_prompts_holds_one_place_at_a_time() -> None:
 
         async def open_model(name: str, _others: Any) -> LoadedModel:
             renderer = Renderer(render, empty_thought=False)
-            return LoadedModel(name, engine, renderer, ModelDefaults(Sampling()))
+            return LoadedModel(name, engine, renderer, Sampling(), TurnOptions())
 
         catalog: Any = OneModel()
         service = Service(catalog, ModelPool(open_model))
