@@ -88,9 +88,7 @@ def run_diagnosis(request: DiagnoseRequest, reporter: Reporter) -> Diagnosis:
     if request.repaired is not None and path is not None and report.header_readable:
         diagnosis = _write_repaired_copy(request, report, path, request.repaired, reporter)
     if request.bug_report is not None:
-        with atomic_file(request.bug_report) as target:
-            target.write(write_bug_report(report).encode("utf-8", "replace"))
-        reporter.say(f"report written to {request.bug_report}")
+        save_report(request.bug_report, write_bug_report(report), reporter)
     return diagnosis
 
 
@@ -128,6 +126,13 @@ def require_report(path: Path) -> None:
                     f"{path} exists and was not written by g4 doctor --report",
                     hint="--report with the name of a new file",
                 )
+
+
+def save_report(path: Path, text: str, reporter: Reporter) -> None:
+    """Write a report to the file that the user named. Raises NoSpace."""
+    with atomic_file(path) as target:
+        target.write(text.encode("utf-8", "replace"))
+    reporter.say(f"report written to {path}")
 
 
 def find_local_file(file: str) -> Path:

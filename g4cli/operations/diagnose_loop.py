@@ -13,12 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from g4cli.chat import Finished, TurnOptions
-from g4cli.core.errors import DoctorFailed, G4Error, Interrupted, UsageError
+from g4cli.core.errors import G4Error, Interrupted, UsageError
 from g4cli.core.file_kind import kind_of
-from g4cli.core.files import atomic_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
 from g4cli.core.paths import tiny_dir
@@ -27,16 +26,16 @@ from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
 from g4cli.core.units import GIB, duration_text
-from g4cli.doctor.loop.conclusion import Conclusion, draw_conclusion
+from g4cli.doctor.loop.conclusion import draw_conclusion
 from g4cli.doctor.loop.outcome import LoopResult, find_repetition, is_garbage
 from g4cli.doctor.loop.prompt import DEFAULT_QUESTION, SCHEMA, PromptWriter, make_writer
-from g4cli.doctor.loop.report import write_loop_report
+from g4cli.doctor.loop.report import LoopDiagnosis, write_loop_report
 from g4cli.doctor.loop.search import LoopChoices, propose_experiments
 from g4cli.doctor.loop.settings import EngineSettings, LoopSettings, describe_settings
 from g4cli.doctor.probe.child import count_model_bytes
 from g4cli.doctor.reference import find_model_name
 from g4cli.host import engine_version
-from g4cli.operations.diagnose import find_local_file, require_report
+from g4cli.operations.diagnose import find_local_file, require_report, save_report
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.prompt.messages import Part
 from g4cli.prompt.reply import AnswerText
@@ -78,60 +77,6 @@ class LoopRequest:
     bug_report: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LoopDiagnosis:
-    """The experiments and what follows from them. `build` is llama.cpp's version."""
-
-    subject: str
-    question: str
-    results: tuple[LoopResult, ...]
-    conclusion: Conclusion
-    build: str
-    spent_s: float
-    budget_s: float
-
-    @property
-    def exit_code(self) -> int:
-        """8 if the model repeats itself or could not be run, else 0."""
-        failed = self.conclusion.loops or not self.conclusion.n_run
-        return DoctorFailed.exit_code if failed else 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the document of `--json`: docs/reference/schemas/doctor-loop.json."""
-        conclusion = self.conclusion
-        return {
-            "subject": self.subject,
-            "prompt": self.question,
-            "build": self.build,
-            "loops": conclusion.loops,
-            "conclusion": conclusion.text,
-            "conditions": None
-            if conclusion.conditions is None
-            else [
-                {"factor": c.factor, "value": c.value, "at_least": c.at_least, "text": c.text}
-                for c in conclusion.conditions
-            ],
-            "causes": [
-                {
-                    "id": fault.id,
-                    "title": fault.title,
-                    "engine": fault.engine,
-                    "builds": fault.builds,
-                    "fixed_in": fault.fixed_in,
-                    "fixed_on": fault.fixed_on,
-                    "fixed_here": fault.is_fixed_here,
-                    "workaround": fault.workaround,
-                    "source": fault.source,
-                }
-                for fault in conclusion.causes
-            ],
-            "experiments": [result.as_json() for result in self.results],
-            "not_run": conclusion.n_not_run,
-            "seconds": round(self.spent_s, 3),
-            "budget": self.budget_s,
-        }
-
-
 def diagnose_loop(
     request: LoopRequest, reporter: Reporter, on_result: ResultCallback
 ) -> LoopDiagnosis:
@@ -168,12 +113,7 @@ def diagnose_loop(
         request.budget_s,
     )
     if request.bug_report is not None:
-        text = write_loop_report(
-            diagnosis.subject, request.question, results, diagnosis.conclusion, diagnosis.build
-        )
-        with atomic_file(request.bug_report) as target:
-            target.write(text.encode("utf-8", "replace"))
-        reporter.say(f"report written to {request.bug_report}")
+        save_report(request.bug_report, write_loop_report(diagnosis), reporter)
     return diagnosis
 
 

@@ -14,9 +14,8 @@ from g4cli.core.units import count_text, duration_text
 from g4cli.core.visible import one_line
 from g4cli.doctor.known_faults import KnownFault
 from g4cli.doctor.loop.outcome import LoopResult
-from g4cli.doctor.loop.report import describe_fix, describe_result
+from g4cli.doctor.loop.report import LoopDiagnosis, describe_fix, describe_result
 from g4cli.doctor.loop.settings import describe_settings
-from g4cli.operations.diagnose_loop import LoopDiagnosis
 
 _MARK: Final = {
     "loop": ("LOOP", "bold red"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from g4cli.core.errors import DoctorFailed
 from g4cli.core.units import count_text
 from g4cli.doctor.bug_report import HEADING, code_span, list_versions, remove_private_parts
 from g4cli.doctor.known_faults import ENGINE_DATE, KnownFault
@@ -14,6 +15,64 @@ from g4cli.doctor.loop.outcome import LoopResult
 from g4cli.doctor.loop.settings import describe_settings
 
 _MAX_SHOWN: Final = 40  # characters of an answer in a row of the table
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDiagnosis:
+    """The experiments and what follows from them.
+
+    `subject` is the file as the user named it, `question` what was asked in all experiments,
+    `build` names the llama.cpp that answered.
+    """
+
+    subject: str
+    question: str
+    results: tuple[LoopResult, ...]
+    conclusion: Conclusion
+    build: str
+    spent_s: float
+    budget_s: float
+
+    @property
+    def exit_code(self) -> int:
+        """8 if the model repeats itself or could not be run, else 0."""
+        failed = self.conclusion.loops or not self.conclusion.n_run
+        return DoctorFailed.exit_code if failed else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document of `--json`: docs/reference/schemas/doctor-loop.json."""
+        conclusion = self.conclusion
+        return {
+            "subject": self.subject,
+            "prompt": self.question,
+            "build": self.build,
+            "loops": conclusion.loops,
+            "conclusion": conclusion.text,
+            "conditions": None
+            if conclusion.conditions is None
+            else [
+                {"factor": c.factor, "value": c.value, "at_least": c.at_least, "text": c.text}
+                for c in conclusion.conditions
+            ],
+            "causes": [
+                {
+                    "id": fault.id,
+                    "title": fault.title,
+                    "engine": fault.engine,
+                    "builds": fault.builds,
+                    "fixed_in": fault.fixed_in,
+                    "fixed_on": fault.fixed_on,
+                    "fixed_here": fault.is_fixed_here,
+                    "workaround": fault.workaround,
+                    "source": fault.source,
+                }
+                for fault in conclusion.causes
+            ],
+            "experiments": [result.as_json() for result in self.results],
+            "not_run": conclusion.n_not_run,
+            "seconds": round(self.spent_s, 3),
+            "budget": self.budget_s,
+        }
 
 
 def describe_result(result: LoopResult) -> str:
@@ -43,18 +102,9 @@ def describe_fix(fault: KnownFault) -> str:
     return text
 
 
-def write_loop_report(
-    subject: str,
-    question: str,
-    results: Sequence[LoopResult],
-    conclusion: Conclusion,
-    build: str,
-) -> str:
-    """Return the report on experiments as Markdown, without the user's name and without folders.
-
-    `subject` is the file as the user named it, `question` what was asked in all experiments,
-    `build` names the llama.cpp that answered.
-    """
+def write_loop_report(diagnosis: LoopDiagnosis) -> str:
+    """Return the report on experiments as Markdown, without the user's name and without folders."""
+    subject, conclusion = diagnosis.subject, diagnosis.conclusion
 
     def quote_text(text: str) -> str:
         return code_span(remove_private_parts(text, subject))  # where no text is Markdown
@@ -65,14 +115,15 @@ def write_loop_report(
     lines = [
         f"{HEADING}experiments on a loop",
         "",
-        f"File: {quote_text(Path(subject).name)}. Prompt: {quote_text(question)}. {build}.",
+        f"File: {quote_text(Path(subject).name)}. Prompt: {quote_text(diagnosis.question)}. "
+        f"{diagnosis.build}.",
         "",
         f"{conclusion.text[:1].upper()}{conclusion.text[1:]}.",
         "",
         "| settings | answer | text | seconds |",
         "|---|---|---|--:|",
     ]
-    for result in results:
+    for result in diagnosis.results:
         text = quote_cell((result.unit or result.text)[:_MAX_SHOWN])
         outcome = describe_result(result)
         # The reason of a failure is llama.cpp's message, which may quote the file.

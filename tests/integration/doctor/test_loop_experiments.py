@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.core.units import GIB
 from g4cli.doctor.loop.outcome import LoopResult
-from g4cli.operations.diagnose_loop import LoopDiagnosis, LoopRequest, diagnose_loop
+from g4cli.doctor.loop.report import LoopDiagnosis
+from g4cli.operations.diagnose_loop import LoopRequest, diagnose_loop
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.messages import Open
 from tests.support.builders.damage import KINDS, changed

@@ -18,7 +18,7 @@ from g4cli.core.gguf_header import Header
 from g4cli.doctor.loop.conclusion import Conclusion, draw_conclusion
 from g4cli.doctor.loop.outcome import LoopResult, Repetition, find_repetition, is_garbage
 from g4cli.doctor.loop.prompt import make_writer
-from g4cli.doctor.loop.report import write_loop_report
+from g4cli.doctor.loop.report import LoopDiagnosis, write_loop_report
 from g4cli.doctor.loop.search import LoopChoices, propose_experiments
 from g4cli.doctor.loop.settings import (
     DEFAULTS,
@@ -236,9 +236,10 @@ def test_the_report_has_no_folders_and_no_markup_of_the_file() -> None:
     bad = LoopResult(
         LoopSettings(tools=True), "loop", 64, 1.0, "|x|", Repetition(2, 0), "<img> | @someone\n"
     )
-    results = [LoopResult(LoopSettings(), "ended", 9, 0.5, "Hi"), bad]
+    results = (LoopResult(LoopSettings(), "ended", 9, 0.5, "Hi"), bad)
+    path, conclusion = "/home/somebody/secret/model.gguf", draw_conclusion(results)
     text = write_loop_report(
-        "/home/somebody/secret/model.gguf", "a|b?", results, draw_conclusion(results), "llama.cpp 1"
+        LoopDiagnosis(path, "a|b?", results, conclusion, "llama.cpp 1", 1.5, 60.0)
     )
     assert text.startswith("# g4 doctor: experiments on a loop")
     assert "secret" not in text
