@@ -59,7 +59,12 @@ _ENFORCED: Final = frozenset(
 
 # Choices that bound the time of llguidance, which grows with the rules and their repetitions.
 _MAX_CHARACTERS: Final = 4 << 20  # of all rules: nested alternatives multiply
-_MAX_TIMES: Final = 100_000  # of a character or an item; a larger bound counts as not said
+# Of a character or an item; a larger bound counts as not said. llguidance makes rules in the number
+# of the bound's binary digits. Measured with 1.9.1 (EPYC, one core): 400 lists and 800 texts whose
+# bounds all differ compile in 0.3 s and 48 MiB with bounds of 1,000, in 1.1 s and 110 MiB with
+# 1,000,000; with 10**9 they have more symbols than its 16 bits count. Masks take no longer.
+_MAX_TIMES: Final = 1_000_000
+_TIMES: Final = ("minLength", "maxLength", "minItems", "maxItems")
 _KINDS: Final = (*_VALUES, "array", "object")
 _NOT_ENFORCED: Final = frozenset(
     (
@@ -83,6 +88,7 @@ def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
         elif isinstance(value, Mapping):
             if not is_names:
                 keywords |= _NOT_ENFORCED & value.keys() | _list_uncombined(value, schema)
+                keywords |= {key for key in _TIMES if _is_unreachable(value.get(key))}
             open_values += [
                 (item, not is_names and key in _NAMED)
                 for key, item in value.items()
@@ -358,6 +364,10 @@ def _read_ranges(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         if first > last:
             return {}
     return ranges
+
+
+def _is_unreachable(times: Any) -> bool:
+    return _is_number(times) and times > _MAX_TIMES
 
 
 def _is_number(value: Any) -> bool:

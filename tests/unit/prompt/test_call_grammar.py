@@ -195,6 +195,15 @@ def test_what_cannot_be_joined_is_not_enforced(schema: Any, keywords: tuple[str,
     assert list_unenforced_keywords(schema) == keywords
 
 
+@pytest.mark.parametrize("key", ["minLength", "maxLength", "minItems", "maxItems"])
+def test_a_bound_that_no_answer_reaches_is_not_enforced(key: str) -> None:
+    kind = "string" if key.endswith("Length") else "array"
+    assert list_unenforced_keywords({"properties": {key: {"type": kind, key: 10**6}}}) == ()
+    schema = {"properties": {"x": {"type": kind, key: 10**6 + 1}}}
+    assert list_unenforced_keywords(schema) == (key,)
+    assert rules(schema) == rules({"properties": {"x": {"type": kind}}})
+
+
 @pytest.mark.parametrize(
     ("schema", "rule"),
     [
