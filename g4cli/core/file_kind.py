@@ -13,7 +13,7 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import FILE_TYPE_NAMES
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import find_data
-from g4cli.core.hub_name import is_on_hub
+from g4cli.core.hub_address import is_on_hub
 from g4cli.core.quoting import shell_word
 from g4cli.core.sfp8 import ARCHIVE_SUFFIX, TENSORS_KEY
 

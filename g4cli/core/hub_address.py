@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from g4cli.core.errors import UsageError
 from g4cli.core.files import is_there
-from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
 from g4cli.core.paths import expand_home
 
+HUB_PREFIX: Final = "hf:"
 _NAME: Final = r"[0-9A-Za-z][0-9A-Za-z._-]{0,95}"  # the hub allows 96 characters
 # hf:OWNER/REPO[/FILE][:TYPE][@REVISION]; hf: and a page's URL; OWNER/REPO[:TYPE][@REVISION].
 _ADDRESS: Final = re.compile(
@@ -32,6 +33,11 @@ class HubAddress(NamedTuple):
     path: str
     type: str
     revision: str | None
+
+
+def is_on_hub(name: str | Path) -> bool:
+    """Return whether `name` is an address on the hub (hf:OWNER/REPO...), not a local path."""
+    return str(name).startswith(HUB_PREFIX)
 
 
 def as_address(text: str) -> str:

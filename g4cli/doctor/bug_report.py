@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.hub_name import is_on_hub
+from g4cli.core.hub_address import is_on_hub
 from g4cli.core.visible import one_line
 from g4cli.doctor.facts.machine import LIBRARIES, installed_version
 from g4cli.doctor.report import Report

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.errors import NotGGUF
-from g4cli.core.hub_name import is_on_hub
+from g4cli.core.hub_address import is_on_hub
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_word
 from g4cli.doctor.checks import (

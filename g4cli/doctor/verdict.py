@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from g4cli.core.file_kind import command_for, kind_text
 from g4cli.core.gguf_header import Header
-from g4cli.core.hub_name import is_on_hub
+from g4cli.core.hub_address import is_on_hub
 from g4cli.core.quoting import shell_command
 from g4cli.doctor.checks.advice import UPDATE_ENGINE
 from g4cli.doctor.facts.file_facts import JUDGED_KINDS, FileFacts

@@ -17,7 +17,7 @@ from g4cli.core.gguf import parse_header
 from g4cli.core.gguf_cursor import HeaderIncomplete
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_pieces import MIN_JUMP_BYTES, PieceCursor, Pieces
-from g4cli.core.hub_name import HUB_PREFIX
+from g4cli.core.hub_address import HUB_PREFIX
 from g4cli.hub.client import Hub, Location, Repository
 from g4cli.hub.connection import BadAnswer, Connection
 from g4cli.hub.listing import RemoteFile

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from g4cli.core.errors import BadGGUF, NotFound, NotGGUF
-from g4cli.core.hub_address import parse_address
-from g4cli.core.hub_name import HUB_PREFIX
+from g4cli.core.hub_address import HUB_PREFIX, parse_address
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import facts_of_header
 from g4cli.hub.client import Hub

@@ -9,7 +9,7 @@ from typing import Any
 from g4cli import host
 from g4cli.core.errors import UsageError
 from g4cli.core.files import atomic_file, is_there, open_file, require_file_target
-from g4cli.core.hub_name import is_on_hub
+from g4cli.core.hub_address import is_on_hub
 from g4cli.core.quoting import shell_word
 from g4cli.core.reporter import Reporter
 from g4cli.doctor.bug_report import HEADING, write_bug_report

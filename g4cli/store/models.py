@@ -14,8 +14,7 @@ from g4cli.core.errors import BadFile, FileMissing, NotFound, UnknownModel, Usag
 from g4cli.core.file_kind import is_runnable
 from g4cli.core.files import is_there, require_file
 from g4cli.core.gguf import read_header
-from g4cli.core.hub_address import as_address, normalize_type, parse_address
-from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
+from g4cli.core.hub_address import HUB_PREFIX, as_address, is_on_hub, normalize_type, parse_address
 from g4cli.core.paths import expand_home, models_dir
 from g4cli.core.quoting import shell_command, shell_word
 from g4cli.core.registry import MODELS, known_names, looks_like_name, parse_name

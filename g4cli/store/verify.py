@@ -11,7 +11,7 @@ from typing import Any, Literal
 from g4cli.core.errors import BadFile, G4Error
 from g4cli.core.gguf import read_header
 from g4cli.core.hashing import sha256_of
-from g4cli.core.hub_name import is_on_hub
+from g4cli.core.hub_address import is_on_hub
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import known_names

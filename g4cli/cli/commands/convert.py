@@ -90,8 +90,7 @@ def convert(
 
 
 def _find_folder(source: str, out: Output) -> Path:
-    from g4cli.core.hub_address import as_address
-    from g4cli.core.hub_name import is_on_hub
+    from g4cli.core.hub_address import as_address, is_on_hub
 
     source = as_address(source)
     if not is_on_hub(source):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.gguf_values import find_data
-from g4cli.core.hub_name import is_on_hub
+from g4cli.core.hub_address import is_on_hub
 from g4cli.core.inventory import OUTPUT, text_tensors, unused_kv
 from g4cli.core.shape import Shape
 from g4cli.core.split_name import name_part, parse_split_name

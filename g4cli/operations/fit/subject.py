@@ -11,8 +11,7 @@ from typing import Final
 from g4cli.core.errors import BadGGUF, NotFound
 from g4cli.core.gguf import read_model_header
 from g4cli.core.gguf_header import Header, TensorSpec
-from g4cli.core.hub_address import as_address, parse_address
-from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
+from g4cli.core.hub_address import HUB_PREFIX, as_address, is_on_hub, parse_address
 from g4cli.core.inventory import text_tensors, unused_kv
 from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command

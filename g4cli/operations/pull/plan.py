@@ -17,8 +17,7 @@ from typing import Literal, TypeAlias
 
 from g4cli.core.errors import NetworkError, NotFound, UnknownModel, UsageError
 from g4cli.core.files import is_folder
-from g4cli.core.hub_address import as_address, parse_address
-from g4cli.core.hub_name import HUB_PREFIX, is_on_hub
+from g4cli.core.hub_address import HUB_PREFIX, as_address, is_on_hub, parse_address
 from g4cli.core.paths import cache_dir, expand_home
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import Model, ModelRef, looks_like_name, parse_name

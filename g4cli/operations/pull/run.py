@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from g4cli.core.files import require_space
-from g4cli.core.hub_name import HUB_PREFIX
+from g4cli.core.hub_address import HUB_PREFIX
 from g4cli.core.progress import Progress
 from g4cli.core.quoting import shell_command
 from g4cli.core.reporter import Reporter
