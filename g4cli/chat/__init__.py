@@ -3,6 +3,7 @@
 from g4cli.chat.answer import Answer
 from g4cli.chat.conversation import Conversation, OverflowPolicy, fit_prompt
 from g4cli.chat.events import (
+    DraftStats,
     Evaluated,
     Finished,
     FoundLoop,
@@ -18,6 +19,7 @@ from g4cli.chat.turn import run_turn
 __all__ = [
     "Answer",
     "Conversation",
+    "DraftStats",
     "Evaluated",
     "Finished",
     "FoundLoop",

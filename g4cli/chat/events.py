@@ -163,11 +163,29 @@ class Reply:
         )
 
 
+@dataclass(slots=True)
+class DraftStats:
+    """Drafted and accepted tokens of an answer.
+
+    `stopped_at`: the position from which on nothing was drafted, because logits would have
+    differed.
+    """
+
+    n_drafted: int = 0
+    n_accepted: int = 0
+    stopped_at: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of a turn."""
+    """The last event of a turn; `n_past` tokens are in the context now.
+
+    `drafted`: None where nothing drafts.
+    """
 
     reply: Reply
+    n_past: int = 0
+    drafted: DraftStats | None = None
 
 
 TurnEvent: TypeAlias = PromptRead | ReplyEvent | LoopNoticed | Finished

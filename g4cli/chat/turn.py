@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from g4cli.chat.answer import Answer, Vocabulary
-from g4cli.chat.events import Evaluated, Finished, PromptRead, TurnEvent, TurnOptions
+from g4cli.chat.events import DraftStats, Evaluated, Finished, PromptRead, TurnEvent, TurnOptions
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt.reply import SampledToken
 
@@ -24,7 +24,8 @@ class Engine(Protocol):
     else, `read_probability` and `read_probabilities` tell what the model thought of it, and
     `advance` evaluates it with those that are certain (False: interrupted). `continue_without`
     makes the context hold a shorter answer and bans a token as the next one. `n_past` tokens of
-    `n_ctx` are in the context. `g4cli.runtime.engine.llama_engine` has the real one, tests a fake.
+    `n_ctx` are in the context. `drafted`: see `Finished`. `g4cli.runtime.engine.llama_engine` has
+    the real one, tests a fake.
     """
 
     @property
@@ -33,6 +34,8 @@ class Engine(Protocol):
     def n_ctx(self) -> int: ...
     @property
     def n_past(self) -> int: ...
+    @property
+    def drafted(self) -> DraftStats | None: ...
     @property
     def interrupted(self) -> bool: ...
     def evaluate(self, tokens: Sequence[int], progress: Progress = no_progress) -> Evaluated: ...
@@ -75,7 +78,8 @@ def run_turn(
         decode_s = time.perf_counter() - started
     else:
         answer.finish = "interrupted"
-    yield Finished(answer.make_reply(len(prompt), read, prompt_s, decode_s))
+    reply = answer.make_reply(len(prompt), read, prompt_s, decode_s)
+    yield Finished(reply, engine.n_past, engine.drafted)
 
 
 def _generate_answer(engine: Engine, answer: Answer) -> Iterator[TurnEvent]:

@@ -12,13 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from g4cli.chat import Reply
+    from g4cli.chat import DraftStats, Reply
     from g4cli.cli.output import Output
     from g4cli.core.progress import Progress
     from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.prompts import Prompt
     from g4cli.prompt.reply import SampledToken
-    from g4cli.runtime.engine.drafting import DraftStats
 
 # Values of --draft with which several answers can be computed at once: those have no drafts.
 _NO_DRAFTS: Final = ("auto", "off")

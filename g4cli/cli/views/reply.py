@@ -11,9 +11,8 @@ from g4cli.core.visible import json_text
 from g4cli.prompt.reply import CallMade, SampledToken, TokenProbability
 
 if TYPE_CHECKING:
-    from g4cli.chat import FoundLoop, LoopNoticed, Reply
+    from g4cli.chat import DraftStats, FoundLoop, LoopNoticed, Reply
     from g4cli.operations.chat.session import ChatSession
-    from g4cli.runtime.engine.drafting import DraftStats
 
 _MAX_UNIT_CHARS: Final = 60  # characters of a repeated text in a message
 # A choice: an answer that repeats itself within so many tokens after its first period has done

@@ -24,12 +24,11 @@ from g4cli.operations.json_lines import append_line, read_lines
 from g4cli.store import find_model_path
 
 if TYPE_CHECKING:
-    from g4cli.chat import Reply
+    from g4cli.chat import DraftStats, Reply
     from g4cli.operations.chat.request import ChatRequest
     from g4cli.operations.chat.session import ChatSession, View
     from g4cli.operations.prompts import Prompt
     from g4cli.prompt.reply import SampledToken
-    from g4cli.runtime.engine.drafting import DraftStats
 
 # Choices from measurements (docs/benchmarks.md): how many answers are computed at once, and the
 # size of a model from which on that is faster.

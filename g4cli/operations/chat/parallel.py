@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from g4cli.chat import Conversation, Reply
+from g4cli.chat import Conversation, Finished, Reply
 from g4cli.core.errors import ContextFull, RuntimeFailed
 from g4cli.core.reporter import Reporter
 from g4cli.host import read_host
@@ -30,7 +30,7 @@ from g4cli.prompt.reply import SampledToken
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.drafting import DraftChoice
-from g4cli.runtime.engine.messages import Open, TurnDone
+from g4cli.runtime.engine.messages import Open
 from g4cli.runtime.engine.options import MediaOptions, Sampling, choose_sampling
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class _ParallelSession:
         sampled: list[SampledToken] = []
         async for event in engine.run_turn(turn):
             collect_sampled(event, sampled)
-            if isinstance(event, TurnDone):
+            if isinstance(event, Finished):
                 return event.reply, sampled
         raise RuntimeFailed("the model's process gave no answer")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from g4cli.chat import Finished, Reply, TurnEvent, TurnOptions
 from g4cli.core.errors import (
@@ -26,7 +25,7 @@ from g4cli.prompt.messages import Message
 from g4cli.prompt.render import render_thought
 from g4cli.prompt.template import TEXT_LIMIT
 from g4cli.runtime.engine.async_client import AsyncEngine
-from g4cli.runtime.engine.messages import RunTurn, TurnDone
+from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.options import RANDOM_SEED, GrammarScope, Sampling
 
 
@@ -190,7 +189,7 @@ class Turn:
         """`form_field`: the field of the request that the grammar of `run` comes from."""
         self.model, self._on_reply, self._form_field = model, on_reply, form_field
         self.n_prompt = len(run.prompt)
-        self._events = _end_with_finished(model.engine.run_turn(run))
+        self._events = model.engine.run_turn(run)
         self._first: TurnEvent | None = None
 
     async def start(self) -> None:
@@ -228,13 +227,3 @@ def _name_medium(err: BadMedia, request: TurnRequest) -> BadField:
         name = "image" if medium.kind == "image" else "sound"
         text = text.replace(str(medium.path), f"{name} {index + 1}")
     return BadField("messages", text)
-
-
-async def _end_with_finished(answers: AsyncIterator[Any]) -> AsyncGenerator[TurnEvent, None]:
-    """Yield the events of a turn; the engine's own last message becomes Finished."""
-    try:
-        async for event in answers:
-            yield Finished(event.reply) if isinstance(event, TurnDone) else event
-    finally:
-        if isinstance(answers, AsyncGenerator):
-            await answers.aclose()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,7 +35,6 @@ from g4cli.runtime.engine.messages import (
     Text,
     Tokenize,
     Tokens,
-    TurnDone,
 )
 from g4cli.runtime.engine.options import MediaOptions
 
@@ -190,8 +189,8 @@ class AsyncEngine:
         encoded: Encoded = await self.ask_worker(Encode(media))
         return encoded
 
-    async def run_turn(self, request: RunTurn) -> AsyncIterator[TurnEvent | TurnDone]:
-        """Yield the events of a turn, TurnDone last. Closing the iterator cancels the turn.
+    async def run_turn(self, request: RunTurn) -> AsyncGenerator[TurnEvent, None]:
+        """Yield the events of a turn, Finished last. Closing the iterator cancels the turn.
 
         Whoever serves many clients takes a place first (`turn_places`). Raises ContextFull,
         UsageError (the grammar), ReaderTooSlow, or how the worker ended.

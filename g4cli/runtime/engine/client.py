@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from g4cli.chat import Finished, TurnEvent
+from g4cli.chat import DraftStats, Finished, TurnEvent
 from g4cli.core.child import NO_VARIABLES
 from g4cli.core.errors import RuntimeFailed
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt.messages import Media, Part
 from g4cli.runtime.engine.ctrl_c import CtrlC
-from g4cli.runtime.engine.drafting import DraftStats
 from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
@@ -32,7 +31,6 @@ from g4cli.runtime.engine.messages import (
     Text,
     Tokenize,
     Tokens,
-    TurnDone,
 )
 from g4cli.runtime.engine.options import MediaOptions
 from g4cli.runtime.engine.process import WorkerProcess
@@ -177,11 +175,9 @@ class EngineClient:
         Raises ContextFull, UsageError or RuntimeFailed.
         """
         for event in self._worker.read_answers(self._worker.send_request(request), progress):
-            if isinstance(event, TurnDone):
+            if isinstance(event, Finished):
                 self.n_past, self.drafted = event.n_past, event.drafted
-                yield Finished(event.reply)
-            else:
-                yield event
+            yield event
 
     def finish_states(self, timeout_s: float) -> bool:
         """Wait at most that long for states of prompts being written; return whether none is left.

@@ -52,19 +52,6 @@ class DraftChoice:
         return str(self.path) if self.path else self.kind
 
 
-@dataclass(slots=True)
-class DraftStats:
-    """Drafted and accepted tokens of an answer.
-
-    `stopped_at`: the position from which on nothing was drafted, because logits would have
-    differed.
-    """
-
-    n_drafted: int = 0
-    n_accepted: int = 0
-    stopped_at: int | None = None
-
-
 def find_mismatch(drafter: Header, model: Header) -> str | None:
     """Return why `drafter` was not made for `model`, or None.
 

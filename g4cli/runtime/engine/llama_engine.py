@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from g4cli.chat import Evaluated
+from g4cli.chat import DraftStats, Evaluated
 from g4cli.core.progress import Progress, no_progress
 from g4cli.prompt.reply import SampledToken
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.drafting import DraftStats, Exactness
+from g4cli.runtime.engine.drafting import Exactness
 from g4cli.runtime.engine.grammar import GrammarSampler, make_mask_process
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, GrammarScope, ModelOptions, Sampling

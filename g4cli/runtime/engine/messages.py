@@ -6,8 +6,7 @@ Every request has a number, and every answer carries the number of its request. 
     client -> worker  Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode,
                       CheckGrammar, RunTurn, FinishStates; Cancel (of a request)
     worker -> client  Hello (once, number 0), Opening, Progress, Loaded, Tokens, Text, LongestPiece,
-                      Encoded, StatesFinished, the events of a turn as `g4cli.chat` has them,
-                      TurnDone
+                      Encoded, StatesFinished, the events of a turn as `g4cli.chat` has them
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from g4cli.chat import LoopNoticed, PromptRead, Reply, TurnOptions
+from g4cli.chat import Finished, LoopNoticed, PromptRead, TurnOptions
 from g4cli.core.errors import G4Error
 from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 from g4cli.runtime.engine.codec import Codec
-from g4cli.runtime.engine.drafting import DraftChoice, DraftStats
+from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.options import (
     ContextOptions,
     GrammarScope,
@@ -224,18 +223,6 @@ class StatesFinished:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnDone:
-    """The answer with its figures; `n_past` tokens are in the context now.
-
-    `drafted`: None where nothing drafts.
-    """
-
-    reply: Reply
-    n_past: int
-    drafted: DraftStats | None
-
-
-@dataclass(frozen=True, slots=True)
 class Done:
     """The request has been carried out."""
 
@@ -255,7 +242,7 @@ CODEC: Final = Codec(
     (
         *COMMON, Open, AttachMedia, Tokenize, Detokenize, FindLongestPiece, Encode, CheckGrammar,
         RunTurn, FinishStates, Loaded, Tokens, Text, LongestPiece, Encoded,
-        TurnDone, StatesFinished,
+        StatesFinished, Finished,
         PromptRead, LoopNoticed, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )
 )  # fmt: skip

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from g4cli.chat import Answer, Evaluated, PromptRead, TurnEvent
+from g4cli.chat import Answer, DraftStats, Evaluated, Finished, PromptRead, TurnEvent
 from g4cli.runtime.engine.batch import Batch
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.drafting import DraftStats
 from g4cli.runtime.engine.grammar import GrammarSampler
 from g4cli.runtime.engine.masks import MaskProcess
-from g4cli.runtime.engine.messages import RunTurn, TurnDone
+from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.engine.sequence import Sequence
@@ -118,7 +117,7 @@ class Turn:
                 break
         return events
 
-    def end(self) -> list[TurnEvent | TurnDone]:
+    def end(self) -> list[TurnEvent]:
         """Free the sampler; return the last events. The answer's `finish` must be set."""
         self.close()
         last_events = self.answer.end()
@@ -131,7 +130,7 @@ class Turn:
             answer_started - self._started,
             now - answer_started,
         )
-        return [*last_events, TurnDone(reply, len(self.sequence.tokens), self.drafted)]
+        return [*last_events, Finished(reply, len(self.sequence.tokens), self.drafted)]
 
     def close(self) -> None:
         """Free the sampler."""

@@ -29,10 +29,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from g4cli.chat import DraftStats
 from g4cli.chat.lookup import DraftPacer, PromptLookup
 from g4cli.estimate import N_DRAFT
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.drafting import N_OUTPUTS, DraftStats, Exactness
+from g4cli.runtime.engine.drafting import N_OUTPUTS, Exactness
 
 # In the time of single tokens (tests/bench/bench_draft.py): what a round takes beyond one of them.
 _ROUND_COST: Final = 0.7

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from g4cli.chat import Finished, TurnEvent, run_turn
 from g4cli.runtime.engine.llama_engine import LlamaEngine
-from g4cli.runtime.engine.messages import Progress, RunTurn, TurnDone
+from g4cli.runtime.engine.messages import Progress, RunTurn
 from g4cli.runtime.engine.service import Service
 
 
@@ -39,7 +39,7 @@ class TurnQueue:
             else:
                 self._drop_cancelled()
                 self._continue_turn(self._events)
-        except Exception as err:  # after TurnDone, nobody reads of it any more
+        except Exception as err:  # after Finished, nobody reads of it any more
             self._events = None
             self._service.fail_request(err, self._number)
 
@@ -47,20 +47,17 @@ class TurnQueue:
         if self._service.is_cancelled(self._number):
             self._service.interrupt.set()  # another request may have cleared it
         event = next(events)
-        if not isinstance(event, Finished):
-            self._service.send_to(self._number, event)
-            return
-        done = TurnDone(event.reply, self._engine.n_past, self._engine.drafted)
-        self._service.send_to(self._number, done)
-        self._service.finish_request(self._number)
-        self._events = None
-        self._engine.end_turn()  # last: nobody has to wait until the state is saved
+        self._service.send_to(self._number, event)
+        if isinstance(event, Finished):
+            self._service.finish_request(self._number)
+            self._events = None
+            self._engine.end_turn()  # last: nobody has to wait until the state is saved
 
     def _drop_cancelled(self) -> None:
         """End the turns that were cancelled while they waited for the one that runs.
 
         One that is cancelled while nothing runs is begun all the same and ends at once, with a
-        TurnDone that says so: the process with a single conversation needs it after Ctrl-C.
+        Finished that says so: the process with a single conversation needs it after Ctrl-C.
         """
         for item in [item for item in self._waiting if self._service.is_cancelled(item[0])]:
             self._waiting.remove(item)

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from g4cli.chat import TurnOptions
+from g4cli.chat import Finished, TurnOptions
 from g4cli.core.errors import BadFile, ContextFull, G4Error, QueueFull, ReaderTooSlow, UsageError
 from g4cli.prompt.messages import Part
 from g4cli.prompt.reply import AnswerText, SampledToken
 from g4cli.runtime.engine import async_worker
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.drafting import DraftChoice
-from g4cli.runtime.engine.messages import Open, RunTurn, TurnDone
+from g4cli.runtime.engine.messages import Open, RunTurn
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling, TokenBias
 from tests.support.builders.gguf import F16, build_gguf
 from tests.support.builders.media_files import write
@@ -54,9 +54,9 @@ def run_with(tiny: Path, use: Use, *, n_queue: int = 64, **context: Any) -> None
     asyncio.run(main())
 
 
-async def finish(engine: AsyncEngine, request: RunTurn) -> tuple[list[Any], TurnDone]:
+async def finish(engine: AsyncEngine, request: RunTurn) -> tuple[list[Any], Finished]:
     events = [event async for event in engine.run_turn(request)]
-    assert isinstance(events[-1], TurnDone)
+    assert isinstance(events[-1], Finished)
     return events, events[-1]
 
 

@@ -19,7 +19,7 @@ from g4cli.loops.detector import LoopDetector
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.runtime.engine import probabilities
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
-from g4cli.runtime.engine.messages import RunTurn, TurnDone
+from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.options import MODEL_DEFAULTS, ContextOptions, Sampling
 from g4cli.runtime.engine.scheduler import Scheduler
 from tests.support.builders.damage import KINDS, changed
@@ -131,7 +131,7 @@ def test_a_server_that_is_certain_of_a_loop_ends_it_earlier(forgetful: LlamaEngi
         scheduler.run_step()
     scheduler.context.close()
     done = pipe.told[1][-1]
-    assert isinstance(done, TurnDone)
+    assert isinstance(done, Finished)
     assert done.reply.finish_reason == "loop"
     assert 160 <= done.reply.completion_tokens <= 180
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.chat import PromptRead, TurnOptions
+from g4cli.chat import DraftStats, Finished, PromptRead, TurnOptions
 from g4cli.core.errors import ContextFull, RuntimeFailed, UsageError
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.prompt.messages import Media, Message, Part
@@ -20,10 +20,10 @@ from g4cli.prompt.reply import AnswerText
 from g4cli.runtime.engine import scheduler as scheduler_module
 from g4cli.runtime.engine import slot as slot_module
 from g4cli.runtime.engine.context import Context
-from g4cli.runtime.engine.drafting import N_OUTPUTS, DraftStats
+from g4cli.runtime.engine.drafting import N_OUTPUTS
 from g4cli.runtime.engine.llama_engine import open_engine
 from g4cli.runtime.engine.media import MediaEncoder
-from g4cli.runtime.engine.messages import RunTurn, TurnDone
+from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import (
     ContextOptions,
@@ -109,7 +109,7 @@ class Bench:
     def reply(self, number: int) -> Any:
         assert number in self.pipe.done, self.pipe.failed.get(number)
         done = self.pipe.told[number][-1]
-        assert isinstance(done, TurnDone)
+        assert isinstance(done, Finished)
         return done.reply
 
     def ask(self, prompt: tuple[int, ...], **changes: Any) -> Any:
@@ -578,7 +578,7 @@ class TestDrafting:
 
     def drafted(self, bench: Bench, number: int) -> DraftStats:
         done = bench.pipe.told[number][-1]
-        assert isinstance(done, TurnDone)
+        assert isinstance(done, Finished)
         assert done.drafted is not None
         return done.drafted
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from g4cli.chat import Finished, Reply, TurnOptions, run_turn
+from g4cli.chat import DraftStats, Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull
 from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.draft_model import DraftModel
-from g4cli.runtime.engine.drafting import N_DRAFT, N_OUTPUTS, DraftStats
+from g4cli.runtime.engine.drafting import N_DRAFT, N_OUTPUTS
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling

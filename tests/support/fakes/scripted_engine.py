@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from g4cli.chat import FoundLoop, PromptRead, Reply, TurnOptions
+from g4cli.chat import Finished, FoundLoop, PromptRead, Reply, TurnOptions
 from g4cli.operations.serving.catalog import Catalog
 from g4cli.operations.serving.loaded import LoadedModel
 from g4cli.operations.serving.pool import ModelPool
@@ -16,7 +16,7 @@ from g4cli.prompt import Part, Renderer
 from g4cli.prompt.render import render
 from g4cli.prompt.reply import AnswerText, ThoughtText
 from g4cli.runtime.engine.async_client import Places
-from g4cli.runtime.engine.messages import Loaded, RunTurn, TurnDone
+from g4cli.runtime.engine.messages import Loaded, RunTurn
 from g4cli.runtime.engine.options import Sampling
 
 Piece: TypeAlias = str | float | FoundLoop
@@ -74,7 +74,7 @@ class ScriptedEngine:
             evaluated_tokens=3, completion_tokens=len(pieces), prompt_s=0.01, decode_s=1.0,
             loop=loop, tokens=(),
         )  # fmt: skip
-        yield TurnDone(reply, 0, None)
+        yield Finished(reply)
 
     async def close(self) -> None:
         """Do nothing: there is no process."""

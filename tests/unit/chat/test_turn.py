@@ -36,7 +36,7 @@ class ScriptedEngine:
 
     def __init__(self, *pieces: str | bytes, n_ctx: int = 1000, interrupt_after: int = -1) -> None:
         self.pieces = [p if isinstance(p, bytes) else p.encode() for p in pieces]
-        self.n_ctx, self.n_past = n_ctx, 0
+        self.n_ctx, self.n_past, self.drafted = n_ctx, 0, None
         self.given = 0
         self.advanced: list[int] = []
         self.certain: dict[int, int] = {}  # by token, how many follow it in any case

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from g4cli.chat import FoundLoop, Reply, TurnOptions
+from g4cli.chat import DraftStats, Finished, FoundLoop, Reply, TurnOptions
 from g4cli.core.errors import RuntimeFailed
 from g4cli.prompt.messages import Media, Part, ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded
 from g4cli.runtime.engine.codec import FrameReader, ProtocolError
-from g4cli.runtime.engine.drafting import DraftChoice, DraftStats
+from g4cli.runtime.engine.drafting import DraftChoice
 from g4cli.runtime.engine.ending import count_oom_kills, find_reason, make_exit_error
-from g4cli.runtime.engine.messages import CODEC, Hello, Open, RunTurn, Tokenize, TurnDone
+from g4cli.runtime.engine.messages import CODEC, Hello, Open, RunTurn, Tokenize
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 
 LOOP = FoundLoop("ab", 2, 3, 4, "noisy")
@@ -35,12 +35,12 @@ MESSAGES = (
     ),
     Tokenize((Part("x"), Part("", True, (1, 2)), Part("", media=Media("image", Path("p"))))),
     RunTurn((1, -2, 2**31 - 1, -(2**31)), Sampling(temp=0), TurnOptions(), "root ::= [a]"),
-    TurnDone(
+    Finished(
         Reply("t", "", (), "loop", False, 1, 2, 3, 4, 0.5, 1, LOOP, (5, 6)),
         9,
         DraftStats(1, 2, None),
     ),
-    TurnDone(Reply.interrupted(), 0, None),
+    Finished(Reply.interrupted(), 0, None),
 )
 
 

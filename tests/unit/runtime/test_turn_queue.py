@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import Mock
 
-from g4cli.chat import Evaluated, TurnOptions
+from g4cli.chat import Evaluated, Finished, TurnOptions
 from g4cli.core.errors import RuntimeFailed
-from g4cli.runtime.engine.messages import RunTurn, TurnDone
+from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.options import Sampling
 from g4cli.runtime.engine.turn_queue import TurnQueue
 
@@ -37,7 +37,7 @@ def test_an_engine_that_fails_after_an_answer_does_not_end_the_worker() -> None:
     queue.add_turn(2, REQUEST)
     while queue.has_work:
         queue.run_step()
-    assert [sent_to(service, number) for number in (1, 2)] == [[TurnDone], [TurnDone]]
+    assert [sent_to(service, number) for number in (1, 2)] == [[Finished], [Finished]]
     assert [call.args[0] for call in service.finish_request.call_args_list] == [1, 2]
 
 
@@ -48,7 +48,7 @@ def test_a_cancelled_turn_that_waits_for_nothing_says_that_it_was_interrupted() 
     queue.add_turn(1, REQUEST)
     while queue.has_work:
         queue.run_step()
-    assert sent_to(service, 1) == [TurnDone]
+    assert sent_to(service, 1) == [Finished]
 
 
 def test_a_cancelled_turn_that_waits_for_another_is_dropped() -> None:
