@@ -5,9 +5,9 @@
 Members stand in the order in which the chat template writes them (by name, letter case ignored),
 which is the order that the model was trained with; optional ones may be missing. Values follow the
 JSON schema of the parameter: types, enum, const, bounds of numbers, lengths of strings and lists,
-items, properties, anyOf, and references. The rest (a pattern, a format) is left to the caller of
-the tool. Bounds between which there is no value count as not said: llguidance would refuse the
-whole grammar for them.
+items, properties, anyOf, and references; oneOf is read as anyOf. The rest (a pattern, a format) is
+left to the caller of the tool. Bounds between which there is no value count as not said: llguidance
+would refuse the whole grammar for them.
 
 Lark syntax: docs/syntax.md, llguidance 1.9.1. A name in <> without quotes is a control token there,
 as Gemma's quotation mark <|"|> is one; in quotes it would be ordinary text.
@@ -24,6 +24,14 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadField, UsageError
 from g4cli.core.json_schema import round_bounds
+from g4cli.prompt.call_schema import (
+    MAX_OPTIONS,
+    OptionComparison,
+    find_target,
+    read_constants,
+    read_list,
+    read_properties,
+)
 from g4cli.prompt.tools import DATA_KEYS, QUOTE, format_value, sort_members
 
 _VALUES: Final = {
@@ -80,6 +88,7 @@ _NAMED: Final = ("properties", "$defs", "definitions")
 def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
     """Return the keywords of a parameter schema that the grammar does not enforce, sorted."""
     keywords: set[str] = set()
+    comparison = OptionComparison(schema)
     open_values: list[tuple[Any, bool]] = [(schema, False)]
     while open_values:
         value, is_names = open_values.pop()
@@ -88,6 +97,8 @@ def list_unenforced_keywords(schema: Any) -> tuple[str, ...]:
         elif isinstance(value, Mapping):
             if not is_names:
                 keywords |= _NOT_ENFORCED & value.keys() | _list_uncombined(value, schema)
+                if not _are_exclusive(value, comparison, is_call=value is schema):
+                    keywords.add("oneOf")
                 keywords |= {key for key in _TIMES if _is_unreachable(value.get(key))}
             open_values += [
                 (item, not is_names and key in _NAMED)
@@ -101,14 +112,28 @@ def _list_uncombined(schema: Mapping[str, Any], root: Any) -> set[str]:
     """Return $ref, anyOf or oneOf if the grammar cannot hold it together with what is beside it."""
     if isinstance(reference := schema.get("$ref"), str):
         is_alone = schema.keys() & _ENFORCED <= {"$ref", "type"}
-        return set() if is_alone and _find_target(reference, root) is not None else {"$ref"}
+        return set() if is_alone and find_target(reference, root) is not None else {"$ref"}
     return {
         key
         for key in _ALTERNATIVES
-        for option in _read_list(schema, key)
+        for option in read_list(schema, key)
         if isinstance(option, Mapping)
         and not _can_join({k: v for k, v in schema.items() if k in _ENFORCED - {key}}, option)
     }
+
+
+def _are_exclusive(
+    schema: Mapping[str, Any], comparison: OptionComparison, *, is_call: bool
+) -> bool:
+    """Return whether a value that the grammar allows matches one option of oneOf, not two."""
+    options = read_list(schema, "oneOf")
+    if len(options) < 2 or isinstance(schema.get("$ref"), str):  # no options beside a $ref
+        return True
+    if len(options) > MAX_OPTIONS:
+        return False
+    shared = {key: value for key, value in schema.items() if key in _ENFORCED - {*_ALTERNATIVES}}
+    options = [_join_schemas(shared, option) for option in options]
+    return comparison.exclude_each_other(options, are_objects=is_call)
 
 
 def _can_join(shared: Mapping[str, Any], option: Mapping[str, Any]) -> bool:
@@ -116,7 +141,7 @@ def _can_join(shared: Mapping[str, Any], option: Mapping[str, Any]) -> bool:
     if "$ref" in option:
         return shared.keys() <= {"type"}
     pairs = (
-        (_read_properties(shared), _read_properties(option)),
+        (read_properties(shared), read_properties(option)),
         (shared, {k: v for k, v in option.items() if k not in ("properties", "required")}),
     )
     return all(a[key] == b[key] for a, b in pairs for key in a.keys() & b.keys())
@@ -129,28 +154,9 @@ def _join_schemas(shared: Mapping[str, Any], option: Any) -> Mapping[str, Any]:
     return {
         **shared,
         **option,
-        "properties": {**_read_properties(shared), **_read_properties(option)},
-        "required": [*_read_list(shared, "required"), *_read_list(option, "required")],
+        "properties": {**read_properties(shared), **read_properties(option)},
+        "required": [*read_list(shared, "required"), *read_list(option, "required")],
     }
-
-
-def _read_properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    return names if isinstance(names := schema.get("properties"), Mapping) else {}
-
-
-def _read_list(schema: Mapping[str, Any], key: str) -> list[Any]:
-    return values if isinstance(values := schema.get(key), list) else []
-
-
-def _find_target(reference: str, root: Any) -> Mapping[str, Any] | None:
-    """Return the schema that a $ref points to; None if it is none, or outside of `root`."""
-    if not reference.startswith("#"):
-        return None
-    target = root
-    for step in reference[1:].strip("/").split("/"):
-        if step and isinstance(target, Mapping):
-            target = target.get(step.replace("~1", "/").replace("~0", "~"))
-    return target if isinstance(target, Mapping) else None
 
 
 def write_call_rules(tools: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -208,13 +214,13 @@ class _Writer:
             return self._write_options([plain, {"type": "null"}], name)
         if isinstance(reference := schema.get("$ref"), str):
             return self._write_reference(reference, name, is_call=is_call)
-        constants = [schema["const"]] if "const" in schema else _read_list(schema, "enum")
+        constants = read_constants(schema)
         if is_call:
             constants = [value for value in constants if isinstance(value, Mapping)]
         if constants:
             return self.add_rule(name, " | ".join(_value_text(value) for value in constants))
         for key in _ALTERNATIVES:
-            if options := _read_list(schema, key):
+            if options := read_list(schema, key):
                 shared = {name: value for name, value in schema.items() if name != key}
                 options = [_join_schemas(shared, option) for option in options]
                 return self._write_options(options, name, is_call=is_call)
@@ -229,7 +235,7 @@ class _Writer:
         if kind == "array":
             item = self._write_value(schema.get("items"), f"{name}_i")
             return self.add_rule(name, f'"[" {_repeat_item(item, schema)} "]"')
-        if kind == "object" or _read_properties(schema):
+        if kind == "object" or read_properties(schema):
             return self._write_object(schema, name)
         return "any"
 
@@ -238,7 +244,7 @@ class _Writer:
 
         Those are named that are declared, or required and not forbidden.
         """
-        properties, required = _read_properties(schema), _read_list(schema, "required")
+        properties, required = read_properties(schema), read_list(schema, "required")
         others = schema.get("additionalProperties")
         if others is not False:
             other = others if isinstance(others, Mapping) else {}
@@ -301,7 +307,7 @@ class _Writer:
     def _write_reference(self, reference: str, name: str, *, is_call: bool) -> str:
         place = (reference, is_call)
         if place not in self._references:
-            target = _find_target(reference, self._root)
+            target = find_target(reference, self._root)
             # Noted first: a recursive schema refers to itself.
             self._references[place] = f"{name}_r"
             self.add_rule(f"{name}_r", self._write_value(target, f"{name}_t", is_call=is_call))

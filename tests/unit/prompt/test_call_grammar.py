@@ -195,6 +195,59 @@ def test_what_cannot_be_joined_is_not_enforced(schema: Any, keywords: tuple[str,
     assert list_unenforced_keywords(schema) == keywords
 
 
+CAT = {"type": "object", "properties": {"kind": {"const": "cat"}}, "required": ["kind"]}
+DOG = {"type": "object", "properties": {"kind": {"enum": ["dog", "puppy"]}}, "required": ["kind"]}
+CLOSED = {"type": "object", "properties": {"b": {}}, "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "is_exclusive"),
+    [
+        ([{"type": "integer"}, {"type": "string"}, {"type": "null"}], True),
+        ([{"type": "integer"}, {"type": ["null", "NUMBER"]}], False),
+        ([{"type": "string"}, {"type": "string", "nullable": True}], False),
+        ([{"type": "string", "nullable": True}, {"type": "null"}], False),
+        ([{"const": "a"}, {"enum": ["b", 1]}, {"type": "boolean"}], True),
+        ([{"const": "a"}, {"enum": ["b", "a"]}], False),
+        ([{"const": "a"}, {"type": "string"}], False),
+        ([CAT, DOG], True),
+        ([CAT, {**DOG, "required": []}], False),
+        ([{**CAT, "type": ["object", "null"]}, {**DOG, "type": ["object", "null"]}], False),
+        ([{"properties": CAT["properties"], "required": ["kind"]}, DOG], True),
+        ([{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}], True),
+        ([{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/cat"}], False),
+        ([{"$ref": "#/$defs/loop"}, {"type": "null"}], False),
+        ([CLOSED, {"type": "object", "required": ["a"]}], True),
+        ([CLOSED, {"type": "object", "required": ["b"]}], False),
+        ([{"required": ["a"]}, {"required": ["b"]}], False),
+        ([{"type": "string"}, {"properties": {"a": {}}}], False),
+        ([{"type": "string"}, {}], False),
+        ([{"type": "string"}, True], False),
+        ([{}], True),
+    ],
+)
+def test_options_that_may_hold_at_once_are_not_kept_apart(
+    options: list[Any], is_exclusive: bool
+) -> None:
+    """Whether a value can match two of them; OpenAI refuses all oneOf in strict schemas."""
+    loop = {"$ref": "#/$defs/loop"}
+    schema = {
+        "$defs": {"cat": CAT, "dog": DOG, "loop": loop},
+        "properties": {"x": {"oneOf": options}},
+    }
+    assert list_unenforced_keywords(schema) == (() if is_exclusive else ("oneOf",))
+    schema["properties"]["x"] = {"anyOf": options}
+    assert list_unenforced_keywords(schema) == ()
+
+
+def test_options_of_the_arguments_are_objects() -> None:
+    options = [{key: CAT[key] for key in ("properties", "required")}, DOG]
+    assert list_unenforced_keywords({"oneOf": options}) == ()
+    shared = {"type": "object", "properties": {"a": {}}}
+    assert list_unenforced_keywords({**shared, "oneOf": [CAT, {"type": "object"}]}) == ("oneOf",)
+    assert list_unenforced_keywords({"properties": {"x": {**shared, "oneOf": options}}}) == ()
+
+
 @pytest.mark.parametrize("key", ["minLength", "maxLength", "minItems", "maxItems"])
 def test_a_bound_that_no_answer_reaches_is_not_enforced(key: str) -> None:
     kind = "string" if key.endswith("Length") else "array"
