@@ -28,6 +28,7 @@ from g4cli.prompt.call_schema import (
     MAX_OPTIONS,
     OptionComparison,
     find_target,
+    may_be_object,
     read_constants,
     read_list,
     read_properties,
@@ -223,6 +224,9 @@ class _Writer:
             if options := read_list(schema, key):
                 shared = {name: value for name, value in schema.items() if name != key}
                 options = [_join_schemas(shared, option) for option in options]
+                if is_call:
+                    objects = [o for o in options if may_be_object(o, self._root)]
+                    options = objects or options  # none: the arguments are an object in any case
                 return self._write_options(options, name, is_call=is_call)
         kinds = "object" if is_call else schema.get("type")
         if isinstance(kinds, list) and kinds:

@@ -44,6 +44,12 @@ def find_target(reference: str, root: Any) -> Mapping[str, Any] | None:
     return target if isinstance(target, Mapping) else None
 
 
+def may_be_object(schema: Any, root: Any) -> bool:
+    """Return whether an object may match a schema, as far as types and constants tell."""
+    target = _follow_references(schema, root)
+    return target is None or "object" in _list_kinds(target)
+
+
 class OptionComparison:
     """Finds out whether a value can match two options of a schema. Make one for a tool.
 

@@ -150,6 +150,19 @@ def test_the_arguments_are_an_object(schema: Any) -> None:
     assert rules(schema)["call_0"] == '"f" any_object'
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"type": "null"}, {"type": ["null", "string"]}, {"const": None}, {"$ref": "#/$defs/n"}],
+)
+@pytest.mark.parametrize("key", ["anyOf", "oneOf"])
+def test_options_of_the_arguments_that_are_no_objects_are_left_out(key: str, other: Any) -> None:
+    schema = {key: [other, CAT, {"type": ["object", "null"], "properties": {"n": {}}}]}
+    found = rules({**schema, "$defs": {"n": {"type": "null"}}})
+    assert found["tool_0"] == "tool_0_o0 | tool_0_o1"
+    assert found["tool_0_o0_m0"] == '"kind:" tool_0_o0_0 ""'
+    assert rules({key: [{"type": "null"}]})["tool_0"] == "any_object"
+
+
 def test_objects_without_declared_members() -> None:
     schema = {"type": "object", "properties": {}}
     members = {
