@@ -1,9 +1,12 @@
-"""Quote names and paths for shell commands, so that hints can be copied into a terminal."""
+"""Quote names and paths: for shell commands, so that hints can be copied, and for Markdown."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
+
+from g4cli.core.visible import one_line
 
 
 def shell_word(value: str | Path) -> str:
@@ -23,6 +26,19 @@ def shell_word(value: str | Path) -> str:
 def shell_command(*words: str | Path) -> str:
     """Return a command line: shell_command("g4", "doctor", path)."""
     return " ".join(map(shell_word, words))
+
+
+def code_span(text: str) -> str:
+    """Return `text` as a Markdown code span on one line.
+
+    The fence is longer than any run of backticks in the text, and a space keeps a backtick or space
+    at its ends apart from it (CommonMark 0.31, 6.1).
+    """
+    text = one_line(text)
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if not text.strip() or text[0] in "` " or text[-1] in "` " else ""
+    return f"{fence}{pad}{text}{pad}{fence}" if text else ""
 
 
 def _escape_char(char: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.core.hub_address import is_on_hub
+from g4cli.core.quoting import code_span
 from g4cli.core.visible import one_line
 from g4cli.doctor.facts.machine import LIBRARIES, installed_version
 from g4cli.doctor.report import Report
@@ -114,16 +115,3 @@ def _spell_out(paths: set[Path]) -> list[str]:
     """Return the paths as they are and as messages show them, the longest first."""
     words = {str(path) for path in paths}
     return sorted(words | {one_line(word) for word in words}, key=len, reverse=True)
-
-
-def code_span(text: str) -> str:
-    """Return `text` as a Markdown code span on one line.
-
-    The fence is longer than any run of backticks in the text, and a space keeps a backtick or space
-    at its ends apart from it (CommonMark 0.31, 6.1).
-    """
-    text = one_line(text)
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * (longest + 1)
-    pad = " " if not text.strip() or text[0] in "` " or text[-1] in "` " else ""
-    return f"{fence}{pad}{text}{pad}{fence}" if text else ""

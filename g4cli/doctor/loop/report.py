@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from g4cli.core.errors import DoctorFailed
+from g4cli.core.quoting import code_span
 from g4cli.core.units import count_text
-from g4cli.doctor.bug_report import HEADING, code_span, list_versions, remove_private_parts
+from g4cli.doctor.bug_report import HEADING, list_versions, remove_private_parts
 from g4cli.doctor.known_faults import ENGINE_DATE, KnownFault
 from g4cli.doctor.loop.conclusion import Conclusion
 from g4cli.doctor.loop.outcome import LoopResult

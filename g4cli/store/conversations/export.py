@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 from typing import Any, Final
 
 from g4cli.chat.conversation import FORMAT, VERSION, message_to_json
+from g4cli.core.quoting import code_span
+from g4cli.core.visible import json_text
 from g4cli.store.conversations.records import StoredConversation, StoredTurn, Summary
 
 _HEADINGS: Final = {"user": "User", "assistant": "Model", "tool": "Tool"}
@@ -44,14 +46,15 @@ def to_markdown(conversation: StoredConversation) -> str:
         lines += ["## System", "", summary.system, ""]
     for turn in conversation.turns:
         message = turn.message
-        model = f" ({_join_lines(turn.model)})" if turn.model else ""
-        lines += [f"## {_HEADINGS[message.role]}{model}", ""]
+        name = _join_lines(turn.model or message.name)  # of the model, or of the tool
+        lines += [f"## {_HEADINGS[message.role]}" + (f" ({name})" if name else ""), ""]
         for item in message.media:
-            lines += [f"- {item.kind}: `{_join_lines(str(item.path))}`", ""]
+            lines += [f"- {item.kind}: {code_span(str(item.path))}", ""]
         if message.thought:
             lines += ["\n".join(f"> {line}" for line in message.thought.splitlines()), ""]
         for call in message.tool_calls:
-            lines += [f"- tool call: `{_join_lines(call.name)}`", ""]
+            arguments = json_text(dict(call.arguments))
+            lines += [f"- tool call: {code_span(call.name)} {code_span(arguments)}", ""]
         if message.content:
             lines += [message.content, ""]
     return "\n".join(lines)
@@ -65,7 +68,8 @@ def format_time(seconds: float) -> str:
 def _turn_to_json(turn: StoredTurn) -> dict[str, Any]:
     data = message_to_json(turn.message)
     for item, sha256 in zip(data.get("media", ()), turn.media_sha256, strict=False):
-        item["sha256"] = sha256
+        if sha256:
+            item["sha256"] = sha256
     data["created"] = format_time(turn.created)
     for name in ("model", "finish_reason", "settings", "figures"):
         if value := getattr(turn, name):

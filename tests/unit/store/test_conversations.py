@@ -403,6 +403,25 @@ def test_exports(store: ConversationStore) -> None:
     assert "## Model (tiny)\n\n> think\n> hard\n\nA *file format*.\n" in text
 
 
+def test_an_export_says_what_a_tool_was_asked_and_which_one_answered(
+    store: ConversationStore,
+) -> None:
+    id_ = store.create()
+    asked = Message("user", "?", media=(Media("image", Path("/no `such` file")),))
+    first = store.append(id_, asked, parent=None)
+    call = ToolCall("weather", {"town": "`Bonn`", "days": 2})
+    second = store.append(id_, answer("", tool_calls=(call,)), parent=first)
+    store.append(id_, Message("tool", "sunny", name="weather"), parent=second)
+    text = to_markdown(store.load(id_))
+    assert "- image: ``/no `such` file``\n" in text
+    assert '- tool call: `weather` ``{"town": "`Bonn`", "days": 2}``\n' in text
+    assert "## Tool (weather)\n\nsunny\n" in text
+    (item,) = to_json(store.load(id_))["messages"][0]["media"]
+    assert item == {"kind": "image", "path": "/no `such` file"}, (
+        "no hash of a file that is not there"
+    )
+
+
 def test_threads_share_one_store(store: ConversationStore) -> None:
     def write(number: int) -> None:
         talk(store, *[f"{number} {turn}" for turn in range(10)])
