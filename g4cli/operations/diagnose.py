@@ -18,7 +18,7 @@ from g4cli.doctor.facts.file_facts import Depth
 from g4cli.doctor.repair import Repair, is_better, repair_file, require_new_file
 from g4cli.doctor.report import Report
 from g4cli.hub.remote_facts import read_remote_facts
-from g4cli.store.models import find_model_path
+from g4cli.store.models import find_model_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def save_report(path: Path, text: str, reporter: Reporter) -> None:
 def find_local_file(file: str) -> Path:
     """Return the path `file`, or of the pulled model of that name. Raises what the store raises."""
     path = Path(file)
-    return path if is_there(path) else find_model_path(file)
+    return path if is_there(path) else find_model_file(file).path
 
 
 def _diagnose_subject(request: DiagnoseRequest, path: Path | None, reporter: Reporter) -> Report:

@@ -21,7 +21,7 @@ from g4cli.runtime.measure.calibration_text import CalibrationText, read_calibra
 from g4cli.runtime.measure.client import measure_importance
 from g4cli.runtime.measure.messages import RunImatrix
 from g4cli.runtime.measure.reports import ImatrixReport, describe_sums
-from g4cli.store import find_model_file
+from g4cli.store.models import find_model_file
 from g4cli.store.states.model_id import identify_model
 
 N_CTX: Final = 512

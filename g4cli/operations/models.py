@@ -20,7 +20,7 @@ from g4cli.core.units import MORE_LAYERS, parse_gpu_layers
 from g4cli.core.worker_address import NO_WORKERS, WorkerOptions
 from g4cli.runtime.engine.options import ALL_LAYERS, ModelOptions
 from g4cli.runtime.probes.kernels import probe_kernels
-from g4cli.store import find_model_path
+from g4cli.store.models import find_model_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def prepare_model(
     a large model. Raises NotFound, BadGGUF or another error of the file, NoSpace, or RuntimeFailed
     if no kernel works on this machine.
     """
-    path = find_model_path(name)
+    path = find_model_file(name).path
     header = read_model_header(path)
     if header.architecture.endswith(ARCHIVE_SUFFIX):
         path = _expand_archive(path, expand, reporter)

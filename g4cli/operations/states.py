@@ -8,7 +8,7 @@ from typing import Any
 
 from g4cli.core.errors import NotFound, UsageError
 from g4cli.runtime.engine.options import StateOptions
-from g4cli.store import find_model_path
+from g4cli.store.models import find_model_file
 from g4cli.store.states.folder import Namespace, StateFolder
 from g4cli.store.states.limits import choose_limit, states_dir
 from g4cli.store.states.model_id import identify_model
@@ -69,7 +69,7 @@ def select_states(model: str = "") -> SavedStates:
     if not model:
         return saved
     try:
-        path = str(find_model_path(model))
+        path = str(find_model_file(model).path)
     except (NotFound, UsageError):
         path = model  # the model is gone: its states are known by what they were called
     chosen = tuple(n for n in saved.namespaces if path == n.about.file or model == n.about.model)

@@ -9,25 +9,5 @@
     others.py     the files of other programs
     describe.py   a header as the lines of `g4 show`
 
-find_model_path turns a MODEL argument into a path; find_model_file also says why it is that file.
+models.find_model_file finds the file that a MODEL argument means, and says why it is that file.
 """
-
-from g4cli.store.manifest import Entry
-from g4cli.store.models import (
-    FoundModel,
-    find_model_file,
-    find_model_path,
-    find_newest_model,
-    find_sidecar,
-    list_models,
-)
-
-__all__ = [
-    "Entry",
-    "FoundModel",
-    "find_model_file",
-    "find_model_path",
-    "find_newest_model",
-    "find_sidecar",
-    "list_models",
-]

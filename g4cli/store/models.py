@@ -139,11 +139,6 @@ def list_entries(name: str) -> tuple[Entry, ...]:
     return tuple(sorted(_read_entries(folder), key=lambda e: e.role != "model"))
 
 
-def find_model_path(text: str | Path) -> Path:
-    """Return the file that a MODEL argument means. Raises what find_model_file raises."""
-    return find_model_file(text).path
-
-
 def find_model_file(text: str | Path) -> FoundModel:
     """Return the file that `text` means: a path, a name with or without a type, or an address.
 

@@ -12,7 +12,7 @@ import pytest
 
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import cache_dir, hub_cache_dir, models_dir, tiny_dir
-from g4cli.store import find_model_path, find_sidecar, list_models
+from g4cli.store.models import find_model_file, find_sidecar, list_models
 from tests.support.builders.gguf import BF16, F32, Q4_0, Q8_0, build_gguf, gemma4_keys
 from tests.support.fakes.hub import FakeHub, FakeRepo, running
 from tests.support.run.command import g4, ok
@@ -151,7 +151,7 @@ def test_options_for_sidecars(capsys: pytest.CaptureFixture[str], hub: FakeHub) 
     assert held() == [("e2b:q8_0", "model"), ("e2b:vocab", "draft")]
     ok(capsys, "pull", "e2b:q8_0")
     assert [role for _, role in held()] == ["model", "mmproj", "draft"]
-    model_path = find_model_path("e2b")
+    model_path = find_model_file("e2b").path
     assert [
         p and p.name
         for p in (find_sidecar(model_path, "mmproj"), find_sidecar(model_path, "draft"))

@@ -21,7 +21,7 @@ from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling
 from g4cli.runtime.llama.interrupt import Interrupt
-from g4cli.store import find_model_path
+from g4cli.store.models import find_model_file
 
 TINY = tiny_dir()
 CORPUS = [json.loads(line) for line in (TINY / "corpus.jsonl").read_text().splitlines()]
@@ -35,7 +35,7 @@ def pull(name: str, folder: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("G4_HOME", str(folder))
         assert run(["pull", name, "--quiet"]) == 0
-        return find_model_path(name)
+        return find_model_file(name).path
 
 
 @pytest.fixture(scope="module")

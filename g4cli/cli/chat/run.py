@@ -12,7 +12,7 @@ from g4cli.cli.settings import is_lasting
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file, require_file_target
 from g4cli.core.paths import expand_home
-from g4cli.store import find_model_path, find_newest_model
+from g4cli.store.models import find_model_file, find_newest_model
 
 if TYPE_CHECKING:
     from g4cli.cli.chat.display import ChatDisplay
@@ -49,7 +49,7 @@ def run_chat(
         from g4cli.operations.svg import require_drawing_target
 
         require_drawing_target(display.drawing)
-    find_model_path(request.model)  # an unknown name is reported before standard input is read
+    find_model_file(request.model)  # an unknown name is reported before standard input is read
     batch = None if prompts is None else _read_batch(prompts, prompt, display, request)
     if str(request.json_schema) == "-":
         request = replace(request, json_schema=None, json_schema_text=read_piped_schema(prompt))
@@ -206,7 +206,7 @@ def _check_output(
 def _is_there(out: Output, known_model: str) -> bool:
     """Return whether the model of the continued conversation is still there; warn if it is not."""
     try:
-        find_model_path(known_model)
+        find_model_file(known_model)
     except G4Error as err:
         out.warn(f"the model of this conversation cannot be used: {err.message}")
         return False

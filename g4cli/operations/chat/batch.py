@@ -21,7 +21,7 @@ from g4cli.core.split_name import list_parts
 from g4cli.core.units import MIB
 from g4cli.operations.fit.options import find_encoder
 from g4cli.operations.json_lines import append_line, read_lines
-from g4cli.store import find_model_path
+from g4cli.store.models import find_model_file
 
 if TYPE_CHECKING:
     from g4cli.chat import DraftStats, Reply
@@ -92,7 +92,7 @@ def choose_parallel(request: ChatRequest) -> int:
     """
     if request.draft not in ("auto", "off"):
         return 1
-    path = find_model_path(request.model)
+    path = find_model_file(request.model).path
     parts = [path.with_name(name) for name in list_parts(path.name)]
     n_bytes = sum(part.stat().st_size for part in parts if part.is_file())
     return _AT_ONCE if n_bytes >= _MIN_BYTES else 1
@@ -102,7 +102,7 @@ def name_encoder(request: ChatRequest, prompts: Sequence[Prompt]) -> ChatRequest
     """Return `request` with the encoder that `prompts` need, for which memory is planned then."""
     if request.mmproj or not any(prompt.media for prompt in prompts):
         return request
-    return replace(request, mmproj=find_encoder(find_model_path(request.model)))
+    return replace(request, mmproj=find_encoder(find_model_file(request.model).path))
 
 
 def append_answer(output: Path, prompt: Prompt, fields: Mapping[str, Any]) -> None:

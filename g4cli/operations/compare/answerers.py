@@ -28,8 +28,8 @@ from g4cli.operations.prompts import Prompt
 from g4cli.prompt.reply import AnswerText, ThoughtText
 from g4cli.remote.endpoint import Endpoint
 from g4cli.runtime.llama.installation import hash_library
-from g4cli.store import find_model_file
 from g4cli.store.manifest import type_of
+from g4cli.store.models import find_model_file
 
 # A choice, enough for long answers: what fits would depend on the memory that is free just now.
 _DEFAULT_CTX: Final = 16384  # tokens

@@ -12,7 +12,7 @@ from g4cli.core.reporter import Reporter
 from g4cli.operations.fit.answer import answer_fit
 from g4cli.operations.fit.request import FitRequest
 from g4cli.operations.serving.service import Service
-from g4cli.store import find_model_file, list_models
+from g4cli.store.models import find_model_file, list_models
 
 _GROUPS: Final = ("weights", "kv", "compute", "process")  # of terms in host or GPU memory
 _BASE_SUFFIX: Final = "-base"  # of the names of models that were not trained to answer

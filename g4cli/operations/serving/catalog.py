@@ -19,7 +19,8 @@ from g4cli.core.quoting import shell_command
 from g4cli.core.shape import shape_of
 from g4cli.core.template_child import TEMPLATE_KEY
 from g4cli.operations.fit.options import find_encoder
-from g4cli.store import Entry, find_model_file, find_newest_model, list_models
+from g4cli.store.manifest import Entry
+from g4cli.store.models import find_model_file, find_newest_model, list_models
 
 T = TypeVar("T")
 _LATEST: Final = ":latest"  # what Ollama's clients put behind a name without a tag

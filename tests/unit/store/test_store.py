@@ -24,7 +24,7 @@ from g4cli.core.errors import (
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import models_dir, tiny_dir
 from g4cli.hub.lock import hold_lock
-from g4cli.store import find_model_file, find_model_path, list_models, manifest
+from g4cli.store import manifest
 from g4cli.store.adopt import (
     add_local_file,
     check_name,
@@ -44,9 +44,11 @@ from g4cli.store.manifest import (
     write_manifest,
 )
 from g4cli.store.models import (
+    find_model_file,
     find_newest_model,
     folder_model_name,
     list_entries,
+    list_models,
     list_unfinished,
     model_folder,
     remove_entry,
@@ -187,10 +189,10 @@ def test_a_name_finds_its_file_and_says_why() -> None:
         small,
         "e2b:q4_0: the usual type",
     )
-    assert find_model_path("e2b:bf16") == large
-    assert find_model_path("E2B:BF16") == large
-    assert find_model_path("gemma-4-E2B-it") == small
-    assert find_model_path("gemma-4-E2B-it:bf16") == large
+    assert find_model_file("e2b:bf16").path == large
+    assert find_model_file("E2B:BF16").path == large
+    assert find_model_file("gemma-4-E2B-it").path == small
+    assert find_model_file("gemma-4-E2B-it:bf16").path == large
     with pytest.raises(NotFound, match="there is e2b:q4_0 e2b:bf16") as caught:
         find_model_file("e2b:q8_0")
     assert caught.value.hint == "g4 pull e2b:q8_0"
@@ -212,17 +214,17 @@ def test_an_mmproj_is_never_taken_for_the_model() -> None:
     with pytest.raises(NotFound, match="not on this disk yet"):
         find_model_file("e2b")
     model = put_model("e2b", "model.gguf")
-    assert find_model_path("e2b") == model
+    assert find_model_file("e2b").path == model
     assert [e.role for e in list_models()] == ["model", "mmproj"]
 
 
 def test_local_and_hub_names() -> None:
     mine = put_model("my-model")
     theirs = put_model("hf:someone/gemma-4-E2B--x")
-    assert find_model_path("my-model") == mine
-    assert find_model_path("My-Model:f32") == mine
-    assert find_model_path("hf:someone/gemma-4-E2B--x") == theirs
-    assert find_model_path("hf:someone/gemma-4-E2B--x:f32") == theirs
+    assert find_model_file("my-model").path == mine
+    assert find_model_file("My-Model:f32").path == mine
+    assert find_model_file("hf:someone/gemma-4-E2B--x").path == theirs
+    assert find_model_file("hf:someone/gemma-4-E2B--x:f32").path == theirs
     assert folder_model_name(theirs.parent) == "hf:someone/gemma-4-E2B--x"
     with pytest.raises(NotFound, match="there is my-model:f32"):
         find_model_file("my-model:q4_0")
@@ -244,7 +246,7 @@ def test_local_and_hub_names() -> None:
 def test_every_way_to_write_an_address_finds_the_pulled_file(text: str) -> None:
     theirs = put_model("hf:someone/gemma-x")
     word = text.format(file=theirs.name)
-    assert find_model_path(word) == theirs
+    assert find_model_file(word).path == theirs
     assert [e.path for e in select_entries(word)] == [theirs]
 
 
@@ -261,9 +263,9 @@ def test_an_address_with_a_commit_names_the_file_of_that_commit_alone() -> None:
     commit = "c0ffee" + "0" * 34
     theirs = put_model("hf:someone/gemma-x", source=f"hf:someone/gemma-x/m.gguf@{commit}")
     for revision in (commit, commit[:8], "main", "a-branch"):
-        assert find_model_path(f"hf:someone/gemma-x@{revision}") == theirs
+        assert find_model_file(f"hf:someone/gemma-x@{revision}").path == theirs
     with pytest.raises(NotFound, match="not on this disk"):
-        find_model_path("hf:someone/gemma-x@c0ffee1")
+        find_model_file("hf:someone/gemma-x@c0ffee1")
 
 
 def test_a_path_that_exists_is_preferred_to_a_repository(
@@ -317,8 +319,8 @@ def test_a_text_is_a_path_only_if_it_looks_like_one(
     with pytest.raises(NotFound, match="tiny is not on this disk yet"):
         find_model_file("tiny")
     assert find_model_file("./tiny").reason == "a path"
-    assert find_model_path("weights.bin") == Path("weights.bin")  # no model has this name
-    assert find_model_path(Path("tiny")) == Path("tiny")
+    assert find_model_file("weights.bin").path == Path("weights.bin")  # no model has this name
+    assert find_model_file(Path("tiny")).path == Path("tiny")
     with pytest.raises(UsageError, match="is a directory"):
         find_model_file(str(tmp_path))
     with pytest.raises(UsageError, match="is a directory"):
@@ -529,7 +531,7 @@ def test_a_checkpoint_folder_becomes_a_model(tmp_path: Path) -> None:
     assert (pulled.entry.label, pulled.is_new) == ("my-finetune:bf16", True)
     assert not pull_path(folder).is_new
     assert pull_path(folder, restart=True).is_new
-    assert find_model_path("my-finetune") == pulled.entry.path
+    assert find_model_file("my-finetune").path == pulled.entry.path
 
 
 # --- removing ---------------------------------------------------------------------------
@@ -539,10 +541,10 @@ def test_a_copy_has_its_own_name_and_the_same_bytes() -> None:
     model, encoder = put_model("e2b"), put_model("e2b", "mmproj.gguf", architecture="clip")
     copies = copy_entries(select_entries("e2b"), "mine")
     assert [(e.name, e.role) for e in copies] == [("mine", "model"), ("mine", "mmproj")]
-    assert find_model_path("mine").samefile(model)
+    assert find_model_file("mine").path.samefile(model)
     for entry in select_entries("e2b"):
         remove_entry(entry)
-    assert find_model_path("mine").is_file()
+    assert find_model_file("mine").path.is_file()
     assert not encoder.exists()
 
 
@@ -550,7 +552,7 @@ def test_a_copy_of_a_type_of_unsloth_is_found_by_its_type() -> None:
     path = put_model("hf:unsloth/e2b-GGUF")
     write_manifest(replace(read_manifest(path, "hf:unsloth/e2b-GGUF"), type="ud-q4_k_xl"))
     copy_entries(select_entries("hf:unsloth/e2b-GGUF:UD-Q4_K_XL"), "mine")
-    assert find_model_path("mine:UD-Q4_K_XL").samefile(path)
+    assert find_model_file("mine:UD-Q4_K_XL").path.samefile(path)
     assert [entry.label for entry in select_entries("mine:ud-q4_k_xl")] == ["mine:ud-q4_k_xl"]
 
 
