@@ -65,7 +65,8 @@ def render(
     for index, message in enumerate(turns):
         if message.role == "tool":
             continue
-        if not message.role == previous_role == "assistant":  # two in a row share a turn
+        # The published template opens one turn for answers in a row, though each of them ends it.
+        if not message.role == previous_role == "assistant":
             out.add_control(f"<|turn>{'model' if message.role == 'assistant' else message.role}\n")
         if message.tool_calls and index > last_question:
             out.add_parts(render_thought(message.thought))

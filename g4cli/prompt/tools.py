@@ -58,13 +58,13 @@ def format_value(value: Any, *, quote_keys: bool) -> str:
 
 def format_tool_call(name: str, arguments: Mapping[str, Any]) -> str:
     """Return a tool call without its control tokens: 'call:NAME{key:value}'."""
-    return f"call:{name}{format_value(arguments, quote_keys=False)}"
+    return f"call:{replace_quotes(name)}{format_value(arguments, quote_keys=False)}"
 
 
 def format_tool_response(name: str, content: Any) -> str:
     """Return a tool result without its control tokens: 'response:NAME{key:value}'."""
     body = content if isinstance(content, Mapping) else {"value": content}
-    return f"response:{name}{format_value(body, quote_keys=False)}"
+    return f"response:{replace_quotes(name)}{format_value(body, quote_keys=False)}"
 
 
 def declare_tool(tool: Mapping[str, Any]) -> str:
@@ -84,9 +84,8 @@ def declare_tool(tool: Mapping[str, Any]) -> str:
             f"a tool cannot be called {function['name']!r:.80}: the name ends at a space or a brace"
         )
     _check_schema(function["name"], function)
-    text = (
-        f"declaration:{function['name']}{{description:{quote_text(function.get('description', ''))}"
-    )
+    name, description = function["name"], function.get("description", "")
+    text = f"declaration:{replace_quotes(name)}{{description:{quote_text(description)}"
     parameters = function.get("parameters")
     if parameters:
         text += ",parameters:{"
@@ -212,7 +211,7 @@ def _format_items(items: Mapping[str, Any]) -> str:
             kinds = value.upper() if isinstance(value, str) else [str(k).upper() for k in value]
             fields.append(f"type:{format_value(kinds, quote_keys=True)}")
         else:
-            fields.append(f"{key}:{format_value(value, quote_keys=True)}")
+            fields.append(f"{replace_quotes(key)}:{format_value(value, quote_keys=True)}")
     return ",".join(fields)
 
 
