@@ -15,8 +15,7 @@ from g4cli.core.visible import one_line
 COLORS: Final = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a800",
 )  # fmt: skip
-# Lengths are in units of the viewBox, which the page shows as pixels where there is room; y grows
-# downwards.
+# Lengths are in units of the viewBox, which the report stretches to its width; y grows downwards.
 _WIDTH: Final = 720
 _ROW: Final = 18  # the height of a row of the graph of shares
 _LEFT: Final = 190  # room for the names of shares
@@ -140,25 +139,27 @@ def _draw_panel(points: Sequence[_Point], left: float, title: str) -> list[str]:
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{color}"/>'
         )
         spots.append((x, y, point.name))
-    for point, (x, y, anchor) in zip(points, place_labels(spots, x0, x1), strict=True):
-        parts.append(_draw_text(x, y, point.name, anchor=anchor))
+    for x, y, anchor, label in place_labels(spots, x0, x1):
+        parts.append(_draw_text(x, y, label, anchor=anchor))
     return parts
 
 
 def place_labels(
     spots: Sequence[tuple[float, float, str]], left: float, right: float
-) -> list[tuple[float, float, str]]:
-    """Return x, y and text-anchor for the label of each point: where it covers no other.
+) -> list[tuple[float, float, str, str]]:
+    """Return x, y, text-anchor and text of the label of each point: where it covers no other.
 
-    `spots` are the places of points with their labels, which must lie between `left` and `right`.
-    Beside the point is tried first, then above and below it. If all is taken, the label stands
-    beside its point all the same.
+    `spots` are the places of points with their labels, which must lie between `left` and `right`:
+    one that has no room on either side of its point is shortened. Beside the point is tried first,
+    then above and below it. If all is taken, the label stands beside its point all the same.
     """
     # Boxes (left, top, right, bottom) that are taken, first those of the points: 5 and a margin.
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y, _ in spots]
     placed = []
     for x, y, label in spots:
-        width = _CHAR_WIDTH * min(len(label), _LABEL_CHARS)
+        room = max(x - left, right - x) - 10
+        label = _shorten(one_line(label), min(_LABEL_CHARS, int(room / _CHAR_WIDTH)))
+        width = _CHAR_WIDTH * len(label)
         choices = [
             (x + 10, y + 4, "start"),
             (x - 10, y + 4, "end"),
@@ -172,7 +173,7 @@ def place_labels(
             if left <= begin and box[2] <= right and not any(_overlap(box, b) for b in taken):
                 break
         taken.append(box)
-        placed.append((tx, ty, anchor))
+        placed.append((tx, ty, anchor, label))
     return placed
 
 
@@ -181,9 +182,10 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def find_ticks(values: Sequence[float]) -> list[float]:
-    """Return round numbers at equal distances, four to eight, from below `values` to above them."""
+    """Return round numbers at equal distances, three to six, from below `values` to above them."""
     low, high = min(values), max(values)
-    if high - low <= 1e-9 * max(1.0, abs(high)):  # one value
+    # One value, or values so close that the six digits of a label would not tell ticks apart.
+    if high - low <= 1e-4 * max(1.0, abs(high)):
         low, high = low - 0.5 * abs(low or 1), high + 0.5 * abs(high or 1)
     rough = (high - low) / 4
     power = 10.0 ** math.floor(math.log10(rough))
@@ -193,9 +195,13 @@ def find_ticks(values: Sequence[float]) -> list[float]:
 
 
 def _draw_text(x: float, y: float, text: str, *, anchor: str = "start") -> str:
-    text = one_line(text)
-    shown = text if len(text) <= _LABEL_CHARS else f"…{text[1 - _LABEL_CHARS :]}"
+    shown = _shorten(one_line(text), _LABEL_CHARS)
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}</text>'
+
+
+def _shorten(text: str, n_chars: int) -> str:
+    """Return `text` or its end, which tells models apart, in at most `n_chars` characters."""
+    return text if len(text) <= n_chars else f"…{text[len(text) - n_chars + 1 :]}"
 
 
 def _make_svg(height: float, parts: Sequence[str], title: str) -> str:

@@ -113,11 +113,13 @@ def test_graphs_are_xml_and_stay_inside_their_frame() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [[3.0], [0.0], [1.0, 2.0], [4.9, 5.1, 7.3], [-1.0, 1e6], [1e-9, 2e-9]]
+    "values",
+    [[3.0], [0.0], [1.0, 2.0], [4.9, 5.1, 7.3], [-1.0, 1e6], [1e-9, 2e-9], [100.3456, 100.3457]],
 )
 def test_ticks_are_few_and_round_and_hold_all_values(values: list[float]) -> None:
     ticks = find_ticks(values)
-    assert 2 <= len(ticks) <= 8
+    assert 3 <= len(ticks) <= 6
+    assert len({f"{tick:g}" for tick in ticks}) == len(ticks)
     assert ticks[0] <= min(values)
     assert ticks[-1] >= max(values)
 
@@ -148,10 +150,14 @@ def test_a_model_of_an_endpoint_has_its_own_name_unless_two_have_the_same() -> N
 
 def test_labels_of_points_cover_neither_points_nor_each_other() -> None:
     spots = [(100.0, 50.0, "e2b:bf16"), (112.0, 51.0, "e2b:q8_0"), (124.0, 49.0, "e2b:q6_k")]
+    # A name that has no room on either side of its point is shortened.
+    spots.append((140.0, 150.0, "bartowski/google_gemma-4-26B-it-GGUF:q4_0"))
     placed = place_labels(spots, 0, 300)
-    assert len({(x, y) for x, y, _ in placed}) == 3
+    assert [label for *_, label in placed[:3]] == [label for *_, label in spots[:3]]
+    assert placed[3][3].endswith("-it-GGUF:q4_0")
+    assert len({(x, y) for x, y, *_ in placed}) == 4
     boxes = []
-    for (x, y, anchor), (_, _, label) in zip(placed, spots, strict=True):
+    for x, y, anchor, label in placed:
         begin = x if anchor == "start" else x - 6.4 * len(label)
         boxes.append((begin, begin + 6.4 * len(label), y - 11, y + 3))
     for at, one in enumerate(boxes):
