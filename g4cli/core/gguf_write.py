@@ -7,6 +7,7 @@ written, and a file of any size takes constant memory.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import BinaryIO, Final
 from g4cli.core.errors import BadGGUF
 from g4cli.core.files import atomic_file
 from g4cli.core.ggml import round_up
-from g4cli.core.gguf import read_header
+from g4cli.core.gguf import parse_header
 from g4cli.core.gguf_cursor import DEFAULT_ALIGNMENT, MAGIC
 from g4cli.core.gguf_header import TensorSpec
 from g4cli.core.gguf_values import U32, U64, Value, encode_string, find_data
@@ -173,7 +174,8 @@ def create_gguf(
 ) -> Iterator[GGUFWriter]:
     """Yield a writer for a new file, which becomes `path` if the block ends without error.
 
-    Raises NoSpace before the first byte. After an exception no file is left. The caller ends with
+    Raises NoSpace before the first byte, and BadGGUF at the end if the header read back is not what
+    was written. After an exception no file is left. The caller ends with
     `written = writer.finish()`; without `hashed` its `sha256` is "", and keys may change before.
     `progress` is told after `report_bytes`, and the disk flushed after `flush_bytes`.
     """
@@ -185,20 +187,21 @@ def create_gguf(
             progress, hashed, report_bytes, flush_bytes,
         )  # fmt: skip
         yield writer
-        writer.finish()
+        _verify_file(file, writer.finish(), tensors)
 
 
-def verify_written(written: Written, tensors: Sequence[TensorSpec]) -> None:
+def _verify_file(file: BinaryIO, written: Written, tensors: Sequence[TensorSpec]) -> None:
     """Read the header back. Raises BadGGUF unless tensors and file size are as written."""
-    header = read_header(written.path)
+    file.flush()
+    size = os.fstat(file.fileno()).st_size
+    if size != written.nbytes:
+        raise BadGGUF(written.path, f"{size} bytes on disk, {written.nbytes} were written")
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
+        header = parse_header(buffer, path=str(written.path), file_size=size)
     if [(t.name, t.type, t.shape) for t in tensors] != [
         (t.name, t.type, t.shape) for t in header.tensors.values()
     ]:
         raise BadGGUF(written.path, "the file read back differs from what was written")
-    if header.file_size != written.nbytes:
-        raise BadGGUF(
-            written.path, f"{header.file_size} bytes on disk, {written.nbytes} were written"
-        )
 
 
 def _alignment_of(keys: Mapping[str, Value]) -> int:
