@@ -48,6 +48,7 @@ class _Pair(NamedTuple):
     """Two answers to a prompt: the labels `a` and `b` of their models, and their rows."""
 
     key: str  # of the opinion in the results
+    swapped_key: str  # of an opinion about the same answers with the models in the other order
     a: str
     b: str
     prompt: Prompt
@@ -73,21 +74,21 @@ def ask_judge(
     judge_key = make_key(identity, judge.identity)
     missing = []
     for pair in _iter_pairs(judge_key, prompts, answers):
-        known = results.find("opinion", pair.key)
-        if known is None:
+        if known := results.find("opinion", pair.key):
+            yield _rename_models(known, pair)
+        elif known := results.find("opinion", pair.swapped_key):
+            a, b, first, second = (known[name] for name in ("b", "a", "second", "first"))
+            known = {**known, "a": a, "b": b, "first": first, "second": second}
+            yield _rename_models(known, pair)
+        else:
             missing.append(pair)
-            continue
-        # The models may have been called differently when the opinion was asked for.
-        names = {known["a"]: pair.a, known["b"]: pair.b}
-        choices = {f: names.get(known[f], known[f]) for f in ("first", "second", "winner")}
-        yield {**known, "a": pair.a, "b": pair.b, "prompt": pair.prompt.id, **choices}
     if not missing:
         return
     with (
         open_answerer(judge, reporter) as answerer,
         reporter.progress(f"judge {judge.label}", unit="steps") as progress,
     ):
-        for done, (key, a, b, prompt, sample, rows) in enumerate(missing):
+        for done, (key, _, a, b, prompt, sample, rows) in enumerate(missing):
             progress(done, len(missing), "opinions")
             texts = (str(rows[0]["text"]), str(rows[1]["text"]))
             straight = _ask(answerer, judge, prompt, texts)
@@ -119,7 +120,15 @@ def _iter_pairs(
                 other = answers[b].get((prompt_id, sample))
                 if prompt_id == prompt.id and other is not None:
                     key = make_key(judge_key, row["key"], other["key"])
-                    yield _Pair(key, a, b, prompt, sample, (row, other))
+                    swapped_key = make_key(judge_key, other["key"], row["key"])
+                    yield _Pair(key, swapped_key, a, b, prompt, sample, (row, other))
+
+
+def _rename_models(known: Mapping[str, Any], pair: _Pair) -> Mapping[str, Any]:
+    """Return an opinion with what models and prompt are called now."""
+    names = {known["a"]: pair.a, known["b"]: pair.b}
+    choices = {f: names.get(known[f], known[f]) for f in ("first", "second", "winner")}
+    return {**known, "a": pair.a, "b": pair.b, "prompt": pair.prompt.id, **choices}
 
 
 def _ask(answerer: Answerer, judge: ModelSpec, prompt: Prompt, texts: tuple[str, str]) -> str:

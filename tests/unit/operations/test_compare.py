@@ -396,6 +396,10 @@ def test_an_opinion_is_about_the_models_as_they_are_called_now(tmp_path: Path) -
     assert read_opinions("a:q8_0", "b:q8_0") == [("a:q8_0", "b:q8_0", *["b:q8_0"] * 3)]
     results.add("opinion", key, row | {"second": "", "winner": "tie"})
     assert read_opinions("a2", "b2") == [("a2", "b2", "b2", "", "tie")]
+    # With the models in the other order, the answer of "b" was shown first in the second question.
+    assert read_opinions("b2", "a2") == [("b2", "a2", "", "b2", "tie")]
+    results.add("opinion", key, row)
+    assert read_opinions("b3", "a3") == [("b3", "a3", "b3", "b3", "b3")]
 
 
 def test_a_text_is_evaluated_with_the_model_loaded_as_it_was_planned(
