@@ -67,7 +67,7 @@ class Answer:
         self._vocabulary, self._options = vocabulary, options
         # It holds back the bytes of a character that is spread over several tokens.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._parser = ReplyParser(thinking=options.in_thought)
+        self._parser = ReplyParser()
         self._stops = StopFilter(options.stop)
         self._detector = LoopDetector(self._has_text, vocabulary.digits, self._count_line_ends)
         self._known_texts: dict[int, bool] = {}  # token -> whether it holds text

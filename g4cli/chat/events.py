@@ -34,7 +34,7 @@ class TurnOptions:
     the answer; they are looked for in the answer, not in thoughts. `n_probs`: each token is told
     with so many of the most probable ones in its place; None: not at all. `max_calls`: the answer
     ends with so many tool calls; 0: no limit. `raw`: all that the model writes is the answer,
-    thoughts and tool calls with their marks too. `in_thought`: the prompt ends inside of a thought.
+    thoughts and tool calls with their marks too.
     """
 
     max_tokens: int = 0
@@ -44,7 +44,6 @@ class TurnOptions:
     stop: tuple[str, ...] = ()
     n_probs: int | None = None
     raw: bool = False
-    in_thought: bool = False
     max_calls: int = 0
 
 

@@ -94,10 +94,10 @@ class _Place(Enum):
 
 
 class ReplyParser:
-    """Turns token texts into events. `thinking` says whether the prompt ends inside a thought."""
+    """Turns token texts into events."""
 
-    def __init__(self, *, thinking: bool = False) -> None:
-        self._place = _Place.THOUGHT if thinking else _Place.ANSWER
+    def __init__(self) -> None:
+        self._place = _Place.ANSWER
         self._held = ""  # the text of a call or a name that is not complete
 
     @property

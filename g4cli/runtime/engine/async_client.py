@@ -16,15 +16,13 @@ from typing import Any, Final
 from g4cli.chat import PromptRead, TurnEvent
 from g4cli.core.errors import G4Error, QueueFull, RuntimeFailed, too_many_tokens
 from g4cli.core.units import count_text
-from g4cli.prompt.messages import Media, Part
+from g4cli.prompt.messages import Part
 from g4cli.runtime.engine.async_worker import AsyncWorkerProcess
 from g4cli.runtime.engine.client import MODULE
 from g4cli.runtime.engine.messages import (
     CODEC,
     AttachMedia,
     Detokenize,
-    Encode,
-    Encoded,
     FindLongestPiece,
     FinishStates,
     Hello,
@@ -180,14 +178,6 @@ class AsyncEngine:
         """
         text: Text = await self.ask_worker(Detokenize(tuple(tokens)))
         return text.text
-
-    async def encode(self, media: Media) -> Encoded:
-        """Encode an image or sound, if that was not done before.
-
-        Raises BadMedia, UsageError or NotFound.
-        """
-        encoded: Encoded = await self.ask_worker(Encode(media))
-        return encoded
 
     async def run_turn(self, request: RunTurn) -> AsyncGenerator[TurnEvent, None]:
         """Yield the events of a turn, Finished last. Closing the iterator cancels the turn.

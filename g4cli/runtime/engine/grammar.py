@@ -66,15 +66,13 @@ class GrammarSampler:
         grammar: str,
         scope: GrammarScope = "all",
         *,
-        in_thought: bool = False,
         keep_logits: bool = False,
         is_stopped: Callable[[], bool] = bool,
     ) -> None:
         """Begin to compile the grammar, in llguidance's JSON.
 
-        `in_thought`: the prompt ends inside of a thought. `keep_logits`: the logits are read after
-        the token was sampled. `is_stopped`: whether to give up waiting for a mask (`bool()` is
-        False: never).
+        `keep_logits`: the logits are read after the token was sampled. `is_stopped`: whether to
+        give up waiting for a mask (`bool()` is False: never).
         """
         from g4cli.runtime.engine.candidates import MAX_CANDIDATES, CandidateArray
 
@@ -89,7 +87,7 @@ class GrammarSampler:
         self._ends = frozenset(model.end_tokens)
         self._scope = scope
         self._is_active = scope == "all"
-        self._may_think = scope == "after-thought" and not in_thought  # with the next token
+        self._may_think = scope == "after-thought"  # with the next token
         self._call_open, self._call_close, self._thought_open, self._thought_close = (
             model.tokenize(mark, control=True)[0]
             for mark in (CALL_OPEN, CALL_CLOSE, CHANNEL_OPEN, CHANNEL_CLOSE)

@@ -153,7 +153,6 @@ class LlamaEngine(BaseEngine):
         grammar: str | None = None,
         scope: GrammarScope = "all",
         *,
-        in_thought: bool = False,
         keep_logits: bool = False,
     ) -> None:
         """Start an answer with a new sampler chain.
@@ -176,7 +175,6 @@ class LlamaEngine(BaseEngine):
             self.masks,
             grammar,
             scope,
-            in_thought=in_thought,
             keep_logits=keep_logits,
             is_stopped=lambda: self.interrupt.is_set,
         )

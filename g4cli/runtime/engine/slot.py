@@ -148,7 +148,6 @@ def _make_sampler(model: Model, request: RunTurn, masks: MaskProcess) -> Sampler
         masks,
         request.grammar,
         request.grammar_scope,
-        in_thought=request.options.in_thought,
         keep_logits=request.options.n_probs is not None,
     )
 

@@ -65,13 +65,11 @@ class TurnQueue:
 
     def _begin_turn(self, request: RunTurn) -> Iterator[TurnEvent]:
         engine = self._engine
-        options = request.options
         engine.begin(
             request.sampling,
             request.grammar,
             request.grammar_scope,
-            in_thought=options.in_thought,
-            keep_logits=options.n_probs is not None,
+            keep_logits=request.options.n_probs is not None,
         )
         return run_turn(
             engine,

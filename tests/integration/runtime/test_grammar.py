@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import jsonschema
 import pytest
@@ -82,10 +82,11 @@ def answer(
 ) -> Reply:
     """Return the answer to a question; it begins with the tokens of `forced`."""
     tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
-    tokens += engine.model.tokenize(forced, control=True)
-    engine.begin(sampling, grammar, scope, in_thought=options.get("in_thought", False))
+    first, sample = engine.model.tokenize(forced, control=True), engine.sample
+    engine.begin(sampling, grammar, scope)
     turn = TurnOptions(max_tokens=limit, stop_on_loop=False, **options)
-    last = list(run_turn(engine, tokens, turn))[-1]
+    with patch.object(engine, "sample", lambda: first.pop(0) if first else sample()):
+        last = list(run_turn(engine, tokens, turn))[-1]
     assert isinstance(last, Finished)
     return last.reply
 
@@ -392,7 +393,7 @@ def test_what_is_said_of_an_answer_that_failed_harms_no_other(engine: LlamaEngin
 def test_a_thought_is_free_and_the_answer_is_bound(engine: LlamaEngine) -> None:
     grammar = gbnf('root ::= "yes"')
     found = answer(engine, grammar, Sampling(temp=0), scope="after-thought",
-                   forced="<|channel>thought\n", in_thought=True, thought_tokens=12)  # fmt: skip
+                   forced="<|channel>thought\n", thought_tokens=12)  # fmt: skip
     assert found.text == "yes"
     assert len(found.thought) > 8
     (thought,) = engine.model.tokenize("<|channel>", control=True)
@@ -406,7 +407,7 @@ def test_the_end_of_an_answer_within_a_thought_ends_the_thought(engine: LlamaEng
     end = engine.model.end_tokens[0]
     found = answer(engine, gbnf('root ::= "yes"'),
                    Sampling(temp=0, logit_bias=(TokenBias(end, 100.0),)), scope="after-thought",
-                   forced="<|channel>thought\n", in_thought=True)  # fmt: skip
+                   forced="<|channel>thought\n")  # fmt: skip
     assert (found.thought, found.text, found.finish_reason) == ("", "yes", "stop")
 
 
