@@ -18,7 +18,7 @@ from g4cli.quant.file import check_target
 from g4cli.quant.imatrix import ImportanceMatrix, read_imatrix
 from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.calibration_text import CalibrationText, read_calibration_text
-from g4cli.runtime.measure.client import measure_importance
+from g4cli.runtime.measure.client import run_measurement
 from g4cli.runtime.measure.messages import RunImatrix
 from g4cli.runtime.measure.reports import ImatrixReport, describe_sums
 from g4cli.store.models import find_model_file
@@ -110,7 +110,7 @@ def make_importance_matrix(request: ImatrixRequest, reporter: Reporter) -> Imatr
         reporter.say(f"continuing {run.partial_file.name}, if it is of this model and text")
     try:
         with reporter.progress(f"imatrix {loadable.path.name}", unit="steps") as progress:
-            report = measure_importance(run, progress)
+            report = run_measurement(run, progress)
     except (Interrupted, KeyboardInterrupt):
         kept = f"{run.partial_file} is kept" if run.partial_file.is_file() else "nothing was kept"
         raise Interrupted(f"interrupted; {kept}", hint="run the same command again") from None

@@ -78,7 +78,7 @@ def bench(
     from g4cli.operations.fit.speed import remember_bench
     from g4cli.operations.models import make_model_options, prepare_model
     from g4cli.operations.workers import place_layers_of_run
-    from g4cli.runtime.measure.client import measure_speed
+    from g4cli.runtime.measure.client import run_measurement
     from g4cli.runtime.measure.messages import RunBench
     from g4cli.runtime.measure.reports import BenchOptions, check_bench_options, parse_depths
 
@@ -102,7 +102,7 @@ def bench(
         loadable, options, workers, n_ctx=tests.n_ctx, kv_type=kv_type, reporter=out
     )
     with out.progress(f"bench {loadable.path.name}", unit="steps") as progress:
-        report = measure_speed(RunBench(loadable.path, options, tests), progress)
+        report = run_measurement(RunBench(loadable.path, options, tests), progress)
     # For `g4 fit`, which estimates speeds on all cores of the CPU.
     if not threads and not workers and (gpu_layers == "0" or not find_gpus()):
         remember_bench(model, loadable.path, report.find_decode_speed())

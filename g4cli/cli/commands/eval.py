@@ -57,7 +57,7 @@ def eval_(
     from g4cli.cli.views.eval import draw_evaluation, evaluation_to_json
     from g4cli.operations.models import make_model_options, prepare_model
     from g4cli.operations.workers import place_layers_of_run
-    from g4cli.runtime.measure.client import measure_quality
+    from g4cli.runtime.measure.client import run_measurement
     from g4cli.runtime.measure.eval_text import MAX_CTX, read_conversations
     from g4cli.runtime.measure.messages import RunEvaluation
 
@@ -76,7 +76,7 @@ def eval_(
             reference.path if reference else None,
             threads,
         )
-        evaluation = measure_quality(request, progress)
+        evaluation = run_measurement(request, progress)
     out.result(
         evaluation_to_json(model, against, evaluation),
         lambda: draw_evaluation(out, model, against, evaluation),

@@ -16,7 +16,7 @@ from g4cli.operations.compare.answerers import describe_setup, identify_model
 from g4cli.operations.compare.results import ResultsFile, make_key
 from g4cli.operations.compare.specs import ModelSpec
 from g4cli.operations.models import prepare_model
-from g4cli.runtime.measure.client import measure_quality, measure_speed
+from g4cli.runtime.measure.client import run_measurement
 from g4cli.runtime.measure.eval_text import read_conversations
 from g4cli.runtime.measure.messages import RunBench, RunEvaluation
 from g4cli.runtime.measure.reports import BenchOptions
@@ -48,7 +48,7 @@ def measure_model(
     model = prepare_model(spec.name, reporter, expand=request.expand)
     options = plan_chat(request, model, read_host(), reporter, require_fit=True).loading
     with reporter.progress(f"evaluate {spec.label}", unit="steps") as progress:
-        evaluation = measure_quality(
+        evaluation = run_measurement(
             RunEvaluation(
                 model.path,
                 options,
@@ -59,7 +59,7 @@ def measure_model(
             progress,
         )
         bench = replace(_BENCH, n_threads=request.threads)
-        speed = measure_speed(RunBench(model.path, options, bench), progress)
+        speed = run_measurement(RunBench(model.path, options, bench), progress)
     rates = {test.name[:2]: round(test.mean, 2) for test in speed.tests}  # of pp128 and tg32
     return results.add(
         "quality",

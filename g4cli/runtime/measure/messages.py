@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from g4cli.prompt.messages import Message
 from g4cli.runtime.engine.codec import Codec
@@ -13,41 +13,45 @@ from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.measure.calibration_text import CalibrationText
 from g4cli.runtime.measure.reports import BenchOptions, BenchReport, Evaluation, ImatrixReport
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True, slots=True)
-class RunBench:
-    """Asks for the BenchReport of the model at `path`."""
+class Measurement(Generic[R]):
+    """Asks for the report `R` on the model at `path`, loaded as `model` says."""
 
     path: Path
     model: ModelOptions
+
+
+@dataclass(frozen=True, slots=True)
+class RunBench(Measurement[BenchReport]):
+    """Asks for the speeds of a model."""
+
     options: BenchOptions
 
 
 @dataclass(frozen=True, slots=True)
-class RunEvaluation:
-    """Asks for the Evaluation of the model at `path` on the last turn of each conversation.
+class RunEvaluation(Measurement[Evaluation]):
+    """Asks how well a model predicts the last turn of each conversation.
 
-    `model` is how it is loaded, and the model to compare with too. `n_threads`: as in BenchOptions.
+    The model to compare with is loaded in the same way. `n_threads`: as in BenchOptions.
     """
 
-    path: Path
-    model: ModelOptions
     conversations: tuple[tuple[Message, ...], ...]
     against: Path | None = None
     n_threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class RunImatrix:
-    """Asks for an importance matrix in the file `out`, and its ImatrixReport.
+class RunImatrix(Measurement[ImatrixReport]):
+    """Asks for an importance matrix in the file `out`.
 
     A chunk is `n_ctx` tokens of the text; `n_chunks` 0: all. The importance matrices `in_files` are
     added. `partial_file` holds what is done, written every `save_every_s` seconds; `job` says what
     it belongs to: all that changes the result. `n_threads`: as in BenchOptions.
     """
 
-    path: Path
-    model: ModelOptions
     text: CalibrationText
     out: Path
     partial_file: Path

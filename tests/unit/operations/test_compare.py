@@ -415,7 +415,7 @@ def test_a_text_is_evaluated_with_the_model_loaded_as_it_was_planned(
     monkeypatch.setattr(quality, "identify_model", lambda *_: "id")
     monkeypatch.setattr(quality, "prepare_model", lambda *_, **__: model)
     monkeypatch.setattr(quality, "plan_chat", lambda *_, **__: ChatPlan(512, LOADING))
-    monkeypatch.setattr(quality, "measure_quality", measure)
+    monkeypatch.setattr(quality, "run_measurement", measure)
     (tmp_path / "text.txt").write_text("A text that is long enough to be evaluated.\n")
     (spec,) = parse_models(["tiny"], SEED)
     results = ResultsFile(tmp_path / "r.jsonl")
@@ -429,7 +429,9 @@ def test_a_model_is_measured_with_each_of_its_settings_of_loading(
 ) -> None:
     benches: list[RunBench] = []
 
-    def bench(request: RunBench, _progress: Any) -> BenchReport:
+    def measure(request: Any, _progress: Any) -> Any:
+        if not isinstance(request, RunBench):
+            return evaluation
         benches.append(request)
         tests = tuple(SpeedResult(name, 1, (1.0,)) for name in ("pp128", "tg32"))
         return BenchReport("", 1, 1, 1, 1.0, tests, 1)
@@ -444,8 +446,7 @@ def test_a_model_is_measured_with_each_of_its_settings_of_loading(
     monkeypatch.setattr(quality, "identify_model", lambda *_: "id")
     monkeypatch.setattr(quality, "prepare_model", prepare)
     monkeypatch.setattr(quality, "plan_chat", lambda *_, **__: ChatPlan(512, LOADING))
-    monkeypatch.setattr(quality, "measure_quality", lambda *_: evaluation)
-    monkeypatch.setattr(quality, "measure_speed", bench)
+    monkeypatch.setattr(quality, "run_measurement", measure)
     text = write(tmp_path / "text.txt", b"A text that is long enough to be evaluated.")
     results = ResultsFile(tmp_path / "r.jsonl")
     words = ["tiny", "tiny@temp=1", "tiny@threads=1", "tiny@threads=2", "tiny@expand=q8_0"]

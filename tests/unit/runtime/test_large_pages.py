@@ -13,7 +13,7 @@ from g4cli.runtime.engine.async_worker import AsyncWorkerProcess
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.messages import CODEC
 from g4cli.runtime.engine.options import ModelOptions
-from g4cli.runtime.measure.client import measure_quality, measure_speed
+from g4cli.runtime.measure.client import run_measurement
 from g4cli.runtime.measure.messages import RunBench, RunEvaluation
 from g4cli.runtime.measure.reports import BenchOptions
 from g4cli.runtime.rpc import server
@@ -22,9 +22,9 @@ MODEL = Path("model.gguf")
 STARTS: dict[str, Callable[[], object]] = {
     "chat": lambda: EngineClient({"LLAMA_ATTN_ROT_DISABLE": "1"}),
     "serve": lambda: AsyncWorkerProcess("module", CODEC),
-    "bench": lambda: measure_speed(RunBench(MODEL, ModelOptions(), BenchOptions())),
+    "bench": lambda: run_measurement(RunBench(MODEL, ModelOptions(), BenchOptions())),
     "worker": lambda: server.RpcServer(server.ServerOptions(port=0)),
-    "eval": lambda: measure_quality(RunEvaluation(MODEL, ModelOptions(), ())),
+    "eval": lambda: run_measurement(RunEvaluation(MODEL, ModelOptions(), ())),
 }
 
 
