@@ -22,6 +22,7 @@ from g4cli.core.file_kind import MMPROJ, file_type_text, text_key
 from g4cli.core.files import atomic_file
 from g4cli.core.gguf import read_header
 from g4cli.core.gguf_header import Header
+from g4cli.core.hub_address import is_on_hub
 
 # What a file is for. A split model has one file "model", its first part, and others "part".
 Role = Literal["model", "mmproj", "draft", "part"]
@@ -70,6 +71,15 @@ class Entry:
         What a branch or a tag names, only the hub knows: False for these.
         """
         return self.source.rpartition("@")[2].startswith(revision)
+
+    def is_of_file(self, path: str) -> bool:
+        """Return whether it was pulled from the file `path` of its repository.
+
+        Of what was not pulled from a repository, the name of the file decides.
+        """
+        if is_on_hub(self.source):
+            return self.source.partition("@")[0].split("/", 2)[2:] == [path]
+        return self.path.name == path.rpartition("/")[2]
 
     @property
     def origin(self) -> str:

@@ -227,7 +227,7 @@ def select_entries(text: str) -> tuple[Entry, ...]:
         name, separator = f"{HUB_PREFIX}{repo}", ":" if type_name else ""
     else:
         name, separator, type_name = _split_name(text)
-    entries = tuple(e for e in list_entries(name) if file.rpartition("/")[2] in ("", e.path.name))
+    entries = tuple(e for e in list_entries(name) if not file or e.is_of_file(file))
     if not entries and not is_on_hub(text):  # perhaps an alias
         ref = parse_name(text)
         entries = list_entries(ref.model.name)
@@ -347,7 +347,7 @@ def _find_pulled_address(address: str) -> FoundModel:
     name = f"{HUB_PREFIX}{repo}"
     here = [e for e in list_entries(name) if e.role == "model"]
     if path:
-        here = [e for e in here if e.path.name == path.rsplit("/", 1)[-1]]
+        here = [e for e in here if e.is_of_file(path)]
     if revision and _COMMIT.fullmatch(revision):
         here = [e for e in here if e.is_of_revision(revision)]
     if not here:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from g4cli.core.errors import BadFile, G4Error
+from g4cli.core.errors import G4Error
 from g4cli.core.gguf import read_header
 from g4cli.core.hashing import sha256_of
 from g4cli.core.hub_address import is_on_hub
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
 from g4cli.core.registry import known_names
+from g4cli.core.split_name import list_parts
 from g4cli.store.adopt import make_local_name
 from g4cli.store.manifest import Entry, describe_damage, make_stamp, write_manifest
 from g4cli.store.models import list_entries
@@ -56,7 +57,7 @@ def verify_entry(entry: Entry, *, progress: Progress = no_progress) -> Verified:
     try:
         read_header(entry.path)
         digest = sha256_of(entry.path, progress=progress)
-    except (BadFile, OSError) as err:
+    except (G4Error, OSError) as err:
         return Verified(entry, "wrong", err.message if isinstance(err, G4Error) else str(err))
     if not entry.sha256:
         return Verified(entry, "unknown", "no hash was recorded; header and size are valid", digest)
@@ -97,17 +98,23 @@ def describe_repair(entry: Entry) -> str:
     if entry.source.startswith("file:"):
         # A checkpoint has a fingerprint, @ and 12 digits (see store/make.py), a GGUF has none.
         path = Path(re.sub("@[0-9a-f]{12}$", "", entry.source.removeprefix("file:")))
+        parts = [path.with_name(part) for part in list_parts(path.name)]
         try:
             # A hard link has the same bytes under two names.
             lost = "has changed with it" if path.samefile(entry.path) else ""
+            for part in parts:
+                part.stat()
         except OSError:
             lost = "is gone"
         if lost:
             return f"it came from {path}, which {lost}; to remove it: {remove}"
-        name = [] if make_local_name(path) == entry.name else ["--name", entry.name]
-        return f"to restore it: {remove} && {shell_command('g4', 'pull', path, *name)}"
+        name = [] if make_local_name(parts[0]) == entry.name else ["--name", entry.name]
+        return f"to restore it: {remove} && {shell_command('g4', 'pull', parts[0], *name)}"
     if entry.name not in known_names() and not is_on_hub(entry.name):
         return f"g4 pull knows no model {entry.name}; to remove it: {remove}"
+    if is_on_hub(entry.name) and is_on_hub(entry.source):
+        # By its path and commit: the repository may have several files of this type, or none.
+        return f"to restore it: {shell_command('g4', 'pull', entry.source, '--restart')}"
     if in_store == entry.label:
         return f"to restore it: {shell_command('g4', 'pull', entry.label, '--restart')}"
     # A sidecar is downloaded with its model if it is not in the store.

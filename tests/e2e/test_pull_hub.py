@@ -140,7 +140,7 @@ def test_without_a_network_the_file_here_is_used(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     code, out, err = g4(capsys, "pull", "e2b")
     assert (code, out.splitlines()[0][:33]) == (0, "e2b:q4_0 is already on this disk,")
-    assert "cannot check for a newer file" in err
+    assert "cannot look for other files" in err
     assert "cannot be reached" in refused(capsys, 6, "pull", "e2b:q8_0")
     assert hub.requests
 
@@ -188,8 +188,10 @@ def test_a_type_that_nobody_publishes_is_made(
     assert by_type["sfp8"].source.startswith(f"made from hf:{GGML}/gemma-4-E2B-it-bf16.gguf@")
     assert read_header(by_type["sfp8"].path).keys["g4.format"].data == "SFP8"
     requests = len(hub.requests)
-    assert ok(capsys, "pull", "e2b:sfp8")["new"] is False
+    assert ok(capsys, "pull", "e2b:sfp8", "--no-mmproj")["new"] is False
     assert len(hub.requests) == requests
+    assert ok(capsys, "pull", "e2b:sfp8")["new"] is False
+    assert [role for _, role in held()].count("mmproj") == 1
     damaged = bytearray(by_type["sfp8"].path.read_bytes())
     damaged[-1] ^= 1
     by_type["sfp8"].path.write_bytes(damaged)
@@ -213,7 +215,7 @@ def test_a_base_model_is_made_from_googles_checkpoint(
     hub.repos["google/gemma-4-E2B"] = checkpoint_repo()
     done = ok(capsys, "pull", "e2b-base:q8_0")
     assert (done["name"], done["type"]) == ("e2b-base", "q8_0")
-    assert done["source"] == "made from hf:google/gemma-4-E2B"
+    assert done["source"] == f"made from hf:google/gemma-4-E2B@{'c' * 40}"
     assert read_header(done["path"]).architecture == "gemma4"
 
 

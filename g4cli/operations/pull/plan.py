@@ -24,6 +24,7 @@ from g4cli.core.registry import Model, ModelRef, looks_like_name, parse_name
 from g4cli.core.split_name import list_parts
 from g4cli.hub import RemoteFile, Repository
 from g4cli.hub.listing import (
+    PREFERENCE,
     checkpoint_files,
     parts_of,
     pick_draft,
@@ -78,7 +79,7 @@ class PullPlan:
     """How to get a model onto this disk: a value, nothing has been done yet.
 
     kind        what happens                                     which fields are used
-    keep        nothing: the model is on this disk               entry
+    keep        the model is on this disk                        entry, sidecars
     bundled     the checkpoint of the package is converted       name, type
     local       a path is linked or converted                    path; name, "" for its own
     fetch       files are downloaded                             files, sidecars
@@ -155,30 +156,34 @@ class _Planner:
 
     def plan_known_model(self, ref: ModelRef) -> PullPlan:
         """Return the plan for a model of the registry."""
-        here = self._find_intact(ref.model.name, ref.type)
+        name, model = ref.model.name, ref.model
+        here = None if self.options.restart else self._find_intact(name, ref.type)
         if here and self._may_keep:
             return _plan_nothing(here)
-        published = ref.model.find_published(ref.type)
-        if published is None:
-            return (
-                _plan_nothing(here) if here and not self.options.restart else self._plan_made(ref)
-            )
+        published = model.find_published(ref.type)
         try:
+            if published is None:
+                if here is None:
+                    return self._plan_made(ref)
+                # Not compared with the hub: to make it again takes a download of several times its
+                # size, for weights that their publishers do not change. --restart does it.
+                sidecars = self._plan_sidecars(name, model)
+                return replace(_plan_nothing(here), sidecars=tuple(sidecars))
             repository = self.facts.list_repository(published.repo)
         except NetworkError as err:
             if not here:
                 raise
             return _plan_nothing(
-                here, f"cannot check for a newer file ({err.message}); the one on this disk is used"
+                here, f"cannot look for other files ({err.message}); the one on this disk is used"
             )
         if published.is_qat:
             self.notes.append(f"{ref}: Google's quantization-aware training, from {published.repo}")
-        return self._plan_fetch(repository, ref.model.name, ref.type, ref.model)
+        return self._plan_fetch(repository, name, ref.type, model)
 
     def plan_address(self, repo: str, path: str, type_name: str, revision: str | None) -> PullPlan:
         """Return the plan for a file, a type or the checkpoint of a repository."""
         name = f"{HUB_PREFIX}{repo}"
-        here = self._find_intact(name, type_name, path.rsplit("/", 1)[-1], revision or "")
+        here = self._find_intact(name, type_name, path, revision or "")
         if here and self._may_keep:
             return _plan_nothing(here)
         repository = self.facts.list_repository(repo, revision)
@@ -189,19 +194,22 @@ class _Planner:
                     f"{repo} has no file {path}", hint=f"https://huggingface.co/{repo}/tree/main"
                 )
             parts = parts_of(repo, repository.files, named)
-            # The headers of later parts do not say the type of the whole: all get that of the name.
-            common = type_of_name(path) if len(parts) > 1 else ""
+            # As a pull by type calls it. The headers of later parts do not say the type.
+            named_type = type_of_name(path)
             return self._make_fetch_plan(
-                name, "", [self._plan_file(name, repository, f, common) for f in parts]
+                name, "", [self._plan_file(name, repository, f, named_type) for f in parts]
             )
         if not select_role(repository.files, "model"):
             return self._plan_checkpoint_of(repository, type_name or "bf16")
         if not type_name:
             type_name = preferred_type(repository.files)
-            self.notes.append(
-                f"type {type_name or 'unnamed'}: "
-                f"the first in g4's order of preference that {repo} has"
-            )
+            if type_name in PREFERENCE:
+                why = f"type {type_name}: the first in g4's order of preference that {repo} has"
+            elif type_name:
+                why = f"type {type_name}: {repo} has none in g4's order of preference"
+            else:
+                why = f"no file name of {repo} says its type: the shortest one is taken"
+            self.notes.append(why)
         return self._plan_fetch(repository, name, type_name)
 
     def _plan_made(self, ref: ModelRef) -> PullPlan:
@@ -215,7 +223,7 @@ class _Planner:
             source = self.plan_known_model(replace(ref, type="bf16"))
             return PullPlan("quantize", name, ref.type, (reason,), target=target, source=source)
         repository = self.facts.list_repository(model.checkpoint)
-        origin = f"made from {HUB_PREFIX}{model.checkpoint}"
+        origin = f"made from {HUB_PREFIX}{model.checkpoint}@{repository.commit}"
         return self._plan_conversion(repository, name, ref.type, target, origin, reason)
 
     def _plan_checkpoint_of(self, repository: Repository, type_name: str) -> PullPlan:
@@ -279,17 +287,22 @@ class _Planner:
             tuple(self.notes),
             tuple(files),
             tuple(sidecars),
-            files[0].target,
             restart=self.options.restart,
         )
 
     def _plan_file(
         self, name: str, repository: Repository, file: RemoteFile, type_name: str = ""
     ) -> PlannedFile:
-        """Return the target path of `file`, and whether it must be downloaded (again)."""
-        target = store_path(name, file.name)
+        """Return the target path of `file`, and whether it must be downloaded (again).
+
+        Files of the same name in two folders of the repository become FOLDER--NAME in the store.
+        """
+        entries = self.facts.list_entries(name)
+        is_unique = [f.name for f in repository.files].count(file.name) == 1
+        target = store_path(name, file.name if is_unique else file.path.replace("/", "--"))
+        target = next((e.path for e in entries if e.is_of_file(file.path)), target)
         planned = PlannedFile(repository, file, target, type_name)
-        known = next((e for e in self.facts.list_entries(name) if e.path == target), None)
+        known = next((e for e in entries if e.path == target), None)
         if known is None or self.options.restart:
             return planned
         # A file outside of Git LFS has no sha256 on the hub, and counts as changed.
@@ -302,7 +315,7 @@ class _Planner:
         return planned
 
     def _plan_sidecars(
-        self, name: str, model: Model | None, repository: Repository
+        self, name: str, model: Model | None, repository: Repository | None = None
     ) -> list[PlannedFile]:
         """Return the requested sidecars that are not on this disk: mmproj and draft model.
 
@@ -316,12 +329,12 @@ class _Planner:
         ):
             if not is_wanted or role in roles:
                 continue
-            holder, file = repository, choose(repository.files)
+            holder, file = repository, choose(repository.files) if repository else None
             for row in published:
-                if file is None and row.repo != repository.repo:
+                if file is None and (repository is None or row.repo != repository.repo):
                     holder = self.facts.list_repository(row.repo)
                     file = choose(holder.files)
-            if file is not None:
+            if holder and file:
                 sidecars.append(self._plan_file(name, holder, file))
         return sidecars
 
@@ -331,7 +344,7 @@ class _Planner:
         return (self.options.no_update or self.options.offline) and not self.options.restart
 
     def _find_intact(
-        self, name: str, type_name: str, file: str = "", revision: str = ""
+        self, name: str, type_name: str, path: str = "", revision: str = ""
     ) -> Entry | None:
         """Return the model on this disk that is asked for, if it is whole; "" stands for any."""
         entries = {entry.path.name: entry for entry in self.facts.list_entries(name)}
@@ -339,7 +352,7 @@ class _Planner:
             is_asked_for = (
                 entry.role == "model"
                 and type_name in ("", entry.type)
-                and file in ("", entry.path.name)
+                and (not path or entry.is_of_file(path))
                 and entry.is_of_revision(revision)
             )
             if is_asked_for and all(
@@ -351,7 +364,7 @@ class _Planner:
 
 
 def _plan_nothing(entry: Entry, *reasons: str) -> PullPlan:
-    return PullPlan("keep", entry.name, entry.type, reasons, target=entry.path, entry=entry)
+    return PullPlan("keep", entry.name, entry.type, reasons, entry=entry)
 
 
 def _list_checkpoint_files(repository: Repository) -> tuple[PlannedFile, ...]:

@@ -73,6 +73,8 @@ class _Run:
         match plan.kind:
             case "keep":
                 assert plan.entry is not None
+                if plan.sidecars:
+                    self._fetch_files(plan)
                 return Pulled(plan.entry, is_new=False)
             case "bundled":
                 return pull_bundled(plan.name, plan.type, restart=plan.restart, progress=progress)
@@ -137,7 +139,7 @@ class _Run:
         cache = self.hub.options.cache
         # What is in the Hugging Face cache is linked, and of a restarted file nothing is kept.
         needed = sum(
-            planned.file.nbytes - (0 if plan.restart else arrived.get(planned.file.name, 0))
+            planned.file.nbytes - (0 if plan.restart else arrived.get(planned.target.name, 0))
             for planned in wanted
             if not planned.target.is_file()
             and not cached_file(cache, planned.repository.repo, planned.file)
@@ -145,8 +147,8 @@ class _Run:
         require_space(wanted[0].target.parent, needed)
         for planned in wanted:  # progress bars in this order, the model first
             if planned.known is None:
-                name = planned.file.name
-                self.progress(arrived.get(name, 0), planned.file.nbytes, name)
+                name = planned.target.name
+                self.progress(arrived.get(name, 0), planned.file.nbytes, planned.file.name)
         jobs = [partial(self._fetch_one, plan, planned) for planned in wanted]
         pulled: list[Pulled] = run_together(jobs)
         is_new = any(file.is_new for file in pulled[: len(plan.files)])

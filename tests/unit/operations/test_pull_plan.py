@@ -73,7 +73,7 @@ def test_a_published_type_is_fetched_with_its_mmproj() -> None:
     assert (made.kind, made.label) == ("fetch", "e2b:q4_0")
     assert [p.file for p in made.files] == [MODEL]
     assert [p.file for p in made.sidecars] == [MMPROJ]
-    assert made.target == models_dir() / "e2b" / MODEL.name
+    assert made.files[0].target == models_dir() / "e2b" / MODEL.name
     assert not models_dir().exists()
 
 
@@ -122,8 +122,9 @@ def test_the_same_file_is_not_fetched_again() -> None:
 def test_without_a_network_the_file_here_will_do() -> None:
     made = plan("e2b", Facts({}, [pulled()]))
     assert (made.kind, len(made.reasons)) == ("keep", 1)
-    with pytest.raises(NetworkError):
-        plan("e2b", Facts({}))
+    for entries, restart in ([], False), ([pulled()], True):
+        with pytest.raises(NetworkError):
+            plan("e2b", Facts({}, entries), restart=restart)
 
 
 def test_a_type_that_nobody_publishes_is_quantized_from_one_that_is() -> None:
@@ -132,7 +133,12 @@ def test_a_type_that_nobody_publishes_is_quantized_from_one_that_is() -> None:
     assert made.source is not None
     assert (made.source.kind, made.source.label) == ("fetch", "e2b:bf16")
     here = pulled(type="sfp8")
-    assert plan("e2b:sfp8", Facts(hub(), [here])).entry == here
+    kept = plan("e2b:sfp8", Facts(hub(), [here]), draft=True)
+    assert (kept.kind, kept.entry) == ("keep", here)
+    assert [p.file for p in kept.sidecars] == [MMPROJ, DRAFT]
+    assert plan("e2b:sfp8", Facts({}, [here])).entry == here
+    sidecars = [pulled(MMPROJ, role="mmproj"), pulled(DRAFT, role="draft")]
+    assert plan("e2b:sfp8", Facts(hub(), [here, *sidecars]), draft=True).sidecars == ()
 
 
 def test_a_checkpoint_is_converted() -> None:
@@ -140,6 +146,7 @@ def test_a_checkpoint_is_converted() -> None:
     base = plan("e2b-base:q8_0", Facts(repositories))
     assert (base.kind, base.type) == ("convert", "q8_0")
     assert [p.file.path for p in base.files] == ["config.json", "model.safetensors"]
+    assert base.origin == f"made from hf:google/gemma-4-E2B@{COMMIT}"
     tuned = plan("hf:a/tuned", Facts(repositories))
     assert (tuned.kind, tuned.type) == ("convert", "bf16")
     assert tuned.origin == f"made from hf:a/tuned@{COMMIT}"
@@ -179,14 +186,37 @@ def test_a_split_file_is_on_this_disk_if_all_parts_are() -> None:
     assert [part.type_name for part in by_path.files] == ["q4_k_m"] * 2
 
 
+def test_files_of_one_name_in_two_folders_are_two_files() -> None:
+    files = [RemoteFile(f"{folder}/m.gguf", 900, folder * 64) for folder in ("a", "b")]
+    addresses = [f"hf:o/r/{file.path}" for file in files]
+    facts = Facts({"o/r": tuple(files)})
+    first, second = (plan(address, facts).files[0].target for address in addresses)
+    assert (first.name, second.name) == ("a--m.gguf", "b--m.gguf")
+    # The first one as an older g4 has pulled it.
+    here = Entry("hf:o/r", "q4_0", first.with_name("m.gguf"), 900, files[0].sha256, "", "")
+    here = replace(here, source=f"{addresses[0]}@{COMMIT}")
+    facts = replace(facts, entries=[here])
+    assert plan(addresses[0], facts).files[0].known == here
+    assert plan(addresses[0], facts, no_update=True).entry == here
+    other = plan(addresses[1], facts, no_update=True)
+    assert (other.files[0].target, other.files[0].known, other.reasons) == (second, None, ())
+
+
 def test_an_address_names_a_file_a_type_or_a_repository() -> None:
     facts = Facts(hub())
-    assert plan(f"hf:{GGML}/m-Q8_0.gguf", facts).files[0].file.name == "m-Q8_0.gguf"
+    by_path = plan(f"hf:{GGML}/m-Q8_0.gguf", facts).files[0]
+    assert (by_path.file.name, by_path.type_name) == ("m-Q8_0.gguf", "q8_0")
     assert plan(f"hf:{GGML}:bf16", facts).files[0].file.name == "m-bf16.gguf"
     chosen = plan(f"hf:{GGML}@v1", facts)
     assert facts.asked[-1] == (GGML, "v1")
     assert chosen.type == "q8_0"
-    assert "order of preference" in chosen.reasons[0]
+    assert chosen.reasons == (f"type q8_0: the first in g4's order of preference that {GGML} has",)
+    for file, reason in (
+        ("m-iq4_xs.gguf", "type iq4_xs: a/b has none in g4's order of preference"),
+        ("m.gguf", "no file name of a/b says its type: the shortest one is taken"),
+    ):
+        made = plan("hf:a/b", Facts({"a/b": (RemoteFile(file, 9, "a" * 64),)}))
+        assert made.reasons == (reason,)
     with pytest.raises(NotFound, match="has no file"):
         plan(f"hf:{GGML}/none.gguf", facts)
     with pytest.raises(NotFound, match="no GGUF and no checkpoint"):

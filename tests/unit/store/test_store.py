@@ -55,7 +55,7 @@ from g4cli.store.models import (
     select_entries,
     select_removable,
 )
-from g4cli.store.verify import describe_repair, is_intact
+from g4cli.store.verify import describe_repair, is_intact, verify_entry
 from tests.support.builders.gguf import BF16, F32, Q4_0, build_gguf, gemma4_keys, write_gguf
 from tests.support.locked import lock_folder
 
@@ -687,7 +687,8 @@ def test_only_gemma_4_text_models_are_pulled(tmp_path: Path) -> None:
     ("name", "source", "repair"),
     [
         ("e2b", "hf:g/e@abc", "to restore it: g4 pull e2b:f32 --restart"),
-        ("hf:a/b", "hf:a/b/m.gguf@abc", "to restore it: g4 pull hf:a/b:f32 --restart"),
+        ("hf:a/b", "hf:a/b/m.gguf@abc", "to restore it: g4 pull hf:a/b/m.gguf@abc --restart"),
+        ("hf:a/b", "made from hf:a/b@abc", "to restore it: g4 pull hf:a/b:f32 --restart"),
         # A copy of another model, and a file that the user put into the store.
         (
             "mine",
@@ -700,6 +701,19 @@ def test_only_gemma_4_text_models_are_pulled(tmp_path: Path) -> None:
             "file:{}/a@b/m.gguf",
             "to restore it: g4 remove m:f32 --yes && g4 pull {}/a@b/m.gguf",
         ),
+        # A local split file is pulled by its first part, which may be gone.
+        (
+            "s-00001-of-00002",
+            "file:{}/s-00002-of-00002.gguf",
+            "to restore it: g4 remove s-00001-of-00002:f32 --yes "
+            "&& g4 pull {}/s-00001-of-00002.gguf",
+        ),
+        (
+            "t",
+            "file:{}/t-00002-of-00002.gguf",
+            "it came from {}/t-00002-of-00002.gguf, which is gone; "
+            "to remove it: g4 remove t:f32 --yes",
+        ),
         (
             "mine",
             "file:{}/a@b@0123456789ab",
@@ -709,10 +723,29 @@ def test_only_gemma_4_text_models_are_pulled(tmp_path: Path) -> None:
 )
 def test_how_to_restore_a_file(tmp_path: Path, name: str, source: str, repair: str) -> None:
     (tmp_path / "a@b").mkdir()
-    (tmp_path / "a@b" / "m.gguf").write_bytes(b"")
+    files = (
+        "a@b/m.gguf",
+        "s-00001-of-00002.gguf",
+        "s-00002-of-00002.gguf",
+        "t-00002-of-00002.gguf",
+    )
+    for file in files:
+        (tmp_path / file).write_bytes(b"")
     path = put_model(name)
     entry = replace(read_manifest(path, name), type="f32", source=source.format(tmp_path))
     assert describe_repair(entry) == repair.format(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_wrong_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = read_manifest(put_model("e2b"), "e2b")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    verified = verify_entry(entry)
+    assert verified.status == "wrong"
+    assert "Permission denied" in verified.detail
 
 
 def test_the_newest_model_is_one_that_g4_can_run() -> None:
