@@ -10,7 +10,7 @@ everything is kept.
 """
 
 from g4cli.hub.client import Hub, HubOptions, Repository
-from g4cli.hub.fetch import Fetched, fetch_file
+from g4cli.hub.fetch import Fetch, Fetched
 from g4cli.hub.listing import RemoteFile
 
-__all__ = ["Fetched", "Hub", "HubOptions", "RemoteFile", "Repository", "fetch_file"]
+__all__ = ["Fetch", "Fetched", "Hub", "HubOptions", "RemoteFile", "Repository"]

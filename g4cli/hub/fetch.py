@@ -1,6 +1,6 @@
 """Fetch one file of a repository, from the Hugging Face cache or the hub, and verify it.
 
-`g4 pull` (operations/pull) calls `fetch_file` for each file of its plan, and records the result in
+`g4 pull` (operations/pull) runs a Fetch for each file of its plan, and records the result in
 the store. This module decides where the bytes come from; transfer.py downloads them.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,59 +41,45 @@ class Fetched:
     origin: Literal["hub", "cache", "here"]
 
 
-def fetch_file(
-    hub: Hub,
-    repository: Repository,
-    file: RemoteFile,
-    target: Path,
-    *,
-    restart: bool = False,
-    progress: Progress = no_progress,
-    notice: Callable[[str], None] = lambda _: None,
-    limits: Limits | None = None,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> Fetched:
-    """Return `file` at `target`, its content verified against the hub's record.
-
-    One process downloads, others wait for it. `notice` receives sentences for the user, `cancelled`
-    is asked again and again whether to stop. `limits` None: the default ones. Raises NetworkError,
-    NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted (Ctrl-C, or `cancelled`
-    became true); what has arrived is always kept, unless `restart` discards the target and its
-    partial file first.
-    """
-
-    def report(done: int, total: int, label: str) -> None:
-        if cancelled():  # another thread received Ctrl-C (together.py)
-            raise KeyboardInterrupt
-        progress(done, total, label)
-
-    request = _Request(
-        hub, repository, file, target, restart, report, notice, limits or Limits(), cancelled
-    )
-    waiting = f"waiting: another g4 process is downloading {target.name}"
-    with hold_lock(target, on_wait=lambda: notice(waiting), cancelled=cancelled):
-        try:
-            return _find_or_download(request)
-        except KeyboardInterrupt:  # where nothing is downloaded
-            raise Interrupted("interrupted", hint="run the same command again") from None
-
-
 @dataclass(frozen=True, slots=True)
-class _Request:
-    """The arguments of `fetch_file`; `progress` raises KeyboardInterrupt once it is cancelled."""
+class Fetch:
+    """The fetch of `file` to `target`, its content verified against the hub's record.
+
+    `restart` discards the target and its partial file first. `notice` receives sentences for the
+    user, `cancelled` is asked again and again whether to stop.
+    """
 
     hub: Hub
     repository: Repository
     file: RemoteFile
     target: Path
-    restart: bool
-    progress: Progress
-    notice: Callable[[str], None]
-    limits: Limits
-    cancelled: Callable[[], bool]
+    restart: bool = False
+    progress: Progress = no_progress
+    notice: Callable[[str], None] = lambda _: None
+    limits: Limits = field(default_factory=Limits)
+    cancelled: Callable[[], bool] = lambda: False
+
+    def run(self) -> Fetched:
+        """Fetch the file. One process downloads, others wait for it.
+
+        Raises NetworkError, NotFound, BadFile, HashMismatch, NoSpace, UsageError or Interrupted
+        (Ctrl-C, or `cancelled` became true); what has arrived is always kept, unless `restart`.
+        """
+
+        def report(done: int, total: int, label: str) -> None:
+            if self.cancelled():  # another thread received Ctrl-C (together.py)
+                raise KeyboardInterrupt
+            self.progress(done, total, label)
+
+        waiting = f"waiting: another g4 process is downloading {self.target.name}"
+        with hold_lock(self.target, on_wait=lambda: self.notice(waiting), cancelled=self.cancelled):
+            try:
+                return _find_or_download(replace(self, progress=report))
+            except KeyboardInterrupt:  # where nothing is downloaded
+                raise Interrupted("interrupted", hint="run the same command again") from None
 
 
-def _find_or_download(request: _Request) -> Fetched:
+def _find_or_download(request: Fetch) -> Fetched:
     """Return where the file was: at the target, in the Hugging Face cache or on the hub."""
     target, progress = request.target, request.progress
     file = _with_hash(request.hub, request.repository, request.file)
@@ -116,7 +102,7 @@ def _find_or_download(request: _Request) -> Fetched:
     return _download_file(replace(request, file=file))
 
 
-def _download_file(request: _Request) -> Fetched:
+def _download_file(request: Fetch) -> Fetched:
     """Complete the partial file of the target and rename it, holding the target's lock."""
     file = request.file
     # Ask for the URL before writing anything, so that a refusal leaves nothing on the disk.
@@ -157,7 +143,7 @@ def _download_file(request: _Request) -> Fetched:
     return Fetched(digest, "hub")
 
 
-def _copy_old_weights(request: _Request, partial: Partial) -> Span | None:
+def _copy_old_weights(request: Fetch, partial: Partial) -> Span | None:
     """Copy the weights of an older file at the target, if its header says they are the same.
 
     Returns the byte range that was copied, or None.
@@ -176,7 +162,7 @@ def _copy_old_weights(request: _Request, partial: Partial) -> Span | None:
     return copied
 
 
-def _run_transfer(request: _Request, partial: Partial, location: Location | None) -> None:
+def _run_transfer(request: Fetch, partial: Partial, location: Location | None) -> None:
     """Fetch what is missing and verify the hash of the whole.
 
     `location` is the URL to begin with; the hub is asked for one if it is None or has expired.

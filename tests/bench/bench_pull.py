@@ -46,11 +46,11 @@ REPO = "bench/file-GGUF"
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from g4cli.hub import Hub, fetch_file
+from g4cli.hub import Fetch, Hub
 client = Hub()
 repository = client.read_repository(sys.argv[1])
 started = time.perf_counter()
-done = fetch_file(client, repository, repository.files[0], Path(sys.argv[2]))
+done = Fetch(client, repository, repository.files[0], Path(sys.argv[2])).run()
 seconds = time.perf_counter() - started
 peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 print(json.dumps([seconds, peak, done.origin]))

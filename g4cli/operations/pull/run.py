@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from g4cli.core.hub_address import HUB_PREFIX
 from g4cli.core.progress import Progress
 from g4cli.core.quoting import shell_command
 from g4cli.core.reporter import Reporter
-from g4cli.hub import Hub, HubOptions, fetch_file
+from g4cli.hub import Fetch, Fetched, Hub, HubOptions
 from g4cli.hub.cache import cached_file
 from g4cli.hub.together import run_together
 from g4cli.operations.pull.facts import PullFacts
@@ -50,21 +49,18 @@ def pull_model(text: str, options: PullOptions, reporter: Reporter) -> Pulled:
 def fetch_checkpoint(address: str, reporter: Reporter) -> Path:
     """Download the checkpoint at hf:OWNER/REPO[@REVISION] and return its folder.
 
-    Raises what plan_checkpoint and fetch_file raise.
+    Raises what plan_checkpoint and Fetch.run raise.
     """
     hub = Hub(HubOptions.from_environment())
     with reporter.progress(f"pull {address}", unit="files") as progress:
-        files = plan_checkpoint(address, PullFacts(hub, reporter, progress))
-        return _Run(hub, reporter, progress).fetch_checkpoint_files(files)
+        run = _Run(hub, reporter, progress)
+        return run.fetch_checkpoint_files(plan_checkpoint(address, run))
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(PullFacts):
     """Carries out plans, with one connection to the hub and one progress display."""
 
-    hub: Hub
-    reporter: Reporter
-    progress: Progress
+    __slots__ = ()
 
     def run_plan(self, plan: PullPlan) -> Pulled:
         for reason in plan.reasons:
@@ -95,15 +91,7 @@ class _Run:
     ) -> Path:
         """Download the `files` of a checkpoint one after the other and return its folder."""
         for planned in files:
-            fetch_file(
-                self.hub,
-                planned.repository,
-                planned.file,
-                planned.target,
-                restart=restart,
-                progress=self.progress,
-                notice=self.reporter.say,
-            )
+            self._fetch(planned, restart=restart)
         folder = files[0].target.parent
         self.reporter.say(f"the checkpoint stays in {folder}")
         return folder
@@ -160,16 +148,7 @@ class _Run:
         if planned.known is not None:
             return Pulled(planned.known, is_new=False)
         repository, file = planned.repository, planned.file
-        fetched = fetch_file(
-            self.hub,
-            repository,
-            file,
-            planned.target,
-            restart=plan.restart,
-            progress=self.progress,
-            notice=self.reporter.say,
-            cancelled=cancelled,
-        )
+        fetched = self._fetch(planned, restart=plan.restart, cancelled=cancelled)
         entry = record_file(
             planned.target,
             name=plan.name,
@@ -178,6 +157,24 @@ class _Run:
             type_name=planned.type_name,
         )
         return Pulled(entry, is_new=fetched.origin != "here")
+
+    def _fetch(
+        self,
+        planned: PlannedFile,
+        *,
+        restart: bool,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Fetched:
+        return Fetch(
+            self.hub,
+            planned.repository,
+            planned.file,
+            planned.target,
+            restart=restart,
+            progress=self.progress,
+            notice=self.reporter.say,
+            cancelled=cancelled,
+        ).run()
 
     def _label_progress(self, label: str) -> Progress:
         """Return a progress that shows every part of one job under the label `label`."""

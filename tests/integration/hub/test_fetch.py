@@ -27,7 +27,7 @@ from g4cli.core.errors import (
     UsageError,
 )
 from g4cli.core.paths import hub_cache_dir
-from g4cli.hub import Fetched, Hub, RemoteFile, fetch_file, reuse
+from g4cli.hub import Fetch, Fetched, Hub, RemoteFile, reuse
 from g4cli.hub.client import HubOptions
 from g4cli.hub.connection import load_certificates
 from g4cli.hub.fetch import find_partials
@@ -65,9 +65,9 @@ def fetch_path(
     client = Hub(HubOptions.from_environment())
     repository = client.read_repository(REPO)
     file = next(f for f in repository.files if f.path == path)
-    return fetch_file(
+    return Fetch(
         client, repository, file, tmp_path / "store" / file.name, limits=limits, **options
-    )
+    ).run()
 
 
 def read_stored(tmp_path: Path, name: str = "m-Q4_0.gguf") -> bytes:
@@ -128,14 +128,14 @@ def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     client = Hub()
     repository = client.read_repository(REPO)
-    fetch_file(
+    Fetch(
         client,
         repository,
         repository.files[0],
         tmp_path / "m",
         limits=FAST,
         progress=lambda *n: seen.append(n),
-    )
+    ).run()
     assert seen[-1][:2] == (len(DATA), len(DATA))
     assert all(done <= total == len(DATA) for done, total, _ in seen)
 
@@ -238,7 +238,7 @@ def test_an_expired_address_is_asked_for_again(hub: FakeHub, tmp_path: Path) -> 
             hub.sign += hub.sign < 3  # the first two addresses expire before they are used
             return location
 
-    fetch_file(Expiring(), repository, repository.files[0], tmp_path / "m", limits=FAST)
+    Fetch(Expiring(), repository, repository.files[0], tmp_path / "m", limits=FAST).run()
     assert (tmp_path / "m").read_bytes() == DATA
     assert client.options.endpoint == hub.url
 
@@ -249,7 +249,7 @@ def test_api_calls_are_tried_again_too(hub: FakeHub, tmp_path: Path) -> None:
     repository = client.read_repository(REPO)
     hub.api_faults = [Fault("status", 503)]
     assert (
-        fetch_file(client, repository, repository.files[0], tmp_path / "m", limits=FAST).origin
+        Fetch(client, repository, repository.files[0], tmp_path / "m", limits=FAST).run().origin
         == "hub"
     )
 
@@ -329,7 +329,7 @@ def test_a_change_in_mid_transfer_is_noticed(hub: FakeHub, tmp_path: Path) -> No
     repository = client.read_repository(REPO)
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = DATA[::-1]
     with pytest.raises(BadFile, match="changed on the hub"):
-        fetch_file(client, repository, repository.files[0], tmp_path / "x", limits=FAST)
+        Fetch(client, repository, repository.files[0], tmp_path / "x", limits=FAST).run()
 
 
 # --- refusals of the hub ----------------------------------------------------------------
@@ -465,9 +465,9 @@ def test_a_second_one_waits_and_finds_the_file(hub: FakeHub, tmp_path: Path) -> 
     def one() -> None:
         target = tmp_path / "store" / "m.gguf"
         results.append(
-            fetch_file(
+            Fetch(
                 client, repository, repository.files[0], target, limits=FAST, notice=told.append
-            )
+            ).run()
         )
 
     threads = [threading.Thread(target=one) for _ in range(2)]
@@ -483,12 +483,12 @@ def test_a_second_one_waits_and_finds_the_file(hub: FakeHub, tmp_path: Path) -> 
 CHILD = """
 import sys
 from pathlib import Path
-from g4cli.hub import Hub, fetch_file
+from g4cli.hub import Fetch, Hub
 from g4cli.hub.transfer import Limits
 client = Hub()
 repository = client.read_repository(sys.argv[1])
-fetch_file(client, repository, repository.files[0], Path(sys.argv[2]),
-           limits=Limits(piece_bytes=4_000_000, first_wait_s=0.01))
+Fetch(client, repository, repository.files[0], Path(sys.argv[2]),
+      limits=Limits(piece_bytes=4_000_000, first_wait_s=0.01)).run()
 """
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.core.errors import HashMismatch
-from g4cli.hub import Hub, fetch_file, transfer
+from g4cli.hub import Fetch, Hub, transfer
 from g4cli.hub.body import Patience
 from g4cli.hub.connection import Connection
 from g4cli.hub.hashing import Hasher
@@ -52,7 +52,7 @@ def fetch_file_to(folder: Path, limits: Limits = LIMITS) -> bytes:
     client = Hub()
     repository = client.read_repository(REPO)
     target = folder / "m.gguf"
-    fetch_file(client, repository, repository.files[0], target, limits=limits)
+    Fetch(client, repository, repository.files[0], target, limits=limits).run()
     return target.read_bytes()
 
 
@@ -128,14 +128,14 @@ def test_a_long_hash_has_a_bar_of_its_own(
     hub.repos[REPO].lfs["m-Q4_0.gguf"] = DATA[:500_000]
     client = Hub()
     repository = client.read_repository(REPO)
-    fetch_file(
+    Fetch(
         client,
         repository,
         repository.files[0],
         tmp_path / "m.gguf",
         limits=replace(LIMITS, shown_hash_bytes=1000),
         progress=progress,
-    )
+    ).run()
     assert seen[0] == "m-Q4_0.gguf"
     assert "check m-Q4_0.gguf" in seen
     assert hub.sent_bytes == 500_000
