@@ -13,6 +13,7 @@ from g4cli.chat.events import (
     Reply,
     TurnEvent,
     TurnOptions,
+    View,
 )
 from g4cli.chat.turn import run_turn
 
@@ -30,6 +31,7 @@ __all__ = [
     "Reply",
     "TurnEvent",
     "TurnOptions",
+    "View",
     "fit_prompt",
     "run_turn",
 ]

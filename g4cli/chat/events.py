@@ -188,3 +188,22 @@ class Finished:
 
 
 TurnEvent: TypeAlias = PromptRead | ReplyEvent | LoopNoticed | Finished
+
+
+class View:
+    """Shows the progress of encoding and prompt processing, then the events of a turn.
+
+    This one shows nothing.
+    """
+
+    def show_waiting(self) -> None:
+        """The prompt was handed to the model."""
+
+    def show_encoding(self, name: str) -> None:
+        """The image or audio file called `name` is being encoded."""
+
+    def show_reading(self, done: int, total: int, label: str) -> None:
+        """`done` of `total` prompt tokens are evaluated: a `Progress`."""
+
+    def show(self, event: TurnEvent) -> None:
+        """An event of the turn, in order."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from rich.cells import cell_len
 from rich.text import Text
 
-from g4cli.chat import LoopNoticed, PromptRead, TurnEvent
+from g4cli.chat import LoopNoticed, PromptRead, TurnEvent, View
 from g4cli.cli.views.blocks import BlockReader, CodeBegin, CodeLine, Piece
 from g4cli.cli.views.code import Highlighter
 from g4cli.cli.views.markdown import render_lines, render_markdown, split_rows, strip_styles
@@ -120,7 +120,7 @@ class Region:
         return max(1, -(-cell_len(strip_styles(line)) // width))
 
 
-class MarkdownView:
+class MarkdownView(View):
     """Shows the events of one turn; use it as a context manager."""
 
     def __init__(

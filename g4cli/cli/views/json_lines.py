@@ -16,14 +16,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from g4cli.chat import LoopNoticed, TurnEvent
-from g4cli.cli.views.plain_chat import ViewWithoutProgress
+from g4cli.chat import LoopNoticed, TurnEvent, View
 from g4cli.cli.views.reply import loop_to_json, tokens_to_json
 from g4cli.core.visible import json_text
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
 
 
-class JsonLinesView(ViewWithoutProgress):
+class JsonLinesView(View):
     """Writes each event of a turn as a line of JSON to standard output."""
 
     def __enter__(self) -> JsonLinesView:

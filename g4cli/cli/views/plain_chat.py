@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from g4cli.chat import LoopNoticed, TurnEvent
+from g4cli.chat import LoopNoticed, TurnEvent, View
 from g4cli.cli.views.reply import describe_notice, format_call
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 
@@ -17,20 +17,7 @@ THOUGHT_BEGINS: Final = "thinking:\n"
 THOUGHT_ENDS: Final = "... done thinking.\n\n"
 
 
-class ViewWithoutProgress:
-    """The methods of a view (operations/chat/session.py) that show progress, which do nothing."""
-
-    def show_waiting(self) -> None:
-        """Show nothing."""
-
-    def show_encoding(self, name: str) -> None:
-        """Show nothing."""
-
-    def show_reading(self, done: int, total: int, label: str) -> None:
-        """Show nothing."""
-
-
-class PlainView(ViewWithoutProgress):
+class PlainView(View):
     """Writes the answer to standard output as it is, and thoughts to standard error."""
 
     def __init__(

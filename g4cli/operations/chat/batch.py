@@ -24,9 +24,9 @@ from g4cli.operations.json_lines import append_line, read_lines
 from g4cli.store.models import find_model_file
 
 if TYPE_CHECKING:
-    from g4cli.chat import DraftStats, Reply
+    from g4cli.chat import DraftStats, Reply, View
     from g4cli.operations.chat.request import ChatRequest
-    from g4cli.operations.chat.session import ChatSession, View
+    from g4cli.operations.chat.session import ChatSession
     from g4cli.operations.prompts import Prompt
     from g4cli.prompt.reply import SampledToken
 

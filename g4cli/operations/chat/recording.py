@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.chat import Conversation, Finished, LoopNoticed, Reply, TurnEvent
+from g4cli.chat import Conversation, Finished, LoopNoticed, Reply, TurnEvent, View
 from g4cli.core.errors import G4Error
 from g4cli.prompt.messages import Message
 from g4cli.prompt.reply import AnswerText, ThoughtText
@@ -18,7 +18,6 @@ from g4cli.store.conversations import ConversationStore, reply_figures
 
 if TYPE_CHECKING:
     from g4cli.core.reporter import Reporter
-    from g4cli.operations.chat.session import View
 
 INTERVAL_S: Final = 1.0
 """How often an unfinished answer is saved: a choice, a second of writing may be lost."""
@@ -160,7 +159,7 @@ def _find_last_id(stored: Sequence[tuple[int, Message]]) -> int | None:
     return stored[-1][0] if stored else None
 
 
-class _RecordingView:
+class _RecordingView(View):
     """Passes everything on to another view and saves the answer once a second."""
 
     def __init__(self, view: View, recorder: ChatRecorder, conversation: Conversation) -> None:
@@ -168,9 +167,15 @@ class _RecordingView:
         self._text: list[str] = []
         self._thought: list[str] = []
         self._saved_at = time.monotonic()
-        self.show_waiting = view.show_waiting
-        self.show_encoding = view.show_encoding
-        self.show_reading = view.show_reading
+
+    def show_waiting(self) -> None:
+        self._view.show_waiting()
+
+    def show_encoding(self, name: str) -> None:
+        self._view.show_encoding(name)
+
+    def show_reading(self, done: int, total: int, label: str) -> None:
+        self._view.show_reading(done, total, label)
 
     def show(self, event: TurnEvent) -> None:
         """Show an event of the turn, and save the answer so far if it is time."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.chat import (
     Conversation,
@@ -15,8 +15,8 @@ from g4cli.chat import (
     LoopNoticed,
     OnLoop,
     Reply,
-    TurnEvent,
     TurnOptions,
+    View,
     fit_prompt,
 )
 from g4cli.core.errors import G4Error, Interrupted, UsageError
@@ -48,22 +48,6 @@ if TYPE_CHECKING:
 
 # By level of thinking: the tokens after which a thought is ended, a choice; 0: no limit.
 THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
-
-
-class View(Protocol):
-    """Shows the progress of encoding and prompt processing, then the events of a turn."""
-
-    def show_waiting(self) -> None:
-        """The prompt was handed to the model."""
-
-    def show_encoding(self, name: str) -> None:
-        """The image or audio file called `name` is being encoded."""
-
-    def show_reading(self, done: int, total: int, label: str) -> None:
-        """`done` of `total` prompt tokens are evaluated: a `Progress`."""
-
-    def show(self, event: TurnEvent) -> None:
-        """An event of the turn, in order."""
 
 
 class ChatSession:

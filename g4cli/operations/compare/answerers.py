@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
 
 from g4cli import __version__
-from g4cli.chat import Conversation, TurnEvent
+from g4cli.chat import Conversation, TurnEvent, View
 from g4cli.core.child_memory import peak_resident_bytes
 from g4cli.core.errors import Interrupted
 from g4cli.core.gguf import read_header
@@ -103,18 +103,12 @@ def open_answerer(spec: ModelSpec, reporter: Reporter) -> Iterator[Answerer]:
             yield LocalAnswerer(spec, session)
 
 
-class _Stopwatch:
+class _Stopwatch(View):
     """The view of a turn that nobody sees: it measures the time to the first token."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
         self.first_s: float | None = None
-
-    def show_waiting(self) -> None: ...
-
-    def show_encoding(self, name: str) -> None: ...
-
-    def show_reading(self, done: int, total: int, label: str) -> None: ...
 
     def show(self, event: TurnEvent) -> None:
         if self.first_s is None and isinstance(event, (AnswerText, ThoughtText)):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from g4cli.chat import Conversation, Finished, Reply
+from g4cli.chat import Conversation, Finished, Reply, View
 from g4cli.core import hashing
 from g4cli.core.errors import BadFile, FileMissing, NotFound, UsageError
 from g4cli.core.files import is_pipe, open_file
@@ -40,10 +40,7 @@ class Messages:
         self.warnings.append(text)
 
 
-class NoView:
-    def show_waiting(self) -> None: ...
-    def show_encoding(self, name: str) -> None: ...
-    def show_reading(self, done: int, total: int, label: str) -> None: ...
+class NoView(View):
     def show(self, event: Any) -> None: ...
 
 
