@@ -60,6 +60,9 @@ def show(
             raise UsageError(
                 "a comparison needs --diff and two models", hint="g4 show --diff BEFORE AFTER"
             )
+        if full or tensors:
+            option = "--full" if full else "--tensors"
+            raise UsageError(f"--diff cannot be used with {option}", hint=f"g4 show MODEL {option}")
         _show_diff(out, model, other)
         return
     from g4cli.core.gguf import read_header

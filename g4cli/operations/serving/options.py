@@ -39,7 +39,7 @@ def parse_parallel(text: str) -> int:
     """Return the number of --parallel, 0 for "auto". Raises UsageError."""
     if text == "auto":
         return 0
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_PARALLEL:
+    if not (text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_PARALLEL):
         raise UsageError(
             f"not a number of requests from 1 to {MAX_PARALLEL}: {text!r:.40}",
             hint="--parallel auto",

@@ -18,6 +18,10 @@ from tests.support.run.command import g4
         ("doctor a.gguf --loop --budget=-5m", "--budget must be longer than 0", "--budget 10m"),
         ("doctor a.gguf --loop --budget soon", "not a duration: 'soon'", "1h30m"),
         ("serve tiny --keep-alive soon", "not a duration: 'soon'", "1h30m"),
+        (f"serve tiny --parallel {'9' * 5000}", "not a number of requests", "--parallel auto"),
+        ("show tiny --diff", "a comparison needs --diff and two models", "g4 show --diff"),
+        ("show --diff tiny a --full", "--diff cannot be used with --full", "g4 show MODEL --full"),
+        ("show --diff tiny a --tensors", "--diff cannot be used with --tensors", "g4 show MODEL"),
         # llama.cpp takes this number for "another seed each time".
         ("chat tiny -p Hi --seed 4294967295", "Invalid value for '--seed'", "g4 chat --help"),
         ("serve tiny --seed 4294967296", "Invalid value for '--seed'", "g4 serve --help"),
