@@ -17,6 +17,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -36,6 +37,8 @@ _PAGE: Final = "/page/"
 _PAGE_API: Final = "/page/api/"
 # The last two are how a container of Docker and of Podman names the machine that it runs on.
 _LOCAL_NAMES: Final = ("localhost", "host.docker.internal", "host.containers.internal")
+# An IPv6 address in brackets, or a name or other address; then perhaps a port.
+_HOST: Final = re.compile(r"(?:\[([^\[\]\s]*:[^\[\]\s]*)\]|([^\[\]\s:/?#@\\]+))(?::[0-9]*)?")
 _CORS_METHODS: Final = "GET, POST, OPTIONS"
 _MAX_CORS_HEADER: Final = 1024  # a choice: characters of the request that are sent back
 _CORS_AGE_S: Final = "600"  # a choice: how long a browser may rely on the answer
@@ -156,8 +159,8 @@ class Guard:
             raise HttpError(Problem(403, what, code="origin"))
         # Browsers send no Origin with what a page embeds (an image, a script), but Sec-Fetch-Site.
         # To follow a link ("navigate") is harmless: the page it stands in cannot read the answer.
-        is_embedded = headers.get("sec-fetch-site") == "cross-site" and not origin
-        if is_embedded and headers.get("sec-fetch-mode") != "navigate":
+        is_own = origin or headers.get("sec-fetch-site", "none") in ("same-origin", "none")
+        if not is_own and headers.get("sec-fetch-mode") != "navigate":
             raise HttpError(Problem(403, "other pages may not use this server", code="origin"))
         is_preflight = scope["method"] == "OPTIONS" and origin
         if not is_preflight and not _is_public(scope["path"]) and not self._has_key(headers):
@@ -226,7 +229,8 @@ class Guard:
     ) -> bytes:
         """Return the body of a request. Raises HttpError if it is too large or too slow."""
         given = headers.get("content-length", "")
-        length = int(given) if given.isdecimal() else 0  # 0: unknown, as in chunks
+        # 0: unknown, as in chunks. Numbers of more than 20 digits are too large in any case.
+        length = int(given[:20]) if given.isdecimal() else 0
         self._check_room(length, self._held_bytes + length)
         pieces: list[bytes] = []
         pause_s = self._options.body_timeout_s
@@ -284,7 +288,7 @@ class _Exchange:
 def _is_public(path: str) -> bool:
     """Return whether a path needs no key: the page, which asks for it, and whether the server runs.
 
-    Drawings are below /page/ too: a frame sends no key, but their names cannot be guessed.
+    Drawings are below /page/ too: an iframe cannot send a key, but their names cannot be guessed.
     """
     return path in _PUBLIC or (path.startswith(_PAGE) and not path.startswith(_PAGE_API))
 
@@ -296,14 +300,11 @@ def _read_headers(scope: Scope) -> dict[str, str]:
 
 def _host_name(host: str) -> str | None:
     """Return the name or address in a Host header without its port, or None if it is none."""
-    try:
-        parts = urlsplit(f"//{host}")
-        _ = parts.port  # raises ValueError for a wrong port
-    except ValueError:
+    match = _HOST.fullmatch(host)
+    if not match:
         return None
-    if parts.username is not None or parts.path or parts.query or not parts.hostname:
-        return None
-    return parts.hostname.rstrip(".").partition("%")[0]  # without the zone of an IPv6 address
+    # Without the zone of an IPv6 address.
+    return (match[1] or match[2]).lower().rstrip(".").partition("%")[0]
 
 
 def _hash_key(key: bytes) -> bytes:

@@ -1,9 +1,9 @@
-"""Drawings in answers: checked, repaired, and shown in a frame that runs nothing.
+"""Drawings in answers: checked, repaired, and shown in an iframe that runs nothing.
 
-The frame has no key to send, so a drawing has a name that cannot be guessed: an HMAC of its text
+The iframe cannot send a key, so a drawing has a name that cannot be guessed: an HMAC of its text
 with a secret of this server. Its document holds the drawing as an image in a data URI. So three
 walls stand between a drawing and the page: what is unsafe was removed by the repair, an image runs
-no script and loads nothing, and the frame's sandbox and policy allow neither.
+no script and loads nothing, and the iframe's sandbox and policy allow neither.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class DrawingBody(RequestBody):
 async def check(body: DrawingBody) -> dict[str, Any]:
     """Return what the check of a drawing found, and the repaired text.
 
-    `shown`: it renders, so that there is something for the frame; `blank`: but it shows nothing.
+    `shown`: it renders, so that there is something for the iframe; `blank`: but it shows nothing.
     """
     text = body.text.encode("utf-8", "replace")
     name = hmac.new(_secret, text, hashlib.sha256).hexdigest()[:_NAME_DIGITS]
@@ -85,7 +85,7 @@ async def check(body: DrawingBody) -> dict[str, Any]:
 
 @frames.get("/page/drawings/{name}")
 async def send_frame(name: str) -> Response:
-    """Return the document of the frame that shows a drawing. Raises NotFound."""
+    """Return the document of the iframe that shows a drawing. Raises NotFound."""
     text = (_find(name).drawing.text or "").encode("utf-8", "replace")
     document = _DOCUMENT.replace("@", base64.b64encode(text).decode())
     return Response(document, headers=dict(_HEADERS), media_type="text/html")
