@@ -28,7 +28,8 @@ def install_command() -> str:
 
 def library_folder() -> Path:
     """Return the folder of the shared libraries that llama_cpp loads. Raises EngineMissing."""
-    if override := os.environ.get("LLAMA_CPP_LIB_PATH"):  # as llama_cpp/llama_cpp.py reads it
+    override = os.environ.get("LLAMA_CPP_LIB_PATH")
+    if override is not None:  # as in llama_cpp/llama_cpp.py, also if it is empty
         return Path(override)
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
@@ -49,15 +50,13 @@ def library_fingerprint() -> str:
 def hash_library() -> str:
     """Return the sha256 of the names and contents of llama.cpp's shared libraries.
 
-    Unlike the fingerprint it is the same on every machine with this build. It is "" if
-    llama-cpp-python is not installed.
+    Unlike the fingerprint it is the same on every machine with this build. It is "" if there are
+    none, or llama-cpp-python is not installed.
     """
     try:
-        folder = library_folder()
+        paths = sorted(library_folder().glob("*"))
     except EngineMissing:
         return ""
-    whole = hashlib.sha256()
-    for path in sorted(folder.glob("*")):
-        if path.is_file() and not path.is_symlink():
-            whole.update(f"{path.name} {sha256_of(path)}\n".encode())
-    return whole.hexdigest()
+    files = [path for path in paths if path.is_file() and not path.is_symlink()]
+    text = "".join(f"{path.name} {sha256_of(path)}\n" for path in files)
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
