@@ -50,7 +50,7 @@ from g4cli.estimate.options import (
     check_options,
     kv_type,
 )
-from g4cli.estimate.placement import layer_devices, offloads_all
+from g4cli.estimate.placement import keeps_experts, layer_devices, offloads_all
 from g4cli.estimate.result import HOST, Estimate, Term, is_remote
 from g4cli.estimate.weights import list_sent_tensors, repacked_types, weight_terms
 from g4cli.estimate.wire import NetworkCost, count_network_bytes, keeps_layers_together
@@ -144,8 +144,9 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
     if options.outputs > 1:
         note += f", logits of {options.outputs:,}"
     output = Term("output buffer", HOST, "compute", output_bytes(shape, options))
-    # If all layers are on GPUs, the host only prepares their inputs.
-    if gpus and offloads_all(shape.n_layer, options):
+    # If all layers are on GPUs, the host only prepares their inputs, unless it has experts.
+    has_experts = keeps_experts(shape, options)
+    if gpus and offloads_all(shape.n_layer, options) and not has_experts:
         owners = "workers'" if any(is_remote(gpu) for gpu in gpus) else "GPU's"
         host, host_note = inputs_bytes(shape, options), f"inputs of the {owners} layers"
     else:
@@ -156,7 +157,7 @@ def _compute_terms(shape: Shape, options: Options, gpus: Sequence[str]) -> list[
     terms = [Term("compute buffer", HOST, "compute", host, host_note)]
     for number, gpu in enumerate(gpus):
         nbytes = compute_bytes(shape, options, GPU_ALIGNMENT)
-        if pipelined or is_remote(gpu):
+        if pipelined or is_remote(gpu) or has_experts:
             nbytes += copied_inputs_bytes(shape, options, number, is_pipelined=pipelined)
         terms.append(Term("compute buffer", gpu, "compute", nbytes, note))
     return [*terms, output]

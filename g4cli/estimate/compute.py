@@ -9,7 +9,7 @@ from g4cli.core.shape import Shape
 from g4cli.estimate.graph import CPU_ALIGNMENT, graph_bytes
 from g4cli.estimate.network import build_network
 from g4cli.estimate.options import Options
-from g4cli.estimate.placement import offloads_all
+from g4cli.estimate.placement import keeps_experts, offloads_all
 
 GPU_ALIGNMENT: Final = 128
 """ggml_backend_cuda_buffer_type_get_alignment, ggml/src/ggml-cuda/ggml-cuda.cu."""
@@ -60,12 +60,17 @@ def copied_inputs_bytes(shape: Shape, options: Options, device: int, *, is_pipel
 
     `device` counts from 0, the one with the first layers. What comes from another device is copied
     into the buffer; in a pipeline there are as many copies of all inputs as ubatches under way.
-    Source: ggml_backend_sched_split_graph, ggml/src/ggml-backend.cpp, llama.cpp@0c1e57098; the
-    figures of a pipeline are equal to llama.cpp's for 31B, that without one is an upper bound.
+    What the host's experts return is added to the hidden state in the buffer. Source:
+    ggml_backend_sched_split_graph, ggml/src/ggml-backend.cpp, llama.cpp@0c1e57098; the figures of a
+    pipeline are equal to llama.cpp's for 31B, those without one are upper bounds.
+
+    Not counted: a GPU's driver may take experts of the host, unless they are repacked for the CPU,
+    for ubatches of 32 tokens and more (`op_offload`). Then the buffer holds a copy of a matrix of
+    experts too. Workers do not; no GPU was there to measure it.
     """
     hidden_bytes = _F32_BYTES * options.ubatch * shape.n_embd
     if not is_pipelined:
-        return hidden_bytes
+        return hidden_bytes * (2 if keeps_experts(shape, options) else 1)
     inputs = sum(leaf.nbytes for leaf in build_network(shape, options).leaves)
     return (_SCHED_COPIES - 1) * inputs + (_SCHED_COPIES * hidden_bytes if device else 0)
 

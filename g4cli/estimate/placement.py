@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import Final
 
 from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD
+from g4cli.core.shape import Shape
 from g4cli.estimate.options import Options
 from g4cli.estimate.result import HOST
 
@@ -28,6 +29,11 @@ def is_expert(name: str) -> bool:
 def offloads_all(n_layer: int, options: Options) -> bool:
     """Return whether the options offload all layers and the output matrix."""
     return not 0 <= options.n_gpu_layers <= n_layer
+
+
+def keeps_experts(shape: Shape, options: Options) -> bool:
+    """Return whether the options keep experts in host memory, whose layers may be offloaded."""
+    return bool(shape.n_expert and options.n_cpu_moe)
 
 
 def layer_devices(n_layer: int, options: Options, gpus: Sequence[str]) -> tuple[str, ...]:

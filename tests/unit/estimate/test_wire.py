@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from g4cli.estimate import Options, count_network_bytes
+from g4cli.core.units import MIB
+from g4cli.estimate import HOST, Options, count_network_bytes, estimate_memory
 from g4cli.estimate.compute import copied_inputs_bytes, is_pipelined
 from tests.support.builders import shapes
 
@@ -79,6 +82,35 @@ def test_buffers_of_a_pipeline_are_llama_cpps(
     extra = [copied_inputs_bytes(shapes.G31B, options, i, is_pipelined=True) for i in (0, 1)]
     assert abs(compute + extra[0] - first) < 40_000
     assert abs(compute + extra[1] - second) < 40_000
+
+
+@pytest.mark.parametrize(
+    ("options", "host", "worker"),
+    [
+        (Options(4096, n_cpu_moe=1), 93.52, 97.51),
+        (Options(4096, n_cpu_moe=30), 93.52, 64.51),
+        (Options(32768, n_cpu_moe=1), 121.52, 140.51),
+        (Options(32768, n_cpu_moe=30), 121.52, 96.51),
+        (Options(262144, n_ubatch=2048, n_cpu_moe=15), 1388.08, 1464.04),
+    ],
+)
+def test_buffers_with_experts_on_the_host(options: Options, host: float, worker: float) -> None:
+    """llama.cpp's plans for 26B in Q4_0 with all layers on a worker, in MiB: bounds from above.
+
+    The host computes what is between experts, beside the inputs of all layers.
+    """
+    found = estimate_memory(shapes.A4B, (), replace(options, n_gpu_layers=-1), ("RPC0",))
+    for device, mib in ((HOST, host), ("RPC0", worker)):
+        (nbytes,) = (
+            t.nbytes for t in found.terms if t.name == "compute buffer" and t.device == device
+        )
+        assert mib * MIB - 6000 <= nbytes
+    (without,) = (
+        t.nbytes
+        for t in estimate_memory(shapes.A4B, (), Options(4096, n_gpu_layers=-1), ("RPC0",)).terms
+        if t.name == "compute buffer" and t.device == HOST
+    )
+    assert abs(without - 16.52 * MIB) < 6000
 
 
 def test_a_pipeline_needs_all_layers_on_several_devices() -> None:
