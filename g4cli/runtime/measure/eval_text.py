@@ -83,11 +83,14 @@ def split_passages(text: str) -> list[tuple[Message, ...]]:
 
 
 def _list_answers(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
-    """Return each answer with what came before it; one that nothing comes before is left out."""
+    """Return each answer with what came before it; one that nothing comes before is left out.
+
+    So are calls of tools: the model does not end its turn after them.
+    """
     return [
         tuple(messages[: i + 1])
         for i, message in enumerate(messages)
-        if message.role == "assistant" and i > 0
+        if message.role == "assistant" and i > 0 and not message.tool_calls
     ]
 
 

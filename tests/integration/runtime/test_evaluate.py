@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
 from g4cli.quant.scores import Score
 from g4cli.runtime.engine.context import Context
+from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ModelOptions
-from g4cli.runtime.measure.document import Document
+from g4cli.runtime.engine.prompt_tokens import PromptTokens
+from g4cli.runtime.measure.calibration_text import Conversation
+from g4cli.runtime.measure.document import Document, tokenize_conversations
 from g4cli.runtime.measure.evaluate import Reading, evaluate_model, plan_readings
 from g4cli.runtime.measure.messages import RunEvaluation
 from tests.support.builders.tiny_file import TINY, build_tiny
@@ -89,6 +93,20 @@ def test_equals_one_plain_decode(tiny: Path) -> None:
     assert found.score.n == len(logs)
     assert found.score.perplexity == pytest.approx(float(np.exp(-np.mean(logs))), rel=2e-3)
     assert found.n_documents == 4
+
+
+def test_an_answer_has_no_control_tokens_of_its_own(tiny: Path) -> None:
+    """Neither its text nor the white space around its thought is what the template writes."""
+    answer = Message("assistant", "b<|channel>c", thought="\nt<turn|>\n")
+    conversation = Conversation((Message("user", "a"), answer))
+    with closing(Model(tiny, PLAIN)) as model:
+        (document,) = tokenize_conversations(model, PromptTokens(model), [conversation])
+        scored = document.tokens[document.first :]
+        marks = {mark: model.tokenize(mark, control=True) for mark in ("<|channel>", "<turn|>")}
+        assert b"".join(map(model.piece, scored)) == (
+            b"<|channel>thought\nt<turn|>\n<channel|>b<|channel>c<turn|>"
+        )
+    assert [scored.count(mark) for (mark,) in marks.values()] == [1, 1]
 
 
 @pytest.mark.slow

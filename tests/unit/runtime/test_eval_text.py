@@ -12,7 +12,7 @@ import pytest
 
 from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile, FileMissing
-from g4cli.prompt.messages import Message
+from g4cli.prompt.messages import Message, ToolCall
 from g4cli.runtime.measure.eval_text import REQUEST, read_conversations
 
 
@@ -82,6 +82,13 @@ def test_a_saved_chat_is_a_conversation(tmp_path: Path) -> None:
     path.write_text(chat.to_text())
     (messages,) = read_conversations(path)
     assert [m.content for m in messages] == ["Be short.", "a", "b"]
+    # After a call, the model waits for its result: the end of its turn is no token of its own.
+    call = Message("assistant", "", tool_calls=(ToolCall("f", {}),))
+    result = Message("tool", "1", name="f")
+    chat = Conversation("", [Message("user", "a"), call, result, Message("assistant", "b")])
+    path.write_text(chat.to_text())
+    (messages,) = read_conversations(path)
+    assert messages[-1].content == "b"
 
 
 @pytest.mark.parametrize("text", ["One.\n", '{"messages": [{"role": "user", "content": "a"}, %s]}'])
