@@ -156,8 +156,10 @@ class Answer:
         self, prompt_tokens: int, read: Evaluated, prompt_s: float, decode_s: float
     ) -> Reply:
         """Return the finished answer with the figures of its prompt."""
+        text = "".join(self._text)
+        data = b"".join(map(self._vocabulary.piece, self.tokens))
         return Reply(
-            text="".join(self._text),
+            text=text,
             thought="".join(self._thought).strip(),
             tool_calls=tuple(self._calls),
             finish_reason=self.finish or "interrupted",
@@ -165,11 +167,11 @@ class Answer:
             prompt_tokens=prompt_tokens,
             reused_tokens=read.reused,
             evaluated_tokens=read.evaluated,
-            completion_tokens=len(self.tokens),
             prompt_s=prompt_s,
             decode_s=decode_s,
             loop=self._loop,
             tokens=tuple(self.tokens),
+            is_verbatim=text == data.decode("utf-8", "replace"),
             stop_string=self._stops.found,
             retried=self._retried,
             thought_tokens=self._n_thought,
@@ -230,7 +232,7 @@ class Answer:
             self.finish, self._context_full = "length", True
         elif self._parser.in_thought and not self._forced:
             # A thought that is opened again gets no new budget.
-            is_spent = 0 < self._options.thought_tokens <= self._n_thought
+            is_spent = 0 < self._options.max_thought_tokens <= self._n_thought
             self._forced = list(self._vocabulary.close_thought) if is_spent else []
 
     def _describe_loop(self, loop: Loop) -> FoundLoop:

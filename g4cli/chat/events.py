@@ -29,9 +29,9 @@ class TurnOptions:
     """Limits of one answer, and what is told of it.
 
     `stop_on_loop`: whether repetitions are looked for; `on_loop`: what becomes of them.
-    `max_tokens` 0: until the context is full. `thought_tokens`: after so many tokens in all, a
-    thought is ended by g4; 0: no limit. `stop`: texts that end
-    the answer; they are looked for in the answer, not in thoughts. `n_probs`: each token is told
+    `max_tokens` 0: until the context is full. `max_thought_tokens`: when all thoughts of the answer
+    together have so many tokens, g4 ends the thought; 0: no limit. `stop`: texts that end the
+    answer; they are looked for in the answer, not in thoughts. `n_probs`: each token is told
     with so many of the most probable ones in its place; None: not at all. `max_calls`: the answer
     ends with so many tool calls; 0: no limit. `raw`: all that the model writes is the answer,
     thoughts and tool calls with their marks too.
@@ -40,7 +40,7 @@ class TurnOptions:
     max_tokens: int = 0
     stop_on_loop: bool = True
     on_loop: OnLoop = "stop"
-    thought_tokens: int = 0
+    max_thought_tokens: int = 0
     stop: tuple[str, ...] = ()
     n_probs: int | None = None
     raw: bool = False
@@ -107,10 +107,11 @@ class Reply:
 
     `context_full`: the answer ended because the context was full (`finish_reason` "length").
     `prompt_tokens` are `reused_tokens`, which were in the KV cache, and `evaluated_tokens`.
-    `tokens` are the ids of the answer, thoughts and calls included. `stop_string`: the one that
-    ended the answer, which is not part of `text`, or "". `loop`: the repetition that ended it, or
-    was let pass; `retried`: the one that was cut out of it. `thought_tokens` are those of `tokens`
-    within the thinking channel, the name of the channel included.
+    `tokens` are the ids of the answer: with thoughts, calls and forced tokens, without the token
+    that ended it. `is_verbatim`: their text is `text`, with nothing left out. `stop_string`: the
+    one that ended the answer, which is not part of `text`, or "". `loop`: the repetition that ended
+    it, or was let pass; `retried`: the one that was cut out of it. `thought_tokens` are those of
+    `tokens` within the thinking channel, the name of the channel included.
     """
 
     text: str
@@ -121,11 +122,11 @@ class Reply:
     prompt_tokens: int
     reused_tokens: int
     evaluated_tokens: int
-    completion_tokens: int
     prompt_s: float
     decode_s: float
     loop: FoundLoop | None
     tokens: tuple[int, ...]
+    is_verbatim: bool = False
     stop_string: str = ""
     retried: FoundLoop | None = None
     thought_tokens: int = 0
@@ -133,7 +134,12 @@ class Reply:
     @classmethod
     def interrupted(cls) -> Reply:
         """Return the answer to a question that was stopped before the model saw it."""
-        return cls("", "", (), "interrupted", False, 0, 0, 0, 0, 0.0, 0.0, None, ())
+        return cls("", "", (), "interrupted", False, 0, 0, 0, 0.0, 0.0, None, ())
+
+    @property
+    def completion_tokens(self) -> int:
+        """Return the number of tokens of the answer, as OpenAI's API calls it."""
+        return len(self.tokens)
 
     @property
     def prompt_tps(self) -> float:
@@ -149,16 +155,16 @@ class Reply:
         """Return the turn to keep in the conversation.
 
         It has its tokens where the next prompt holds them unchanged: so they are not evaluated
-        again, even if tokenizing the text would give others. Thoughts are left out of prompts, and
-        white space around an answer is removed.
+        again, even if tokenizing the text would give others. Prompts leave out thoughts, marks,
+        what a stop string cut off, and white space around an answer.
         """
-        exact = not self.thought and not self.tool_calls and self.text == self.text.strip()
+        is_kept = self.is_verbatim and self.text == self.text.strip()
         return Message(
             "assistant",
             self.text,
             thought=self.thought,
             tool_calls=self.tool_calls,
-            tokens=self.tokens if exact else (),
+            tokens=self.tokens if is_kept else (),
         )
 
 

@@ -249,7 +249,7 @@ def read_request(body: CountRequest, save_media: SaveMedia) -> TurnRequest:
         for index, tool in enumerate(body.tools)
     )
     choice, parallel = _read_choice(body, tools)
-    thinking, thought_tokens = _read_thinking(body)
+    thinking, max_thought_tokens = _read_thinking(body)
     output = body.output_config.format
     messages = tuple(_read_messages(body, save_media))
     request = TurnRequest(
@@ -259,7 +259,7 @@ def read_request(body: CountRequest, save_media: SaveMedia) -> TurnRequest:
         tool_choice=choice,
         parallel_tool_calls=parallel,
         thinking=thinking,
-        thought_tokens=thought_tokens,
+        max_thought_tokens=max_thought_tokens,
         continue_last=continues_last(messages, f"messages.{len(body.messages) - 1}.content"),
         json_schema=encode_schema(output.schema_, "output_config.format") if output else "",
         form_field="output_config.format",

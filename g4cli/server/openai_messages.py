@@ -38,7 +38,7 @@ from g4cli.server.openai_request import (
     WireMessage,
 )
 
-# OpenAI's effort -> g4's; the most tokens of a thought: THOUGHT_TOKENS in operations/chat/session.
+# OpenAI's effort -> g4's; MAX_THOUGHT_TOKENS in operations/chat/session has what each means.
 EFFORTS: Final[Mapping[str, Thinking]] = {
     "none": "off",
     "minimal": "low",

@@ -19,7 +19,7 @@ from g4cli.core.errors import NotFound, UsageError
 from g4cli.core.paths import expand_home
 from g4cli.core.units import size_text
 from g4cli.operations.chat.saved import may_replace, save_chat
-from g4cli.operations.chat.session import THOUGHT_TOKENS
+from g4cli.operations.chat.session import MAX_THOUGHT_TOKENS
 from g4cli.operations.models import prepare_model
 from g4cli.prompt.messages import Message
 from g4cli.store.conversations import ConversationStore
@@ -103,7 +103,7 @@ def _run_system(chat: ChatController, rest: str) -> None:
 def _run_think(chat: ChatController, rest: str) -> None:
     if rest in ("show", "fold", "hide"):
         chat.display = replace(chat.display, thoughts=rest)
-    elif rest in THOUGHT_TOKENS:
+    elif rest in MAX_THOUGHT_TOKENS:
         chat.session.think = rest
     elif rest:
         raise UsageError(

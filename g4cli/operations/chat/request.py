@@ -27,12 +27,12 @@ class ChatRequest:
     a number ("8192", "32k"), "max", or "" for the largest context that fits; `gpu_layers` is a
     number or "auto"; `draft` is auto, off, lookup, network (the draft model that was pulled with
     the model) or the path of a draft model. `max_tokens` 0 means no limit, `threads` 0 all cores,
-    `think` is a key of session.THOUGHT_TOKENS. `state_cache`, the room for the states of prompts on
-    the disk, is a size, auto or off. `conversation` is the one to continue; `json_schema_text` is a
-    JSON schema that was read already, `declarations` are tools that can be run. `workers` are other
-    machines that get layers. `n_probs`: each token of the answer comes with its probability and
-    those of so many of the most probable ones; None: without. Any other field is the option of that
-    name.
+    `think` is a key of session.MAX_THOUGHT_TOKENS. `state_cache`, the room for the states of
+    prompts on the disk, is a size, auto or off. `conversation` is the one to continue;
+    `json_schema_text` is a JSON schema that was read already, `declarations` are tools that can be
+    run. `workers` are other machines that get layers. `n_probs`: each token of the answer comes
+    with its probability and those of so many of the most probable ones; None: without. Any other
+    field is the option of that name.
     """
 
     model: str = ""

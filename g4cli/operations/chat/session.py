@@ -47,16 +47,16 @@ if TYPE_CHECKING:
     from g4cli.runtime.engine.messages import Encoded
 
 # By level of thinking: the tokens after which a thought is ended, a choice; 0: no limit.
-THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
+MAX_THOUGHT_TOKENS: Final = {"off": 0, "on": 0, "low": 256, "medium": 1024, "high": 0}
 
 
 class ChatSession:
     """Holds the engine and the conversation; `run_turn` answers the last question.
 
-    `think` is the level of thinking of the next answers, a key of THOUGHT_TOKENS. `load_s` is how
-    many seconds it took to load the model, `resident_bytes` the estimate of its peak of resident
-    memory, `header` that of its file. The constructor checks the grammar of the
-    request and chooses the chat template; it raises UsageError or BadFile.
+    `think` is the level of thinking of the next answers, a key of MAX_THOUGHT_TOKENS. `load_s` is
+    how many seconds it took to load the model, `resident_bytes` the estimate of its peak of
+    resident memory, `header` that of its file. The constructor checks the grammar of the request
+    and chooses the chat template; it raises UsageError or BadFile.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ def find_media_options(request: ChatRequest, path: Path) -> MediaOptions:
 
 
 def make_style(think: str, inputs: ChatInputs, renderer: Renderer) -> PromptStyle:
-    """Return how prompts are written; `think` is a key of THOUGHT_TOKENS."""
+    """Return how prompts are written; `think` is a key of MAX_THOUGHT_TOKENS."""
     return PromptStyle(
         think=think != "off", tools=inputs.tools, empty_thought=renderer.empty_thought
     )
@@ -244,7 +244,7 @@ def make_turn(
 ) -> RunTurn:
     """Return the turn that answers the prompt `tokens` as `request` says.
 
-    `think` is a key of THOUGHT_TOKENS.
+    `think` is a key of MAX_THOUGHT_TOKENS.
     """
     on_loop: OnLoop = request.on_loop
     if on_loop == "retry" and inputs.grammar is not None:
@@ -253,7 +253,7 @@ def make_turn(
         max_tokens=request.max_tokens,
         stop_on_loop=request.stop_on_loop,
         on_loop=on_loop,
-        thought_tokens=THOUGHT_TOKENS[think],
+        max_thought_tokens=MAX_THOUGHT_TOKENS[think],
         stop=tuple(request.stop),
         n_probs=request.n_probs,
     )

@@ -17,7 +17,7 @@ from g4cli.core.errors import (
     UsageError,
     too_many_tokens,
 )
-from g4cli.operations.chat.session import THOUGHT_TOKENS
+from g4cli.operations.chat.session import MAX_THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
@@ -116,7 +116,7 @@ class LoadedModel:
             self.options,
             max_tokens=request.max_tokens or self.options.max_tokens,
             stop_on_loop=request.stop_on_loop and self.options.stop_on_loop,
-            thought_tokens=request.thought_tokens or THOUGHT_TOKENS[request.thinking],
+            max_thought_tokens=request.max_thought_tokens or MAX_THOUGHT_TOKENS[request.thinking],
             stop=request.stop,
             n_probs=request.n_probs,
             max_calls=0 if request.parallel_tool_calls else 1,

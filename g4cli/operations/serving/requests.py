@@ -36,10 +36,10 @@ class TurnRequest:
     the same prompt it is; each has the seed, if there is one, plus this number. `max_tokens` 0:
     until the context is full. `json_schema` (JSON) or `grammar` (GBNF) restrict the answer, not the
     thought before it; `form_field` is the field that the client sent it in. `n_probs`: tokens come
-    with their log-probability and this many alternatives; None: without. `thought_tokens`: the most
-    tokens of a thought; 0: as many as `thinking` says. `continue_last`: the last message is the
-    assistant's and is to be continued, after its thought. `keep_alive_s`: how long the model stays
-    loaded after the answer, below 0 for ever; None: as the server's options say.
+    with their log-probability and this many alternatives; None: without. `max_thought_tokens`: the
+    most tokens of its thoughts; 0: as many as `thinking` says. `continue_last`: the last message is
+    the assistant's and is to be continued, after its thought. `keep_alive_s`: how long the model
+    stays loaded after the answer, below 0 for ever; None: as the server's options say.
     """
 
     model: str = ""
@@ -49,7 +49,7 @@ class TurnRequest:
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True
     thinking: Thinking = "off"
-    thought_tokens: int = 0
+    max_thought_tokens: int = 0
     continue_last: bool = False
     sampling: Mapping[str, Any] = field(default_factory=dict)
     choice: int = 0

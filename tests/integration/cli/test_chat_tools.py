@@ -33,7 +33,7 @@ def args(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     (tmp_path / "tiny.gguf").write_bytes(build_tiny())
     (tmp_path / "mine.py").write_text(FUNCTIONS)
     # The scope "calls" would leave it to the model whether to call.
-    monkeypatch.setattr(session, "RunTurn", lambda *values: RunTurn(*values[:5], "all"))
+    monkeypatch.setattr(session, "RunTurn", lambda *values: RunTurn(*values[:4], "all"))
     path, tools = str(tmp_path / "tiny.gguf"), str(tmp_path / "mine.py")
     return ["chat", path, "-p", "Which color?", "--temp", "0", "-n", "80", "--tools", tools]
 

@@ -393,7 +393,7 @@ def test_what_is_said_of_an_answer_that_failed_harms_no_other(engine: LlamaEngin
 def test_a_thought_is_free_and_the_answer_is_bound(engine: LlamaEngine) -> None:
     grammar = gbnf('root ::= "yes"')
     found = answer(engine, grammar, Sampling(temp=0), scope="after-thought",
-                   forced="<|channel>thought\n", thought_tokens=12)  # fmt: skip
+                   forced="<|channel>thought\n", max_thought_tokens=12)  # fmt: skip
     assert found.text == "yes"
     assert len(found.thought) > 8
     (thought,) = engine.model.tokenize("<|channel>", control=True)

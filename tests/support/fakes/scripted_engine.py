@@ -71,8 +71,8 @@ class ScriptedEngine:
         reply = Reply(
             text, thought, tool_calls=(), finish_reason="loop" if loop else "stop",
             context_full=False, prompt_tokens=len(request.prompt), reused_tokens=2,
-            evaluated_tokens=3, completion_tokens=len(pieces), prompt_s=0.01, decode_s=1.0,
-            loop=loop, tokens=(),
+            evaluated_tokens=3, prompt_s=0.01, decode_s=1.0,
+            loop=loop, tokens=tuple(range(len(pieces))),
         )  # fmt: skip
         yield Finished(reply)
 

@@ -329,7 +329,7 @@ class TestTurn:
 
     def test_a_thought_longer_than_allowed_is_closed(self) -> None:
         engine = ScriptedEngine("<|channel>", "thought", "\n", "h", "m", "m", "m", "m")
-        reply = reply_of(engine, TurnOptions(thought_tokens=5))
+        reply = reply_of(engine, TurnOptions(max_thought_tokens=5))
         assert 5 in engine.advanced
         assert (reply.thought, reply.text, reply.thought_tokens) == ("hm", "mmm", 5)
 
@@ -340,7 +340,7 @@ class TestTurn:
     def test_a_thought_that_is_opened_again_gets_no_new_budget(self) -> None:
         pieces = ("<|channel>", "thought", "\n", "h", "m", "a", "<|channel>", "x", "y", "b")
         engine = ScriptedEngine(*pieces)
-        reply = reply_of(engine, TurnOptions(thought_tokens=5))
+        reply = reply_of(engine, TurnOptions(max_thought_tokens=5))
         assert engine.advanced.count(5) == 2
         assert (reply.thought, reply.text) == ("hm", "axyb")
 
@@ -356,6 +356,13 @@ class TestTurn:
         assert reply_of(ScriptedEngine("a", " ")).message().tokens == ()
         thinking = ScriptedEngine("<|channel>", "thought", "\n", "h", "<channel|>", "a")
         assert reply_of(thinking).message().tokens == ()
+        empty_thought = ScriptedEngine("<|channel>", "thought", "\n", "<channel|>", "a")
+        assert reply_of(empty_thought).message().tokens == ()
+        stopped = reply_of(ScriptedEngine("a", " STOP"), TurnOptions(stop=(" STOP",))).message()
+        assert (stopped.content, stopped.tokens) == ("a", ())
+        cut_call = ScriptedEngine("a", "<|tool_call>", "call:f{")
+        message = reply_of(cut_call, TurnOptions(max_tokens=3)).message()
+        assert (message.content, message.tokens) == ("a", ())
 
 
 class TestConversation:

@@ -36,7 +36,7 @@ MESSAGES = (
     Tokenize((Part("x"), Part("", True, (1, 2)), Part("", media=Media("image", Path("p"))))),
     RunTurn((1, -2, 2**31 - 1, -(2**31)), Sampling(temp=0), TurnOptions(), "root ::= [a]"),
     Finished(
-        Reply("t", "", (), "loop", False, 1, 2, 3, 4, 0.5, 1, LOOP, (5, 6)),
+        Reply("t", "", (), "loop", False, 1, 2, 3, 0.5, 1, LOOP, (5, 6)),
         9,
         DraftStats(1, 2, None),
     ),

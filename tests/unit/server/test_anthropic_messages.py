@@ -13,7 +13,7 @@ from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 from g4cli.server.anthropic_messages import MessageStream
 
 CALL = ToolCall("find", {"name": "Zoë", "n": [1, 2]})
-REPLY = replace(Reply.interrupted(), finish_reason="stop", completion_tokens=7)
+REPLY = replace(Reply.interrupted(), finish_reason="stop", tokens=(5,) * 7)
 READ = PromptRead(12, 5, 0.1)
 
 

@@ -144,7 +144,7 @@ def test_the_choice_of_tools(wire: dict[str, Any], choice: ToolChoice, parallel:
 )
 def test_thinking(thinking: dict[str, Any], effort: str | None, expected: tuple[str, int]) -> None:
     request = _read(thinking=thinking, output_config={"effort": effort})
-    assert (request.thinking, request.thought_tokens) == expected
+    assert (request.thinking, request.max_thought_tokens) == expected
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from g4cli.server.ollama_answer import (
 # Reply.interrupted() has every figure 0; what matters here is replaced.
 REPLY = replace(
     Reply.interrupted(), finish_reason="stop", text="Yes!", thought="hm",
-    prompt_tokens=12, completion_tokens=7, prompt_s=0.5, decode_s=1.5,
+    prompt_tokens=12, tokens=(5,) * 7, prompt_s=0.5, decode_s=1.5,
 )  # fmt: skip
 MODEL = ServedModel(
     "e2b:q4_0", Path("e2b.gguf"), ("e2b",), sha256="ab" * 32, type="q4_0", nbytes=3_000_000_000,
