@@ -11,7 +11,8 @@ from g4cli.core.units import count_text
 from g4cli.core.worker_address import NO_WORKERS, WorkerAddress, WorkerOptions
 from g4cli.estimate import Options, is_remote, keeps_layers_together
 from g4cli.estimate.placement import layer_devices
-from g4cli.fit import Memory, try_options
+from g4cli.fit.context import try_options
+from g4cli.fit.memory import Memory
 from g4cli.host import read_host
 from g4cli.operations.fit.options import list_memories, make_loading_options
 from g4cli.operations.fit.subject import Subject, make_subject

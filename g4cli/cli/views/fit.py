@@ -13,7 +13,9 @@ from g4cli.cli.views.fit_network import draw_network, network_to_json
 from g4cli.core.quoting import shell_word
 from g4cli.core.units import GIB, size_text
 from g4cli.estimate import Term
-from g4cli.fit import FitPlan, Memory, TypeRanking
+from g4cli.fit.memory import Memory
+from g4cli.fit.plan import FitPlan
+from g4cli.fit.ranking import TypeRanking
 from g4cli.operations.fit.answer import FitAnswer, MatrixAnswer
 
 BAR_CELLS: Final = 56  # the width of a device's bar, so that its line has less than 80 columns

@@ -14,17 +14,9 @@ from g4cli.core.reporter import Reporter
 from g4cli.core.shape import CONTEXT_LIMIT, MAX_TRAINED_CONTEXT, capped_context
 from g4cli.core.units import GIB, parse_count
 from g4cli.estimate import DEFAULT_IMAGE_TOKENS, HOST, Options, estimate_memory
-from g4cli.fit import (
-    CONTEXTS,
-    Memory,
-    Trial,
-    count_spare_bytes,
-    largest_context,
-    plan_context,
-    plan_parallel,
-    share_context,
-    try_options,
-)
+from g4cli.fit.context import CONTEXTS, Trial, largest_context, plan_context, try_options
+from g4cli.fit.memory import Memory, count_spare_bytes
+from g4cli.fit.parallel import plan_parallel, share_context
 from g4cli.host import Gpu, HostFacts, is_unified
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.fit.drafting import add_drafting

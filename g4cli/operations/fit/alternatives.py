@@ -9,7 +9,9 @@ from typing import Final
 from g4cli.core.registry import MODELS
 from g4cli.core.units import count_text
 from g4cli.estimate import Options, kv_type
-from g4cli.fit import COMMON_CTX, FitPlan, TypeRanking, largest_context, try_options
+from g4cli.fit.context import COMMON_CTX, largest_context, try_options
+from g4cli.fit.plan import FitPlan
+from g4cli.fit.ranking import TypeRanking
 from g4cli.operations.fit.machine import Machine
 from g4cli.operations.fit.options import make_chat_options
 from g4cli.operations.fit.subject import Subject, describe_model

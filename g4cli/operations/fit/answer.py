@@ -20,7 +20,9 @@ from g4cli.estimate import (
 )
 from g4cli.estimate.placement import layer_devices
 from g4cli.estimate.weights import list_sent_tensors
-from g4cli.fit import COMMON_CTX, FitPlan, TypeRanking, plan_fit
+from g4cli.fit.context import COMMON_CTX
+from g4cli.fit.plan import FitPlan, plan_fit
+from g4cli.fit.ranking import TypeRanking
 from g4cli.host import engine_version
 from g4cli.operations.fit.alternatives import find_alternative
 from g4cli.operations.fit.drafting import find_draft_file

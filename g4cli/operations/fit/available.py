@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from g4cli.core.registry import MADE_TYPES, MODELS, Model
-from g4cli.fit import COMMON_CTX, try_options
+from g4cli.fit.context import COMMON_CTX, try_options
 from g4cli.operations.fit.machine import Machine
 from g4cli.operations.fit.options import make_chat_options
 from g4cli.operations.fit.subject import describe_model

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from g4cli.core.errors import UsageError
 from g4cli.core.units import exact_size_text, size_text
 from g4cli.estimate import HOST
-from g4cli.fit import Memory
+from g4cli.fit.memory import Memory
 from g4cli.host import Gpu, HostFacts, read_host, refresh_gpus
 from g4cli.operations.fit.options import list_memories
 from g4cli.operations.fit.request import FitRequest

@@ -14,7 +14,7 @@ from g4cli.core.shape import Shape
 from g4cli.core.units import GIB
 from g4cli.estimate import HOST, Options, media_bytes, repacked_types
 from g4cli.estimate import kv_type as find_kv_type
-from g4cli.fit import Memory
+from g4cli.fit.memory import Memory
 from g4cli.host import HostFacts
 from g4cli.operations.fit.drafting import add_drafting, find_draft_file
 from g4cli.operations.fit.request import FitRequest

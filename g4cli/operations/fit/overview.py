@@ -14,7 +14,7 @@ from g4cli.core.registry import MODELS, Model
 from g4cli.core.reporter import Reporter
 from g4cli.estimate import HOST, is_remote
 from g4cli.estimate.decode import count_read_bytes
-from g4cli.fit import COMMON_CTX, try_options
+from g4cli.fit.context import COMMON_CTX, try_options
 from g4cli.operations.fit.machine import Machine, find_request_machine
 from g4cli.operations.fit.options import make_chat_options
 from g4cli.operations.fit.ranking import RANKED, rank_model_types

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from g4cli.core.registry import MADE_TYPES, MODELS, find_model
 from g4cli.estimate import Options
-from g4cli.fit import COMMON_CTX, Memory, TypeRanking, TypeVariant, rank_types
+from g4cli.fit.context import COMMON_CTX
+from g4cli.fit.memory import Memory
+from g4cli.fit.ranking import TypeRanking, TypeVariant, rank_types
 from g4cli.host import HostFacts
 from g4cli.operations.fit.options import make_chat_options, make_run_options
 from g4cli.operations.fit.subject import Subject, describe_model

@@ -12,7 +12,7 @@ from g4cli.core.errors import DoesNotFit
 from g4cli.core.reporter import Reporter
 from g4cli.core.shape import shape_of
 from g4cli.core.units import GIB
-from g4cli.fit import COMMON_CTX
+from g4cli.fit.context import COMMON_CTX
 from g4cli.host import HostFacts, read_host
 from g4cli.operations.chat.drafting import choose_draft
 from g4cli.operations.chat.plan import make_open_request, plan_chat, replace_gpus

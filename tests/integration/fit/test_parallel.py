@@ -10,7 +10,7 @@ from g4cli.core.gguf import read_header
 from g4cli.core.shape import shape_of
 from g4cli.core.units import MIB
 from g4cli.estimate import N_DRAFT, Options, estimate_memory, kv_bytes
-from g4cli.fit import share_context
+from g4cli.fit.parallel import share_context
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openai import OpenAI
 
-from g4cli.fit import MAX_AUTO_PARALLEL
+from g4cli.fit.parallel import MAX_AUTO_PARALLEL
 from g4cli.operations.serving.loaded import LoadedModel
 from tests.support.run.server import RunningServer
 

@@ -6,7 +6,7 @@ from g4cli.cli.streams import ASCII_REPLACEMENTS
 from g4cli.cli.views.fit import make_bar
 from g4cli.core.units import MIB
 from g4cli.estimate import Term
-from g4cli.fit import Memory
+from g4cli.fit.memory import Memory
 
 _TERMS = (
     Term("weights", "host", "weights", 20 * MIB),

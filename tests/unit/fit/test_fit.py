@@ -9,15 +9,10 @@ import pytest
 from g4cli.core.ggml import F16, GGMLType
 from g4cli.core.units import GIB, MIB
 from g4cli.estimate import HOST, Estimate, Options, Term, estimate_memory
-from g4cli.fit import (
-    Memory,
-    TypeVariant,
-    judge_estimate,
-    largest_context,
-    plan_context,
-    plan_fit,
-    rank_types,
-)
+from g4cli.fit.context import largest_context, plan_context
+from g4cli.fit.memory import Memory, judge_estimate
+from g4cli.fit.plan import plan_fit
+from g4cli.fit.ranking import TypeVariant, rank_types
 from tests.support.builders import shapes
 
 

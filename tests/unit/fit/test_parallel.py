@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from g4cli.core.units import GIB
 from g4cli.estimate import HOST, Options, estimate_memory
-from g4cli.fit import MAX_AUTO_PARALLEL, Memory, plan_parallel, share_context
+from g4cli.fit.memory import Memory
+from g4cli.fit.parallel import MAX_AUTO_PARALLEL, plan_parallel, share_context
 from tests.support.builders import shapes
 from tests.unit.fit.test_fit import Weights
 

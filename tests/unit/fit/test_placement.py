@@ -11,7 +11,9 @@ from g4cli.core.inventory import text_tensors
 from g4cli.core.units import GIB, MIB, MORE_LAYERS
 from g4cli.estimate import HOST, Options, estimate_memory
 from g4cli.estimate.placement import device_of, layer_devices
-from g4cli.fit import Memory, judge_estimate, largest_context, place_layers, try_options
+from g4cli.fit.context import largest_context, try_options
+from g4cli.fit.memory import Memory, judge_estimate
+from g4cli.fit.placement import place_layers
 from g4cli.quant.recipes import Recipe, choose_types
 from tests.support.builders import shapes
 

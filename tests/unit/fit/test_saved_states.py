@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from g4cli.estimate import HOST, Estimate, Term
-from g4cli.fit import Memory, count_spare_bytes
+from g4cli.fit.memory import Memory, count_spare_bytes
 from g4cli.operations.fit.answer import add_saved_states
 
 ESTIMATE = Estimate(

@@ -6,7 +6,7 @@ import pytest
 
 from g4cli.core.registry import MODELS
 from g4cli.estimate import Options
-from g4cli.fit import TypeVariant
+from g4cli.fit.ranking import TypeVariant
 from g4cli.operations.fit.ranking import RANKED, drop_dominated
 from g4cli.operations.fit.subject import describe_model
 

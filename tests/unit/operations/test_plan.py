@@ -15,7 +15,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.units import GIB, MORE_LAYERS
 from g4cli.core.worker_address import WorkerOptions, parse_worker_addresses
-from g4cli.fit import Memory
+from g4cli.fit.memory import Memory
 from g4cli.host import Gpu, HostFacts
 from g4cli.operations.chat import plan as chat_plan
 from g4cli.operations.chat.plan import ChatPlan, plan_chat, replace_gpus

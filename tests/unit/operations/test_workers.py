@@ -10,7 +10,7 @@ from g4cli.core.errors import UsageError
 from g4cli.core.gguf import read_header
 from g4cli.core.units import GIB
 from g4cli.core.worker_address import NO_WORKERS, WorkerOptions, parse_worker_addresses
-from g4cli.fit import Memory
+from g4cli.fit.memory import Memory
 from g4cli.host import Gpu, HostFacts
 from g4cli.operations import workers
 from g4cli.operations.models import LoadableModel, make_model_options
