@@ -26,6 +26,8 @@ DOUBLE_DIGITS: Final = 15
 _QUOTE: Final = b'<|"|>'
 _DIGITS: Final = frozenset(b"0123456789")
 _STRING_QUOTE, _BACKSLASH, _POINT, _ZERO = b'"\\.0'
+# What ends a word or a number outside of texts; in a call, names of tools and members are words.
+_ENDS: Final = frozenset(b"{}[],:<> \t\r\n")
 
 
 class NumberScanner:
@@ -37,6 +39,7 @@ class NumberScanner:
         self.n_digits = self.n_exponent_digits = 0
         self._n_leading_zeros = 0
         self._in_fraction = self._in_exponent = False
+        self._in_word = False  # its digits, as in the name tool_7, are none of a number
         self._in_string = self._is_escaped = False
         self._in_text = False  # of a call, between two of Gemma's quotation marks
 
@@ -70,6 +73,10 @@ class NumberScanner:
         elif byte == _STRING_QUOTE:
             self._in_string = True
             self._end_number()
+        elif byte in _ENDS:
+            self._end_number()
+        elif self._in_word:
+            return
         elif byte in _DIGITS:
             if self._in_exponent:
                 self.n_exponent_digits += 1
@@ -78,14 +85,15 @@ class NumberScanner:
                 self.n_digits += 1
         elif byte == _POINT:
             self._in_fraction = self.n_digits > 0
-        elif byte in b"eE":
-            self._in_exponent = self.n_digits > 0
+        elif byte in b"eE" and self.n_digits:
+            self._in_exponent = True
         elif byte not in b"+-":
             self._end_number()
+            self._in_word = True
 
     def _end_number(self) -> None:
         self.n_digits = self.n_exponent_digits = self._n_leading_zeros = 0
-        self._in_fraction = self._in_exponent = False
+        self._in_fraction = self._in_exponent = self._in_word = False
 
 
 def pack_digit_tokens(pieces: Sequence[bytes]) -> int:

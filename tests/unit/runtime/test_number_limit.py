@@ -40,6 +40,11 @@ def scan(*pieces: bytes) -> NumberScanner:
         # In a call of a tool, Gemma's own mark begins and ends a text, and " is a character.
         ([b"call:f{a:", QUOTE, b'1"2', QUOTE, b",b:12"], 2),
         ([b"call:f{a:", QUOTE, b'1"2'], 0),
+        # Digits within a name are none of a number.
+        ([b"call:tool_7", b"e10"], 0),
+        ([b"call:a-1.5/2{v3e100:4"], 1),
+        ([b"call:f{t:true,e1:12"], 2),
+        ([b"<turn|>12"], 2),
     ],
 )
 def test_digits_are_counted_outside_of_texts(pieces: list[bytes], n_digits: int) -> None:
