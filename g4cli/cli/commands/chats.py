@@ -34,10 +34,10 @@ def search(
     json: JsonOpt = False,
     quiet: QuietOpt = False,
 ) -> None:
-    """Find conversations that contain all of the words.
+    """Find conversations with all of the words in one turn, or in the title.
 
-    Case and accents do not count, and the last word may be the beginning of one. Titles are
-    searched too. If nothing is found, the text is searched as it stands, also inside of words.
+    Case and accents do not count, and the last word may be the beginning of one. If nothing is
+    found, the text is searched as it stands, also inside of words.
 
     \b
     Examples:

@@ -76,6 +76,7 @@ def _configure(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     # What is deleted is overwritten: conversations are private.
     connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")  # of titles that are searched
     for attempt in range(_SWITCH_TRIES):
         try:
             connection.execute("PRAGMA journal_mode = WAL")

@@ -16,9 +16,12 @@ from g4cli.core.paths import state_dir
 VERSION: Final = 1
 _MAX_FILE_BYTES: Final = 64 << 20  # as much as one text of the database (database.py)
 
-# The index is filled by the store and not by triggers, which PRAGMA trusted_schema = OFF forbids.
 # unicode61 folds case and accents; it takes a sentence without spaces (Chinese, Japanese, Thai) as
-# one word, which search() makes up for. `rest` is JSON: the fields of a message without a column of
+# one word, which search() makes up for.
+TOKENIZER: Final = "tokenize='unicode61 remove_diacritics 2'"
+
+# The index is filled by the store and not by triggers, which PRAGMA trusted_schema = OFF forbids.
+# `rest` is JSON: the fields of a message without a column of
 # their own.
 _TABLES: Final = (
     """CREATE TABLE conversations (
@@ -35,9 +38,8 @@ _TABLES: Final = (
     "CREATE INDEX turns_of_conversation ON turns (conversation, id)",
     "CREATE INDEX turns_of_parent ON turns (parent)",
     "CREATE INDEX conversations_by_time ON conversations (updated)",
-    """CREATE VIRTUAL TABLE turn_text USING fts5 (
-        content, content='turns', content_rowid='id',
-        tokenize='unicode61 remove_diacritics 2')""",
+    f"""CREATE VIRTUAL TABLE turn_text USING fts5 (
+        content, content='turns', content_rowid='id', {TOKENIZER})""",
 )
 
 

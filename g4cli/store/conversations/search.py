@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from typing import Any, Final
 
 from g4cli.core.errors import UsageError
 from g4cli.store.conversations.read_rows import read_id
+from g4cli.store.conversations.schema import TOKENIZER
 from g4cli.store.conversations.write_rows import storable_text
 
 # Choices: an excerpt fills a line of a terminal, and the match begins in its first half.
@@ -19,8 +20,9 @@ _MAX_QUERY_CHARS: Final = 1000
 def find_matches(db: sqlite3.Connection, text: str) -> dict[int, tuple[int | None, str]]:
     """Return, by the id of each conversation that matches, its newest matching turn and an excerpt.
 
-    The turn is None where only the title matches. See `ConversationStore.search`. Raises
-    UsageError if `text` is too long.
+    The turn is None where only the title matches. See `ConversationStore.search`. The caller's
+    transaction is rolled back, which removes a table of the titles. Raises UsageError if `text` is
+    too long.
     """
     if len(text) > _MAX_QUERY_CHARS:
         raise UsageError(f"a search has at most {_MAX_QUERY_CHARS:,} characters")
@@ -29,30 +31,36 @@ def find_matches(db: sqlite3.Connection, text: str) -> dict[int, tuple[int | Non
     if not words:
         return {}
     query = " ".join(f'"{word}"' for word in words) + "*"
-    rows = (
-        db.execute(
-            f"SELECT t.conversation, t.id, snippet(turn_text, 0, '', '', '...', {_EXCERPT_WORDS})"
-            " FROM turn_text JOIN turns t ON t.id = turn_text.rowid"
-            " WHERE turn_text MATCH ? ORDER BY t.id DESC",
-            (query,),
-        ).fetchall()
-        or db.execute(
-            "SELECT conversation, id,"
-            f" substr(content, max(1, instr(content, ?) - {_CHARS_BEFORE}), ?)"
-            " FROM turns WHERE instr(content, ?) ORDER BY id DESC",
-            (text, _EXCERPT_CHARS, text),
-        ).fetchall()
-    )
+    rows = _find_words(db, query) or _find_text(db, text)
     matches: dict[int, tuple[int | None, str]] = {}
     for conversation, turn, excerpt in rows:
-        matches.setdefault(read_id(conversation), (read_id(turn), str(excerpt)))
-    for row in db.execute(
-        "SELECT id FROM conversations WHERE title LIKE ? ESCAPE '\\'",
-        (f"%{_escape_like(text)}%",),
-    ):
-        matches.setdefault(read_id(row[0]), (None, ""))
+        found = (None, "") if turn is None else (read_id(turn), str(excerpt))
+        matches.setdefault(read_id(conversation), found)
     return matches
 
 
-def _escape_like(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+def _find_words(db: sqlite3.Connection, query: str) -> list[Any]:
+    """Return (conversation, turn, excerpt) of what matches a query of FTS5, titles last."""
+    turns = db.execute(
+        f"SELECT t.conversation, t.id, snippet(turn_text, 0, '', '', '...', {_EXCERPT_WORDS})"
+        " FROM turn_text JOIN turns t ON t.id = turn_text.rowid"
+        " WHERE turn_text MATCH ? ORDER BY t.id DESC",
+        (query,),
+    ).fetchall()
+    # Titles are few and short, so that an index of them is made for each search.
+    db.execute(f"CREATE VIRTUAL TABLE temp.title_text USING fts5 (title, {TOKENIZER})")
+    db.execute("INSERT INTO title_text (rowid, title) SELECT id, title FROM conversations")
+    titles = db.execute("SELECT rowid, NULL, '' FROM title_text WHERE title_text MATCH ?", (query,))
+    return [*turns, *titles]
+
+
+def _find_text(db: sqlite3.Connection, text: str) -> list[Any]:
+    """Return (conversation, turn, excerpt) of what contains `text` as it stands, titles last."""
+    return db.execute(
+        "SELECT conversation, id,"
+        f" substr(content, max(1, instr(content, :text) - {_CHARS_BEFORE}), {_EXCERPT_CHARS})"
+        " FROM turns WHERE instr(content, :text)"
+        " UNION ALL SELECT id, NULL, '' FROM conversations WHERE instr(title, :text)"
+        " ORDER BY 2 DESC",
+        {"text": text},
+    ).fetchall()

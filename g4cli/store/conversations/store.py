@@ -303,7 +303,8 @@ class ConversationStore:
         """Return the conversations with all words of `text` in one turn or in the title.
 
         The last word may be the beginning of a word. Case and accents do not count. If nothing is
-        found so, `text` is searched as it stands, also inside of words. The newest are first.
+        found so, `text` is searched as it stands, also inside of words. Conversations that
+        changed last come first.
         """
         with self._read_transaction() as db:
             hits = [

@@ -147,6 +147,13 @@ def test_search_finds_titles_too(store: ConversationStore) -> None:
     id_ = talk(store, "q", "a")
     store.rename(id_, "Holiday 100%")
     assert [hit.summary.id for hit in store.search("day 100%")] == [id_]
+    store.rename(id_, "Quantizing the Café header of a GGUF")
+    for wanted, found in (("gguf header", True), ("CAFE quant", True), ("header q", True),
+                          ("fé head", True), ("cafe ggu head", False)):  # fmt: skip
+        hits = store.search(wanted)
+        assert [(hit.summary.id, hit.turn) for hit in hits] == [(id_, None)] * found, wanted
+    talk(store, "header")
+    assert len(store.search("header")) == 2
     with pytest.raises(UsageError):
         store.search("x" * 2000)
 
