@@ -109,7 +109,7 @@ class Conversation:
             )
         try:
             turns = [parse_message(item) for item in data["messages"]]
-            return cls(str(data.get("system") or ""), turns)
+            return cls(_read_text(data, "system"), turns)
         except (KeyError, TypeError, ValueError, AttributeError) as err:
             raise BadFile(f"the saved chat is damaged: {err}") from err
 
@@ -145,14 +145,15 @@ def fit_prompt(
     the last question alone is too long.
     """
     tokens = tokens_of(conversation.messages())
-    room = n_ctx - min(_ANSWER_TOKENS, n_ctx // _ANSWER_SHARE)
+    room = _count_room(n_ctx)
     if len(tokens) <= room:
         return Fitted(tuple(tokens))
     if policy == "error":
         raise ContextFull(
             f"the conversation has {len(tokens):,} tokens; "
             f"it may fill {room:,} of the context of {n_ctx:,}",
-            hint=_suggest_context(len(tokens), n_ctx, n_ctx_train) + ", or --on-overflow drop",
+            hint=_suggest_context(len(tokens), n_ctx, n_ctx_train, _count_room(n_ctx_train))
+            + ", or --on-overflow drop",
         )
     before = conversation.n_dropped
     conversation.drop_oldest_until(lambda messages: len(tokens_of(messages)) <= n_ctx // 2)
@@ -160,16 +161,24 @@ def fit_prompt(
     if len(tokens) >= n_ctx:
         raise ContextFull(
             f"the question alone has {len(tokens):,} tokens; the context holds {n_ctx:,}",
-            hint=_suggest_context(len(tokens), n_ctx, n_ctx_train),
+            hint=_suggest_context(len(tokens), n_ctx, n_ctx_train, n_ctx_train - 1),
         )
     return Fitted(tuple(tokens), conversation.n_dropped - before)
 
 
-def _suggest_context(n_tokens: int, n_ctx: int, n_ctx_train: int) -> str:
-    """Return the hint for a prompt of `n_tokens`: an option, or that this model takes no more."""
+def _count_room(n_ctx: int) -> int:
+    """Return how many tokens a prompt may have, so that an answer has room behind it."""
+    return n_ctx - min(_ANSWER_TOKENS, n_ctx // _ANSWER_SHARE)
+
+
+def _suggest_context(n_tokens: int, n_ctx: int, n_ctx_train: int, most_tokens: int) -> str:
+    """Return the hint for a prompt of `n_tokens`: an option, or that this model takes no more.
+
+    `most_tokens` is what a prompt may have in the largest context, that of `n_ctx_train`.
+    """
     wanted = n_tokens + _ANSWER_TOKENS
     if n_ctx_train and wanted > n_ctx_train:
-        larger = "--ctx max, or " if max(n_ctx, n_tokens) < n_ctx_train else ""
+        larger = "--ctx max, or " if n_ctx < n_ctx_train and n_tokens <= most_tokens else ""
         return f"{larger}a shorter prompt: this model takes at most {n_ctx_train:,} tokens"
     return f"--ctx {wanted}"
 
@@ -204,11 +213,19 @@ def parse_message(data: Mapping[str, Any]) -> Message:
     return Message(
         _ROLES[data["role"]],
         data["content"],
-        thought=str(data.get("thought", "")),
+        thought=_read_text(data, "thought"),
         tool_calls=tuple(map(_parse_call, data.get("tool_calls", ()))),
-        name=str(data.get("name", "")),
+        name=_read_text(data, "name"),
         media=tuple(Media(_KINDS[m["kind"]], Path(m["path"])) for m in data.get("media", ())),
     )
+
+
+def _read_text(data: Mapping[str, Any], key: str) -> str:
+    """Return a text, "" for null or where there is none. Raises TypeError."""
+    text = data.get(key)
+    if not isinstance(text, str | None):
+        raise TypeError(f"{key} is not text")
+    return text or ""
 
 
 def _parse_call(data: Mapping[str, Any]) -> ToolCall:
@@ -218,4 +235,6 @@ def _parse_call(data: Mapping[str, Any]) -> ToolCall:
         raise TypeError("the arguments of a tool call are not an object")
     if is_nested_deeper(arguments, MAX_DEPTH):
         raise ValueError("the arguments of a tool call are nested too deeply")
-    return ToolCall(str(data["name"]), arguments)
+    if not isinstance(data["name"], str):
+        raise TypeError("the name of a tool is not text")
+    return ToolCall(data["name"], arguments)

@@ -388,6 +388,11 @@ class TestConversation:
         ["", "[]", "{}", "[" * 100_000, '{"format": "g4-chat", "version": 9}',
          '{"format": "g4-chat", "version": 1, "messages": [{"role": "king", "content": ""}]}',
          '{"format": "g4-chat", "version": 1, "messages": [{"role": "user", "content": 3}]}',
+         '{"format": "g4-chat", "version": 1, "system": ["x"], "messages": []}',
+         '{"format": "g4-chat", "version": 1, "messages": ['
+         '{"role": "user", "content": "", "thought": ["x"]}]}',
+         '{"format": "g4-chat", "version": 1, "messages": ['
+         '{"role": "user", "content": "", "tool_calls": [{"name": null, "arguments": {}}]}]}',
          '{"format": "g4-chat", "version": 1, "messages": 3}'],
     )  # fmt: skip
     def test_no_saved_chat(self, text: str) -> None:
@@ -402,6 +407,11 @@ class TestConversation:
             Conversation.from_text(
                 f'{{"format": "g4-chat", "version": 1, "messages": [{message}]}}'
             )
+
+    def test_no_thought_and_no_name_may_be_null(self) -> None:
+        text = '{"role": "tool", "content": "x", "thought": null, "name": null}'
+        text = f'{{"format": "g4-chat", "version": 1, "messages": [{text}]}}'
+        assert Conversation.from_text(text).turns == [Message("tool", "x")]
 
     def test_no_system_prompt_may_be_null(self) -> None:
         text = '{"format": "g4-chat", "version": 1, "system": null, "messages": []}'
@@ -496,6 +506,25 @@ class TestOverflow:
         with pytest.raises(ContextFull) as caught:
             fit_prompt(conversation, self.tokens, n_ctx=100, policy="drop", n_ctx_train=n_ctx_train)
         assert (caught.value.exit_code, caught.value.hint) == (4, hint)
+
+    @pytest.mark.parametrize(
+        ("n_ctx_train", "larger"),
+        [(666, "--ctx max, or "), (665, ""), (501, ""), (1523, "--ctx max, or ")],
+    )
+    def test_the_largest_context_is_suggested_where_it_has_room_for_an_answer(
+        self, n_ctx_train: int, larger: str
+    ) -> None:
+        """The answer gets a quarter, rounded down: 666 tokens are the fewest that hold 500."""
+        conversation = Conversation()
+        conversation.ask("q" * 500)
+        with pytest.raises(ContextFull) as caught:
+            fit_prompt(
+                conversation, self.tokens, n_ctx=100, policy="error", n_ctx_train=n_ctx_train
+            )
+        assert caught.value.hint == (
+            f"{larger}a shorter prompt: this model takes at most {n_ctx_train:,} tokens, "
+            "or --on-overflow drop"
+        )
 
     def test_error_names_the_sizes(self) -> None:
         with pytest.raises(ContextFull, match=r"100 tokens; it may fill 75 of the context of 100"):
