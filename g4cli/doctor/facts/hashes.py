@@ -7,6 +7,7 @@ or the name that the Hugging Face cache gave it.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from g4cli.core.files import open_file
 from g4cli.core.hashing import sha256_of
 from g4cli.core.units import GIB
 
-_SHA256: Final = re.compile(r"\b[0-9a-f]{64}\b")
+_SHA256: Final = re.compile(r"\b[0-9a-fA-F]{64}\b")
 # Larger files are hashed only with --deep. A choice: one GiB takes about a second.
 _MAX_BYTES: Final = GIB
 # Bytes of a record that are read at most: it may be any file of that name.
@@ -49,22 +50,39 @@ def read_hashes(path: Path, *, deep: bool) -> Hashes | None:
 def _find_record(path: Path) -> tuple[str, str] | None:
     """Return the recorded sha256 and the name of its source, or None."""
     for suffix in (".sha256", ".sha256sum"):
-        sidecar = path.with_name(path.name + suffix)
-        if sidecar.is_file() and (match := _SHA256.search(_read_start(sidecar).lower())):
-            return match[0], sidecar.name
+        record = path.with_name(path.name + suffix)
+        # Path.is_file raises OSError for a name that is too long.
+        if os.path.isfile(record) and (found := _find_hash(_read_start(record), path.name)):
+            return found, record.name
     manifest = path.with_name(path.name + ".json")
-    if manifest.is_file():
+    if os.path.isfile(manifest):
         try:
             value = json.loads(_read_start(manifest)).get("sha256")
         except (ValueError, AttributeError, RecursionError):
             value = None
         if isinstance(value, str) and _SHA256.fullmatch(value):
-            return value, "g4's record of the download"
+            return value.lower(), "g4's record of the download"
     # The hub's own cache names each blob by its hash.
     real = path.resolve()
     if real.parent.name == "blobs" and _SHA256.fullmatch(real.name):
-        return real.name, "the hub's cache"
+        return real.name.lower(), "the hub's cache"
     return None
+
+
+def _find_hash(text: str, name: str) -> str:
+    """Return the sha256 in the line that names the file, else the only one in `text`, else "".
+
+    Lines are as sha256sum writes them: "HASH  NAME", "HASH *NAME" or "SHA256 (NAME) = HASH".
+    """
+    hashes = []
+    for line in text.splitlines():
+        if match := _SHA256.search(line):
+            hashes.append(match[0].lower())
+            before, after = line[: match.start()], line[match.end() :]
+            named = after[2:] or before.removeprefix("SHA256 (").removesuffix(") = ")
+            if re.split(r"[/\\]", named)[-1] == name:
+                return hashes[-1]
+    return hashes[0] if len(hashes) == 1 else ""
 
 
 def _read_start(path: Path) -> str:

@@ -272,7 +272,7 @@ def test_fix_writes_a_copy_and_judges_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("record", ["sidecar", "cache"])
+@pytest.mark.parametrize("record", ["file", "cache"])
 def test_a_flipped_bit_shows_in_the_hash_on_record(
     record: str, folder: Path, tmp_path: Path
 ) -> None:
