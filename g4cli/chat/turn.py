@@ -23,9 +23,9 @@ class Engine(Protocol):
     `take_certain_tokens` returns tokens that must follow it because the grammar allows nothing
     else, `read_probability` and `read_probabilities` tell what the model thought of it, and
     `advance` evaluates it with those that are certain (False: interrupted). `continue_without`
-    makes the context hold a shorter answer and bans a token as the next one. `n_past` tokens of
-    `n_ctx` are in the context. `drafted`: see `Finished`. `g4cli.runtime.engine.llama_engine` has
-    the real one, tests a fake.
+    makes the context hold a prompt and what is kept of its answer, and bans a token as the next
+    one. `n_past` tokens of `n_ctx` are in the context. `drafted`: see `Finished`.
+    `g4cli.runtime.engine.llama_engine` has the real one, tests a fake.
     """
 
     @property
@@ -43,7 +43,7 @@ class Engine(Protocol):
     def take_certain_tokens(self) -> Sequence[int]: ...
     def read_probabilities(self, token: int, n_top: int) -> SampledToken: ...
     def read_probability(self, token: int) -> float | None: ...
-    def continue_without(self, tokens: Sequence[int], banned: int) -> bool: ...
+    def continue_without(self, prompt: Sequence[int], kept: Sequence[int], banned: int) -> bool: ...
     def advance(self, token: int, *certain: int) -> bool: ...
 
 
@@ -71,7 +71,7 @@ def run_turn(
         if answer.finish == "loop" and options.on_loop == "retry":
             answer, banned = answer.cut_back()
             yield answer.notice_retry()
-            if engine.continue_without((*prompt, *answer.tokens), banned):
+            if engine.continue_without(prompt, answer.tokens, banned):
                 yield from _generate_answer(engine, answer)
             else:
                 answer.finish = "interrupted"

@@ -101,7 +101,7 @@ class LlamaEngine(BaseEngine):
 
     def __init__(self, model: Model, options: ContextOptions, interrupt: Interrupt) -> None:
         self._sampler: Sampler | GrammarSampler | None = None
-        self._sampled = -1  # the last token that the sampler chose
+        self._sampled: int | None = None  # what the sampler chose, until it is evaluated
         self._sampling = Sampling()
         self._drafting: tuple[Callable[[Context], Drafter], Exactness] | None = None
         self._speculation: Speculation | None = None
@@ -160,7 +160,7 @@ class LlamaEngine(BaseEngine):
         What follows `sampling` is explained by `grammar.GrammarSampler`, and matters only with a
         grammar.
         """
-        self._sampling = sampling
+        self._sampling, self._sampled = sampling, None
         if self._speculation:
             self._speculation.begin_answer(self.n_past, greedy=sampling.temp <= 0)
         if self._sampler:
@@ -245,20 +245,27 @@ class LlamaEngine(BaseEngine):
             done = self.context.decode_tokens((token, *certain))
         if done:
             self._sequence.tokens += (token, *certain)
-            if self._sampler and token != self._sampled:  # forced: the sampler does not know it
+            if self._sampler and self._sampled is None:  # forced: the sampler does not know it
                 self._sampler.accept_token(token)
-        elif certain:
+            self._sampled = None
+        elif certain:  # of several tokens, llama.cpp keeps the ubatches that were complete
             self._sequence.truncate(self.n_past)
         return done
 
-    def continue_without(self, tokens: Tokens[int], banned: int) -> bool:
-        """Make the context hold exactly `tokens`, and never sample `banned` as the next one.
+    def continue_without(self, prompt: Tokens[int], kept: Tokens[int], banned: int) -> bool:
+        """Make the context hold `prompt` and `kept` of its answer; do not sample `banned` next.
 
         From there on the temperature is RETRY_TEMP at least: a network that is caught in a cycle
         would return to it. Not for answers with a grammar. Return False if interrupted.
         """
+        drafted = self.drafted
         self.begin(replace(self._sampling, temp=max(self._sampling.temp, RETRY_TEMP)))
-        if not self.evaluate(tokens).complete:
+        if self._speculation and drafted:
+            self._speculation.drafted = drafted  # it is the same answer
+        if self._sampler:
+            for token in kept:  # for penalties
+                self._sampler.accept_token(token)
+        if not self.evaluate((*prompt, *kept)).complete:
             return False
         self.context.forbid_token(banned)
         return True

@@ -20,7 +20,7 @@ from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
 from g4cli.runtime.engine import probabilities
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.messages import RunTurn
-from g4cli.runtime.engine.options import MODEL_DEFAULTS, ContextOptions, Sampling
+from g4cli.runtime.engine.options import MODEL_DEFAULTS, ContextOptions, Sampling, TokenBias
 from g4cli.runtime.engine.scheduler import Scheduler
 from tests.support.builders.damage import KINDS, changed
 from tests.support.builders.tiny_file import build_tiny
@@ -102,9 +102,25 @@ def test_the_banned_token_does_not_come_next(tiny: LlamaEngine) -> None:
     kept, banned = reply.tokens[:4], reply.tokens[4]
     tiny.begin(GREEDY)
     for _ in range(5):
-        assert tiny.continue_without([*prompt_of(tiny), *kept], banned)
+        assert tiny.continue_without(prompt_of(tiny), kept, banned)
         assert tiny.n_past == len(prompt_of(tiny)) + 4
         assert tiny.sample() != banned
+
+
+def test_penalties_know_what_is_kept_and_what_is_forced(tiny: LlamaEngine) -> None:
+    # Logits are 30 at most: a token is sampled until two of it were penalized.
+    bias = (TokenBias(300, 500.0),)
+    tiny.begin(Sampling(temp=0, frequency_penalty=300, logit_bias=bias))
+    tiny.evaluate(prompt_of(tiny))
+    token = tiny.sample()
+    assert token == 300
+    assert tiny.advance(token)
+    assert tiny.advance(token)  # forced, and the one that was sampled last
+    assert tiny.sample() != token
+    assert tiny.continue_without(prompt_of(tiny), [token], 301)
+    assert tiny.sample() == token
+    assert tiny.continue_without(prompt_of(tiny), [token, token], 301)
+    assert tiny.sample() != token
 
 
 def test_a_loop_that_the_model_is_certain_of_ends_earlier(

@@ -104,6 +104,18 @@ def runs_are_exact(model: Model) -> bool:
     return found[0] == found[1]
 
 
+def test_a_retry_goes_on_counting_drafts(engine_of: Callable[..., LlamaEngine]) -> None:
+    engine = engine_of(lambda _: Oracle([], 0))
+    engine.begin(Sampling(temp=1))
+    prompt = asked(engine, "What is GGUF?")
+    engine.evaluate(prompt)
+    assert engine.advance(engine.sample())
+    assert engine.drafted == DraftStats(n_drafted=N_DRAFT)
+    assert engine.continue_without(prompt, [], 9)
+    assert engine.advance(engine.sample())
+    assert engine.drafted == DraftStats(n_drafted=2 * N_DRAFT)
+
+
 def asked(engine: LlamaEngine, question: str) -> list[int]:
     return engine.prompts.tokens_of(render([Message("user", question)], PromptStyle()))
 
