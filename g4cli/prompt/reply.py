@@ -8,9 +8,10 @@ letters, such as a quotation, is therefore plain text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.tools import parse_call
@@ -45,12 +46,28 @@ class TokenProbability:
         """Return the logarithm, for JSON, which has no infinity: at least -9999, as OpenAI."""
         return max(self.logprob, _MIN_LOGPROB)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the token with its log-probability, as OpenAI and Ollama have it."""
+        return {"token": self.text, "logprob": self.finite_logprob, "bytes": list(self.piece)}
+
 
 @dataclass(frozen=True, slots=True)
 class SampledToken(TokenProbability):
     """A token of an answer, and the most probable tokens there, best first."""
 
     top: tuple[TokenProbability, ...] = ()
+
+
+def tokens_to_json(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
+    """Return tokens with their natural log-probabilities in the form of OpenAI's API."""
+    return [
+        {
+            **token.as_json(),
+            "id": token.id,
+            "top_logprobs": [{**other.as_json(), "id": other.id} for other in token.top],
+        }
+        for token in tokens
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from g4cli.chat import Finished, Reply, TurnEvent
 from g4cli.core.errors import BadField
 from g4cli.operations.serving.requests import TurnRequest
-from g4cli.prompt.reply import AnswerText, SampledToken
+from g4cli.prompt.reply import AnswerText, SampledToken, tokens_to_json
 from g4cli.server.body import ThreadedBodyRoute
 from g4cli.server.declarations import encode_schema
 from g4cli.server.limits import (
@@ -30,7 +30,7 @@ from g4cli.server.limits import (
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
 )
-from g4cli.server.openai_answer import describe_loops, list_logprobs, make_timings
+from g4cli.server.openai_answer import describe_loops, make_timings
 from g4cli.server.openai_messages import (
     convert_messages,
     convert_tools,
@@ -181,7 +181,7 @@ class _CompletionStream(AnswerStream):
         return self._make_end(reply, reply.text) | self._describe_tokens(self._tokens)
 
     def _describe_tokens(self, tokens: Sequence[SampledToken]) -> dict[str, Any]:
-        return {"completion_probabilities": list_logprobs(tokens)} if tokens else {}
+        return {"completion_probabilities": tokens_to_json(tokens)} if tokens else {}
 
     def _make_end(self, reply: Reply, text: str) -> dict[str, Any]:
         stop_type = "word" if reply.stop_string else "eos"

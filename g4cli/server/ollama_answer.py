@@ -17,7 +17,6 @@ from g4cli.chat import Finished, PromptRead, Reply, TurnEvent
 from g4cli.operations.serving.service import ServedModel
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
-from g4cli.server.openai_answer import describe_token
 from g4cli.server.streaming import AnswerStream, encode_json
 
 API_VERSION: Final = "0.13.0"
@@ -182,4 +181,4 @@ def _call_object(call: ToolCall, index: int) -> dict[str, Any]:
 
 
 def _logprob_object(token: SampledToken) -> dict[str, Any]:
-    return describe_token(token) | {"top_logprobs": [describe_token(other) for other in token.top]}
+    return token.as_json() | {"top_logprobs": [other.as_json() for other in token.top]}

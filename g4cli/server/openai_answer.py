@@ -19,7 +19,7 @@ from g4cli.chat import Finished, Reply, TurnEvent
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.prompt.messages import ToolCall
-from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, TokenProbability
+from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText, tokens_to_json
 from g4cli.server.streaming import encode_event, read_whole
 
 
@@ -80,7 +80,7 @@ def make_completion(
             {
                 "index": index,
                 "message": _make_message(choice.reply),
-                "logprobs": {"content": list_logprobs(choice.tokens)} if logprobs else None,
+                "logprobs": {"content": tokens_to_json(choice.tokens)} if logprobs else None,
                 "finish_reason": finish_reason(choice.reply),
             }
             for index, choice in enumerate(choices)
@@ -163,23 +163,6 @@ def describe_loops(replies: Sequence[Reply]) -> dict[str, Any]:
     return {"g4": {"loop": first}} if first else {}
 
 
-def list_logprobs(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
-    """Return tokens with their natural log-probabilities in OpenAI's form."""
-    return [
-        {
-            **describe_token(token),
-            "id": token.id,
-            "top_logprobs": [{**describe_token(other), "id": other.id} for other in token.top],
-        }
-        for token in tokens
-    ]
-
-
-def describe_token(token: TokenProbability) -> dict[str, Any]:
-    """Return a token with its natural log-probability, as OpenAI and Ollama have it."""
-    return {"token": token.text, "logprob": token.finite_logprob, "bytes": list(token.piece)}
-
-
 class ChunkWriter:
     """Writes the chunks of one choice of a streamed completion."""
 
@@ -220,7 +203,7 @@ class ChunkWriter:
         choice = {
             "index": self._index,
             "delta": delta,
-            "logprobs": {"content": list_logprobs(tokens)} if tokens else None,
+            "logprobs": {"content": tokens_to_json(tokens)} if tokens else None,
             "finish_reason": finish,
         }
         chunk = {**self._answer.as_fields("chat.completion.chunk"), "choices": [choice]}

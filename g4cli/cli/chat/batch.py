@@ -136,8 +136,9 @@ class _Batch:
         `sampled` are its tokens, `load_s` the seconds that loading the model took, `drafted` what
         became of drafts.
         """
-        from g4cli.cli.views.reply import reply_to_json, tokens_to_json
+        from g4cli.cli.views.reply import reply_to_json
         from g4cli.operations.chat.batch import append_answer
+        from g4cli.prompt.reply import tokens_to_json
 
         fields: dict[str, Any] = reply_to_json(reply, load_s, drafted)
         if self.request.n_probs is not None:

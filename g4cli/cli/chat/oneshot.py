@@ -13,12 +13,12 @@ from g4cli.cli.views.reply import (
     format_stats,
     is_cut_off_in_grammar,
     reply_to_json,
-    tokens_to_json,
 )
 from g4cli.core.errors import DoctorFailed, Interrupted, LoopStopped, NotFound, RuntimeFailed
 from g4cli.core.files import atomic_file
 from g4cli.core.visible import json_text
 from g4cli.operations.chat.inputs import list_requested_media
+from g4cli.prompt.reply import tokens_to_json
 
 if TYPE_CHECKING:
     from g4cli.chat import Reply

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from g4cli.chat import LoopNoticed, TurnEvent, View
-from g4cli.cli.views.reply import loop_to_json, tokens_to_json
+from g4cli.cli.views.reply import loop_to_json
 from g4cli.core.visible import json_text
-from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
+from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText, tokens_to_json
 
 
 class JsonLinesView(View):

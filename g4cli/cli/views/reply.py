@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import count_text, duration_text
 from g4cli.core.visible import json_text
-from g4cli.prompt.reply import CallMade, SampledToken, TokenProbability
+from g4cli.prompt.reply import CallMade
 
 if TYPE_CHECKING:
     from g4cli.chat import DraftStats, FoundLoop, LoopNoticed, Reply
@@ -60,24 +59,6 @@ def loop_to_json(loop: FoundLoop | None) -> dict[str, Any] | None:
     if loop is None:
         return None
     return {key: getattr(loop, key) for key in ("unit", "period", "onset", "covered")}
-
-
-def tokens_to_json(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
-    """Return tokens with their log-probabilities, in the form of OpenAI's API."""
-    return [
-        {**_token_to_json(token), "top_logprobs": [_token_to_json(other) for other in token.top]}
-        for token in tokens
-    ]
-
-
-def _token_to_json(token: SampledToken | TokenProbability) -> dict[str, Any]:
-    # A token that could not be sampled has -inf, which JSON lacks: OpenAI's API has -9999 there.
-    return {
-        "id": token.id,
-        "token": token.piece.decode("utf-8", "replace"),
-        "bytes": list(token.piece),
-        "logprob": max(token.logprob, -9999.0),
-    }
 
 
 def format_call(event: CallMade) -> str:
