@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from g4cli.core.errors import BadField, UsageError
 from g4cli.operations.serving.requests import ToolChoice
 from g4cli.prompt.call_grammar import list_unenforced_keywords
 from g4cli.prompt.tools import declare_tool
-from g4cli.server.limits import MAX_SCHEMA_BYTES, MAX_TOOL_BYTES
+from g4cli.server.limits import MAX_SCHEMA_BYTES, MAX_TOKENS, MAX_TOOL_BYTES
+from g4cli.server.wire_model import WireModel
 
-# Those sampling parameters that every API writes as g4 takes them; `temperature` is `temp` in
+
+class SamplingParameters(WireModel):
+    """Sampling parameters that OpenAI's, llama-server's and Ollama's requests have in common.
+
+    The limits of the temperature and of the penalties are choices, far beyond any use.
+    """
+
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repeat_last_n: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = None
+
+
+# Those that every API writes as g4 takes them; `temperature` is `temp` in
 # runtime.engine.options.Sampling.
-_SAMPLING: Final = {
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repeat_penalty",
-    "repeat_last_n",
-    "ignore_eos",
-    "seed",
-}
+_SAMPLING: Final = {*SamplingParameters.model_fields, "ignore_eos", "seed"}
 
 
 def read_sampling(body: BaseModel) -> dict[str, Any]:

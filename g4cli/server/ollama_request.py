@@ -20,7 +20,12 @@ from g4cli.core.errors import BadField, UsageError
 from g4cli.core.units import LONGEST_S, parse_duration
 from g4cli.operations.serving.requests import Thinking, TurnRequest, continues_last
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.server.declarations import declare_tools, encode_schema, read_sampling
+from g4cli.server.declarations import (
+    SamplingParameters,
+    declare_tools,
+    encode_schema,
+    read_sampling,
+)
 from g4cli.server.limits import (
     MAX_MESSAGES,
     MAX_STOP_STRINGS,
@@ -56,25 +61,16 @@ def read_duration(value: object) -> float:
     raise ValueError('a duration is a number of seconds or a text such as "5m"')
 
 
-class Options(WireModel):
+class Options(SamplingParameters):
     """What may stand in `options`. A Literal is the one value that changes nothing.
 
     `num_predict` -1 (without a limit), -2 (until the context is full) and 0 mean the same here:
-    until the context is full. The limits of the temperature and of the penalties are choices, the
-    same as for OpenAI's API: far beyond any use.
+    until the context is full.
     """
 
     seed: int | None = Field(default=None, ge=-1, le=0xFFFFFFFF)
     num_predict: int | None = Field(default=None, ge=-2, le=MAX_TOKENS)
     num_ctx: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
-    temperature: float | None = Field(default=None, ge=0, le=100)
-    top_k: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
-    top_p: float | None = Field(default=None, ge=0, le=1)
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    repeat_penalty: float | None = Field(default=None, gt=0, le=10)
-    repeat_last_n: int | None = Field(default=None, ge=-1, le=MAX_TOKENS)
-    presence_penalty: float | None = Field(default=None, ge=-10, le=10)
-    frequency_penalty: float | None = Field(default=None, ge=-10, le=10)
     stop: Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] | StopString | None = None
     num_keep: Literal[0] | None = None
     typical_p: Literal[1] | None = None

@@ -28,6 +28,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, JsonValue
 
+from g4cli.server.declarations import SamplingParameters
 from g4cli.server.limits import (
     MAX_CHOICES,
     MAX_GRAMMAR_CHARACTERS,
@@ -233,20 +234,12 @@ class LoopOptions(WireModel):
     stop_on_loop: bool | None = None
 
 
-class SamplingFields(RequestBody):
+class SamplingFields(RequestBody, SamplingParameters):
     """Sampling parameters that OpenAI's and llama-server's requests have in common.
 
     `logit_bias`: what is added to the logits of tokens, by their ids as text.
     """
 
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
-    repeat_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    repeat_last_n: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)] | None = None
     ignore_eos: bool | None = None
     logit_bias: (
