@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.ggml import BF16, BY_NAME, F16, F32, I8, Q8_0, GGMLType
 from g4cli.core.gguf_header import TensorSpec
-from g4cli.core.inventory import TensorDims
+from g4cli.core.inventory import OUTPUT, PER_LAYER_TOKEN_EMBD, TOKEN_EMBD, TensorDims
 from g4cli.core.sfp8 import SCALE_SUFFIX
 from g4cli.quant.mixtures import (
     ALIASES,
@@ -38,6 +38,12 @@ SFP8Encoder: TypeAlias = Literal["nearest", "gemma.cpp"]
 DEFAULT_REASON: Final = "default"  # of a Choice: no rule and no override applies
 PLE_PATTERN: Final = r"^per_layer_token_embd\.weight$"  # the override that --keep-ple stands for
 _LAYER = re.compile(r"blk\.(\d+)\.")
+# Of the tensors that have the type of the output matrix.
+_OUTPUT_REASONS: Final = {
+    OUTPUT: "the output",
+    TOKEN_EMBD: "embeddings, tied to the output",
+    PER_LAYER_TOKEN_EMBD: "per-layer embeddings, as the output",
+}
 # The categories of embedding tables, which need no importance matrix.
 _TABLE_CATEGORIES: Final = ("output", "token_embd")
 
@@ -326,7 +332,7 @@ def _apply_rules(
     if category == "output" or (category == "token_embd" and counter.is_tied):
         # Gemma's embeddings are its output matrix too; the per-layer table is of the same category.
         is_q8 = recipe.type == "mxfp4" or default is Q8_0 or shape[0] % default.block_size
-        return Q8_0 if is_q8 else BY_NAME["Q6_K"], "embeddings, tied to the output"
+        return Q8_0 if is_q8 else BY_NAME["Q6_K"], _OUTPUT_REASONS[name]
     if category == "token_embd" and recipe.type != "mxfp4":
         return default, DEFAULT_REASON
     ruled = mixture_type(recipe.type, category, counter.next_position(name, category, shape))

@@ -131,6 +131,25 @@ def test_an_override_does_not_count_as_a_layer() -> None:
     assert types == ["F16", "F16", "Q5_K", "Q5_K"] + ["Q4_K"] * 6
 
 
+def test_reasons_of_embeddings_and_the_output() -> None:
+    tensors = [t for t in text_tensors(ALL["e2b"]) if "embd.weight" in t.name]
+    output = TensorSpec("output.weight", BF16, (1536, 262_144))
+
+    def list_reasons(*more: TensorSpec) -> dict[str, tuple[str, str]]:
+        choices = choose_tensors([*tensors, *more], Recipe("q4_k_m"))
+        return {choice.name: (choice.type.name, choice.reason) for choice in choices}
+
+    assert list_reasons() == {
+        "token_embd.weight": ("Q6_K", "embeddings, tied to the output"),
+        "per_layer_token_embd.weight": ("Q6_K", "per-layer embeddings, as the output"),
+    }
+    assert list_reasons(output) == {
+        "output.weight": ("Q6_K", "the output"),
+        "token_embd.weight": ("Q4_K", "default"),
+        "per_layer_token_embd.weight": ("Q4_K", "default"),
+    }
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
