@@ -97,7 +97,7 @@ def describe_repair(rule: str, detail: str) -> str:
 
 
 def read_answer(path: Path) -> str:
-    """Return the text of a file that contains a drawing, or an answer with one.
+    """Return the text of a file that contains a drawing, or an answer with one; "-" as read_input.
 
     The encoding is given by its byte order mark, else by its XML declaration, else it is UTF-8. A
     declaration that can be read as ASCII is wrong about UTF-16, which editors often declare.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,7 @@ def fix(
     """Repair a drawing so that it opens everywhere and does nothing but draw.
 
     Everything else stays as it is, byte for byte. Exits with 8 if a fault cannot be repaired; the
-    drawing is written even then if it opens.
+    drawing is written even then, with the other repairs.
 
     \b
     Examples:
@@ -131,10 +130,8 @@ def show(file: FileArg, json: JsonOpt = False, quiet: QuietOpt = False) -> None:
 
 
 def _check(file: str) -> CheckedDrawing:
+    from g4cli.core.files import STANDARD_INPUT
     from g4cli.operations.svg import check_drawing, read_answer
-    from g4cli.svg.repair import TEXT_LIMIT
 
-    if file == "-":
-        # One character more than the limit: check_drawing then finds that the text is too large.
-        return check_drawing(sys.stdin.read(TEXT_LIMIT + 1), "standard input")
-    return check_drawing(read_answer(Path(file)), file)
+    name = "standard input" if file == STANDARD_INPUT else file
+    return check_drawing(read_answer(Path(file)), name)

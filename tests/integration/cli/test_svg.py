@@ -80,7 +80,8 @@ def test_fix_writes_the_repaired_drawing(
 def test_fix_filters_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(BROKEN))
+    # Its encoding is found as that of a file, whatever the locale is.
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(BROKEN.encode("utf-16")), "ascii"))
     code, out, err = g4(capsys, "svg", "fix", "-")
     assert (code, out) == (0, REPAIRED)
     assert "2 faults, all repaired" in err
