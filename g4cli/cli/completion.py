@@ -76,7 +76,7 @@ def complete_check(incomplete: str) -> list[str]:
 
 def complete_conversation(incomplete: str) -> list[Completion]:
     """Return the ids of the newest saved conversations with their titles, and "last"."""
-    from g4cli.store.conversations import ConversationStore
+    from g4cli.store.conversations.store import ConversationStore
 
     found: dict[str, str] = {"last": "the newest"}
     with suppress(G4Error, OSError), ConversationStore.open() as store:

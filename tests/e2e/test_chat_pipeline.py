@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from g4cli.cli.main import run
-from g4cli.store.conversations import ConversationStore
+from g4cli.store.conversations.store import ConversationStore
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.schemas import validate_output
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from g4cli.cli.chat.repl import is_command, split_dropped_files
-from g4cli.store.conversations import ConversationStore, StoredConversation
+from g4cli.store.conversations.records import StoredConversation
+from g4cli.store.conversations.store import ConversationStore
 from tests.support.builders.gguf import F16, build_gguf
 from tests.support.builders.media_files import picture, png, sound, wav, write
 from tests.support.builders.tiny_file import build_tiny, tiny_parts

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.core.paths import config_path
-from g4cli.store.conversations import ConversationStore
+from g4cli.store.conversations.store import ConversationStore
 from tests.support.run.command import run
 from tests.support.run.terminal import Terminal
 

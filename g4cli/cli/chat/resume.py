@@ -16,7 +16,7 @@ from g4cli.operations.chat.saved import (
     load_stored_chat,
     make_conversation,
 )
-from g4cli.store.conversations import ConversationStore
+from g4cli.store.conversations.store import ConversationStore
 
 if TYPE_CHECKING:
     from g4cli.chat import Conversation

@@ -22,7 +22,7 @@ from g4cli.operations.chat.saved import may_replace, save_chat
 from g4cli.operations.chat.session import MAX_THOUGHT_TOKENS
 from g4cli.operations.models import prepare_model
 from g4cli.prompt.messages import Message
-from g4cli.store.conversations import ConversationStore
+from g4cli.store.conversations.store import ConversationStore
 
 _MAX_LISTED: Final = 30  # conversations: a choice, one screen
 

@@ -17,7 +17,8 @@ def list_chats(limit: LimitOpt = 30, json: JsonOpt = False, quiet: QuietOpt = Fa
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.saved_chats import draw_chats
-    from g4cli.store.conversations import ConversationStore, summary_to_json
+    from g4cli.store.conversations.export import summary_to_json
+    from g4cli.store.conversations.store import ConversationStore
 
     with ConversationStore.open() as store:
         summaries = store.list_conversations(limit=limit)
@@ -46,7 +47,8 @@ def search(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.saved_chats import draw_hits
-    from g4cli.store.conversations import ConversationStore, summary_to_json
+    from g4cli.store.conversations.export import summary_to_json
+    from g4cli.store.conversations.store import ConversationStore
 
     with ConversationStore.open() as store:
         hits = store.search(" ".join(text), limit=limit)
@@ -69,7 +71,7 @@ def show(chat: ChatArg = "last", json: JsonOpt = False, quiet: QuietOpt = False)
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.cli.views.saved_chats import draw_chat
     from g4cli.operations.chat.saved import load_chat
-    from g4cli.store.conversations import to_json
+    from g4cli.store.conversations.export import to_json
 
     stored = load_chat(chat)
     answers = [message.content for message in stored.messages if message.role == "assistant"]

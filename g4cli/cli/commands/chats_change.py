@@ -32,7 +32,7 @@ def export(
     from g4cli.core.files import atomic_file
     from g4cli.core.visible import json_text
     from g4cli.operations.chat.saved import load_chat
-    from g4cli.store.conversations import to_json, to_markdown
+    from g4cli.store.conversations.export import to_json, to_markdown
 
     stored = load_chat(chat)
     if form == "auto":
@@ -64,7 +64,8 @@ def rename(
     """
     out = make_output(as_json=json, quiet=quiet)
     from g4cli.operations.chat.saved import load_stored_chat
-    from g4cli.store.conversations import ConversationStore, summary_to_json
+    from g4cli.store.conversations.export import summary_to_json
+    from g4cli.store.conversations.store import ConversationStore
 
     with ConversationStore.open() as store:
         id_ = load_stored_chat(store, chat).summary.id
@@ -90,7 +91,8 @@ def delete(
     from g4cli.cli.views.saved_chats import shorten_line
     from g4cli.core.units import count_text
     from g4cli.operations.chat.saved import load_stored_chat
-    from g4cli.store.conversations import ConversationStore, summary_to_json
+    from g4cli.store.conversations.export import summary_to_json
+    from g4cli.store.conversations.store import ConversationStore
 
     with ConversationStore.open() as store:
         summaries = [load_stored_chat(store, name).summary for name in chats]

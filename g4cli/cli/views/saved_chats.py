@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from g4cli.cli.output import Output
 from g4cli.cli.views.chat import draw_turns
 from g4cli.core.units import count_text
-from g4cli.store.conversations import SearchHit, StoredConversation, Summary
+from g4cli.store.conversations.records import SearchHit, StoredConversation, Summary
 
 
 def shorten_line(text: str, width: int = 60) -> str:

@@ -14,7 +14,8 @@ from g4cli.chat import Conversation, Finished, LoopNoticed, Reply, TurnEvent, Vi
 from g4cli.core.errors import G4Error
 from g4cli.prompt.messages import Message
 from g4cli.prompt.reply import AnswerText, ThoughtText
-from g4cli.store.conversations import ConversationStore, reply_figures
+from g4cli.store.conversations.records import reply_figures
+from g4cli.store.conversations.store import ConversationStore
 
 if TYPE_CHECKING:
     from g4cli.core.reporter import Reporter

@@ -13,7 +13,8 @@ from g4cli.core.hashing import sha256_of
 from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import size_text
-from g4cli.store.conversations import ConversationStore, StoredConversation
+from g4cli.store.conversations.records import StoredConversation
+from g4cli.store.conversations.store import ConversationStore
 
 LAST: Final = "last"  # what --resume and `g4 chats` take besides an id
 _MAX_BYTES: Final = 64 << 20  # a choice: of a file with one conversation

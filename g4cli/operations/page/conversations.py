@@ -17,14 +17,14 @@ from g4cli.operations.page.models import write_doctor_command
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
 from g4cli.prompt.messages import Media, Message
-from g4cli.store.conversations import (
-    ConversationStore,
+from g4cli.store.conversations.database import media_dir
+from g4cli.store.conversations.records import (
     SearchHit,
     StoredConversation,
     StoredTurn,
-    media_dir,
     reply_figures,
 )
+from g4cli.store.conversations.store import ConversationStore
 
 SOURCE: Final = "page"  # of a conversation, in the store
 _MAX_SEARCH_CHARACTERS: Final = 500  # a choice

@@ -9,7 +9,7 @@ from g4cli.core.visible import escape_invisible
 from g4cli.operations.page.answers import PageAnswer
 from g4cli.operations.page.conversations import collect_figures
 from g4cli.server.page_routes.stream import render_blocks
-from g4cli.store.conversations import StoredConversation, StoredTurn
+from g4cli.store.conversations.records import StoredConversation, StoredTurn
 
 
 def describe_conversation(

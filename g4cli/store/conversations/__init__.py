@@ -14,28 +14,3 @@ The turns of a conversation are a tree: each knows the turn before it. Another a
 question, is one more child of the same turn, so nothing that was said is lost. The head of a
 conversation is the last turn of the branch that is shown.
 """
-
-from g4cli.store.conversations.database import conversations_path, media_dir
-from g4cli.store.conversations.export import summary_to_json, to_json, to_markdown
-from g4cli.store.conversations.records import (
-    SearchHit,
-    StoredConversation,
-    StoredTurn,
-    Summary,
-    reply_figures,
-)
-from g4cli.store.conversations.store import ConversationStore
-
-__all__ = [
-    "ConversationStore",
-    "SearchHit",
-    "StoredConversation",
-    "StoredTurn",
-    "Summary",
-    "conversations_path",
-    "media_dir",
-    "reply_figures",
-    "summary_to_json",
-    "to_json",
-    "to_markdown",
-]

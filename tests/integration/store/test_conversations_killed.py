@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.prompt.messages import Message
-from g4cli.store.conversations import ConversationStore
+from g4cli.store.conversations.store import ConversationStore
 
 KILLS = 50
 

@@ -12,7 +12,7 @@ import pytest
 from g4cli.chat import Conversation
 from g4cli.cli.main import run
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.store.conversations import ConversationStore
+from g4cli.store.conversations.store import ConversationStore
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202egnp.exe\r\x00\x08"
 

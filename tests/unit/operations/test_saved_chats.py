@@ -27,7 +27,8 @@ from g4cli.operations.chat.saved import (
 )
 from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.prompt.reply import AnswerText, ThoughtText
-from g4cli.store.conversations import ConversationStore, conversations_path
+from g4cli.store.conversations.database import conversations_path
+from g4cli.store.conversations.store import ConversationStore
 
 
 class Messages:

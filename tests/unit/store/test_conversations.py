@@ -19,13 +19,9 @@ from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile, NotFound, UsageError
 from g4cli.core.paths import state_dir
 from g4cli.prompt.messages import Media, Message, ToolCall
-from g4cli.store.conversations import (
-    ConversationStore,
-    conversations_path,
-    media_dir,
-    to_json,
-    to_markdown,
-)
+from g4cli.store.conversations.database import conversations_path, media_dir
+from g4cli.store.conversations.export import to_json, to_markdown
+from g4cli.store.conversations.store import ConversationStore
 
 
 @pytest.fixture

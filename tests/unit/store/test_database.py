@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from g4cli.core.errors import BadFile, G4Error, NoSpace, RuntimeFailed, UsageError
-from g4cli.store.conversations import ConversationStore
 from g4cli.store.conversations.database import open_database, translate_errors
+from g4cli.store.conversations.store import ConversationStore
 
 
 @pytest.mark.parametrize(
