@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.child import Child, ChildLimits, parse_json_lines, run_child, start_child
-from g4cli.core.errors import Interrupted, RuntimeFailed, UsageError
+from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, UsageError
 from g4cli.core.units import GIB, MIB
 from g4cli.core.visible import one_line
 from g4cli.runtime.engine.mask_frames import (
@@ -67,9 +67,8 @@ class MaskStream:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
+        self.error: G4Error | None = None  # that ended the answer
         self._grammar = grammar
-        self.error = ""
-        self.is_fault_of_grammar = True
         self._process = process
         self._masks: deque[bytes] = deque()
         # Masks that were asked for: the first is the grammar's own. The last one that was taken
@@ -94,7 +93,7 @@ class MaskStream:
             self._gives_up_at = self._clock() + limit
         elif self._clock() > self._gives_up_at:
             self._process.stop("it gave no answer")  # which sets `error`
-        return bool(self.error)
+        return self.error is not None
 
     def take_mask(self, is_stopped: Callable[[], bool] = bool) -> NDArray[np.bool_]:
         """Return which tokens may come next, shape (n_vocab,).
@@ -107,18 +106,20 @@ class MaskStream:
         if not self._await_replies(is_stopped):
             raise Interrupted("")
         if self.error:
-            raise self._make_error()
-        while self._n_unread > 1:  # the one taken before, and those in front of forced tokens
+            raise self.error
+        while self._n_unread > 1:  # the one taken before, and those in front of certain tokens
             self._masks.popleft()
             self._n_unread -= 1
         bits = np.frombuffer(self._masks[0], np.uint8, mask_bytes(self._process.n_vocab))
         return np.unpackbits(bits, count=self._process.n_vocab, bitorder="little").view(np.bool_)
 
     def find_certain_bytes(self, is_stopped: Callable[[], bool] = bool) -> bytes:
-        """Return the bytes that follow in any case; b"" unless `add_tokens` was told `ahead`.
+        """Return the bytes that are known to follow in any case, b"" for none.
 
-        They come with the next mask, which is waited for: it is needed in any case, and so what is
-        found does not depend on speed. b"" if there is none; `take_mask` says why.
+        They are looked for where the grammar begins and behind tokens that `add_tokens` was told
+        with `ahead`; the answer may be within what was found before. They come with the next mask,
+        which is waited for: it is needed in any case, and so what is found does not depend on
+        speed. b"" also if there is no mask; `take_mask` says why.
         """
         if not self._await_replies(is_stopped) or self.error:
             return b""
@@ -154,17 +155,18 @@ class MaskStream:
 
     def add_reply(self, kind: bytes, payload: bytes) -> None:
         """Take a reply of the process to this stream: a mask or an error."""
-        if kind == ERROR:
-            self.error = payload.decode("utf-8", "replace") or "unknown"
-            self.is_fault_of_grammar = not self._has_begun
-        else:
+        if kind != ERROR:
             self._masks.append(payload)
+            return
+        said = payload.decode("utf-8", "replace") or "unknown"
+        if self._has_begun:
+            self.fail(_make_failure(one_line(said)[:400]))
+        else:
+            self.fail(make_grammar_error(self._grammar, said))
 
-    def _make_error(self) -> Exception:
-        if self.is_fault_of_grammar:
-            return make_grammar_error(self._grammar, self.error)
-        said = one_line(self.error)[:400]
-        return RuntimeFailed(f"the grammar cannot be applied any further: {said}")
+    def fail(self, error: G4Error) -> None:
+        """End the answer with `error`, unless another one has ended it."""
+        self.error = self.error or error
 
 
 class MaskProcess:
@@ -193,7 +195,10 @@ class MaskProcess:
         return stream
 
     def find_fault(self, grammar: str) -> str:
-        """Return why a grammar cannot be used, "" if it can. Takes CHECK_S at most."""
+        """Return why a grammar cannot be used, "" if it can. Takes CHECK_S at most.
+
+        Raises RuntimeFailed if the system starts no process that could tell.
+        """
         key = hashlib.sha256(grammar.encode("utf-8", "replace")).digest()
         if (fault := self._faults.get(key)) is None:
             fault, is_lasting = _check_grammar(grammar)
@@ -260,8 +265,7 @@ class MaskProcess:
         with self._lock:
             child, self._child = self._child, None
             for stream in self._streams.values():
-                stream.error = stream.error or reason
-                stream.is_fault_of_grammar = False
+                stream.fail(_make_failure(reason))
         if child is not None:
             child.close()
 
@@ -274,19 +278,32 @@ class MaskProcess:
         """Start the process while the grammar is checked; then let it compile the grammar."""
         starting = threading.Thread(target=self._try_start, args=(stream,), daemon=True)
         starting.start()
-        fault = self.find_fault(grammar)
+        try:
+            fault = self.find_fault(grammar)
+        except RuntimeFailed as err:
+            stream.fail(err)
+            return
         starting.join()
         if fault:
-            stream.error = stream.error or fault
+            stream.fail(make_grammar_error(grammar, fault))
         elif stream.number in self._streams:
             self.send_frame(stream.number, GRAMMAR, grammar.encode("utf-8", "replace"))
+            if stream.number not in self._streams:  # it was dropped before the process knew it
+                self.send_frame(stream.number, DROP)
 
     def _try_start(self, stream: MaskStream) -> None:
         try:
             self.start()
         except Exception as err:
-            stream.error = f"the system starts no process for it: {err}"
-            stream.is_fault_of_grammar = False
+            stream.fail(_make_start_failure(err))
+
+
+def _make_failure(reason: str) -> RuntimeFailed:
+    return RuntimeFailed(f"the grammar cannot be applied any further: {reason}")
+
+
+def _make_start_failure(err: Exception) -> RuntimeFailed:
+    return RuntimeFailed(f"the system starts no process for the grammar: {err}")
 
 
 def make_grammar_error(grammar: str, fault: str) -> UsageError:
@@ -310,7 +327,8 @@ def _write(child: Any, number: int, kind: bytes, payload: bytes) -> None:
 def _check_grammar(grammar: str) -> tuple[str, bool]:
     """Return why a grammar cannot be compiled within the limits, "" if it can.
 
-    And whether that will be so the next time: a busy machine may have been too slow for it.
+    And whether that will be so the next time: a busy machine may have been too slow for it. Raises
+    RuntimeFailed.
     """
     # `memory_bytes` is looked at now and then; between two looks the kernel's limit holds.
     limits = ChildLimits(data_bytes=2 * CHECK_BYTES)
@@ -320,9 +338,9 @@ def _check_grammar(grammar: str) -> tuple[str, bool]:
             limits=limits,
         )  # fmt: skip
     except OSError as err:
-        return f"the system starts no process for it: {err}", False
+        raise _make_start_failure(err) from err
     answers = parse_json_lines(output.stdout)
     if status or not answers:
         mib = CHECK_BYTES // MIB
-        return f"to compile it takes more than {CHECK_S:.0f} s or {mib} MiB", False
+        return f"compiling it takes more than {CHECK_S:.0f} s or {mib} MiB, or crashes", False
     return answers[0]["error"], True

@@ -17,7 +17,7 @@ def test_whoever_asks_now_and_then_waits_no_longer_than_whoever_waits() -> None:
     stream = MaskStream(process, 1, "{}", clock)
 
     def stop(reason: str) -> None:
-        stream.error, stream.is_fault_of_grammar = reason, False
+        stream.fail(RuntimeFailed(reason))
 
     process.stop.side_effect = stop
     assert not stream.is_ready
