@@ -32,8 +32,9 @@ class PageAnswer:
     `state`: the model is loaded, the prompt is read, a thought or the answer is written, all is
     done. When it is done either `reply` is set or `error` says why there is none. `n_dropped` is
     how many of the oldest messages were left out because the context has no room for them.
-    `thought_s` is the time that the thought took. `doctor_command` examines the model of an answer
-    that repeated itself. `version` counts changes: a watcher waits for another one.
+    `n_prompt`: tokens of its prompt, 0 until they are counted. `thought_s` is the time that the
+    thought took. `doctor_command` examines the model of an answer that repeated itself. `version`
+    counts changes: a watcher waits for another one.
     """
 
     def __init__(self, conversation: int, turn: int, request: TurnRequest) -> None:
@@ -42,7 +43,7 @@ class PageAnswer:
         self.text = self.thought = ""
         self.thought_s = 0.0
         self.n_dropped = 0
-        self.prompt: PromptRead | None = None
+        self.n_prompt = 0
         self.reply: Reply | None = None
         self.error: G4Error | None = None
         self.doctor_command = ""
@@ -132,7 +133,7 @@ class PageAnswer:
         await service.load(request.model)  # start_turn does so too, and returns after the prompt
         self.state = "reading"
         self._notify_watchers()
-        async with service.start_turn(request) as turn:
+        async with service.start_turn(request, on_prompt=self._note_prompt) as turn:
             self.model = turn.model.name
             async for event in turn:
                 self._add_event(event)
@@ -140,9 +141,13 @@ class PageAnswer:
                     await save(self)
                     saved_at = time.monotonic()
 
+    def _note_prompt(self, n_tokens: int) -> None:
+        self.n_prompt = n_tokens
+        self._notify_watchers()
+
     def _add_event(self, event: TurnEvent) -> None:
         if isinstance(event, PromptRead):
-            self.prompt, self.state = event, "writing"
+            self.state = "writing"
         elif isinstance(event, ThoughtText):
             if self.state != "thinking":
                 self.state, self._thought_began = "thinking", time.monotonic()

@@ -110,9 +110,12 @@ class Service:
         return self._describe_offer(self._catalog.find(name))
 
     @asynccontextmanager
-    async def start_turn(self, request: TurnRequest) -> AsyncIterator[Turn]:
+    async def start_turn(
+        self, request: TurnRequest, *, on_prompt: Callable[[int], None] = lambda _n_tokens: None
+    ) -> AsyncIterator[Turn]:
         """Yield the answer to `request`, begun: its prompt is read. It is ended with the block.
 
+        `on_prompt` is told before that how many tokens the prompt has.
         Raises UnknownModel, what opening a model raises, UsageError (BadField with the field's
         name), ContextFull, BadMedia, QueueFull or RuntimeFailed.
         """
@@ -121,6 +124,7 @@ class Service:
                 # A place is taken before any work is done for the request.
                 with model.engine.turn_places.take():
                     run = await model.make_run(request)
+                    on_prompt(len(run.prompt))
                     field = request.form_field if request.json_schema or request.grammar else ""
                     turn = Turn(model, run, self._count_reply, field)
                     try:

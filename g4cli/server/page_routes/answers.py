@@ -181,8 +181,8 @@ class AnswerView:
                 "thought_s": round(answer.thought_s, 1),
                 "changes": stream.list_changes(n_changes),
             }
-            if answer.prompt is not None:
-                event["prompt_tokens"] = answer.prompt.prompt_tokens
+            if answer.n_prompt:
+                event["prompt_tokens"] = answer.n_prompt
             if is_done:
                 event["end"] = describe_end(answer)
             return Changes(event, len(self._thought), stream.version)

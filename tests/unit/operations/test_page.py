@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -16,12 +16,13 @@ from g4cli.core.errors import QueueFull
 from g4cli.operations.page import pulls
 from g4cli.operations.page.answers import PageAnswer
 from g4cli.operations.serving.requests import TurnRequest
+from g4cli.server.page_routes.answers import find_view
 
 
 def test_to_stop_an_answer_that_is_being_saved_waits_until_it_is() -> None:
     async def main() -> None:
         @asynccontextmanager
-        async def refuse(_: TurnRequest) -> AsyncIterator[None]:
+        async def refuse(_: TurnRequest, **__: Any) -> AsyncIterator[None]:
             raise QueueFull("busy")
             yield
 
@@ -46,14 +47,20 @@ def test_to_stop_an_answer_that_is_being_saved_waits_until_it_is() -> None:
 
 def test_an_answer_says_when_its_model_is_loaded_and_its_prompt_is_read() -> None:
     async def main() -> None:
-        states = []
+        states, versions = [], []
 
         async def load(*_: Any) -> None:
             states.append(answer.state)
 
         @asynccontextmanager
-        async def read_prompt(_: TurnRequest) -> AsyncIterator[None]:
+        async def read_prompt(
+            _: TurnRequest, *, on_prompt: Callable[[int], None]
+        ) -> AsyncIterator[None]:
             states.append(answer.state)
+            on_prompt(12)
+            changes = find_view(answer).describe_changes(0, 0, is_done=False)
+            assert (changes.event["state"], changes.event["prompt_tokens"]) == ("reading", 12)
+            versions.append(answer.version)
             raise QueueFull("busy")
             yield
 
@@ -64,6 +71,7 @@ def test_an_answer_says_when_its_model_is_loaded_and_its_prompt_is_read() -> Non
         while answer.state != "done":
             await answer.wait_for_change(answer.version)
         assert states == ["loading", "reading"]
+        assert versions == [2], "a watcher is told of the state, and then of the tokens"
 
     asyncio.run(main())
 
