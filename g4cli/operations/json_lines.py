@@ -28,6 +28,18 @@ def read_lines(path: Path) -> list[bytes]:
         return [line for line in file.read(_MAX_BYTES).split(b"\n") if line.strip()]
 
 
+def is_cut_off(line: bytes, first_key: str) -> bool:
+    """Return whether `line` is the start, and not all, of an object whose first key is this."""
+    start = json.dumps({first_key: ""})[:-2].encode()
+    if not (line.startswith(start) or start.startswith(line)):
+        return False
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
 def append_line(path: Path, row: Mapping[str, Any], *, mode: int, option: str) -> None:
     """Append `row` to a file, which is made with the permissions `mode`, and flush it to the disk.
 

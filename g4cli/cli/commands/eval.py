@@ -28,9 +28,7 @@ def eval_(
     ] = None,
     limit: Annotated[
         int,
-        typer.Option(
-            "--limit", help="Score only the first N conversations or parts; 0: all.", min=0
-        ),
+        typer.Option("--limit", help="Score only the first N answers or passages; 0: all.", min=0),
     ] = 0,
     threads: e.ThreadsOpt = 0,
     rpc: e.RpcOpt = "",

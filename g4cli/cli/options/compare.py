@@ -57,7 +57,7 @@ PromptLimitOpt: TypeAlias = Annotated[
     _answers_option(
         "--limit",
         min=0,
-        help="Use the first N prompts, and the first N documents of --text; 0: all.",
+        help="Use the first N prompts, and the first N answers or passages of --text; 0: all.",
     ),
 ]
 SamplesOpt: TypeAlias = Annotated[
@@ -71,7 +71,9 @@ SeedOpt: TypeAlias = Annotated[
     _answers_option(
         "--seed",
         min=0,
-        max=(1 << 32) - 1001,  # llama.cpp's seeds have 32 bits, and --samples at most 1000
+        # --samples, at most 1,000, count on from it up to the last seed: the number of 32 bits
+        # after that one is llama.cpp's "another seed each time".
+        max=(1 << 32) - 1001,
         help="Seed of the first answer; the next ones count on from it.",
     ),
 ]
@@ -121,10 +123,12 @@ def write_command(prompt: str, models: list[str], options: dict[str, Any]) -> st
 
     `options` maps option names ("--samples") to values; those that are "" or None are left out.
     """
-    words = ["g4", "compare", *([prompt] if prompt else [])]
+    words = ["g4", "compare"]
     for model in models:
         words += ["-m", model]
     for name, value in options.items():
         if value not in ("", None):
             words += [name, str(value)]
+    if prompt:
+        words += ["--", prompt] if prompt.startswith("-") else [prompt]
     return shell_command(*words)

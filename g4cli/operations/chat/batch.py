@@ -20,7 +20,7 @@ from g4cli.core.files import atomic_file
 from g4cli.core.split_name import list_parts
 from g4cli.core.units import MIB
 from g4cli.operations.fit.options import find_encoder
-from g4cli.operations.json_lines import append_line, read_lines
+from g4cli.operations.json_lines import append_line, is_cut_off, read_lines
 from g4cli.store.models import find_model_file
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def list_open_prompts(prompts: Sequence[Prompt], output: Path) -> list[Prompt]:
     """
     lines = read_lines(output)
     done = {answered for line in lines if (answered := _identify_line(line)) is not None}
-    if lines and not done:
+    if lines and not done and not is_cut_off(lines[-1], "id"):
         raise BadFile(
             f"{output} does not hold answers of g4 chat --prompts", hint="--output other.jsonl"
         )

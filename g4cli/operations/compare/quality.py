@@ -31,9 +31,10 @@ _LOADING: Final = frozenset(
 def measure_model(
     spec: ModelSpec, text: Path, limit: int, results: ResultsFile, reporter: Reporter
 ) -> Mapping[str, Any]:
-    """Return perplexity on `text` (`limit` documents, 0: all), speed and size of a local model.
+    """Return perplexity on `text`, speed and size of a local model.
 
-    Raises DoesNotFit, and what g4 eval and g4 bench raise.
+    `limit`: how many answers or passages of the text count, 0: all. Raises DoesNotFit, and what
+    g4 eval and g4 bench raise.
     """
     identity = identify_model(spec, reporter)
     text_sha256 = sha256_of(text)

@@ -35,8 +35,8 @@ def make_request(
     """Return what is to be compared, with its files checked.
 
     The arguments are the options of `g4 compare`; `settings` hold for models that say nothing else,
-    `limit` for the file `prompts` and for the documents of `text`. Raises UsageError, FileMissing,
-    BadFile or BadMedia.
+    `limit` for the file `prompts` and for the answers or passages of `text`. Raises UsageError,
+    FileMissing, BadFile or BadMedia.
     """
     if types:  # then the argument that is a prompt otherwise names the model
         if not prompt or models:

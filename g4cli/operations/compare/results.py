@@ -7,7 +7,7 @@ of several lines with the same, the last counts. A line that a crash cut off is 
     model       model, settings                       file, sha256, memory, speed, versions
     answer      model, settings, prompt, sample       the answer, its figures, and its judgement
     opinion     judge and the two answers             which one the judge prefers
-    quality     file, text, settings of loading       perplexity and speed (`--text`)
+    quality     file, text, limit, loading settings   perplexity and speed (`--text`)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from g4cli.core.errors import BadFile
 from g4cli.core.quoting import shell_command
-from g4cli.operations.json_lines import append_line, read_lines
+from g4cli.operations.json_lines import append_line, is_cut_off, read_lines
 
 # Lines of other types are skipped.
 TYPES: Final = ("model", "answer", "opinion", "quality")
@@ -61,7 +61,7 @@ class ResultsFile:
                 continue
             if kind in TYPES and isinstance(key, str):
                 self._rows[kind, key] = row
-        if lines and not self._rows:
+        if lines and not self._rows and not is_cut_off(lines[-1], "type"):
             raise BadFile(
                 f"{self.path} does not hold results of g4 compare",
                 hint=shell_command("g4", "compare", "...", "-o", "other.html"),

@@ -28,8 +28,8 @@ class CompareRequest:
     """What to compare: each of `prompts` is asked `samples` times of each of `models`.
 
     `judge` gives opinions about pairs of answers, if there is one. `text` is a file on which local
-    models are evaluated, on the first `text_limit` documents (0: all). `command` is the command
-    line, for the report.
+    models are evaluated, on the first `text_limit` answers or passages (0: all). `command` is the
+    command line, for the report.
     """
 
     prompts: tuple[Prompt, ...]

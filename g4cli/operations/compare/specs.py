@@ -23,8 +23,8 @@ from g4cli.remote.endpoint import check_url
 
 REMOTE: Final = "openai:"
 _MAX_PARALLEL: Final = 64  # a choice: each takes a thread
-# As --seed: up to 1,000 answers count on from it, and the last number of 32 bits is
-# LLAMA_DEFAULT_SEED, which asks for a random seed.
+# As --seed: up to 1,000 answers count on from it, and the last number of 32 bits, which none may
+# reach, is LLAMA_DEFAULT_SEED: it asks for a random seed.
 _MAX_SEED: Final = (1 << 32) - 1001
 # Hosts whose key is found without `key`. Any other host gets one only if it is named.
 _KEYS: Final[Mapping[str, str]] = MappingProxyType({

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shlex
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import html5lib
 import pytest
 
+from g4cli.cli.options.compare import write_command
 from g4cli.cli.views.compare import require_report_target
 from g4cli.cli.views.compare_chart import draw_quality, draw_shares, find_ticks, place_labels
 from g4cli.cli.views.compare_figures import name_models, share_text
@@ -166,3 +168,9 @@ def test_labels_of_points_cover_neither_points_nor_each_other() -> None:
         for other in boxes[at + 1 :]:
             apart = one[1] <= other[0] or other[1] <= one[0]
             assert apart or one[3] <= other[2] or other[3] <= one[2]
+
+
+@pytest.mark.parametrize("prompt", ["--think of a number", "-"])
+def test_the_command_that_repeats_a_comparison_takes_any_prompt(prompt: str) -> None:
+    command = write_command(prompt, ["tiny"], {"-n": 1})
+    assert shlex.split(command) == ["g4", "compare", "-m", "tiny", "-n", "1", "--", prompt]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from g4cli.core.errors import BadFile
 from g4cli.core.units import MIB
-from g4cli.operations.chat.batch import choose_parallel, name_encoder
+from g4cli.operations.chat.batch import choose_parallel, list_open_prompts, name_encoder
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.prompts import Prompt
 from g4cli.prompt.messages import Media
@@ -50,3 +51,17 @@ def test_the_encoder_counts_where_a_prompt_has_an_image(tmp_path: Path) -> None:
     assert name_encoder(request, [plain, shown]).mmproj == tmp_path / "mmproj-m.gguf"
     chosen = replace(request, mmproj=tmp_path / "other.gguf")
     assert name_encoder(chosen, [shown]) == chosen
+
+
+@pytest.mark.parametrize("begun", ["{", '{"id": "1", "sha25'])
+def test_an_output_whose_only_line_was_cut_off_is_empty(begun: str, tmp_path: Path) -> None:
+    output, prompts = tmp_path / "a.jsonl", [Prompt("1", "Hi")]
+    output.write_text(begun)
+    assert list_open_prompts(prompts, output) == prompts
+
+
+@pytest.mark.parametrize("text", ['{"id": "1"}', "precious", '{"type": "answer", "ke'])
+def test_an_output_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(BadFile, match="does not hold answers"):
+        list_open_prompts([], tmp_path / "a.jsonl")

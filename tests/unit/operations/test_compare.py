@@ -380,6 +380,22 @@ def test_a_line_that_was_cut_off_costs_only_itself(tmp_path: Path) -> None:
     assert again.find("answer", "b") is None
 
 
+@pytest.mark.parametrize("begun", ['{"ty', '{"type": "model", "key": "12'])
+def test_a_file_whose_only_line_was_cut_off_is_empty(begun: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(begun)
+    ResultsFile(path).add("answer", "a", {"text": "one"})
+    assert ResultsFile(path).find("answer", "a")
+
+
+@pytest.mark.parametrize("text", ['{"type": "note"}', "{}", "types", '{"id": "1", "ty'])
+def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(text)
+    with pytest.raises(BadFile, match="does not hold results"):
+        ResultsFile(path)
+
+
 def test_an_opinion_is_about_the_models_as_they_are_called_now(tmp_path: Path) -> None:
     results, (judge,) = ResultsFile(tmp_path / "r.jsonl"), parse_models(["tiny"], SEED)
     prompt = make_single_prompt("Say yes.")
