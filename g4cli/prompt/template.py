@@ -1,11 +1,11 @@
 """Choose how to render prompts for a model file: by g4's own renderer or by the file's template.
 
 g4's renderer is used if it writes the same as the file's chat template: for conversations without
-tools if both agree on such, and for those with tools if they agree on these too. It takes a time in
-proportion to the text; a template may take seconds to declare a hundred tools. It also shows the
-model what templates of other publishers leave out of such a conversation, for example thoughts
-between tool calls. Templates are untrusted: the caller passes in a function that runs one
-(`g4cli.core.template_child` does so in a child process with limits).
+tools and media if both agree on such, and for the others if they agree on these too. It takes a
+time in proportion to the text; a template may take seconds to declare a hundred tools. It also
+shows the model what templates of other publishers leave out of such a conversation, for example
+thoughts between tool calls, or all images. Templates are untrusted: the caller passes in a function
+that runs one (`g4cli.core.template_child` does so in a child process with limits).
 
 How text from outside is kept apart from control tokens: a template joins what it writes itself and
 what the user wrote to one text. Tokenized as a whole, a pasted document that contains "<turn|>"
@@ -25,15 +25,18 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from g4cli.core.errors import BadFile, ContextFull
+from g4cli.core.shape import MAX_TRAINED_CONTEXT
 from g4cli.prompt.messages import Media, Message, Part, ToolCall
 from g4cli.prompt.published_templates import find_published
 from g4cli.prompt.render import MEDIA_MARK, PromptStyle, render
 
-# 32 characters for each token of the longest context, 262,144; ordinary text has 4.
-TEXT_LIMIT: Final = 1 << 23
+TEXT_LIMIT: Final = 32 * MAX_TRAINED_CONTEXT
+"""In characters. Ordinary text has 4 for each token, which makes CONTEXT_LIMIT tokens."""
 # Every control token of Gemma 4 has one of these characters.
 _TOKEN_CHARACTERS: Final = re.compile(r"[<>|\[\]]")
 _MEDIA_MARKS: Final = re.compile(r"(<\|image\|>|<\|audio\|>)")
@@ -75,17 +78,16 @@ def choose_renderer(template: str | None, run: RunTemplate) -> Renderer:
     if published is not None and not published.is_launch:  # g4's renderer is made after these
         return Renderer(render, published.size == "large")
     empty_thought = _EMPTY_THOUGHT in template
-
-    def render_with_template(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
-        return render_by_template(template, run, messages, style)
-
-    is_alike, is_alike_with_tools = _compare_with(template, run, empty_thought)
-    if is_alike and is_alike_with_tools:
+    render_with_template = partial(render_by_template, template, run)
+    is_alike, is_always_alike = _compare_with(template, run, empty_thought)
+    if is_alike and is_always_alike:
         return Renderer(render, empty_thought)
     if is_alike:
 
         def render_mixed(messages: Sequence[Message], style: PromptStyle) -> list[Part]:
-            plain = not style.tools and all(m.role != "tool" and not m.tool_calls for m in messages)
+            plain = not style.tools and not any(
+                m.role == "tool" or m.tool_calls or m.media for m in messages
+            )
             return (render if plain else render_with_template)(messages, style)
 
         return Renderer(render_mixed, empty_thought)
@@ -160,12 +162,15 @@ _TOOL_SAMPLES: Final = (
         Message("tool", "three", name="find"),
     ),
 )
+_MEDIA_SAMPLE: Final = (
+    Message("user", "one", media=(Media("image", Path()), Media("audio", Path()))),
+)
 
 
 def _compare_with(template: str, run: RunTemplate, empty_thought: bool) -> tuple[bool, bool]:
-    """Return whether g4's renderer writes the same as `template` without tools, and with tools.
+    """Return whether g4's renderer writes the same as `template` for text, and for all else.
 
-    Raises BadFile if the template fails without tools.
+    All else: tools, images and sounds. Raises BadFile if the template fails for text.
     """
     cases = [
         (messages, PromptStyle(think, tools, empty_thought))
@@ -173,13 +178,16 @@ def _compare_with(template: str, run: RunTemplate, empty_thought: bool) -> tuple
         for messages in samples
         for think in (False, True)
     ]
+    cases.append((_MEDIA_SAMPLE, PromptStyle(empty_thought=empty_thought)))
     n_plain = 2 * len(_SAMPLES)
     variables = [make_template_variables(*case) for case in cases]
+    ours = ["".join(part.text for part in render(*case)) for case in cases]
     try:
         theirs = run(template, variables)
-    except BadFile:  # it may refuse tools
+        if not _MEDIA_MARKS.search(theirs[-1]):  # it says nothing about where to write them
+            theirs[-1] = ours[-1]
+    except BadFile:  # it may refuse tools, or media
         theirs = run(template, variables[:n_plain])
-    ours = ["".join(part.text for part in render(*case)) for case in cases]
     return theirs[:n_plain] == ours[:n_plain], theirs[n_plain:] == ours[n_plain:]
 
 
@@ -191,7 +199,7 @@ def render_by_template(
     Raises ContextFull if the conversation has too many characters, BadFile if the template fails or
     omits an image or audio file.
     """
-    size = sum(len(message.content) for message in messages)
+    size = len(json.dumps(make_template_variables(messages, style), ensure_ascii=False))
     if size > TEXT_LIMIT:
         raise ContextFull(f"the conversation has {size:,} characters: too many for any context")
     opening, closing = _choose_marks(template, messages, style)

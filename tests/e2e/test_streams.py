@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from g4cli.cli.main import run
-from g4cli.cli.streams import as_output_error
+from g4cli.cli.streams import as_output_error, repair_std_streams
 from g4cli.core.errors import UsageError
 from tests.support.builders.weights import write_network
 from tests.support.paths import ROOT
@@ -53,6 +53,13 @@ def test_closed(command: str, code: int) -> None:
     found, _, err = shell(f"g4 {command}")
     assert found == code
     assert "Traceback" not in err
+
+
+def test_a_closed_stream_takes_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    repair_std_streams()
+    with sys.stdout as stream:
+        assert stream.write("\udc80") == 1
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The options of `g4 serve` that `g4 chat` does not have."""
+"""The options that `g4 serve` has alone or with another meaning than `g4 chat`."""
 
 from __future__ import annotations
 

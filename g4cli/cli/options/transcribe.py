@@ -1,4 +1,4 @@
-"""The options of `g4 transcribe` that `g4 chat` does not have."""
+"""The options that `g4 transcribe` has alone or with another meaning than `g4 chat`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ ModelOpt: TypeAlias = Annotated[
 ]
 FormOpt: TypeAlias = Annotated[
     Literal["txt", "srt", "vtt", "json"],
-    typer.Option("--to", help="Form of the transcript; srt and vtt are subtitles."),
+    typer.Option(
+        "--to",
+        help="Form of each transcript: srt and vtt are subtitles, json has segments with times. "
+        "(--json prints one document about all recordings.)",
+    ),
 ]
 LanguageOpt: TypeAlias = Annotated[
     str,

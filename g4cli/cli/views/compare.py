@@ -23,7 +23,7 @@ _MAX_FAULTS = 12  # rows in the terminal; the report has all
 
 def require_report_target(path: Path) -> None:
     """Raise UsageError unless `path` ends with .html and is free or a report of g4 compare."""
-    if path.suffix.lower() not in (".html", ".htm"):
+    if path.suffix.lower() != ".html":
         raise UsageError(f"the name {path} must end with .html", hint="-o compare.html")
     if not path.parent.is_dir():
         raise UsageError(f"no such folder: {path.parent}", hint="-o compare.html")

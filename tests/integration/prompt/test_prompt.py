@@ -17,6 +17,7 @@ from g4cli.prompt import (
     PromptStyle,
     choose_renderer,
 )
+from g4cli.prompt.messages import Media
 from g4cli.prompt.template import RunTemplate
 from tests.support.paths import ROOT
 
@@ -83,6 +84,21 @@ def test_tools_go_through_a_template_that_has_its_own_way_with_them(old: str, ne
         assert "<|tool>function:weather{description:" in parts[0].text
         assert [part.text for part in parts if not part.control] == ["What is GGUF?"]
     assert runs == [3]
+
+
+@pytest.mark.slow
+def test_images_go_through_a_template_that_has_its_own_way_with_them() -> None:
+    runs: list[int] = []
+    old = "{%- for part in content if part['type'] == 'text' -%}"
+    new = "{%- for part in content if part['type'] == 'image' -%}[<|image|>]{%- endfor -%}"
+    assert old in TINY_TEMPLATE
+    renderer = choose_renderer(TINY_TEMPLATE.replace(old, new + old), count_runs(runs))
+    del runs[:]
+    assert renderer(HISTORY, PromptStyle())
+    assert runs == []
+    message = Message("user", "a", media=(Media("image", Path("a.png")),))
+    text = "".join(part.text for part in renderer([message], PromptStyle()))
+    assert text == "<bos><|turn>user\n[<|image|>]a<turn|>\n<|turn>model\n"
 
 
 @pytest.mark.slow

@@ -138,8 +138,9 @@ def test_a_file_that_is_no_report_is_not_overwritten(tmp_path: Path) -> None:
     path.write_text("<html>mine</html>")
     with pytest.raises(UsageError, match="not a report"):
         require_report_target(path)
-    with pytest.raises(UsageError, match="must end"):
-        require_report_target(tmp_path / "r.txt")
+    for name in ("r.txt", "r.htm"):
+        with pytest.raises(UsageError, match="must end"):
+            require_report_target(tmp_path / name)
     with pytest.raises(UsageError, match="no such folder"):
         require_report_target(tmp_path / "no" / "r.html")
 
