@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from g4cli.core.file_kind import DRAFT
@@ -20,13 +21,21 @@ if TYPE_CHECKING:
 N_OUTPUTS: Final = N_DRAFT + 1
 """Rows of logits that a round needs: one after the sampled token, one after each drafted one."""
 
-# What has to be equal: a draft model attends to the model's KV cache with heads of the same size.
-_SAME: Final = ("attention.key_length", "attention.key_length_swa", "attention.sliding_window")
+# Keys of a draft model, and those of the model that must have the same value. It reads the model's
+# hidden states and returns such ones (`core/draft.py`): `embedding_length_out` is their size, while
+# `embedding_length` is that of its own layers. And it attends to the model's KV cache.
+_SAME: Final = MappingProxyType({
+    "embedding_length_out": "embedding_length",
+    "attention.key_length": "attention.key_length",
+    "attention.key_length_swa": "attention.key_length_swa",
+    "attention.sliding_window": "attention.sliding_window",
+})  # fmt: skip
 
 Exactness: TypeAlias = Literal["by comparison", "impossible", "not asked for"]
 """How greedy answers are kept equal to those without drafting: see `speculation`.
 
-"impossible" in models with float matrices: nothing is drafted at temperature 0 there.
+They are where g4 chooses whether to draft (`--draft auto`). "impossible" in models with float
+matrices: nothing is drafted at temperature 0 there. "not asked for" where the user names a method.
 """
 
 
@@ -60,10 +69,7 @@ def find_mismatch(drafter: Header, model: Header) -> str | None:
     name = Path(drafter.path).name
     if drafter.architecture != DRAFT:
         return f"{name} is a {drafter.architecture} file, not a draft model ({DRAFT})"
-    for own, other in (
-        ("embedding_length_out", "embedding_length"),
-        *((key, key) for key in _SAME),
-    ):
+    for own, other in _SAME.items():
         ours = drafter.get(f"{DRAFT}.{own}", int)
         theirs = model.get(f"{model.architecture}.{other}", int)
         if ours != theirs:

@@ -15,11 +15,11 @@ on (`find_float_matrices`). F16 caches of 512 cells or more are attended to by a
 single token only (ops.cpp, ggml_compute_forward_flash_attn_ext_f16). Quantized matrices give equal
 bits for up to 7 tokens.
 
-So where exactness is asked for, a greedy answer is drafted only in models without float matrices,
-and only where a single token and a batch were compared and found equal to the bit. Kernels are
-chosen by shapes alone, and shapes change when the KV cache grows by its next 256 cells: one
-comparison holds for such a block. Where the comparison fails, nothing is drafted from that token
-on.
+So where exactness is asked for (`--draft auto`), a greedy answer is drafted only in models without
+float matrices, and only where a single token and a batch were compared and found equal to the bit.
+Kernels are chosen by shapes alone, and shapes change when the KV cache grows by its next 256 cells:
+one comparison holds for such a block. Where the comparison fails, nothing is drafted from that
+token on.
 
 When it pays: a rejected draft costs time. `DraftPacer` waits longer between rounds while they lose.
 """
