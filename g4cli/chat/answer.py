@@ -25,6 +25,7 @@ from g4cli.chat.events import (
 )
 from g4cli.chat.stop_strings import StopFilter
 from g4cli.loops.detector import Loop, LoopDetector
+from g4cli.loops.unordered import measure_count
 from g4cli.prompt.messages import ToolCall
 from g4cli.prompt.reply import (
     MARKS,
@@ -131,7 +132,7 @@ class Answer:
         loop = self._loop
         assert loop is not None
         has_order = loop.kind not in ("few-tokens", "few-phrases")
-        n_kept = loop.onset + (loop.period if has_order else 0)
+        n_kept = loop.onset + (self._measure_unit(loop) if has_order else 0)
         answer = Answer(self._vocabulary, replace(self._options, on_loop="stop"))
         answer._retried = loop
         for token in self.tokens[:n_kept]:
@@ -236,12 +237,18 @@ class Answer:
             self._forced = list(self._vocabulary.close_thought) if is_spent else []
 
     def _describe_loop(self, loop: Loop) -> FoundLoop:
-        repeated = self.tokens[loop.onset : loop.onset + loop.period]
+        repeated = self.tokens[loop.onset : loop.onset + self._measure_unit(loop)]
         data = b"".join(self._vocabulary.piece(token) for token in repeated[:_MAX_UNIT_TOKENS])
         unit = data.decode("utf-8", "replace") + (
             " ..." if len(repeated) > _MAX_UNIT_TOKENS else ""
         )
         return FoundLoop(unit, loop.period, loop.onset, loop.covered, loop.kind)
+
+    def _measure_unit(self, loop: Loop | FoundLoop) -> int:
+        """Return how many tokens the first copy of what is repeated has."""
+        if loop.kind != "counter":
+            return loop.period
+        return measure_count(self.tokens[loop.onset :], loop.period, self._vocabulary.digits)
 
     def _has_text(self, token: int) -> bool:
         """Return whether a token holds a letter or a digit: what has none may repeat longer."""

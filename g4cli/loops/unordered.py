@@ -153,6 +153,22 @@ def find_counter(tokens: Sequence[int], digits: Mapping[int, int]) -> WindowLoop
     return None
 
 
+def measure_count(tokens: Sequence[int], period: int, digits: Mapping[int, int]) -> int:
+    """Return how many of `tokens`, which begin in a counter, are its first `period` tokens.
+
+    All digits of a number count as one of these.
+    """
+    n_found, inside = 0, False
+    for index, token in enumerate(tokens):
+        is_digit = token in digits
+        if not (is_digit and inside):
+            if n_found == period:
+                return index
+            n_found += 1
+        inside = is_digit
+    return len(tokens)
+
+
 def _mask_numbers(tokens: Sequence[int], digits: Mapping[int, int]) -> tuple[list[int], list[int]]:
     """Return the tokens with every number replaced by one -1, and the values of the numbers.
 

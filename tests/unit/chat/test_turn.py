@@ -108,6 +108,28 @@ class LoopingEngine(ScriptedEngine):
         return 10 + self.given - 1 if self.given <= 2 else 12 + self.given % 2
 
 
+class CountingEngine(ScriptedEngine):
+    """Says 'item 000\n', 'item 001\n', ... until it is cut back.
+
+    The tokens 10 to 19 are digits, 20 is the word, 21 the end of a line.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        super().__init__(*"0123456789", "item ", "\n", n_ctx=9999)
+        self.given = first
+
+    @property
+    def digits(self) -> dict[int, int]:
+        return {10 + value: value for value in range(10)}
+
+    def sample(self) -> int:
+        if self.continued:
+            return END
+        number, place = divmod(self.given, 5)
+        self.given += 1
+        return (20, *(10 + int(c) for c in f"{number:03d}"), 21)[place]
+
+
 class RecoveringEngine(LoopingEngine):
     """The same, but once it was cut back it says 'a' and ends."""
 
@@ -248,25 +270,24 @@ class TestTurn:
         assert 0 < len(looping.asked) < 60
 
     def test_a_counting_loop_is_found_by_the_vocabularys_own_digits(self) -> None:
-        class Counting(ScriptedEngine):
-            """'item 000\n', 'item 001\n', ...: the tokens 10 to 19 are digits, 20 is the word, 21
-            the end.
-            """
-
-            @property
-            def digits(self) -> dict[int, int]:
-                return {10 + value: value for value in range(10)}
-
-            def sample(self) -> int:
-                number, place = divmod(self.given, 5)
-                self.given += 1
-                return (20, *(10 + int(c) for c in f"{number:03d}"), 21)[place]
-
-        pieces = [*"0123456789", "item ", "\n"]
-        reply = reply_of(Counting(*pieces, n_ctx=9999), TurnOptions(max_tokens=4000))
+        reply = reply_of(CountingEngine(), TurnOptions(max_tokens=4000))
         assert reply.finish_reason == "loop"
         assert reply.loop is not None
         assert reply.loop.kind == "counter"
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("first", range(5))
+    def test_a_count_is_cut_back_to_one_whole_copy(self, first: int) -> None:
+        """`first`: the place in a copy with which the answer begins."""
+        engine = CountingEngine(first)
+        events = events_of(engine, TurnOptions(on_loop="retry", max_tokens=4000))
+        (notice,) = [event for event in events if isinstance(event, LoopNoticed)]
+        assert notice.loop.kind == "counter"
+        ((kept, banned),) = engine.continued
+        copy = kept[notice.loop.onset :]
+        assert (copy.count(20), copy.count(21)) == (1, 1), "the word and the end of a line"
+        assert not {kept[-1], banned} <= engine.digits.keys(), "not within a number"
+        assert notice.loop.unit == "".join(engine.pieces[token - 10].decode() for token in copy)
 
     def test_a_loop_is_cut_back_and_continued_once(self) -> None:
         engine = RecoveringEngine("a", "b", "x ", "y ", n_ctx=9999)
