@@ -14,7 +14,7 @@ import importlib.util
 import json
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -218,17 +218,7 @@ def refresh_gpus() -> tuple[Gpu, ...]:
         raise RuntimeFailed(
             f"llama.cpp could not list its devices: {why}", hint="g4 doctor"
         ) from err
-    gpus = tuple(
-        Gpu(
-            d["name"],
-            d["description"],
-            d["total_bytes"],
-            d["free_bytes"],
-            unified=is_unified(d["kind"]),
-        )
-        for d in listed
-        if d["kind"] in ("gpu", "igpu")
-    )
+    gpus = select_gpus(listed)
     record = {
         "library": engine_version(),
         "setup": describe_gpu_setup(),
@@ -238,6 +228,16 @@ def refresh_gpus() -> tuple[Gpu, ...]:
     return gpus
 
 
-def is_unified(kind: str) -> bool:
-    """Return whether a device of ggml's `kind` shares the host's memory: integrated, or Apple's."""
-    return kind == "igpu" or sys.platform == "darwin"
+def select_gpus(devices: Iterable[Mapping[str, Any]]) -> tuple[Gpu, ...]:
+    """Return the GPUs among ggml's `devices` (`runtime.llama.devices.Device` as a mapping)."""
+    return tuple(
+        Gpu(
+            d["name"],
+            d["description"],
+            d["total_bytes"],
+            d["free_bytes"],
+            unified=d["kind"] == "igpu" or sys.platform == "darwin",  # an Apple's GPU too
+        )
+        for d in devices
+        if d["kind"] in ("gpu", "igpu")
+    )

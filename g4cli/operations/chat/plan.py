@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from g4cli.estimate import DEFAULT_IMAGE_TOKENS, HOST, Options, estimate_memory
 from g4cli.fit.context import CONTEXTS, Trial, largest_context, plan_context, try_options
 from g4cli.fit.memory import Memory, count_spare_bytes
 from g4cli.fit.parallel import plan_parallel, share_context
-from g4cli.host import Gpu, HostFacts, is_unified
+from g4cli.host import HostFacts, select_gpus
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.operations.fit.drafting import add_drafting
 from g4cli.operations.fit.options import (
@@ -283,9 +283,4 @@ def replace_gpus(host: HostFacts, devices: Sequence[DeviceFacts]) -> HostFacts:
     Devices of workers, which ggml calls GPUs too, are not among them: a process lists its devices
     before it connects to a worker.
     """
-    gpus = tuple(
-        Gpu(d.name, d.description, d.total_bytes, d.free_bytes, unified=is_unified(d.kind))
-        for d in devices
-        if d.kind in ("gpu", "igpu")
-    )
-    return replace(host, gpus=gpus)
+    return replace(host, gpus=select_gpus(map(asdict, devices)))
