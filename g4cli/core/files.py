@@ -91,6 +91,18 @@ def open_file(path: Path | str, *, buffering: int = -1) -> BinaryIO:
         return path.open("rb", buffering=buffering)
 
 
+def read_text(path: Path, most_bytes: int) -> str:
+    """Return the content of a file; bytes that are no UTF-8 become U+FFFD.
+
+    Raises FileMissing, or UsageError (no regular file, no permission, more than `most_bytes`).
+    """
+    size = require_file(path).stat().st_size
+    if size > most_bytes:
+        raise UsageError(f"{path} is too large ({size_text(size)})")
+    with open_file(path) as file:
+        return file.read(most_bytes).decode("utf-8", "replace")
+
+
 def read_input(path: Path, most_bytes: int) -> bytes:
     """Return the content of a file or a pipe, such as a shell's <(...); "-" is standard input.
 

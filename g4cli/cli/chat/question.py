@@ -6,10 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import FileMissing, UsageError
-from g4cli.core.files import open_file, require_file
+from g4cli.core.files import read_text
 from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_word
-from g4cli.core.units import size_text
 
 if TYPE_CHECKING:
     from g4cli.cli.output import Output
@@ -82,12 +81,8 @@ def read_at_file(text: str) -> str:
         return text[1:]
     path = expand_home(text[1:])
     try:
-        require_file(path)
+        return read_text(path, MAX_PIPED)
     except FileMissing as err:
         raise FileMissing(
             path, hint=f"for a text that begins with @: {shell_word(_AT + text)}"
         ) from err
-    if path.stat().st_size > MAX_PIPED:
-        raise UsageError(f"{path} is too large ({size_text(path.stat().st_size)})")
-    with open_file(path) as file:
-        return file.read(MAX_PIPED).decode("utf-8", "replace")

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from g4cli.core.errors import UsageError
-from g4cli.core.files import require_file
+from g4cli.core.files import read_text, require_file
 from g4cli.core.json_schema import expand_short_schema
 from g4cli.core.media_file import read_media
 from g4cli.core.paths import expand_home
-from g4cli.core.units import size_text
 from g4cli.operations.chat.request import ChatRequest
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
 from g4cli.prompt.messages import Media
@@ -94,7 +93,5 @@ def list_requested_media(request: ChatRequest) -> tuple[Media, ...]:
 
 
 def _read_text(path: Path) -> str:
-    path = require_file(expand_home(path))
-    if path.stat().st_size > _MAX_TEXT_BYTES:
-        raise UsageError(f"{path} is too large ({size_text(path.stat().st_size)})")
-    return path.read_text(encoding="utf-8", errors="replace")
+    text = read_text(expand_home(path), _MAX_TEXT_BYTES)
+    return text.replace("\r\n", "\n").replace("\r", "\n")

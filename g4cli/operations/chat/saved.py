@@ -8,11 +8,10 @@ from typing import Final
 
 from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile, FileMissing, G4Error, NotFound, UsageError
-from g4cli.core.files import atomic_file, is_there, open_file, require_file, require_file_target
+from g4cli.core.files import atomic_file, is_there, read_text, require_file, require_file_target
 from g4cli.core.hashing import sha256_of
 from g4cli.core.paths import expand_home
 from g4cli.core.quoting import shell_command
-from g4cli.core.units import size_text
 from g4cli.store.conversations.records import StoredConversation
 from g4cli.store.conversations.store import ConversationStore
 
@@ -76,7 +75,7 @@ def find_changed_media(stored: StoredConversation) -> tuple[Path, ...]:
 def load_chat_file(file: Path) -> Conversation:
     """Return the conversation in `file`. Raises FileMissing, UsageError or BadFile."""
     try:
-        conversation = Conversation.from_text(_read_chat_text(expand_home(file)))
+        conversation = Conversation.from_text(read_text(expand_home(file), _MAX_BYTES))
     except FileMissing as err:
         raise FileMissing(file, hint="g4 chats") from err
     # g4 writes absolute paths; a chat that is passed on with its files names them from where it is.
@@ -107,7 +106,7 @@ def may_replace(path: Path) -> bool:
     if not require_file_target(path):
         return True
     try:
-        Conversation.from_text(_read_chat_text(path))
+        Conversation.from_text(read_text(path, _MAX_BYTES))
     except (BadFile, UsageError):
         return False
     return True
@@ -133,11 +132,3 @@ def _is_inside(path: Path, folder: Path) -> bool:
         return path.resolve().is_relative_to(folder)
     except (OSError, RuntimeError, ValueError):  # a loop of links, a null byte
         return False
-
-
-def _read_chat_text(path: Path) -> str:
-    size = require_file(path).stat().st_size
-    if size > _MAX_BYTES:
-        raise UsageError(f"{path} is too large ({size_text(size)})")
-    with open_file(path) as file:
-        return file.read(_MAX_BYTES).decode("utf-8", "replace")

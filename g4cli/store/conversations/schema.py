@@ -9,12 +9,12 @@ from typing import Final
 
 from g4cli.chat import Conversation
 from g4cli.core.errors import BadFile, G4Error
-from g4cli.core.files import open_file, require_file
+from g4cli.core.files import read_text
 from g4cli.core.paths import state_dir
+from g4cli.store.conversations.database import MAX_TEXT_BYTES
 
 # The version of these tables; a later one adds the step from each version to the next.
 VERSION: Final = 1
-_MAX_FILE_BYTES: Final = 64 << 20  # as much as one text of the database (database.py)
 
 # unicode61 folds case and accents; it takes a sentence without spaces (Chinese, Japanese, Thai) as
 # one word, which search() makes up for.
@@ -76,11 +76,7 @@ def read_old_files() -> Iterator[tuple[str, float, Conversation]]:
         return
     for path in files:
         try:
-            yield path.stem, path.stat().st_mtime, Conversation.from_text(_read_text(path))
+            text = read_text(path, MAX_TEXT_BYTES)
+            yield path.stem, path.stat().st_mtime, Conversation.from_text(text)
         except (G4Error, OSError):
             continue
-
-
-def _read_text(path: Path) -> str:
-    with open_file(require_file(path)) as file:
-        return file.read(_MAX_FILE_BYTES).decode("utf-8", "replace")
