@@ -117,16 +117,16 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _FACTOR[match[2].lower()])
 
 
-def parse_gpu_layers(text: str) -> str:
-    """Return the value of --gpu-layers: "auto" or a number; "all" is more than any model has.
+def parse_gpu_layers(text: str) -> int:
+    """Return the value of --gpu-layers as a number: -1 for "auto", MORE_LAYERS for "all".
 
     Raises UsageError.
     """
-    if text == "all":
-        return str(MORE_LAYERS)
-    if text != "auto" and not (text.isdecimal() and len(text) < 10):
+    if text in ("auto", "all"):
+        return -1 if text == "auto" else MORE_LAYERS
+    if not (text.isdecimal() and len(text) < 10):
         raise UsageError(f"not a number of layers: {text!r:.60}", hint="--gpu-layers auto")
-    return text
+    return int(text)
 
 
 def parse_count(text: str) -> int:

@@ -18,7 +18,7 @@ from g4cli.core.sfp8 import ARCHIVE_SUFFIX
 from g4cli.core.shape import require_tokenizer, shape_of
 from g4cli.core.units import MORE_LAYERS, parse_gpu_layers
 from g4cli.core.worker_address import NO_WORKERS, WorkerOptions
-from g4cli.runtime.engine.options import ALL_LAYERS, ModelOptions
+from g4cli.runtime.engine.options import ModelOptions
 from g4cli.runtime.probes.kernels import probe_kernels
 from g4cli.store.models import find_model_file
 
@@ -83,11 +83,10 @@ def make_model_options(
 ) -> ModelOptions:
     """Return how to load `model` as the options of these names ask for it.
 
-    Raises UsageError unless `gpu_layers` is "auto" or a number.
+    Raises UsageError unless `gpu_layers` is "auto", "all" or a number.
     """
-    n_layers = parse_gpu_layers(gpu_layers)
     return ModelOptions(
-        n_gpu_layers=ALL_LAYERS if n_layers == "auto" else int(n_layers),
+        n_gpu_layers=parse_gpu_layers(gpu_layers),
         device=device,
         mmap=mmap,
         lazy_ple=lazy_ple,

@@ -113,8 +113,9 @@ def chat(
     from g4cli.operations.serving.options import parse_parallel
 
     tool_options = t.make_tool_options(
-        tools=tools, tool=tool, mcp=mcp, builtin=builtin, yes=yes, max_tool_rounds=max_tool_rounds
-    )
+        tools=tools, tool=tool, mcp=mcp, builtin=builtin, yes=yes, max_tool_rounds=max_tool_rounds,
+        origins=read_origins(context),
+    )  # fmt: skip
     request = ChatRequest(
         model=model, image=image or (), audio=audio or (), mmproj=mmproj,
         image_tokens=image_tokens, system=read_at_file(system), think=think,

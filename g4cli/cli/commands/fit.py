@@ -8,11 +8,13 @@ import g4cli.cli.options.engine as e
 import g4cli.cli.options.fit as o
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import make_output
-from g4cli.core.errors import DoesNotFit, UsageError
-from g4cli.core.units import MORE_LAYERS
+from g4cli.cli.settings import read_origins
+from g4cli.core.errors import DoesNotFit
+from g4cli.core.units import MORE_LAYERS, parse_gpu_layers
 
 
 def fit(
+    context: typer.Context,
     model: o.FitModelArg = "",
     ctx: e.CtxOpt = "",
     kv_type: e.KvTypeOpt = "f16",
@@ -29,7 +31,7 @@ def fit(
     swa_full: o.SwaFullOpt = False,
     n_cpu_moe: o.NCpuMoeOpt = 0,
     mmproj: o.MmprojOpt = None,
-    image_tokens: o.ImageTokensOpt = 1120,
+    image_tokens: e.ImageTokensOpt = 1120,
     gpu: o.GpuOpt = "auto",
     memory: o.MemoryOpt = "",
     gpu_memory: o.GpuMemoryOpt = "",
@@ -48,7 +50,8 @@ def fit(
     again if the machine was busy then.
 
     Exits with 0 if it fits and with 4 if it does not; the memory it needs is listed in both cases.
-    No model is loaded; only hf:OWNER/REPO uses the network, to read the header of the file.
+    No model is loaded. The network is used for hf:OWNER/REPO, to read the header of the file, and
+    for --rpc, to ask workers for their memory.
 
     \b
     Examples:
@@ -64,10 +67,8 @@ def fit(
       g4 fit --measure   on an idle machine
     """
     out = make_output(as_json=json, quiet=quiet)
-    if verify and not model:
-        raise UsageError("--verify needs a MODEL", hint="g4 fit e2b --verify")
-    if measure and (model or matrix or memory or gpu_memory):
-        raise UsageError("--measure is for this machine and all models", hint="g4 fit --measure")
+    if matrix or measure or not model:
+        o.refuse_ignored(read_origins(context), matrix=matrix, measure=measure)
     from g4cli.cli.views.fit import draw_fit, draw_matrix, fit_to_json, summarize_fit
     from g4cli.operations.fit.answer import answer_fit, answer_matrix
     from g4cli.operations.fit.request import FitRequest
@@ -84,9 +85,9 @@ def fit(
         mmap=mmap,
         lazy_ple=lazy_ple,
         mmproj=mmproj,
-        image_tokens=image_tokens,
+        image_tokens=image_tokens or 1120,
         gpu=gpu,
-        n_gpu_layers=o.parse_n_gpu_layers(gpu_layers),
+        n_gpu_layers=parse_gpu_layers(gpu_layers),
         n_cpu_moe=MORE_LAYERS if cpu_moe else n_cpu_moe,
         draft=draft,
         memory_bytes=o.parse_memory(memory, "--memory 16GB") if memory else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -46,7 +47,7 @@ YesToolOpt: TypeAlias = Annotated[
 ToolRoundsOpt: TypeAlias = Annotated[
     int,
     prompt_option(
-        "--max-tool-rounds", min=1, help="Stop an answer that called tools so many times."
+        "--max-tool-rounds", min=1, help="Stop after so many replies in a row that call tools."
     ),
 ]
 
@@ -59,11 +60,13 @@ def make_tool_options(
     builtin: str,
     yes: list[str] | None,
     max_tool_rounds: int,
+    origins: Mapping[str, str],
 ) -> ToolOptions | None:
     """Return the tools that g4 runs when the model calls them, None if no option names any.
 
     The arguments are the values of the options above. A JSON list in `tools` only declares tools:
-    g4 prints their calls. Raises UsageError for such a list beside tools that g4 runs.
+    g4 prints their calls. `origins` are those of read_origins. Raises UsageError for such a list
+    beside tools that g4 runs, and for an option that would be ignored.
     """
     from g4cli.operations.tools.options import ToolOptions
 
@@ -76,6 +79,11 @@ def make_tool_options(
         max_tool_rounds=max_tool_rounds,
     )
     if not options.has_tools:
+        for name in ("yes", "max_tool_rounds"):
+            if (option := origins.get(name, "")).startswith("-"):
+                raise UsageError(
+                    f"{option} needs a tool that g4 runs", hint=f"--builtin time {option} ..."
+                )
         return None
     if tools is not None and not is_python_file(tools):
         raise UsageError(

@@ -1,8 +1,9 @@
 """The options that say how a model runs, which all commands share that load or plan one.
 
-An option whose value is not one of a list, such as --ctx or --draft, arrives as text: what it means
-depends on the model, so it is parsed where the model is prepared (`operations/chat/plan.py`, and
-`drafting.py` beside it, which makes a path of --draft).
+An option whose value is not one of a list, such as --ctx or --draft, arrives as text. What it means
+depends on the model, so it is parsed where the model is prepared: for a chat in
+`operations/chat/plan.py` and `drafting.py` beside it, which makes a path of --draft; for `g4 fit`,
+which prepares none, in `options/fit.py`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,23 @@ from g4cli.core.worker_address import (
     parse_worker_addresses,
 )
 
-# For `g4 worker`: a module of commands imports nothing of core but errors and units at its top.
+# For `g4 worker`: at its top a module of commands imports only what every command needs of core
+# (tests/architecture/test_layers.py), to which addresses of workers do not belong.
 DEFAULT_WORKER_PORT: Final = WORKER_PORT
+
+
+def _check_gpu_layers(text: str) -> str:
+    parse_gpu_layers(text)
+    return text
+
+
+def _check_image_tokens(n_tokens: int | None) -> int | None:
+    if n_tokens is not None:
+        from g4cli.runtime.engine.options import require_image_tokens
+
+        require_image_tokens(n_tokens)
+    return n_tokens
+
 
 # The panels of help pages in which these options stand.
 engine_option = partial(typer.Option, rich_help_panel="Engine")
@@ -51,7 +67,7 @@ GpuLayersOpt: TypeAlias = Annotated[
         "--gpu-layers",
         metavar="N|auto|all",
         help="Layers to offload, counted from the last; auto: as many as fit.",
-        callback=parse_gpu_layers,
+        callback=_check_gpu_layers,
     ),
 ]
 DeviceOpt: TypeAlias = Annotated[
@@ -118,7 +134,9 @@ MmprojOpt: TypeAlias = Annotated[
 ImageTokensOpt: TypeAlias = Annotated[
     int | None,
     media_option(
-        "--image-tokens", help="Most tokens that one image takes: 70, 140, 280, 560 or 1120."
+        "--image-tokens",
+        help="Most tokens that one image takes: 70, 140, 280, 560 or 1120.",
+        callback=_check_image_tokens,
     ),
 ]
 

@@ -1,10 +1,11 @@
-"""The options that `g4 fit` has alone or declares in its own way, and the parsers of their values.
+"""The options that `g4 fit` has alone or declares in its own way, their parsers and checks.
 
 The others are in options/engine.py, shared with `g4 chat` and the rest.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -23,6 +24,12 @@ _machine_option = partial(typer.Option, rich_help_panel="Machine")
 _MIN_MEMORY_BYTES: Final = GIB // 4
 _MAX_MEMORY_BYTES: Final = 1 << 60
 
+# The options that mean something where all models are judged, and not one.
+_MACHINE: Final = ("gpu", "memory", "gpu_memory", "worker_memory", "rpc", "tensor_split", "kv_type")
+_OVERVIEW: Final = frozenset((*_MACHINE, "ctx", "json", "quiet"))
+_MATRIX: Final = frozenset((*_MACHINE, "matrix", "json", "quiet"))
+_MEASURE: Final = frozenset(("measure", "gpu", "kv_type", "ctx", "json", "quiet"))
+
 # Without MODEL the command gets "" and shows an overview of all models.
 FitModelArg: TypeAlias = Annotated[
     str,
@@ -36,7 +43,6 @@ MmprojOpt: TypeAlias = Annotated[
     Path | None,
     media_option(help="Include this mmproj (images and audio)."),
 ]
-ImageTokensOpt: TypeAlias = Annotated[int, media_option(help="Most tokens per image.", min=1)]
 UbatchOpt: TypeAlias = Annotated[
     int,
     _details_option(help="Tokens computed at once (n_ubatch).", min=1),
@@ -94,14 +100,6 @@ def parse_context(text: str) -> int | Literal["auto", "max"]:
     return "max" if text == "max" else parse_count(text)
 
 
-def parse_n_gpu_layers(text: str) -> int:
-    """Return the value of --gpu-layers as a number, -1 for "auto".
-
-    `text` comes from `core.units.parse_gpu_layers`, which has replaced "all" by a number.
-    """
-    return -1 if text == "auto" else int(text)
-
-
 def parse_memory(text: str, example: str) -> int:
     """Return the bytes that `text` ("8GB") gives to a device.
 
@@ -116,3 +114,16 @@ def parse_memory(text: str, example: str) -> int:
 def parse_memories(text: str, example: str) -> tuple[int, ...]:
     """Return the bytes of several devices: "24GB,24GB"; "" stands for none."""
     return tuple(parse_memory(size, example) for size in text.split(",")) if text else ()
+
+
+def refuse_ignored(origins: Mapping[str, str], *, matrix: bool, measure: bool) -> None:
+    """Raise UsageError for an option or MODEL of this call that would be ignored."""
+    used = _MATRIX if matrix else _MEASURE if measure else _OVERVIEW
+    for name, origin in origins.items():
+        if name in used or not (origin == "argument" or origin.startswith("-")):
+            continue  # the environment, the config file and presets hold options of other calls too
+        if not matrix and not measure:
+            raise UsageError(f"{origin} needs a MODEL", hint=f"g4 fit MODEL {origin}")
+        option = "--matrix" if matrix else "--measure"
+        what = "a MODEL" if origin == "argument" else origin
+        raise UsageError(f"{option} cannot be used with {what}", hint=f"g4 fit {option}")

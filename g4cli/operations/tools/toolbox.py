@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias
 from g4cli.chat import Reply
 from g4cli.core.errors import G4Error, LoopStopped, UsageError
 from g4cli.core.paths import state_dir
+from g4cli.core.units import count_text
 from g4cli.operations.tools.options import ToolOptions
 from g4cli.operations.tools.tool import Tool, ToolFailed, format_result
 from g4cli.prompt.messages import Message, ToolCall
@@ -28,7 +29,7 @@ SAME_CALLS: Final = 3
 class Toolbox:
     """Tools by name; `allowed` are the names of those that run without asking the user again.
 
-    `max_rounds`: how often the model may call tools before it has to answer.
+    `max_rounds`: how many replies in a row may call tools before one has to answer.
     """
 
     tools: Mapping[str, Tool]
@@ -108,7 +109,8 @@ def answer_with_tools(
         rounds += 1
         if rounds > toolbox.max_rounds:
             raise LoopStopped(
-                f"the model has called tools {toolbox.max_rounds} times and did not answer",
+                f"the model has called tools in {count_text(toolbox.max_rounds, 'round')} "
+                "and did not answer",
                 hint=f"--max-tool-rounds {2 * toolbox.max_rounds}",
             )
         for call in reply.tool_calls:

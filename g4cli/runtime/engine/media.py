@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed, UsageError
+from g4cli.core.errors import BadMedia, Interrupted, RuntimeFailed
 from g4cli.core.files import require_file
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import expand_home
@@ -49,7 +49,7 @@ from g4cli.runtime.engine.media_split import (
     split_file,
 )
 from g4cli.runtime.engine.model import Model
-from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions
+from g4cli.runtime.engine.options import IMAGE_TOKENS, MediaOptions, require_image_tokens
 from g4cli.runtime.engine.saved_embeddings import SavedEmbeddings
 from g4cli.runtime.llama.background import Background
 from g4cli.runtime.llama.interrupt import Interrupt
@@ -86,11 +86,8 @@ class MediaEncoder:
 
         Raises RuntimeFailed (for another model, damaged) or UsageError.
         """
-        if options.image_tokens is not None and options.image_tokens not in IMAGE_TOKENS:
-            raise UsageError(
-                f"the token budget of an image is one of {', '.join(map(str, IMAGE_TOKENS))}",
-                hint="--image-tokens 280",
-            )
+        if options.image_tokens is not None:
+            require_image_tokens(options.image_tokens)
         self._c, self._model = load_mtmd(), model
         params = self._c.mtmd_context_params_default()
         params.use_gpu, params.print_timings, params.warmup = options.use_gpu, False, False

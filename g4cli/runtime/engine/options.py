@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from g4cli.core.errors import UsageError
+
 if TYPE_CHECKING:
     from g4cli.core.gguf_header import Header
 
@@ -24,6 +26,15 @@ IMAGE_TOKENS: Final = (70, 140, 280, 560, 1120)
 
 AUDIO_CHUNK_S: Final = 30
 """Seconds of sound that are encoded at once; llama.cpp splits longer ones."""
+
+
+def require_image_tokens(n_tokens: int) -> None:
+    """Raise UsageError unless `n_tokens` is one of IMAGE_TOKENS."""
+    if n_tokens not in IMAGE_TOKENS:
+        raise UsageError(
+            f"the token budget of an image is one of {', '.join(map(str, IMAGE_TOKENS))}",
+            hint="--image-tokens 280",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,13 @@ def test_nothing_runs_without_consent(args: list[Any], capsys: pytest.CaptureFix
 @pytest.mark.slow
 def test_rounds(args: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*args, "--yes", "color", "--max-tool-rounds", "1"]) == 9
-    assert "has called tools 1 times" in capsys.readouterr().err
+    assert "has called tools in 1 round" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--yes current_time", "--max-tool-rounds 10"])
+def test_an_option_of_tools_needs_one(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["chat", "tiny", "-p", "x", *option.split()]) == 2
+    assert f"{option.split()[0]} needs a tool that g4 runs" in capsys.readouterr().err
 
 
 def test_declared_tools_and_tools_that_run_exclude_each_other(

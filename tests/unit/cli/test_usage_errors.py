@@ -22,6 +22,13 @@ from tests.support.run.command import g4
         ("show tiny --diff", "a comparison needs --diff and two models", "g4 show --diff"),
         ("show --diff tiny a --full", "--diff cannot be used with --full", "g4 show MODEL --full"),
         ("show --diff tiny a --tensors", "--diff cannot be used with --tensors", "g4 show MODEL"),
+        ("fit --verify", "--verify needs a MODEL", "g4 fit MODEL --verify"),
+        ("fit --mmproj a.gguf", "--mmproj needs a MODEL", "g4 fit MODEL --mmproj"),
+        ("fit --matrix --ctx 8k", "--matrix cannot be used with --ctx", "g4 fit --matrix"),
+        ("fit e2b --matrix", "--matrix cannot be used with a MODEL", "g4 fit --matrix"),
+        ("fit --measure --worker-memory 8G", "--measure cannot be used with --worker-memory", ""),
+        ("fit e2b --image-tokens 99999", "the token budget of an image is one of 70", "280"),
+        ("chat tiny -p Hi --image-tokens 7", "the token budget of an image is one of 70", "280"),
         # llama.cpp takes this number for "another seed each time".
         ("chat tiny -p Hi --seed 4294967295", "Invalid value for '--seed'", "g4 chat --help"),
         ("serve tiny --seed 4294967296", "Invalid value for '--seed'", "g4 serve --help"),

@@ -116,7 +116,7 @@ def test_the_same_call_three_times_is_a_loop() -> None:
 
 def test_the_rounds_have_a_limit() -> None:
     model = Model(*(reply("", ToolCall("echo", {"n": n})) for n in range(9)))
-    with pytest.raises(LoopStopped, match="has called tools 4 times") as caught:
+    with pytest.raises(LoopStopped, match="has called tools in 4 rounds") as caught:
         model.run(Toolbox(TOOLS, max_rounds=4, allowed={"echo"}))
     assert caught.value.hint == "--max-tool-rounds 8"
     assert caught.value.exit_code == 9
