@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -11,8 +11,12 @@ import g4cli.cli.options.engine as e
 from g4cli.cli.options.common import ForceOpt, JsonOpt, OutOpt, QuietOpt
 from g4cli.cli.output import make_output
 
+# The options that say how files are added up; all others need a model.
+_OF_SUMS: Final = ("in_file", "target", "force", "json", "quiet")
+
 
 def imatrix(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(
@@ -29,7 +33,10 @@ def imatrix(
     ] = None,
     raw: Annotated[
         bool,
-        typer.Option("--raw", help="Do not format the text as a chat, as llama-imatrix does it."),
+        typer.Option(
+            "--raw",
+            help="Use the text as it is, as llama-imatrix does: without a chat template.",
+        ),
     ] = False,
     target: OutOpt = None,
     ctx: Annotated[int, typer.Option("--ctx", "-c", help="Tokens of a chunk.")] = 512,
@@ -52,8 +59,9 @@ def imatrix(
 
     Quantizing with it (g4 quantize --imatrix) puts the error where it hurts
     least, which matters below 4 bits. The text is formatted with Gemma's chat
-    template. The file is that of llama-imatrix. An interrupted run continues
-    when the same command is given again. Without MODEL, files are added up.
+    template. The file has the format of llama-imatrix; with --raw it has the
+    same bytes. An interrupted run continues when the same command is given
+    again. Without MODEL, files are added up.
 
     \b
     Examples:
@@ -73,7 +81,11 @@ def imatrix(
 
     in_files = tuple(in_file or ())
     if model is None:
-        if text is not None or raw or chunks or len(in_files) < 2:
+        for option in context.command.params:
+            source = context.get_parameter_source(option.name or "")
+            if option.name not in _OF_SUMS and source and source.name == "COMMANDLINE":
+                raise UsageError(f"{option.opts[0]} needs a MODEL", hint="g4 imatrix MODEL")
+        if len(in_files) < 2:
             raise UsageError(
                 "name a model, or two or more files with --in-file to add them up",
                 hint="g4 imatrix MODEL, or g4 imatrix --in-file A --in-file B -o OUT",

@@ -174,8 +174,10 @@ def test_the_command(
     ("words", "code", "message"),
     [
         (["--in-file", "a.gguf"], 2, "name a model"),
-        (["--in-file", "a", "--in-file", "b", "-o", "c", "--raw"], 2, "name a model"),
-        (["--text", "x"], 2, "name a model"),
+        (["--in-file", "a", "--in-file", "b", "-o", "c", "--raw"], 2, "--raw needs a MODEL"),
+        (["--in-file", "a", "--in-file", "b", "-o", "c", "-c", "512"], 2, "--ctx needs a MODEL"),
+        (["--in-file", "a", "--cpu-moe"], 2, "--cpu-moe needs a MODEL"),
+        (["--text", "x"], 2, "--text needs a MODEL"),
         (["--in-file", "a", "--in-file", "b"], 2, "adding up files needs --out"),
         (["--in-file", "a", "--in-file", "b", "-o", "c"], 3, "no such file or directory: a"),
         (["MODEL", "--raw"], 2, "--raw needs a text of your own"),
