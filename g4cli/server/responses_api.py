@@ -77,7 +77,7 @@ class ResponseStream(AnswerStream):
         """Yield what a client is told of `event`; `response` holds all that was told so far."""
         if isinstance(event, PromptRead):
             for kind in ("created", "in_progress"):
-                yield self._make_event(f"response.{kind}", response=self._copy_response())
+                yield self._make_event(f"response.{kind}", response=self.response)
         elif isinstance(event, (AnswerText, ThoughtText)):
             yield from self._open_item("message" if isinstance(event, AnswerText) else "reasoning")
             self._text.append(event.text)
@@ -100,7 +100,7 @@ class ResponseStream(AnswerStream):
         del path
         error = {"code": "server_error", "message": problem.message}
         self.response |= {"status": "failed", "error": error}
-        return self._make_event("response.failed", response=self._copy_response())
+        return self._make_event("response.failed", response=self.response)
 
     def encode(self, value: Mapping[str, Any]) -> str:
         """Return an event whose name is its `type`."""
@@ -116,17 +116,16 @@ class ResponseStream(AnswerStream):
         place = {"item_id": output[-1]["id"], "output_index": len(output) - 1}
         return self._make_event(kind, **place, **fields)
 
-    def _copy_response(self) -> dict[str, Any]:
-        return {**self.response, "output": list(self.response["output"])}
-
     def _add_item(self, item: dict[str, Any]) -> dict[str, Any]:
+        index = len(self.response["output"])
         self.response["output"].append(item)
-        index = len(self.response["output"]) - 1
         return self._make_event("response.output_item.added", output_index=index, item=item)
 
-    def _end_item(self, item: dict[str, Any]) -> dict[str, Any]:
-        self.response["output"][-1] = item
+    def _end_item(self, **changes: Any) -> dict[str, Any]:
+        """End the last item, with what has become of it."""
         index = len(self.response["output"]) - 1
+        item = self.response["output"][index]
+        item |= changes
         return self._make_event("response.output_item.done", output_index=index, item=item)
 
     def _open_item(self, kind: str) -> Iterator[dict[str, Any]]:
@@ -166,26 +165,26 @@ class ResponseStream(AnswerStream):
         part = self._make_part(text)
         yield self._make_text_event("done", text=text)
         yield self._make_item_event("response.content_part.done", content_index=0, part=part)
-        last = self.response["output"][-1]
         self._open_type, self._text = "", []
-        yield self._end_item({**last, "status": status, "content": [part]})
+        yield self._end_item(status=status, content=[part])
 
     def _convert_call(self, call: ToolCall) -> Iterator[dict[str, Any]]:
         made = make_call(call)
         arguments = made["function"]["arguments"]
-        item = {
-            "id": f"fc_{secrets.token_hex(16)}",
-            "type": "function_call",
-            "status": "in_progress",
-            "call_id": made["id"],
-            "name": call.name,
-            "arguments": "",
-        }
-        yield self._add_item(item)
+        yield self._add_item(
+            {
+                "id": f"fc_{secrets.token_hex(16)}",
+                "type": "function_call",
+                "status": "in_progress",
+                "call_id": made["id"],
+                "name": call.name,
+                "arguments": "",
+            }
+        )
         yield self._make_item_event("response.function_call_arguments.delta", delta=arguments)
         kind = "response.function_call_arguments.done"
         yield self._make_item_event(kind, arguments=arguments, name=call.name)
-        yield self._end_item({**item, "status": "completed", "arguments": arguments})
+        yield self._end_item(status="completed", arguments=arguments)
 
     def _convert_end(self, reply: Reply) -> dict[str, Any]:
         status = "completed"
@@ -204,7 +203,7 @@ class ResponseStream(AnswerStream):
         }
         if reply.loop is not None:
             self.response["g4"] = {"loop": asdict(reply.loop)}
-        return self._make_event(f"response.{status}", response=self._copy_response())
+        return self._make_event(f"response.{status}", response=self.response)
 
 
 def _repeat_request(body: ResponsesBody) -> dict[str, Any]:

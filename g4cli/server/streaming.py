@@ -75,7 +75,10 @@ class AnswerStream(ABC):
 
     @abstractmethod
     def convert(self, event: TurnEvent) -> Iterator[dict[str, Any]]:
-        """Yield the objects that tell a client of `event`."""
+        """Yield the objects that tell a client of `event`.
+
+        Each is encoded, or dropped, before the next is made: it may refer to what changes then.
+        """
 
     @abstractmethod
     def make_whole(self, reply: Reply) -> dict[str, Any]:
