@@ -17,7 +17,8 @@ class StopFilter:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""  # the end of the text, which may be the beginning of a stop string
-        self._held_tokens: list[tuple[int, SampledToken]] = []  # with where in `_held` they begin
+        # With where in `_held` the text of their event begins.
+        self._held_tokens: list[tuple[int, SampledToken]] = []
         self.found = ""  # the stop string that ended the answer
 
     def filter_events(self, events: Sequence[ReplyEvent]) -> list[ReplyEvent]:
@@ -43,7 +44,8 @@ class StopFilter:
         self._held_tokens += [(len(self._held), token) for token in event.tokens]
         self._held += event.text
         offsets = [(self._held.find(stop), stop) for stop in self._stops]
-        # The first one in the text; of those that begin at one place, the longest.
+        # The first one in the text so far; of those that begin at one place, the longest. As in
+        # llama-server, none is waited for that begins earlier or is longer and is not yet complete.
         found = [(offset, -len(stop), stop) for offset, stop in offsets if offset >= 0]
         if found:
             offset, _, self.found = min(found)
@@ -59,7 +61,7 @@ class StopFilter:
         return 0
 
     def _release(self, count: int) -> list[ReplyEvent]:
-        """Return the first `count` characters of what is held, with the tokens that begin there."""
+        """Return the first `count` characters of what is held, with the tokens of their events."""
         text, self._held = self._held[:count], self._held[count:]
         tokens = tuple(token for offset, token in self._held_tokens if offset < count)
         self._held_tokens = [

@@ -19,7 +19,7 @@ from g4cli.prompt.messages import Message
 from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.template import make_template_variables
 
-# Questions that any Gemma 4 chat model answers, with a word of the right answer ...
+# Questions that any Gemma 4 chat model answers, with a word of the right answer in lower case ...
 CHAT_QUESTIONS: Final = (
     ("What is the capital of France?", "paris"),
     ("What is 2 + 2?", "4"),
@@ -47,7 +47,11 @@ PLAIN_TEXT: Final = "plain text"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A prompt: its name in reports, its whole text, and what the answer contains."""
+    """A prompt: its name in reports, and its whole text.
+
+    `expected` is a keyword of the right answer, in lower case, or the right answer itself:
+    `answers.score_answer` tells them apart by their length.
+    """
 
     name: str
     text: str
@@ -71,9 +75,10 @@ def render_chat_questions(model_name: str) -> tuple[Question, ...]:
 
 def render_template_questions(model_name: str, template: str) -> tuple[Question, ...]:
     """Return the questions as the file's own template renders them; () if it fails."""
+    questions = _questions_for(model_name)
     cases = [
         make_template_variables([Message("user", question)], PromptStyle())
-        for question, _ in _questions_for(model_name)
+        for question, _ in questions
     ]
     try:
         texts = render_template(template, cases)
@@ -83,7 +88,7 @@ def render_template_questions(model_name: str, template: str) -> tuple[Question,
         return ()
     # Engines put <bos> in front if the template does not.
     whole = [text if text.startswith("<bos>") else "<bos>" + text for text in texts]
-    pairs = zip(_questions_for(model_name), whole, strict=True)
+    pairs = zip(questions, whole, strict=True)
     return tuple(Question(question, text, answer) for (question, answer), text in pairs)
 
 
@@ -117,7 +122,7 @@ def other_formats(
 
 
 def _questions_for(model_name: str) -> tuple[tuple[str, str], ...]:
-    """Return (question, what the answer contains) for the model of that name."""
+    """Return (question, `Question.expected`) for the model of that name."""
     return _read_tiny_questions() if model_name == "tiny" else CHAT_QUESTIONS
 
 
