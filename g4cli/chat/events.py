@@ -208,7 +208,7 @@ class View:
     def show_encoding(self, name: str) -> None:
         """The image or audio file called `name` is being encoded."""
 
-    def show_reading(self, done: int, total: int, label: str) -> None:
+    def show_reading(self, done: int, total: int, part: str) -> None:
         """`done` of `total` prompt tokens are evaluated: a `Progress`."""
 
     def show(self, event: TurnEvent) -> None:

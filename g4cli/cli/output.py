@@ -190,9 +190,9 @@ class Output:
 
     @contextmanager
     def progress(self, label: str, *, unit: ProgressUnit = "bytes") -> Iterator[Progress]:
-        """Yield a `progress(done, total, label)` that draws a bar with rate and time left.
+        """Yield a `progress(done, total, part)` that draws a bar with rate and time left.
 
-        With `unit` "files" each label has a bar of its own.
+        With `unit` "files" each part has a bar of its own.
         """
         if not self.is_human or not sys.stderr.isatty():
             yield no_progress

@@ -12,8 +12,8 @@ from typing import Literal, Protocol, TypeAlias
 from g4cli.core.progress import Progress
 
 ProgressUnit: TypeAlias = Literal["bytes", "steps", "files"]
-"""What `done` and `total` of Progress count. "files" are the bytes of several files at once: the
-label that the job passes to Progress is the name of one, and each has a total of its own."""
+"""What `done` and `total` of Progress count. "files" are the bytes of several files at once: `part`
+is the name of one, and each has a total of its own."""
 
 
 class Reporter(Protocol):

@@ -66,10 +66,10 @@ class Fetch:
         (Ctrl-C, or `cancelled` became true); what has arrived is always kept, unless `restart`.
         """
 
-        def report(done: int, total: int, label: str) -> None:
+        def report(done: int, total: int, part: str) -> None:
             if self.cancelled():  # another thread received Ctrl-C (together.py)
                 raise KeyboardInterrupt
-            self.progress(done, total, label)
+            self.progress(done, total, part)
 
         waiting = f"waiting: another g4 process is downloading {self.target.name}"
         with hold_lock(self.target, on_wait=lambda: self.notice(waiting), cancelled=self.cancelled):

@@ -185,7 +185,7 @@ class MarkdownView(View):
         """Show that an image or audio file is being encoded."""
         self._show_status(f"encoding {one_line(name)} ...")
 
-    def show_reading(self, done: int, total: int, _label: str) -> None:
+    def show_reading(self, done: int, total: int, _part: str) -> None:
         """Show how much of a long prompt is processed (a `Progress`)."""
         if total:
             self._show_status(f"reading {total:,} tokens: {100 * done // total} %")

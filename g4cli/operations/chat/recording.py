@@ -175,8 +175,8 @@ class _RecordingView(View):
     def show_encoding(self, name: str) -> None:
         self._view.show_encoding(name)
 
-    def show_reading(self, done: int, total: int, label: str) -> None:
-        self._view.show_reading(done, total, label)
+    def show_reading(self, done: int, total: int, part: str) -> None:
+        self._view.show_reading(done, total, part)
 
     def show(self, event: TurnEvent) -> None:
         """Show an event of the turn, and save the answer so far if it is time."""

@@ -163,7 +163,7 @@ class Progress:
 
     done: int
     total: int
-    label: str
+    part: str
 
 
 @dataclass(frozen=True, slots=True)

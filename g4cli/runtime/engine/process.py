@@ -157,7 +157,7 @@ class WorkerProcess(ModelProcess):
             while True:
                 answer = self._read_answer(number)
                 if isinstance(answer, Progress):
-                    progress(answer.done, answer.total, answer.label)
+                    progress(answer.done, answer.total, answer.part)
                 elif isinstance(answer, Opening):
                     self._opening = answer.path
                 elif isinstance(answer, Done):

@@ -102,9 +102,9 @@ class Service:
         except OSError:
             os._exit(1)
 
-    def progress(self, done: int, total: int, label: str) -> None:
+    def progress(self, done: int, total: int, part: str) -> None:
         """Tell how far the request has come; fits `g4cli.core.progress`."""
-        self.send_answer(Progress(done, total, label))
+        self.send_answer(Progress(done, total, part))
 
     def serve_requests(
         self,

@@ -78,5 +78,5 @@ class TurnQueue:
             progress=self._send_progress,
         )
 
-    def _send_progress(self, done: int, total: int, label: str) -> None:
-        self._service.send_to(self._number, Progress(done, total, label))
+    def _send_progress(self, done: int, total: int, part: str) -> None:
+        self._service.send_to(self._number, Progress(done, total, part))
