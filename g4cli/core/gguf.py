@@ -17,6 +17,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +31,7 @@ from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.gguf_values import SCALARS, Array, Value, ValueType
 from g4cli.core.other_files import HEAD_BYTES, not_a_gguf
 from g4cli.core.quoting import shell_command
-from g4cli.core.split_name import name_part, parse_split_name
+from g4cli.core.split_name import list_parts, parse_split_name
 from g4cli.core.units import count_text
 
 _PIECE_BYTES: Final = 1 << 24  # a choice: large enough to need few calls, small in memory
@@ -63,9 +64,8 @@ def read_model_header(path: Path) -> Header:
     if split is None or split.number != 1 or "split.count" not in header.keys:
         return header
     tensors = dict(header.tensors)
-    for number in range(2, split.total + 1):
-        part = path.with_name(name_part(split.stem, number, split.total))
-        tensors |= read_header(part).tensors
+    for part in islice(list_parts(path.name), 1, None):
+        tensors |= read_header(path.with_name(part)).tensors
     return replace(header, tensors=MappingProxyType(tensors))
 
 

@@ -10,7 +10,7 @@ from g4cli.core.gguf_values import find_data
 from g4cli.core.hub_address import is_on_hub
 from g4cli.core.inventory import OUTPUT, text_tensors, unused_kv
 from g4cli.core.shape import Shape
-from g4cli.core.split_name import name_part, parse_split_name
+from g4cli.core.split_name import list_parts, name_part, parse_split_name
 from g4cli.core.units import count_text
 from g4cli.doctor.checks.advice import GET_PLAIN_GGUF, RECONVERT
 from g4cli.doctor.facts.file_facts import FileFacts
@@ -116,8 +116,7 @@ def check_parts(facts: FileFacts) -> Outcome:
             f"mv FILE FOLDER/{name_part('NAME', number + 1, count)}",
             cause="file-damaged",
         )
-    names = [name_part(part.stem, i + 1, count) for i in range(count)]
-    missing = [name for name in names if not (path.parent / name).is_file()]
+    missing = [name for name in list_parts(path.name) if not path.with_name(name).is_file()]
     if missing:
         return fail(
             f"{count_text(len(missing), 'part', 'are', of=count)} missing: {_first_names(missing)}",
