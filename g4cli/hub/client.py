@@ -80,6 +80,13 @@ class Repository:
                 hint="check HF_ENDPOINT",
             )
 
+    def find_file(self, path: str, hint: str) -> RemoteFile:
+        """Return the file at `path`. Raises NotFound, with `hint`."""
+        for file in self.files:
+            if file.path == path:
+                return file
+        raise NotFound(f"{self.repo} has no file {path}", hint=hint)
+
 
 @dataclass(frozen=True, slots=True)
 class Location:

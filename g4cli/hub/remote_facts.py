@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from g4cli.core.errors import BadGGUF, NotFound, NotGGUF
+from g4cli.core.errors import BadGGUF, NotGGUF
 from g4cli.core.hub_address import HUB_PREFIX, parse_address
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import facts_of_header
@@ -22,9 +22,7 @@ def read_remote_facts(address: str) -> FileFacts:
     repository = hub.read_repository(repo, revision)
     files = repository.files
     if path:
-        file = next((f for f in files if f.path == path), None)
-        if file is None:
-            raise NotFound(f"{repo} has no file {path}", hint=f"g4 fit hf:{repo}")
+        file = repository.find_file(path, hint=f"g4 fit hf:{repo}")
     else:
         file = pick_model(repo, files, type_name or preferred_type(files))[0]
     label = f"{HUB_PREFIX}{repo}/{file.path}"

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from g4cli.core.errors import BadGGUF, NotFound
+from g4cli.core.errors import BadGGUF
 from g4cli.core.gguf import read_model_header
 from g4cli.core.gguf_header import Header, TensorSpec
 from g4cli.core.hub_address import HUB_PREFIX, as_address, is_on_hub, parse_address
@@ -106,13 +106,8 @@ def read_hub_subject(address: str) -> Subject:
     repository = hub.read_repository(repo, revision)
     files = repository.files
     if path:
-        named = next((f for f in files if f.path == path), None)
-        if named is None:
-            raise NotFound(
-                f"{repo} has no file {path}",
-                hint=shell_command("g4", "fit", f"{HUB_PREFIX}{repo}"),
-            )
-        parts = parts_of(repo, files, named)
+        hint = shell_command("g4", "fit", f"{HUB_PREFIX}{repo}")
+        parts = parts_of(repo, files, repository.find_file(path, hint))
     else:
         parts = pick_model(repo, files, type_name or preferred_type(files))
     headers = [remote_header(hub, repository, part) for part in parts]

@@ -188,11 +188,7 @@ class _Planner:
             return _plan_nothing(here)
         repository = self.facts.list_repository(repo, revision)
         if path:
-            named = next((f for f in repository.files if f.path == path), None)
-            if named is None:
-                raise NotFound(
-                    f"{repo} has no file {path}", hint=f"https://huggingface.co/{repo}/tree/main"
-                )
+            named = repository.find_file(path, f"https://huggingface.co/{repo}/tree/main")
             parts = parts_of(repo, repository.files, named)
             # As a pull by type calls it. The headers of later parts do not say the type.
             named_type = type_of_name(path)
