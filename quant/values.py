@@ -9,21 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
-from g4cli.core.ggml import BF16, F32, GGMLType
+from g4cli.core.ggml import BF16, F32, PLAIN_TYPES, GGMLType
 from g4cli.core.gguf_header import TensorSpec
 from g4cli.quant import native
 
 DIAGNOSE: Final = "g4 doctor FILE"  # `quantize_file` replaces it by the command for its source
-_BF16_INFINITY: Final = 0x7F80  # as a bfloat16 word; words above it, without sign, are NaN
+_BF16_INFINITY: Final = PLAIN_TYPES["BF16"].infinity
 # Bounds of clipped layers in vision and audio encoders; infinite where training set none
 # (Gemma4ClippableLinear, transformers 5.23.0).
 _LIMITS: Final = ("input_min", "input_max", "output_min", "output_max")
-# Unquantized types: the dtype of their bits, and the bits of infinity (NaN is above them).
-_PLAIN: Final[Mapping[str, tuple[str, int]]] = {
-    "F32": ("<u4", 0x7F800000),
-    "F16": ("<u2", 0x7C00),
-    "BF16": ("<u2", _BF16_INFINITY),
-}
 
 
 def encode_values(
@@ -111,13 +105,12 @@ def require_finite_bytes(data: NDArray[np.uint8], spec: TensorSpec, start: int) 
     """
     if spec.name.endswith(_LIMITS):
         return
-    if spec.type.name in _PLAIN:
-        dtype, infinity = _PLAIN[spec.type.name]
-        words = data.view(dtype)
-        magnitude = words & words.dtype.type(np.iinfo(words.dtype).max >> 1)
-        if int(magnitude.max(initial=0)) >= infinity:
-            index = int(np.argmax(magnitude >= infinity))
-            value = "NaN" if int(magnitude[index]) > infinity else "infinite"
+    if plain := PLAIN_TYPES.get(spec.type.name):
+        words = data.view(plain.word)
+        magnitude = words & words.dtype.type(plain.magnitude_mask)
+        if int(magnitude.max(initial=0)) >= plain.infinity:
+            index = int(np.argmax(magnitude >= plain.infinity))
+            value = "NaN" if int(magnitude[index]) > plain.infinity else "infinite"
             raise _not_finite(spec, value, *divmod(start // words.itemsize + index, spec.shape[0]))
     elif not native.is_valid(spec.type, data):
         row = start // spec.type.row_bytes(spec.shape[0])

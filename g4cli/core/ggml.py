@@ -93,6 +93,26 @@ Q8_0: Final = BY_NAME["Q8_0"]
 Q6_K: Final = BY_NAME["Q6_K"]
 I8: Final = BY_NAME["I8"]
 
+
+@dataclass(frozen=True, slots=True)
+class PlainType:
+    """A type of plain floating-point numbers, read as integer words of the numpy dtype `word`.
+
+    `magnitude_mask` removes the sign bit. What remains orders as the magnitudes do (IEEE 754), so
+    the largest word is the largest number; `infinity` is followed by the words of NaN.
+    """
+
+    word: str
+    magnitude_mask: int
+    infinity: int
+
+
+PLAIN_TYPES: Final = {
+    "F32": PlainType("<u4", 0x7FFF_FFFF, 0x7F80_0000),
+    "F16": PlainType("<u2", 0x7FFF, 0x7C00),
+    "BF16": PlainType("<u2", 0x7FFF, 0x7F80),
+}
+
 QUANTIZATION_VERSION: Final = 2
 """The value of general.quantization_version: GGML_QNT_VERSION, ggml/include/ggml.h, ibid."""
 

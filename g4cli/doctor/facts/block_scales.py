@@ -74,26 +74,6 @@ def read_block_scales(
     return np.stack(scales)
 
 
-@dataclass(frozen=True, slots=True)
-class PlainType:
-    """A type of plain floating-point numbers, read as integer words of the numpy dtype `word`.
-
-    `magnitude_mask` removes the sign bit. What remains orders as the magnitudes do (IEEE 754), so
-    the largest word is the largest number; from `first_non_finite` on they are infinity and NaN.
-    """
-
-    word: str
-    magnitude_mask: int
-    first_non_finite: int
-
-
-PLAIN_TYPES: Final = {
-    "F32": PlainType("<u4", 0x7FFF_FFFF, 0x7F80_0000),
-    "F16": PlainType("<u2", 0x7FFF, 0x7C00),
-    "BF16": PlainType("<u2", 0x7FFF, 0x7F80),
-}
-
-
 def to_float32(words: NDArray[Any], type_name: str) -> NDArray[np.float32]:
     """Return the numbers that words (uint16 or uint32) of type F32, F16 or BF16 stand for."""
     if type_name == "F32":

@@ -16,15 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.files import open_file
+from g4cli.core.ggml import PLAIN_TYPES
 from g4cli.core.gguf_header import Header, TensorInfo
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.sfp8 import ENCODER_KEY, read_labels
-from g4cli.doctor.facts.block_scales import (
-    LAYOUTS,
-    PLAIN_TYPES,
-    read_block_scales,
-    to_float32,
-)
+from g4cli.doctor.facts.block_scales import LAYOUTS, read_block_scales, to_float32
 from g4cli.doctor.facts.duplicates import RowHasher
 from g4cli.doctor.facts.sfp8_values import Sfp8ValueCounter
 from g4cli.doctor.facts.tensor_stats import TensorStats
@@ -145,8 +141,8 @@ class _TensorScan:
         if not words.size:
             return
         largest = words.max()
-        if largest >= plain.first_non_finite:
-            finite = words[words < plain.first_non_finite]
+        if largest >= plain.infinity:
+            finite = words[words < plain.infinity]
             stats.non_finite += words.size - finite.size
             largest = finite.max() if finite.size else words.dtype.type(0)
         found = float(to_float32(np.array([largest]), type_name)[0]) * factor
@@ -154,7 +150,7 @@ class _TensorScan:
         # From the first piece whose median is not zero: enough for an order of magnitude.
         if not stats.median:
             sample = words[:_MEDIAN_SAMPLE]
-            sample = sample[sample < plain.first_non_finite]
+            sample = sample[sample < plain.infinity]
             if sample.size:
                 # In double precision: the mean of the two in the middle may overflow float32.
                 stats.median = float(np.median(to_float32(sample, type_name).astype("f8"))) * factor
