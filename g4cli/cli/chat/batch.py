@@ -54,7 +54,7 @@ def answer_batch(
             batch = _Batch(out, request, missing, output, n_before, progress)
             batch.answer(n_parallel)
         n_new, n_skipped = batch.n_new, batch.n_skipped
-        if batch.n_cut and _is_constrained(request):
+        if batch.n_cut and request.forms:
             out.warn(
                 f"{count_text(batch.n_cut, 'answer', 'were', of=n_new)} cut off: what is cut off "
                 'may not obey its schema or grammar (its finish_reason is "length")'
@@ -68,12 +68,6 @@ def answer_batch(
     if not is_complete:
         return Interrupted.exit_code
     return ContextFull.exit_code if n_skipped else 0
-
-
-def _is_constrained(request: ChatRequest) -> bool:
-    """Return whether a schema or grammar restricts the answers."""
-    r = request
-    return any((r.json_schema, r.json_schema_text, r.schema, r.grammar, r.regex))
 
 
 @dataclass(slots=True)

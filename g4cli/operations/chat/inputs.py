@@ -63,15 +63,8 @@ def read_form(request: ChatRequest) -> AnswerForm | None:
 
     Raises FileMissing, or UsageError if there are several of them.
     """
-    given = {
-        "--json-schema": request.json_schema or request.json_schema_text,
-        "--schema": request.schema,
-        "--grammar": request.grammar,
-        "--regex": request.regex,
-    }
-    names = [name for name, value in given.items() if value]
-    if len(names) > 1:
-        raise UsageError(f"{' and '.join(names)} cannot be used together")
+    if len(request.forms) > 1:
+        raise UsageError(f"{' and '.join(request.forms)} cannot be used together")
     if request.json_schema_text:
         return AnswerForm("json_schema", request.json_schema_text)
     if request.json_schema:

@@ -76,6 +76,17 @@ class ChatRequest:
     conversation: Conversation | None = None
 
     @property
+    def forms(self) -> dict[str, Any]:
+        """The options that restrict the whole answer, of which a request may have one."""
+        options = {
+            "--json-schema": self.json_schema or self.json_schema_text,
+            "--schema": self.schema,
+            "--grammar": self.grammar,
+            "--regex": self.regex,
+        }
+        return {name: value for name, value in options.items() if value}
+
+    @property
     def sampling(self) -> dict[str, Any]:
         """The sampling parameters that were given, named as the fields of the engine's Sampling."""
         given = {name: getattr(self, name) for name in SAMPLING_NAMES}
