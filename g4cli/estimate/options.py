@@ -147,8 +147,12 @@ def kv_type(name: str) -> GGMLType:
 def check_options(shape: Shape, options: Options) -> None:
     """Raise UsageError for options that llama.cpp refuses, or silently replaces by others.
 
-    Raises BadFile for a shape that it refuses. Source: llama_init_from_model and the constructor of
-    llama_context, src/llama-context.cpp, llama.cpp@0c1e57098.
+    A context beyond the training is none of them: llama.cpp warns of it, and so does `g4 chat`
+    (operations/chat/plan.py). `g4 fit`, whose plans are advice, refuses it
+    (operations/fit/answer.py).
+
+    Raises BadFile for a shape that llama.cpp refuses. Source: llama_init_from_model and the
+    constructor of llama_context, src/llama-context.cpp, llama.cpp@0c1e57098.
     """
     if shape.n_expert > MAX_EXPERTS or shape.n_expert_used > shape.n_expert:
         raise BadFile(
@@ -158,12 +162,6 @@ def check_options(shape: Shape, options: Options) -> None:
         )
     if options.n_ctx < 1:
         raise UsageError(f"a context of {options.n_ctx} tokens is too small", hint="--ctx 4096")
-    each = options.n_ctx if options.kv_unified else options.n_ctx // max(1, options.n_seq)
-    if each > shape.n_ctx_train:
-        raise UsageError(
-            f"a context of {each:,} tokens; the model supports at most {shape.n_ctx_train:,}",
-            hint=f"--ctx {shape.n_ctx_train}, or --ctx max for the largest that fits",
-        )
     if options.n_ubatch < 0 or options.n_batch < 1 or options.n_seq < 1:
         raise UsageError(
             "batch sizes and numbers of sequences must be 1 or more", hint="--ubatch 512"

@@ -78,7 +78,6 @@ def place_layers_of_run(
     if len(memories) == 1 or (is_fixed and not workers):  # the host alone, or nothing to plan
         return loading
     subject = make_subject(model.path, model.header)
-    n_ctx = min(n_ctx, subject.shape.n_ctx_train)  # longer contexts cannot be estimated
     options = make_loading_options(host, subject, loading, n_ctx=n_ctx, kv_type=kv_type)
     trial = try_options(subject.shape, subject.tensors, options, memories)
     warn_of_divided_layers(subject, trial.options, memories, reporter)

@@ -107,9 +107,9 @@ def plan_chat(
     planner = _Planner(request, subject, options, loading, memories, reporter, require_fit)
     plan = planner.plan_one() if n_parallel == 1 else planner.plan_parallel(n_parallel)
     # Drivers of GPUs map private memory of their own, which no estimate knows: they are loaded also
-    # if --device names the CPU. Nothing is estimated beyond the context of the training.
+    # if --device names the CPU.
     has_host_only = len(list_memories(host, workers=workers)) == 1
-    if has_host_only and plan.n_ctx <= subject.shape.n_ctx_train:
+    if has_host_only:
         shared = share_context(options, plan.n_parallel, plan.n_ctx)
         return replace(plan, data_bytes=_limit_private_bytes(subject, shared, request, model.path))
     return plan
@@ -143,8 +143,7 @@ class _Planner:
     def plan_one(self) -> ChatPlan:
         """Return the plan for one conversation; reports why this context and these layers."""
         n_ctx = self._choose_context()
-        # No estimate is made for more than the model was trained for.
-        trial = self._try(replace(self.options, n_ctx=min(n_ctx, self.n_ctx_train)))
+        trial = self._try(replace(self.options, n_ctx=n_ctx))
         if not trial.verdict.fits:
             self._report_size(trial.verdict.reason)
         warn_of_divided_layers(self.subject, trial.options, self.memories, self.reporter)
@@ -156,20 +155,18 @@ class _Planner:
         """Return the plan for several conversations in one context; reports why this many."""
         shape, tensors = self.subject.shape, self.subject.tensors
         asked = 0 if self.request.ctx in ("", "max") else parse_count(self.request.ctx)
-        n_ctx = min(asked, self.n_ctx_train)
+        self._check_beyond_training(asked)
         plan = plan_parallel(
-            shape, tensors, self.options, self.memories, n_parallel=n_parallel, n_ctx=n_ctx
+            shape, tensors, self.options, self.memories, n_parallel=n_parallel, n_ctx=asked
         )
         if plan.fits:
             self.reporter.say(plan.reason)
         else:
             self._report_size(plan.reason)
-        self._check_beyond_training(asked)
         trial = self._try(plan.options)
         if self.request.workers:
             self.reporter.say(trial.placement)
-        # A context beyond the training was asked for knowingly: it is estimated with less.
-        return self._make_plan(trial, max(asked, plan.n_ctx), plan.n_parallel)
+        return self._make_plan(trial, plan.n_ctx, plan.n_parallel)
 
     def _try(self, options: Options) -> Trial:
         return try_options(self.subject.shape, self.subject.tensors, options, self.memories)

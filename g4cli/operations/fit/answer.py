@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from g4cli import LLAMA_CPP_PYTHON
+from g4cli.core.errors import UsageError
 from g4cli.core.reporter import Reporter
+from g4cli.core.shape import Shape
 from g4cli.core.units import size_text
 from g4cli.estimate import (
     HOST,
     Estimate,
     NetworkCost,
+    Options,
     Term,
     check_options,
     count_network_bytes,
@@ -67,12 +70,14 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
     """Return whether the model of `request` fits. At most the header of a file is downloaded.
 
     Raises what find_subject, make_fit_options and compare_with_llama_cpp raise; UsageError or
-    BadFile for options or a shape that llama.cpp would refuse.
+    BadFile for options or a shape that llama.cpp would refuse; UsageError for a context beyond the
+    training.
     """
     subject = find_subject(request.model)
     machine = find_request_machine(request)
     options = make_fit_options(request, machine.host, subject)
     check_options(subject.shape, options)
+    _refuse_beyond_training(subject.shape, options)
     context_choice = request.ctx if isinstance(request.ctx, str) else "given"
     plan = plan_fit(
         subject.shape, subject.tensors, options, machine.memories, context_choice=context_choice
@@ -101,6 +106,15 @@ def answer_fit(request: FitRequest, reporter: Reporter) -> FitAnswer:
         verification = compare_with_llama_cpp(subject, plan.options, draft_path)
     network = count_network_cost(subject, machine, plan)
     return FitAnswer(subject, machine, plan, ranking, verification, library, alternative, network)
+
+
+def _refuse_beyond_training(shape: Shape, options: Options) -> None:
+    each = options.n_ctx if options.kv_unified else options.n_ctx // options.n_seq
+    if each > shape.n_ctx_train:
+        raise UsageError(
+            f"a context of {each:,} tokens; the model supports at most {shape.n_ctx_train:,}",
+            hint=f"--ctx {shape.n_ctx_train}, or --ctx max for the largest that fits",
+        )
 
 
 def count_network_cost(subject: Subject, machine: Machine, plan: FitPlan) -> NetworkCost | None:

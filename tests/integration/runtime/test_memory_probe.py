@@ -18,6 +18,7 @@ from tests.support.builders import real_shapes, shapes
 Q8_0 = BY_NAME["Q8_0"]
 LOG_PRECISION = 5243  # bytes: the log has two digits of MiB for each buffer
 RUNS = (
+    Options(8192),  # beyond the training
     Options(512),
     Options(2048, type_k=Q8_0, type_v=Q8_0, n_ubatch=256),
     Options(1024, flash_attn=False, swa_full=True),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB
 from g4cli.operations.fit.answer import answer_fit
 from g4cli.operations.fit.machine import find_request_machine
@@ -34,6 +37,15 @@ def test_what_fits_instead_is_one_story() -> None:
     assert small.alternative.endswith("--lazy-ple on --ctx max")
     assert small.ranking is not None
     assert "smaller model" not in small.ranking.reason
+
+
+def test_a_context_beyond_the_training_is_refused() -> None:
+    with pytest.raises(UsageError, match="at most 2,048"):
+        answer_fit(FitRequest(model="tiny", ctx=2049, memory_bytes=8 * GIB), RecordingReporter())
+    one = FitRequest(model="tiny", ctx=4096, n_seq=2, memory_bytes=8 * GIB)
+    assert answer_fit(one, RecordingReporter()).plan.verdict.fits
+    with pytest.raises(UsageError, match="a context of 2,049 tokens"):
+        answer_fit(replace(one, ctx=4098), RecordingReporter())
 
 
 def test_one_type_has_one_size_in_all_tables() -> None:

@@ -148,6 +148,20 @@ def test_several_conversations_leave_the_host_what_a_card_takes(
     assert 0 < two.resident_bytes - one.resident_bytes < GIB
 
 
+@pytest.mark.parametrize("n_parallel", [1, 2])
+def test_a_context_beyond_the_model_is_planned_as_it_is(
+    files: dict[str, LoadableModel], n_parallel: int
+) -> None:
+    """2,000,000 tokens of E2B have 6 KiB each in its layers of full attention: 12.3 GB."""
+    for free, fits in ((8, False), (60, True)):
+        reporter, host = RecordingReporter(), machine(free * GIB)
+        found = plan(files["e2b"], host, reporter, ctx="2000000", n_parallel=n_parallel)
+        assert (found.n_ctx, found.n_parallel, found.fits) == (2_000_000, n_parallel, fits)
+        assert found.data_bytes > n_parallel * 2_000_000 * 6 * 1024
+        assert any("was trained for" in text for text in reporter.warnings)
+        assert any("may not fit" in text for text in reporter.warnings) is not fits
+
+
 def test_a_context_beyond_the_model_is_warned_of_not_lowered(
     files: dict[str, LoadableModel],
 ) -> None:
