@@ -104,7 +104,7 @@ def read_audio_config(raw: Mapping[str, Any], text_hidden: int, faults: list[str
     if (
         not isinstance(channels, list)
         or len(channels) != 2
-        or not all(isinstance(n, int) for n in channels)
+        or not all(type(n) is int for n in channels)
     ):
         faults.append(f"subsampling_conv_channels is {channels!r}; it must be two integers")
         channels = [128, 32]

@@ -46,6 +46,7 @@ VISIBLE_TOKENS: Final = frozenset(
 TOKEN_SCORE: Final = -1000.0  # of every token: merges decide how Gemma 4 tokenizes, not scores
 MAX_TEMPLATE_CHARS: Final = 1 << 20  # a choice: Gemma 4's templates have some 20,000 characters
 
+_MERGE: Final = re.compile("[^ ]+ [^ ]+")
 _BYTE_TOKEN: Final = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 
@@ -138,10 +139,13 @@ def _read_tokens(
 ) -> tuple[str, ...]:
     """Return the tokens in the order of their ids. Raises BadCheckpoint if an id is missing."""
     by_id: dict[int, str] = {}
+    ids: dict[str, int] = {}  # llama.cpp aborts on a text that two tokens have
     pairs = list(vocab.items()) + [(item.get("content"), item.get("id")) for item in added]
     for text, number in pairs:
         if not isinstance(text, str) or not isinstance(number, int) or isinstance(number, bool):
             raise BadCheckpoint(f"{path}: {text!r}: {number!r} is not a token")
+        if ids.setdefault(text, number) != number:
+            raise BadCheckpoint(f"{path}: {text!r} has both the id {ids[text]} and {number}")
         if by_id.setdefault(number, text) != text:
             raise BadCheckpoint(
                 f"{path}: the id {number} is that of both {by_id[number]!r} and {text!r}"
@@ -190,20 +194,15 @@ def _read_merges(path: Path, merges: Any) -> tuple[str, ...]:
         # The usual case is fast: half a million pairs of strings without spaces.
         with suppress(TypeError):
             joined = tuple([left + " " + right for left, right in merges])
-            if "".join(joined).count(" ") == len(joined):
+            if "".join(joined).count(" ") == len(joined) and all(map(all, merges)):
                 return joined
     lines = []
     for merge in merges:
-        if isinstance(merge, str):
-            lines.append(merge)
-        elif (
-            isinstance(merge, list)
-            and len(merge) == 2
-            and all(isinstance(part, str) for part in merge)
-        ):
-            lines.append(f"{merge[0].replace(' ', 'Ġ')} {merge[1].replace(' ', 'Ġ')}")
-        else:
+        is_pair = isinstance(merge, list) and all(isinstance(part, str) for part in merge)
+        line = " ".join(part.replace(" ", "Ġ") for part in merge) if is_pair else merge
+        if not isinstance(line, str) or not _MERGE.fullmatch(line):
             raise BadCheckpoint(f"{path}: {merge!r} is not a merge")
+        lines.append(line)
     return tuple(lines)
 
 
@@ -286,7 +285,7 @@ def _read_suppressed_ids(folder: Path, n_vocab: int) -> tuple[int, ...] | None:
     ids = read_json(folder / "generation_config.json", required=False).get("suppress_tokens")
     if ids is None:
         return None
-    if not isinstance(ids, list) or not all(isinstance(i, int) and 0 <= i < n_vocab for i in ids):
+    if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < n_vocab for i in ids):
         raise BadCheckpoint(
             f"{folder / 'generation_config.json'}: suppress_tokens {ids!r} are not token ids"
         )

@@ -268,3 +268,9 @@ def test_a_layer_number_of_thousands_of_digits_is_refused() -> None:
 def test_towers_without_a_graph_are_refused(vision: dict[str, Any], match: str) -> None:
     with pytest.raises(BadCheckpoint, match=match):
         read(vision_config={**PUBLISHED_VISION, **vision})
+
+
+@pytest.mark.parametrize("channels", [[128], [128, True], [128, "32"]])
+def test_channels_that_are_no_two_integers_are_refused(channels: list[Any]) -> None:
+    with pytest.raises(BadCheckpoint, match="subsampling_conv_channels"):
+        read(audio_config={**PUBLISHED_AUDIO, "subsampling_conv_channels": channels})

@@ -127,6 +127,16 @@ def test_merges_of_both_formats(folder: Path) -> None:
     assert read_tokenizer(folder, RAW, 768, with_suppressed=False).merges == ("a b", "aĠ b", "c d")
 
 
+@pytest.mark.parametrize("damaged", ["ab", "a b c", ["", ""], ["a", "b", "c"], ["a", 1]])
+def test_what_is_no_merge_is_refused(damaged: Any, folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    data = json.loads(path.read_text())
+    data["model"]["merges"] = [damaged]
+    path.write_text(json.dumps(data))
+    with pytest.raises(BadCheckpoint, match="is not a merge"):
+        read_tokenizer(folder, RAW, 768, with_suppressed=False)
+
+
 @pytest.mark.parametrize(
     ("single", "pair", "expected"),
     [
@@ -176,9 +186,10 @@ def test_suppressed_tokens_only_where_they_belong(folder: Path) -> None:
     edit_json(folder / "generation_config.json", {"suppress_tokens": [7, 8]})
     assert read_tokenizer(folder, RAW, 768, with_suppressed=True).suppressed_ids == (7, 8)
     assert read_tokenizer(folder, RAW, 768, with_suppressed=False).suppressed_ids is None
-    edit_json(folder / "generation_config.json", {"suppress_tokens": [768]})
-    with pytest.raises(BadCheckpoint, match="suppress_tokens"):
-        read_tokenizer(folder, RAW, 768, with_suppressed=True)
+    for damaged in ([768], [True]):
+        edit_json(folder / "generation_config.json", {"suppress_tokens": damaged})
+        with pytest.raises(BadCheckpoint, match="suppress_tokens"):
+            read_tokenizer(folder, RAW, 768, with_suppressed=True)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +199,7 @@ def test_suppressed_tokens_only_where_they_belong(folder: Path) -> None:
         ({"decoder": None}, "not a byte-fallback BPE"),
         ({"added_tokens": [{"id": 900, "content": "<far>"}]}, "the id 900 is too large"),
         ({"added_tokens": [{"id": 5, "content": "<other>"}]}, "the id 5 is that of both"),
+        ({"added_tokens": [{"id": 768, "content": "<bos>"}]}, "'<bos>' has both the id 2 and 768"),
         ({"added_tokens": [{"id": "5", "content": "<other>"}]}, "is not a token"),
     ],
 )
