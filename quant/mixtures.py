@@ -2,7 +2,8 @@
 
 Source: src/llama-quant.cpp, ggml-org/llama.cpp@0c1e57098: `llama_tensor_get_type_impl`,
 `tensor_allows_quantization`, `tensor_type_fallback`, `llama_ftype_get_default_type`. The tables
-hold the rules that can apply to Gemma 4 and the file types below; the first row that fits wins.
+hold the rules for the file types below that can apply to Gemma 4, also with experts pruned to 8, or
+to Gemma 3n, since files of any Gemma can be quantized. The first row that fits wins.
 """
 
 from __future__ import annotations
@@ -73,13 +74,11 @@ NEVER_QUANTIZED: Final = (
     # part of the name, why the tensor is left as it is (tensor_allows_quantization)
     ("_norm.weight", "a norm"),
     ("ffn_gate_inp.weight", "the router"),
-    ("altup", "very small"),
-    ("laurel", "very small"),
+    ("altup", "very small"),  # Gemma 3n
+    ("laurel", "very small"),  # Gemma 3n
     ("per_layer_model_proj", "small and sensitive to rounding"),
     (".position_embd", "a position table"),
     (".patch_embd", "the patch embedding"),
-    (".rel_pos", "a position table"),
-    ("mm.a.code_embd", "the audio codebook"),
 )
 
 FALLBACKS: Final = {

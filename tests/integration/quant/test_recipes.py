@@ -57,7 +57,7 @@ def test_recipes_need_no_numpy() -> None:
 
 @pytest.mark.slow
 def test_eight_experts_have_rules_of_their_own() -> None:
-    """No published Gemma has 8; llama.cpp's rules for Mixtral would apply."""
+    """No published Gemma has 8; to one that was pruned llama.cpp's rules for Mixtral apply."""
     rows = [
         ("blk.0.attn_q.weight", (256, 256)),
         ("blk.0.attn_k.weight", (256, 64)),
