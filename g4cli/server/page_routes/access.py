@@ -2,8 +2,10 @@
 
 A key, where the server wants one, comes with each request as for every other route (`guard`). In
 addition a page of another origin may not call these routes, even one that `--cors-origin` lets use
-the models: conversations are nobody else's. And every request that changes something carries a
-token that only the page of this server can read: a form or an image of a stranger's page has none.
+the models: conversations are nobody else's. Browsers name that origin, or say by Sec-Fetch-Site
+that a form or an image of another page sends the request. Old ones say neither. Against those every
+request that changes something carries a token that only the page of this server can read. What only
+reads needs none: no browser shows a page the answer of another origin.
 """
 
 from __future__ import annotations
