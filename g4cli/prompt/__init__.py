@@ -6,19 +6,3 @@ tools      tool declarations and calls in Gemma 4's own notation
 template   the file's Jinja template: is it a known one, and what does it render
 reply      a streamed answer -> text, thoughts, tool calls
 """
-
-from g4cli.prompt.messages import Message, Part, ToolCall
-from g4cli.prompt.render import PromptStyle, render
-from g4cli.prompt.reply import ReplyParser
-from g4cli.prompt.template import Renderer, choose_renderer
-
-__all__ = [
-    "Message",
-    "Part",
-    "PromptStyle",
-    "Renderer",
-    "ReplyParser",
-    "ToolCall",
-    "choose_renderer",
-    "render",
-]

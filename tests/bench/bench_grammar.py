@@ -39,8 +39,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import UsageError
-from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
+from g4cli.prompt.messages import Message
+from g4cli.prompt.render import PromptStyle, render
 from g4cli.runtime.engine.grammar import pack_model
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.mask_child import build_tokenizer, compile_grammar, explain_error

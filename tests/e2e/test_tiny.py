@@ -16,7 +16,8 @@ from g4cli.core.ggml import BF16
 from g4cli.core.gguf import read_header
 from g4cli.core.paths import tiny_dir
 from g4cli.core.shape import shape_of
-from g4cli.prompt import Message, PromptStyle, render
+from g4cli.prompt.messages import Message
+from g4cli.prompt.render import PromptStyle, render
 from g4cli.runtime.engine.llama_engine import LlamaEngine
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.options import ContextOptions, ModelOptions, Sampling

@@ -25,8 +25,8 @@ from g4cli.operations.chat.session import (
     make_turn,
 )
 from g4cli.operations.models import LoadableModel, prepare_model
-from g4cli.prompt import Renderer
 from g4cli.prompt.reply import SampledToken
+from g4cli.prompt.template import Renderer
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.client import EngineClient
 from g4cli.runtime.engine.drafting import DraftChoice

@@ -27,9 +27,10 @@ from g4cli.core.template_child import TEMPLATE_KEY, render_template
 from g4cli.operations.chat.inputs import ChatInputs
 from g4cli.operations.chat.request import SAMPLING_NAMES, ChatRequest
 from g4cli.operations.fit.options import find_encoder
-from g4cli.prompt import Message, PromptStyle, Renderer, choose_renderer
-from g4cli.prompt.messages import Media
+from g4cli.prompt.messages import Media, Message
+from g4cli.prompt.render import PromptStyle
 from g4cli.prompt.reply import AnswerText, SampledToken
+from g4cli.prompt.template import Renderer, choose_renderer
 from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.options import (
     AUDIO_CHUNK_S,

@@ -19,11 +19,10 @@ from g4cli.core.errors import (
 )
 from g4cli.operations.chat.session import MAX_THOUGHT_TOKENS
 from g4cli.operations.serving.requests import TurnRequest
-from g4cli.prompt import Part, PromptStyle, Renderer
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
-from g4cli.prompt.messages import Message
-from g4cli.prompt.render import render_thought
-from g4cli.prompt.template import TEXT_LIMIT
+from g4cli.prompt.messages import Message, Part
+from g4cli.prompt.render import PromptStyle, render_thought
+from g4cli.prompt.template import TEXT_LIMIT, Renderer
 from g4cli.runtime.engine.async_client import AsyncEngine
 from g4cli.runtime.engine.messages import RunTurn
 from g4cli.runtime.engine.options import RANDOM_SEED, GrammarScope, Sampling

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from g4cli.core.errors import UsageError
-from g4cli.prompt import Part
+from g4cli.prompt.messages import Part
 from g4cli.runtime.engine.model import Model
 from g4cli.store.states.keys import TOKEN_BYTES, pack_tokens
 

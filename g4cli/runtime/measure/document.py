@@ -8,8 +8,9 @@ from functools import partial
 from typing import Final
 
 from g4cli.core.template_child import render_template
-from g4cli.prompt import Part, PromptStyle, Renderer, choose_renderer
-from g4cli.prompt.render import render_thought
+from g4cli.prompt.messages import Part
+from g4cli.prompt.render import PromptStyle, render_thought
+from g4cli.prompt.template import Renderer, choose_renderer
 from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.prompt_tokens import PromptTokens
 from g4cli.runtime.measure.calibration_text import Conversation

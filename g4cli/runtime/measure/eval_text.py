@@ -21,7 +21,7 @@ from g4cli.chat import Conversation
 from g4cli.chat.conversation import is_saved_chat
 from g4cli.core.errors import BadFile
 from g4cli.core.files import read_input
-from g4cli.prompt import Message
+from g4cli.prompt.messages import Message
 
 T = TypeVar("T")
 

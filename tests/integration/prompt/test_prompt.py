@@ -12,13 +12,9 @@ import pytest
 from g4cli.core.errors import BadFile
 from g4cli.core.gguf import read_header
 from g4cli.core.template_child import render_template
-from g4cli.prompt import (
-    Message,
-    PromptStyle,
-    choose_renderer,
-)
-from g4cli.prompt.messages import Media
-from g4cli.prompt.template import RunTemplate
+from g4cli.prompt.messages import Media, Message
+from g4cli.prompt.render import PromptStyle
+from g4cli.prompt.template import RunTemplate, choose_renderer
 from tests.support.paths import ROOT
 
 TINY_TEMPLATE = (ROOT / "g4cli/data/tiny/chat_template.jinja").read_text()

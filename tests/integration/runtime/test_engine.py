@@ -17,8 +17,8 @@ import pytest
 from g4cli.chat import Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull, RuntimeFailed, UsageError
 from g4cli.core.gguf import read_header
-from g4cli.prompt import Message, PromptStyle, render
-from g4cli.prompt.messages import Part
+from g4cli.prompt.messages import Message, Part
+from g4cli.prompt.render import PromptStyle, render
 from g4cli.runtime.engine.context import Context, count_physical_cores, read_cpu_quota
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.model import Model

@@ -15,7 +15,7 @@ import pytest
 from g4cli.cli.main import run
 from g4cli.core.errors import BadFile
 from g4cli.core.gguf import read_header
-from g4cli.prompt import Message
+from g4cli.prompt.messages import Message
 from g4cli.quant.file import quantize_file
 from g4cli.quant.recipes import Recipe
 from g4cli.quant.scores import Score

@@ -22,8 +22,9 @@ from g4cli.cli.main import run
 from g4cli.core.child_memory import ChildOutput
 from g4cli.core.errors import RuntimeFailed, UsageError
 from g4cli.core.json_schema import MAX_NESTING, MAX_PROPERTIES
-from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_call_grammar, make_grammar
+from g4cli.prompt.messages import Message
+from g4cli.prompt.render import PromptStyle, render
 from g4cli.prompt.tools import parse_call
 from g4cli.runtime.engine.llama_engine import LlamaEngine, open_engine
 from g4cli.runtime.engine.number_limit import MAX_DIGITS

@@ -17,8 +17,9 @@ import pytest
 
 from g4cli.chat import DraftStats, Finished, Reply, TurnOptions, run_turn
 from g4cli.core.errors import ContextFull
-from g4cli.prompt import Message, PromptStyle, render
 from g4cli.prompt.answer_grammar import AnswerForm, make_grammar
+from g4cli.prompt.messages import Message
+from g4cli.prompt.render import PromptStyle, render
 from g4cli.runtime.engine.context import Context
 from g4cli.runtime.engine.draft_model import DraftModel
 from g4cli.runtime.engine.drafting import N_DRAFT, N_OUTPUTS

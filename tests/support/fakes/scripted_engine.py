@@ -12,9 +12,10 @@ from g4cli.operations.serving.catalog import Catalog
 from g4cli.operations.serving.loaded import LoadedModel
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
-from g4cli.prompt import Part, Renderer
+from g4cli.prompt.messages import Part
 from g4cli.prompt.render import render
 from g4cli.prompt.reply import AnswerText, ThoughtText
+from g4cli.prompt.template import Renderer
 from g4cli.runtime.engine.async_client import Places
 from g4cli.runtime.engine.messages import Loaded, RunTurn
 from g4cli.runtime.engine.options import Sampling

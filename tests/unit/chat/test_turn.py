@@ -24,8 +24,7 @@ from g4cli.chat import (
 )
 from g4cli.core.errors import BadFile, ContextFull
 from g4cli.core.progress import Progress, no_progress
-from g4cli.prompt import Message, ToolCall
-from g4cli.prompt.messages import Media
+from g4cli.prompt.messages import Media, Message, ToolCall
 from g4cli.prompt.reply import AnswerText, CallMade, SampledToken, ThoughtText
 
 END = 9

@@ -12,16 +12,10 @@ import pytest
 
 from g4cli.core.errors import UsageError
 from g4cli.core.template_child import render_template
-from g4cli.prompt import (
-    Message,
-    PromptStyle,
-    ReplyParser,
-    ToolCall,
-    choose_renderer,
-    render,
-)
-from g4cli.prompt.messages import Media
-from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
+from g4cli.prompt.messages import Media, Message, ToolCall
+from g4cli.prompt.render import PromptStyle, render
+from g4cli.prompt.reply import AnswerText, CallMade, ReplyParser, ThoughtEnded, ThoughtText
+from g4cli.prompt.template import choose_renderer
 from g4cli.prompt.tools import (
     declare_tool,
     format_tool_call,

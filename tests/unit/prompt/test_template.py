@@ -13,8 +13,8 @@ import pytest
 
 from g4cli.core.errors import BadFile, ContextFull
 from g4cli.core.template_child import render_template
-from g4cli.prompt import Message, Part, PromptStyle, ToolCall
-from g4cli.prompt.messages import Media
+from g4cli.prompt.messages import Media, Message, Part, ToolCall
+from g4cli.prompt.render import PromptStyle
 from g4cli.prompt.sandbox import TemplateFault, render_cases
 from g4cli.prompt.template import TEXT_LIMIT, make_template_variables, render_by_template
 

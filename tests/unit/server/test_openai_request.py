@@ -14,9 +14,9 @@ from g4cli.core.errors import BadField
 from g4cli.operations.serving.loaded import LoadedModel
 from g4cli.operations.serving.media_files import MediaFiles
 from g4cli.operations.serving.requests import TurnRequest
-from g4cli.prompt import Renderer
 from g4cli.prompt.messages import Message, ToolCall
 from g4cli.prompt.render import render
+from g4cli.prompt.template import Renderer
 from g4cli.runtime.engine.options import RANDOM_SEED, Sampling
 from g4cli.server.llama_server import TemplateBody
 from g4cli.server.openai_completions import CompletionBody, make_turn_requests

@@ -16,8 +16,8 @@ from g4cli.operations.serving.loaded import LoadedModel
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.serving.service import Service
-from g4cli.prompt import Renderer
 from g4cli.prompt.render import render
+from g4cli.prompt.template import Renderer
 from g4cli.runtime.engine.async_client import Places
 from g4cli.runtime.engine.options import Sampling
 from g4cli.server.app import make_api
