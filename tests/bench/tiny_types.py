@@ -18,7 +18,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS.parent))
 
-from g4cli.prompt import Message  # noqa: E402
+from g4cli.prompt.messages import Message  # noqa: E402
 from g4cli.quant.expand import make_runnable  # noqa: E402
 from g4cli.quant.file import quantize_file  # noqa: E402
 from g4cli.quant.metrics import diff_files  # noqa: E402

@@ -75,7 +75,8 @@ class TestLimits:
     def test_this_process_does_not_load_jinja2(self) -> None:
         program = (
             "import sys; from g4cli.core.template_child import render_template;"
-            "from g4cli.prompt import choose_renderer; choose_renderer('x', render_template);"
+            "from g4cli.prompt.template import choose_renderer; "
+            "choose_renderer('x', render_template);"
             "assert 'jinja2' not in sys.modules"
         )
         assert subprocess.run([sys.executable, "-c", program]).returncode == 0
