@@ -66,6 +66,8 @@ class Catalog:
     ) -> None:
         """`words` as `g4 chat` takes them; `aliases` are further names of the first.
 
+        For the first model of the store, only those count that are no name of another one there.
+
         `mmproj`: the encoder that all models are loaded with; None: the one that belongs to each.
 
         Raises what find_model_file raises, BadGGUF for a file that is not Gemma 4's, and UsageError
@@ -138,9 +140,10 @@ class Catalog:
             return ()
         newest = find_newest_model().path
         entries.sort(key=lambda e: e.path != newest)
-        return tuple(
-            _offer_entry(e, self._aliases if index == 0 else ()) for index, e in enumerate(entries)
-        )
+        first, *others = map(_offer_entry, entries)
+        taken = {name for offer in others for name in (offer.name, *offer.aliases)}
+        aliases = (a for a in self._aliases if not taken & {a, a.removesuffix(_LATEST)})
+        return (replace(first, aliases=(*aliases, *first.aliases)), *others)
 
 
 def _choose_offer(offers: Sequence[Offer], name: str) -> Offer | None:
@@ -205,9 +208,9 @@ def _offer_file(word: str, aliases: Sequence[str]) -> Offer:
     return Offer(name, tuple(a for a in known if a != name), found.path, found.sha256 or "")
 
 
-def _offer_entry(entry: Entry, aliases: Sequence[str]) -> Offer:
+def _offer_entry(entry: Entry) -> Offer:
     """Return the offer of a file of the store; a name without a type means the usual type."""
-    names = list(aliases)
+    names = []
     with suppress(G4Error):
         if find_model_file(entry.name).path == entry.path:
             names.append(entry.name)

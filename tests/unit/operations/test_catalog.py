@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from g4cli.core.errors import FileMissing, UsageError
+from g4cli.operations.serving import catalog as catalog_module
 from g4cli.operations.serving.catalog import Catalog
 from g4cli.operations.serving.pool import ModelPool
 from g4cli.operations.serving.service import Service
 from g4cli.server.page_routes.models import describe_model
+from g4cli.store.manifest import Entry
 from tests.support.builders.media_files import write
 from tests.support.builders.tiny_file import build_tiny
 from tests.support.paths import TESTS
@@ -66,6 +68,21 @@ def test_an_alias_that_would_hide_another_model_is_refused(tmp_path: Path, alias
     with pytest.raises(UsageError, match="is the name of another model"):
         Catalog(words, aliases=["gpt", alias.format(folder=tmp_path)])
     assert Catalog(words, aliases=["gpt", "one"]).find("gpt").name == "one"
+
+
+def test_an_alias_hides_no_model_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alias is for the newest model, which may be another one tomorrow."""
+    entries = [
+        Entry(name, "bf16", write(tmp_path / f"{name}.gguf", build_tiny()), 1, "", "", "found")
+        for name in ("old", "new")
+    ]
+    monkeypatch.setattr(catalog_module, "list_models", lambda: entries)
+    monkeypatch.setattr(catalog_module, "find_newest_model", lambda: entries[1])
+    catalog = Catalog(aliases=["gpt", "old:bf16", "old:bf16:latest"])
+    for name, model in (("gpt", "new"), ("old:bf16", "old"), ("old:bf16:latest", "old")):
+        assert catalog.find(name).path.stem == model
 
 
 def test_a_file_that_was_deleted_leaves_the_others_on_offer(tmp_path: Path) -> None:
