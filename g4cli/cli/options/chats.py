@@ -34,6 +34,6 @@ ExportArg: TypeAlias = Annotated[
 ]
 FormatOpt: TypeAlias = Annotated[
     Literal["auto", "md", "json"],
-    typer.Option("--format", help="Markdown or JSON; auto: by the name of the file."),
+    typer.Option("--format", help="Markdown or JSON; auto: by the name of FILE, or --json."),
 ]
 TitleArg: TypeAlias = Annotated[str, typer.Argument(help="New title.", metavar="TITLE")]

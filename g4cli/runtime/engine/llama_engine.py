@@ -245,7 +245,7 @@ class LlamaEngine(BaseEngine):
             done = self.context.decode_tokens((token, *certain))
         if done:
             self._sequence.tokens += (token, *certain)
-            if self._sampler and self._sampled is None:  # forced: the sampler does not know it
+            if self._sampler and token != self._sampled:  # forced: the sampler does not know it
                 self._sampler.accept_token(token)
             self._sampled = None
         elif certain:  # of several tokens, llama.cpp keeps the ubatches that were complete
