@@ -39,7 +39,9 @@ class TurnQueue:
             else:
                 self._drop_cancelled()
                 self._continue_turn(self._events)
-        except Exception as err:  # after Finished, nobody reads of it any more
+        except Exception as err:
+            # After Finished, nobody reads of it any more; what a refused truncation has left in the
+            # context, the next turn removes or tells of.
             self._events = None
             self._service.fail_request(err, self._number)
 
