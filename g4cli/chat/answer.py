@@ -91,8 +91,11 @@ class Answer:
     @property
     def wants_probability(self) -> bool:
         """Return whether the loop detector can use the probability of the next token."""
-        looks = self._options.stop_on_loop and self._loop is None
-        return looks and self._detector.wants_probability
+        return self._looks_for_loop and self._detector.wants_probability
+
+    @property
+    def _looks_for_loop(self) -> bool:
+        return self._options.on_loop != "ignore" and self._loop is None
 
     def take_forced(self) -> int | None:
         """Return the next token if it is forced, so that none is sampled; else None."""
@@ -219,7 +222,7 @@ class Answer:
 
     def _check_end(self, token: int, probability: float | None, *, has_room: bool) -> None:
         """Set `finish` if the token just added is the last one."""
-        if self._options.stop_on_loop and self._loop is None:
+        if self._looks_for_loop:
             loop = self._detector.feed(token, probability)
             self._loop = self._describe_loop(loop) if loop is not None else None
         self._n_thought += self._parser.in_thought

@@ -15,12 +15,13 @@ from g4cli.prompt.reply import ReplyEvent
 
 FinishReason: TypeAlias = Literal["stop", "length", "loop", "interrupted"]
 
-OnLoop: TypeAlias = Literal["stop", "retry", "warn"]
+OnLoop: TypeAlias = Literal["stop", "retry", "warn", "ignore"]
 """What becomes of an answer that repeats itself.
 
 stop    it ends
 retry   once, it is cut back to where the repetition began and continued in another way
 warn    it goes on, and the reader is told
+ignore  it goes on: repetitions are not looked for
 """
 
 
@@ -28,7 +29,6 @@ warn    it goes on, and the reader is told
 class TurnOptions:
     """Limits of one answer, and what is told of it.
 
-    `stop_on_loop`: whether repetitions are looked for; `on_loop`: what becomes of them.
     `max_tokens` 0: until the context is full. `max_thought_tokens`: when all thoughts of the answer
     together have so many tokens, g4 ends the thought; 0: no limit. `stop`: texts that end the
     answer; they are looked for in the answer, not in thoughts. `n_probs`: each token is told
@@ -38,7 +38,6 @@ class TurnOptions:
     """
 
     max_tokens: int = 0
-    stop_on_loop: bool = True
     on_loop: OnLoop = "stop"
     max_thought_tokens: int = 0
     stop: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ ENDLESS = Sampling(temp=9, top_k=64, top_p=1, seed=1, ignore_eos=True)
 async def measure(args: argparse.Namespace, folder: Path) -> dict[str, dict[str, float]]:
     context = ContextOptions(4096, n_threads=args.threads, n_parallel=2)
     request = Open(args.file, ModelOptions(), context, DraftChoice("off", "not asked for"))
-    options = TurnOptions(max_tokens=1, stop_on_loop=False)
+    options = TurnOptions(max_tokens=1, on_loop="ignore")
     found: dict[str, dict[str, float]] = {}
     files = {"image": png(picture(1024, 768)), "audio": wav(sound(16000 * 29))}
     async with await AsyncEngine.start(request, MediaOptions(args.mmproj)) as engine:
@@ -47,7 +47,7 @@ async def measure(args: argparse.Namespace, folder: Path) -> dict[str, dict[str,
 
             async def answer(times: list[float] = times) -> None:
                 prompt = await engine.tokens_of([Part("Tell me a story.")])
-                turn = RunTurn(prompt, ENDLESS, TurnOptions(stop_on_loop=False))
+                turn = RunTurn(prompt, ENDLESS, TurnOptions(on_loop="ignore"))
                 async with aclosing(engine.run_turn(turn)) as events:
                     async for _ in events:
                         times.append(time.perf_counter())

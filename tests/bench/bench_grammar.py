@@ -167,7 +167,7 @@ def answer(engine: LlamaEngine, sampling: Sampling, grammar: str | None, limit: 
     """Return the answer to a fixed question."""
     tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
     engine.begin(sampling, grammar)
-    options = TurnOptions(max_tokens=limit, stop_on_loop=False)
+    options = TurnOptions(max_tokens=limit, on_loop="ignore")
     *_, last = run_turn(engine, tokens, options)
     assert isinstance(last, Finished)
     return last.reply

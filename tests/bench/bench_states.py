@@ -81,7 +81,7 @@ class Start:
     def answer(self, prompt: tuple[int, ...], n_tokens: int) -> dict[str, float]:
         """Answer a prompt; seconds to the first token from here, and of the tokens after it."""
         started, read, first = time.perf_counter(), None, 0.0
-        options = TurnOptions(max_tokens=n_tokens, stop_on_loop=False)
+        options = TurnOptions(max_tokens=n_tokens, on_loop="ignore")
         for event in self.client.run_turn(RunTurn(prompt, GREEDY, options)):
             if isinstance(event, PromptRead):
                 read, first = event, time.perf_counter() - started

@@ -89,7 +89,7 @@ def main() -> None:
     if args.prompt + args.tokens > N_CTX:
         parser.error(f"--prompt and --tokens may be {N_CTX} together")
     context = ContextOptions(N_CTX, n_threads=args.threads)
-    options = TurnOptions(max_tokens=args.tokens, stop_on_loop=False)
+    options = TurnOptions(max_tokens=args.tokens, on_loop="ignore")
     started = time.perf_counter()
     client = EngineClient()
     client.open(Open(args.file, ModelOptions(), context, DraftChoice("off", "not asked for")))

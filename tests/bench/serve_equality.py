@@ -58,7 +58,7 @@ WORDS = [
     "Gemma",
     "quantize",
 ]
-OPTIONS = TurnOptions(max_tokens=96, stop_on_loop=False, n_probs=2)
+OPTIONS = TurnOptions(max_tokens=96, on_loop="ignore", n_probs=2)
 
 
 def answer_all(scheduler: Scheduler, pipe: Pipe, turns: list[RunTurn]) -> list[list[SampledToken]]:

@@ -122,7 +122,7 @@ def chat(
         tools=None if t.is_python_file(tools) else tools, json_schema=json_schema, schema=schema,
         grammar=grammar, regex=regex, on_overflow=on_overflow, temp=temp, top_p=top_p, top_k=top_k,
         min_p=min_p, repeat_penalty=repeat_penalty, seed=seed, max_tokens=max_tokens,
-        stop=stop or (), n_probs=logprobs, stop_on_loop=not no_loop_stop, on_loop=on_loop, ctx=ctx,
+        stop=stop or (), n_probs=logprobs, on_loop="ignore" if no_loop_stop else on_loop, ctx=ctx,
         kv_type=kv_type, threads=threads, gpu_layers=gpu_layers, device=device, mmap=mmap,
         lazy_ple=lazy_ple, cpu_moe=cpu_moe, expand=expand, draft=draft,
         state_cache="off" if private else state_cache,

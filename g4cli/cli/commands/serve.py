@@ -83,7 +83,7 @@ def serve(
     chat = ChatRequest(
         mmproj=mmproj, image_tokens=image_tokens, temp=temp, top_p=top_p, top_k=top_k, min_p=min_p,
         repeat_penalty=repeat_penalty, seed=seed, max_tokens=max_tokens,
-        stop_on_loop=not no_loop_stop, on_loop=on_loop, ctx=ctx, kv_type=kv_type, threads=threads,
+        on_loop="ignore" if no_loop_stop else on_loop, ctx=ctx, kv_type=kv_type, threads=threads,
         gpu_layers=gpu_layers, device=device, mmap=mmap, cpu_moe=cpu_moe, draft=draft,
         state_cache=state_cache, workers=e.make_worker_options(rpc, tensor_split),
     )  # fmt: skip

@@ -59,7 +59,6 @@ class ChatRequest:
     max_tokens: int = 0
     stop: Sequence[str] = ()
     n_probs: int | None = None
-    stop_on_loop: bool = True
     on_loop: OnLoop = "stop"
     ctx: str = ""
     kv_type: str = "f16"

@@ -252,7 +252,6 @@ def make_turn(
         on_loop = "stop"  # where a grammar has to be kept, there may be no other way
     options = TurnOptions(
         max_tokens=request.max_tokens,
-        stop_on_loop=request.stop_on_loop,
         on_loop=on_loop,
         max_thought_tokens=MAX_THOUGHT_TOKENS[think],
         stop=tuple(request.stop),

@@ -114,7 +114,7 @@ class LoadedModel:
         options = replace(
             self.options,
             max_tokens=request.max_tokens or self.options.max_tokens,
-            stop_on_loop=request.stop_on_loop and self.options.stop_on_loop,
+            on_loop=self.options.on_loop if request.stop_on_loop else "ignore",
             max_thought_tokens=request.max_thought_tokens or MAX_THOUGHT_TOKENS[request.thinking],
             stop=request.stop,
             n_probs=request.n_probs,

@@ -81,7 +81,7 @@ class ModelOpener:
         engine = await AsyncEngine.start(request, media, n_queue=self._options.queue)
         chat = self._options.chat
         sampling = choose_sampling(model.header, **chat.sampling)
-        answering = TurnOptions(chat.max_tokens, chat.stop_on_loop, chat.on_loop)
+        answering = TurnOptions(chat.max_tokens, chat.on_loop)
         n_slots = request.context.n_parallel
         self._weight_bytes[name] = engine.loaded.size_bytes
         return LoadedModel(name, engine, renderer, sampling, answering, n_slots=n_slots)

@@ -18,8 +18,8 @@ class ServeOptions:
 
     `models` as `g4 chat` takes them; none: all of the store. `aliases` are further names of the
     first. `chat` says how each model is loaded, and how it answers requests that say nothing else;
-    its `ctx` is that of one request, its `model` is not used, and its `on_loop` is "stop" or
-    "warn": what was sent cannot be taken back. `parallel` is how many requests a model computes at
+    its `ctx` is that of one request, its `model` is not used, and its `on_loop` is not
+    "retry": what was sent cannot be taken back. `parallel` is how many requests a model computes at
     once; 0: as many as fit, at most 4. `media_cache`: whether encoded images and sounds are kept
     for later requests. `keep_alive_s` below 0: models stay loaded. `max_models` 0: as many as fit,
     but one with workers. `queue`: how many requests of a model may wait for a slot.

@@ -31,7 +31,7 @@ from tests.support.builders.tiny_file import build_tiny, tiny_parts
 QUESTION = [Part("<|turn>user\nWhat is GGUF?<turn|>\n<|turn>model\n", control=True)]
 GREEDY = Sampling(temp=0)
 ENDLESS = Sampling(temp=9, top_k=0, top_p=1, seed=1, ignore_eos=True)
-NO_END = TurnOptions(stop_on_loop=False)
+NO_END = TurnOptions(on_loop="ignore")
 OFF = DraftChoice("off", "not asked for")
 
 

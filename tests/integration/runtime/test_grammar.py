@@ -85,7 +85,7 @@ def answer(
     tokens = engine.prompts.tokens_of(render([Message("user", "What is Q4_0?")], PromptStyle()))
     first, sample = engine.model.tokenize(forced, control=True), engine.sample
     engine.begin(sampling, grammar, scope)
-    turn = TurnOptions(max_tokens=limit, stop_on_loop=False, **options)
+    turn = TurnOptions(max_tokens=limit, on_loop="ignore", **options)
     with patch.object(engine, "sample", lambda: first.pop(0) if first else sample()):
         last = list(run_turn(engine, tokens, turn))[-1]
     assert isinstance(last, Finished)

@@ -70,7 +70,7 @@ print(json.dumps([whole.hexdigest(), tokens, [l for l in log if "buffer size" in
 ENDLESS = RunTurn(
     (),
     Sampling(temp=9, top_k=0, top_p=1, seed=1),
-    TurnOptions(stop_on_loop=False),
+    TurnOptions(on_loop="ignore"),
 )
 QUESTION = [Part("<|turn>user\nWhat is GGUF?<turn|>\n<|turn>model\n", control=True)]
 

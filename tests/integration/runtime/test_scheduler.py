@@ -41,7 +41,7 @@ from tests.support.paths import TESTS
 
 GREEDY = Sampling(temp=0)
 ENDLESS = Sampling(temp=9, top_k=0, top_p=1, seed=1, ignore_eos=True)
-NO_END = TurnOptions(stop_on_loop=False)
+NO_END = TurnOptions(on_loop="ignore")
 QUESTIONS = (
     "What is GGUF?", "Who are you?", "What is a context?", "Tell me about llama.cpp.",
     "What is 2 + 3?", "Write a haiku.",

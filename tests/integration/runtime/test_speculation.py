@@ -334,7 +334,7 @@ def test_a_grammar(engine_of: Callable[..., LlamaEngine], runs_are_exact: bool) 
     grammar = 'root ::= ("Q4_0 " | "yes " | "no ")+'
     plain = engine_of()
     prompt = asked(plain, "What is Q4_0?")
-    limit = TurnOptions(max_tokens=60, stop_on_loop=False)
+    limit = TurnOptions(max_tokens=60, on_loop="ignore")
 
     def under_grammar(engine: LlamaEngine) -> Reply:
         engine.begin(GREEDY, make_grammar(AnswerForm("gbnf", grammar)))

@@ -327,7 +327,7 @@ def test_an_answer_that_a_server_cancels_is_saved(model: Model, tmp_path: Path) 
     prompt = tuple(make_tokens(model, 80))
     endless = Sampling(temp=9, top_k=0, top_p=1, seed=1, ignore_eos=True)
     try:
-        scheduler.add_turn(1, RunTurn(prompt, endless, TurnOptions(stop_on_loop=False)))
+        scheduler.add_turn(1, RunTurn(prompt, endless, TurnOptions(on_loop="ignore")))
         for _ in range(200):
             scheduler.run_step()
         pipe.cancelled.add(1)

@@ -51,7 +51,7 @@ def test_every_token_of_the_real_vocabulary_has_its_bytes(
 def test_text_comes_back_through_tokens_and_decoder(vocabulary: Model) -> None:
     rng = np.random.default_rng(5)
     tokens = [int(t) for t in rng.integers(300, 255_000, 3000)]
-    answer = Answer(vocabulary, TurnOptions(raw=True, stop_on_loop=False))
+    answer = Answer(vocabulary, TurnOptions(raw=True, on_loop="ignore"))
     events = [event for token in tokens for event in answer.add_token(token)] + answer.end()
     text = "".join(event.text for event in events if isinstance(event, AnswerText))
     assert text.encode() == b"".join(vocabulary.piece(token) for token in tokens)

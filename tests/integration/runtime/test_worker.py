@@ -51,7 +51,7 @@ QUESTION = [Part("<|turn>user\nWhat is GGUF?<turn|>\n<|turn>model\n", control=Tr
 GREEDY = Sampling(temp=0)
 # At temperature 9 the small network writes random tokens until it is stopped.
 ENDLESS = Sampling(temp=9, top_k=0, top_p=1, seed=1)
-NO_END = TurnOptions(stop_on_loop=False)
+NO_END = TurnOptions(on_loop="ignore")
 OFF = DraftChoice("off", "not asked for")
 
 

@@ -263,7 +263,7 @@ class TestTurn:
         reply_of(engine)
         assert not engine.asked
         looping = LoopingEngine("a", "b", "x ", "y ", n_ctx=9999)
-        reply_of(looping, TurnOptions(stop_on_loop=False, max_tokens=300))
+        reply_of(looping, TurnOptions(on_loop="ignore", max_tokens=300))
         assert not looping.asked
         reply_of(looping, TurnOptions(max_tokens=60))
         assert 0 < len(looping.asked) < 60
@@ -340,7 +340,7 @@ class TestTurn:
         assert (notice.text, notice.thought) == ("", "y x ")
 
     def test_a_loop_may_go_on(self) -> None:
-        options = TurnOptions(max_tokens=2000, stop_on_loop=False)
+        options = TurnOptions(max_tokens=2000, on_loop="ignore")
         assert (
             reply_of(LoopingEngine("a", "b", "x ", "y ", n_ctx=9999), options).finish_reason
             == "length"

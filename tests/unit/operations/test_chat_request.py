@@ -18,7 +18,7 @@ from g4cli.operations.chat.request import ChatRequest
 def test_the_defaults_are_those_of_the_command() -> None:
     options = {p.name: p.default for p in inspect.signature(chat).parameters.values()}
     # Fields whose name or default differs from that of the option.
-    renamed = {"model", "conversation", "stop_on_loop", "image", "audio", "json_schema_text"}
+    renamed = {"model", "conversation", "image", "audio", "json_schema_text"}
     renamed |= {"declarations", "json_schema_text", "stop", "n_probs", "workers"}
     for field in dataclasses.fields(ChatRequest):
         if field.name not in renamed:
