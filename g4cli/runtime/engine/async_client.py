@@ -25,7 +25,6 @@ from g4cli.runtime.engine.messages import (
     Detokenize,
     FindLongestPiece,
     FinishStates,
-    Hello,
     Loaded,
     LongestPiece,
     Open,
@@ -94,7 +93,6 @@ class AsyncEngine:
         self._loaded: Loaded | None = None
         self._turns: list[ActiveTurn] = []
         self._closed = False
-        self.hello = Hello()
         self.n_starts = 0
 
     @classmethod
@@ -251,8 +249,7 @@ class AsyncEngine:
         self.n_starts += 1
         worker = AsyncWorkerProcess(MODULE, CODEC)
         try:
-            async for hello in worker.hello:
-                self.hello = hello
+            await anext(worker.hello)
             worker.current_file = self.request.path
             self._loaded = await worker.ask(self.request)
             if self._media is not None:

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from g4cli.core.errors import G4Error, ReaderTooSlow, RuntimeFailed, error_of
+from g4cli.core.errors import G4Error, ReaderTooSlow, RuntimeFailed
 from g4cli.runtime.engine.codec import Codec, ProtocolError
 from g4cli.runtime.engine.messages import Cancel, Done, Failed, Opening, Progress
 from g4cli.runtime.engine.process import END_S, ModelProcess
@@ -151,7 +151,7 @@ class AsyncWorkerProcess(ModelProcess):
             del self._open_answers[number]
             self._opening = None
         if isinstance(answer, Failed):
-            answers.mark_end(error_of(answer.reference, answer.message, answer.hint))
+            answers.mark_end(answer.as_error())
         elif isinstance(answer, Done):
             answers.mark_end()
         elif not answers.add_answer(answer):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from g4cli.chat import Finished, LoopNoticed, PromptRead, TurnOptions
-from g4cli.core.errors import G4Error
+from g4cli.core.errors import G4Error, error_of
 from g4cli.prompt.messages import Media, Part
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtEnded, ThoughtText
 from g4cli.runtime.engine.codec import Codec
@@ -235,6 +235,10 @@ class Failed:
     message: str
     hint: str | None = None
 
+    def as_error(self) -> G4Error:
+        """Return the error."""
+        return error_of(self.reference, self.message, self.hint)
+
 
 # What the messages of measurements have in common with these: `runtime.measure.messages`.
 COMMON: Final = (Cancel, Hello, Opening, Progress, Done, Failed)
@@ -246,8 +250,3 @@ CODEC: Final = Codec(
         PromptRead, LoopNoticed, AnswerText, ThoughtText, ThoughtEnded, CallMade,
     )
 )  # fmt: skip
-
-
-def make_failed(err: G4Error) -> Failed:
-    """Return the message that carries `err`."""
-    return Failed(err.reference, err.message, err.hint)

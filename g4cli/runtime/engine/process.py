@@ -24,7 +24,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from g4cli.core.child import NO_VARIABLES, start_child
-from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed, error_of
+from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed
 from g4cli.core.progress import Progress as ProgressCallback
 from g4cli.core.progress import no_progress
 from g4cli.runtime.engine.codec import READ_BYTES, Codec, FrameReader, ProtocolError, write_all
@@ -165,7 +165,7 @@ class WorkerProcess(ModelProcess):
                     return
                 elif isinstance(answer, Failed):
                     done = True
-                    raise error_of(answer.reference, answer.message, answer.hint)
+                    raise answer.as_error()
                 else:
                     yield answer
         finally:
@@ -188,7 +188,7 @@ class WorkerProcess(ModelProcess):
         answer = self._read_answer(0)
         self._starting = False
         if isinstance(answer, Failed):
-            raise error_of(answer.reference, answer.message, answer.hint)
+            raise answer.as_error()
         return answer
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from g4cli.core.errors import G4Error, Interrupted, RuntimeFailed
 from g4cli.runtime.engine.codec import Codec, FrameReader, ProtocolError, write_all
-from g4cli.runtime.engine.messages import Cancel, Done, Failed, Progress, RunTurn, make_failed
+from g4cli.runtime.engine.messages import Cancel, Done, Failed, Progress, RunTurn
 from g4cli.runtime.llama.interrupt import Interrupt
 
 Handler: TypeAlias = Callable[[Any], Iterator[Any]]
@@ -159,7 +159,7 @@ class Service:
         """
         self._end(number)
         if isinstance(err, G4Error):
-            self.send_to(number, make_failed(err))
+            self.send_to(number, Failed(err.reference, err.message, err.hint))
         elif isinstance(err, MemoryError):
             self.send_to(number, Failed("no-memory", "there is not enough memory for this"))
         else:
