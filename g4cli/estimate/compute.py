@@ -64,9 +64,9 @@ def copied_inputs_bytes(shape: Shape, options: Options, device: int, *, is_pipel
     ggml_backend_sched_split_graph, ggml/src/ggml-backend.cpp, llama.cpp@0c1e57098; the figures of a
     pipeline are equal to llama.cpp's for 31B, those without one are upper bounds.
 
-    Not counted: a GPU's driver may take experts of the host, unless they are repacked for the CPU,
-    for ubatches of 32 tokens and more (`op_offload`). Then the buffer holds a copy of a matrix of
-    experts too. Workers do not; no GPU was there to measure it.
+    Not counted: a GPU's backend may copy experts of the host, unless they are repacked for the CPU,
+    for ubatches of 32 tokens and more (`op_offload`). It then holds a matrix of experts too.
+    Workers copy none; no GPU was there to measure it.
     """
     hidden_bytes = _F32_BYTES * options.ubatch * shape.n_embd
     if not is_pipelined:
