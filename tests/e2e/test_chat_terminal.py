@@ -348,9 +348,8 @@ def test_pictures(talk: Callable[..., Terminal], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_while_a_sound_is_encoded(talk: Callable[..., Terminal], tmp_path: Path) -> None:
-    long = write(
-        tmp_path / "long.wav", wav(np.tile(sound(160_000), 60))
-    )  # 10 minutes: seconds of work
+    # 50 minutes of sound, which no machine encodes before the test, delayed by others, has seen it.
+    long = write(tmp_path / "long.wav", wav(np.tile(sound(160_000), 300)))
     with talk("--mmproj", str(MMPROJ), "-n", "4") as t:
         t.enter(f"/audio {long}")
         t.wait_for("encoding long.wav")
