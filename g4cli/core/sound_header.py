@@ -30,9 +30,9 @@ _TOO_MANY: Final = f"is damaged: it has more than {_MAX_PARTS:,} parts"
 _STREAMED: Final = 0x7FFFFF00  # programs that write to a pipe declare a length in this range
 _FLAC_MIN_FRAME_BYTES: Final = 10  # header 6, subframe 2, CRC 2
 # A header of an MPEG audio frame (ma_dr_mp3_hdr_valid): sync word, layer, neither bit rate 15 nor
-# rate 3.
+# rate 3. As a lookahead it also finds the header that begins within another: ff ff e3.
 _MP3_SYNC: Final = re.compile(
-    rb"\xff[\xe2\xe3\xf2-\xf7\xfa-\xff][%s]"
+    rb"(?=\xff[\xe2\xe3\xf2-\xf7\xfa-\xff][%s])"
     % b"".join(rb"\x%x0-\x%xb" % (high, high) for high in range(15))
 )
 _MP3_RATES: Final = (44100, 48000, 32000)
@@ -57,7 +57,8 @@ _MP3_TAG: Final = re.compile(b"Xing|Info")
 _MP3_TAG_OFFSETS: Final = (13, 15, 21, 23, 36, 38)
 _NO_COUNT: Final = 0xFFFFFFFF  # the decoder treats it as no count
 # Some bytes of a frame's data look like headers: one in 6,650, while a frame has 100 to 1,000
-# bytes. So up to 15 % more frames than there are may be counted.
+# bytes. So some 15 % more frames than there are may be counted; the rest allows for larger frames
+# and for chance.
 _MP3_RESERVE: Final = 1.25
 
 
@@ -249,8 +250,8 @@ def _read_mp3(data: bytes, at: int) -> SoundHeader:
     rate, channels = 0, 0
     for match in islice(_MP3_SYNC.finditer(data, at, len(data) - 1), _MP3_CANDIDATES):
         run = _mp3_run(data, match.start())
-        if run:
-            frame = _mp3_frame(data, match.start())
+        frame = _mp3_frame(data, match.start())
+        if run or not frame.n_bytes:  # the decoder looks for the next frame of a free format
             rate, channels = min(rate, frame.rate) or frame.rate, frame.channels
         if run == _MP3_MATCHES:
             break

@@ -64,3 +64,16 @@ def test_sounds_are_at_least_as_long_as_llama_cpp_decodes(encoder: Any, name: st
     # Exact for WAV and FLAC; an MP3's frames are counted with the tag's, and with what looks like
     # one.
     assert found > header.seconds * 16000 * (0.9 if header.format == "mp3" else 0.999)
+
+
+# A header that begins in the last byte of the frame before; frames of a free format come first.
+HIDDEN_FRAMES = {
+    "overlapping headers": (b"\xff\xe3\x18\xc0" + bytes(67) + b"\xff") * 1000,
+    "a free format": (b"\xff\xe3\x08\xc0" + bytes(96)) * 12
+    + (b"\xff\xfb\x14\xc0" + bytes(92)) * 1000,
+}
+
+
+@pytest.mark.parametrize("data", HIDDEN_FRAMES.values(), ids=HIDDEN_FRAMES)
+def test_an_mp3_is_not_shorter_than_its_hidden_frames(encoder: Any, data: bytes) -> None:
+    assert decode_size(encoder, data)[0] <= read_sound_header(data).seconds * 16000 + 1
