@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MARK: Final = re.compile(rb"<\|[^<>]*>|<[^<>]*\|>")
 _PIECE_BYTES: Final = 1 << 12  # for one token; longer ones, of hostile files, take another call
 _CONTROL: Final = b"\xff"  # what llguidance puts before the number of a control token
-_MAX_CERTAIN: Final = 16  # a choice: tokens that are evaluated at once without a look at Ctrl-C
+MAX_CERTAIN: Final = 16  # a choice: tokens that are evaluated at once without a look at Ctrl-C
 
 
 def make_mask_process(model: Model) -> MaskProcess:
@@ -154,7 +154,7 @@ class GrammarSampler:
             text = data[: err.start].decode("utf-8")
         if len(text) < 2:
             return []
-        tokens = self._model.tokenize(text, control=False)[:-1][:_MAX_CERTAIN]
+        tokens = self._model.tokenize(text, control=False)[:-1][:MAX_CERTAIN]
         try:
             written = b"".join(map(self._model.piece, tokens)).decode("utf-8")
         except UnicodeDecodeError:

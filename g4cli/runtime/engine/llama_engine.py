@@ -202,6 +202,7 @@ class LlamaEngine(BaseEngine):
             sequence.tokens += tokens[position : position + count]
             position += count
             sequence.record_reading(count, started)
+            sequence.save_border()
         sequence.add_checkpoint()
         if self._speculation:
             self._speculation.set_prompt(sequence.tokens, restored=prefix.restored)

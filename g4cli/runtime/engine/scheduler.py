@@ -17,8 +17,8 @@ each has the same number of tokens: of a piece of 16 tokens one with those of th
 
 llama.cpp computes sequences together only if their numbers follow each other (see `Batch`). Where
 answers run in the sequences 0 and 2, each would read all weights for itself. So a token is put into
-sequence 1 as well, and removed again: a filler costs a token more in the batch instead of another
-reading of the weights.
+sequence 1 as well, which is idle or reads a prompt, and removed again: a filler costs a token more
+in the batch instead of another reading of the weights.
 
 A turn gets a slot, a sequence of its own, in the order in which turns came. Among the free slots it
 gets the one whose tokens have the longest prefix in common with its prompt (`slot.choose_slot`);
@@ -42,6 +42,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.runtime.engine.batch import Batch
+from g4cli.runtime.engine.grammar import MAX_CERTAIN
 from g4cli.runtime.engine.llama_engine import CHECKPOINT_BYTES, BaseEngine
 from g4cli.runtime.engine.lone_drafting import LoneDrafting
 from g4cli.runtime.engine.messages import RunTurn
@@ -67,7 +68,6 @@ _FILLER: Final = 0  # any token will do
 # between two steps other requests are looked for.
 _WAIT_S: Final = 0.01
 _ENCODER_WAIT_S: Final = 0.02
-_LEAST_BATCH: Final = 64  # a choice: in smaller batches, tokens that are certain find no room
 TOGETHER_S: Final = 1 / 60  # nobody reads faster than a screen is drawn
 
 
@@ -129,7 +129,7 @@ class Scheduler(BaseEngine):
         try:
             self.context.require_room(request.prompt)
         except Exception as err:
-            self._service.fail_request(err, number)
+            self._fail_request(number, err)
         else:
             self._waiting.append((number, request))
 
@@ -209,8 +209,7 @@ class Scheduler(BaseEngine):
                 slot.used_at = self._n_started
                 slot.turn = Turn(number, request, self.model, slot, self.masks)
             except Exception as err:
-                self._is_urgent = True
-                self._service.fail_request(err, number)
+                self._fail_request(number, err)
 
     def _prepare_run(self, turn: Turn) -> bool:
         """Return whether a turn can go on; False while the image or sound that comes is encoded."""
@@ -263,9 +262,10 @@ class Scheduler(BaseEngine):
                 turn.sequence.truncate_unfinished(turn.sequence.tokens)
             return  # interrupted, since all of them are cancelled
         self.pacer.record_batch(n_prompt_tokens, time.perf_counter() - started)
-        for turn in running:
-            if turn.is_reading:
-                turn.sequence.record_reading(n_prompt_tokens, started)
+        if n_prompt_tokens:
+            running[0].sequence.record_reading(n_prompt_tokens, started)
+            for turn in running:
+                turn.sequence.save_border()
         for turn in running:
             if turn.row is not None:
                 self._continue_answer(turn)
@@ -302,7 +302,7 @@ class Scheduler(BaseEngine):
                 turn.add_tokens(self._batch, tokens, with_logits=is_last)
 
     def _fill_gap(self, last: int, number: int) -> None:
-        """Put a token into each idle sequence between two that run; `_filled` lists them."""
+        """Put a token into each sequence between two whose answers go on; `_filled` lists them."""
         between = [slot.sequence for slot in self._slots[last + 1 : number]]
         if len(between) > MAX_FILLERS:
             return
@@ -327,7 +327,7 @@ class Scheduler(BaseEngine):
         # Beside other answers, tokens that one of them has more than the others cost a reading of
         # the weights of their own.
         is_alone = len(self._running) == 1
-        may_take = is_alone and self._drafting is None and self.context.n_batch >= _LEAST_BATCH
+        may_take = is_alone and self._drafting is None and self.context.n_batch > MAX_CERTAIN
         events += turn.sample_token(self.context, may_take_certain=may_take)
         if turn.answer.finish:
             self._end_turn(turn, events)
@@ -343,7 +343,11 @@ class Scheduler(BaseEngine):
     def _fail_turn(self, turn: Turn, err: Exception) -> None:
         self._free_slot(turn)
         turn.close()
-        self._service.fail_request(err, turn.number)
+        self._fail_request(turn.number, err)
+
+    def _fail_request(self, number: int, err: Exception) -> None:
+        self._is_urgent = True
+        self._service.fail_request(err, number)
 
     def _free_slot(self, turn: Turn) -> None:
         turn.slot.turn = None

@@ -105,13 +105,17 @@ class Sequence:
         return self.states.limit_batch(position, most) if self.states else most
 
     def record_reading(self, n_tokens: int, started: float) -> None:
-        """Note that `n_tokens` more tokens of a prompt are evaluated.
+        """Note that `n_tokens` more tokens of prompts are evaluated, of this one and of others.
 
         `started`: when their evaluation began, by the clock `time.perf_counter`.
         """
         if self.states is not None:
             self._context.synchronize()
             self.states.cache.record_reading(n_tokens, time.perf_counter() - started)
+
+    def save_border(self) -> None:
+        """Save the state if a prompt is read up to where others may branch off."""
+        if self.states is not None:
             self.states.save_border(self.tokens)
 
     def mark_unsaved(self) -> None:

@@ -110,6 +110,7 @@ class SequenceStates:
     def save_turn(self, tokens: Sequence[int]) -> bool:
         """Save the state at the end of a prompt or answer; return whether it was taken.
 
+        Taking it moves the cells of the window (`state_copy`).
         It takes the place of those in the middle: the first one and the last `_KEPT_OLDER`, this
         one included, stay.
         """

@@ -15,8 +15,8 @@ from g4cli.runtime.engine.model import Model
 from g4cli.runtime.engine.sampler import Sampler
 from g4cli.runtime.engine.sequence import Sequence
 
-# Idle sequences between two running ones that are filled. A token more costs a quarter of a reading
-# of the weights (tests/bench/bench_draft.py).
+# Sequences between two whose answers go on that are filled at most. A token more costs a quarter of
+# a reading of the weights (tests/bench/bench_draft.py).
 MAX_FILLERS: Final = 3
 
 

@@ -353,6 +353,21 @@ class Pictures:
         return None if digest is None else (3, digest)
 
 
+def test_a_batch_of_several_prompts_is_measured_once(model: Model, tmp_path: Path) -> None:
+    """Each record is of a batch of its own, and the tokens of all are those of the prompts."""
+    cache = make_cache(model, tmp_path)
+    cache.record_reading = Mock()  # type: ignore[method-assign]
+    scheduler = Scheduler(model, ContextOptions(2048, n_parallel=3), Pipe())  # type: ignore[arg-type]
+    scheduler.use_states(cache)
+    for number in range(3):
+        prompt = tuple(make_tokens(model, 300, seed=number))
+        scheduler.add_turn(number, RunTurn(prompt, GREEDY, TurnOptions(max_tokens=1)))
+    while scheduler.has_work:
+        scheduler.run_step()
+    scheduler.context.close()
+    assert sum(call.args[0] for call in cache.record_reading.call_args_list) == 900
+
+
 def test_a_picture_counts_by_its_content_and_not_by_its_number(model: Model) -> None:
     def pack(tokens: list[int], digests: dict[int, bytes]) -> bytes | None:
         prompts = PromptTokens(model)
