@@ -24,6 +24,7 @@ def evaluation_to_json(model: str, against: str | None, result: Evaluation) -> d
         "documents": result.n_documents,
         "documents_exact": result.n_exact,
         "documents_cut": result.n_cut,
+        "documents_skipped": result.n_skipped,
         "tokens": score.n,
         "perplexity": score.perplexity,
         "perplexity_error": score.perplexity_error,
@@ -58,6 +59,9 @@ def draw_evaluation(out: Output, model: str, against: str | None, result: Evalua
     if result.n_cut:
         cut = count_text(result.n_cut, "answer")
         out.line(f"  {cut} too long for the context: only the beginning was scored")
+    if result.n_skipped:
+        skipped = count_text(result.n_skipped, "answer")
+        out.line(f"  {skipped} not scored: the prompt alone is too long for the context")
     if against:
         out.line(f"against {against} (perplexity {score.base_perplexity:.4g}):")
         # Significant digits, not decimal places: Q8_0 gives about 1e-6 and Q2_K about 0.1.

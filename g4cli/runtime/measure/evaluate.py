@@ -108,9 +108,9 @@ def evaluate_model(
     return Evaluation(
         n_documents=len(documents),
         n_exact=sum(score.n_best == score.n for score in scores),
-        n_cut=sum(len(d.tokens) > MAX_CTX for d in whole),
+        n_cut=sum(d.first < MAX_CTX < len(d.tokens) for d in whole),
+        n_skipped=len(whole) - len(documents),
         score=sum(scores, Score()),
-        against=against,
     )
 
 

@@ -106,14 +106,14 @@ class Evaluation:
     """The result of `g4 eval` over all conversations ("documents").
 
     `n_exact` of them have an answer that greedy decoding would have given exactly: every token was
-    the model's first choice. `n_cut` were truncated. `against` is the file compared with.
+    the model's first choice. `n_cut` were truncated. `n_skipped` more had no room for an answer.
     """
 
     n_documents: int
     n_exact: int
     n_cut: int
+    n_skipped: int
     score: Score
-    against: Path | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,22 @@ def test_a_long_answer_is_scored_piece_by_piece(tiny: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_prompt_that_fills_the_context_is_told_apart_from_an_answer_that_is_cut(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, long = tmp_path / "chats.jsonl", "GGUF is a file format. " * 2000
+    chats = [
+        [{"role": "user", "content": question}, {"role": "assistant", "content": "x"}]
+        for question in ("x", long)
+    ]
+    text.write_text("\n".join(json.dumps({"messages": chat}) for chat in chats))
+    assert run(["eval", str(tiny), "--text", str(text)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 answer not scored: the prompt alone is too long for the context" in shown
+    assert "only the beginning was scored" not in shown
+
+
+@pytest.mark.slow
 def test_against_itself_and_against_four_bits(tiny: Path, tmp_path: Path) -> None:
     same = evaluate_model(RunEvaluation(tiny, PLAIN, CONVERSATIONS[:2], tiny)).score
     assert same.kl_mean < 1e-7
