@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from g4cli.core.errors import BadGGUF, UsageError
-from g4cli.core.ggml import F32
+from g4cli.core.ggml import F32, I8, GGMLType
 from g4cli.quant.recipes import Choice, Recipe, choose_tensors, drop_layer, is_vector
 from g4cli.quant.sfp8_archive import EXACT_TYPES, is_sfp8
 from g4cli.quant.source import Source, open_source
@@ -34,24 +35,25 @@ class Group:
 class Planned:
     """What would be written. Bytes are those of the weights; the header comes on top.
 
-    `type` is the file type, and `is_archive` says whether it is an SFP8 archive.
+    `type` is the file type, and `is_archive` says whether it is an SFP8 archive. `coded` names the
+    tensors that the source stores as SFP8 codes. The bytes of a coded tensor include its scale.
     """
 
     path: Path
     type: str
     choices: tuple[Choice, ...]
     is_archive: bool
+    coded: Collection[str]
 
     @property
     def source_bytes(self) -> int:
         """Bytes of the weights in the source."""
-        return sum(c.source.tensor_bytes(c.shape) for c in self.choices)
+        return sum(map(self._count_source_bytes, self.choices))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the weights in the new file."""
-        scales = sum(F32.block_bytes for c in self.choices if c.rounds) if self.is_archive else 0
-        return scales + sum(c.spec.nbytes for c in self.choices)
+        return sum(map(self._count_new_bytes, self.choices))
 
     @property
     def bits_per_weight(self) -> float:
@@ -64,14 +66,15 @@ class Planned:
         for choice in self.choices:
             kind = "norms, other vectors" if is_vector(choice.shape) else drop_layer(choice.name)
             type_name = "SFP8" if choice.rounds else choice.type.name
-            key = (kind, choice.source.name, type_name, choice.reason)
+            source = "SFP8" if choice.name in self.coded else choice.source.name
+            key = (kind, source, type_name, choice.reason)
             members.setdefault(key, []).append(choice)
         groups = [
             Group(
                 *key,
                 count=len(choices),
-                bytes_before=sum(c.source.tensor_bytes(c.shape) for c in choices),
-                bytes_after=sum(c.spec.nbytes for c in choices),
+                bytes_before=sum(map(self._count_source_bytes, choices)),
+                bytes_after=sum(map(self._count_new_bytes, choices)),
             )
             for key, choices in members.items()
         ]
@@ -89,21 +92,33 @@ class Planned:
                 {
                     "name": c.name,
                     "shape": list(c.shape),
-                    "from": c.source.name,
+                    "from": self._find_source_type(c).name,
                     "to": c.type.name,
                     "sfp8": c.rounds,
-                    "bytes": c.spec.nbytes,
+                    "bytes": self._count_new_bytes(c),
                     "reason": c.reason,
                 }
                 for c in self.choices
             ],
         }
 
+    def _find_source_type(self, choice: Choice) -> GGMLType:
+        return I8 if choice.name in self.coded else choice.source
+
+    def _count_source_bytes(self, choice: Choice) -> int:
+        scale = F32.block_bytes if choice.name in self.coded else 0
+        return scale + self._find_source_type(choice).tensor_bytes(choice.shape)
+
+    def _count_new_bytes(self, choice: Choice) -> int:
+        scale = F32.block_bytes if choice.rounds and self.is_archive else 0
+        return scale + choice.spec.nbytes
+
 
 def plan_file(path: Path, recipe: Recipe, *, allow_requantize: bool = False) -> Planned:
     """Return the plan for quantizing the GGUF at `path`. Raises as `quantize_file` would."""
-    choices = choose_for_source(open_source(path), recipe, allow_requantize=allow_requantize)
-    return Planned(path, recipe.type, choices, recipe.is_archive)
+    source = open_source(path)
+    choices = choose_for_source(source, recipe, allow_requantize=allow_requantize)
+    return Planned(path, recipe.type, choices, recipe.is_archive, source.coded.keys())
 
 
 def choose_for_source(

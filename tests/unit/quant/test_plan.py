@@ -30,9 +30,8 @@ def test_a_plan_is_what_gets_written(source: Path, tmp_path: Path, recipe: Recip
     written = read_header(done.path).tensors.values()
     assert planned.nbytes == sum(t.nbytes for t in written)
     assert planned.source_bytes == sum(t.nbytes for t in read_header(source).tensors.values())
-    assert sum(g.bytes_after for g in planned.group_by_kind()) == sum(
-        c.spec.nbytes for c in planned.choices
-    )
+    assert sum(g.bytes_after for g in planned.group_by_kind()) == planned.nbytes
+    assert sum(t["bytes"] for t in planned.as_json()["tensors"]) == planned.nbytes
     assert sum(g.count for g in planned.group_by_kind()) == len(planned.choices)
 
 
@@ -70,6 +69,19 @@ def test_sfp8_is_named_as_such(source: Path) -> None:
     row = next(t for t in data["tensors"] if t["name"] == "blk.0.ffn_up.weight")
     assert (row["to"], row["sfp8"]) == ("I8", True)
     assert data["bits_per_weight"] < 9.5
+
+
+def test_the_weights_of_an_archive_are_its_codes_and_their_scales(
+    source: Path, tmp_path: Path
+) -> None:
+    archive = quantize_file(source, tmp_path / "a.gguf", recipe=Recipe("sfp8")).path
+    planned, stored = plan_file(archive, Recipe("bf16")), read_header(archive).tensors.values()
+    groups = planned.group_by_kind()
+    assert planned.source_bytes == sum(t.nbytes for t in stored)
+    assert sum(g.bytes_before for g in groups) == planned.source_bytes
+    assert {g.kind: (g.source, g.type) for g in groups}["ffn_up"] == ("SFP8", "BF16")
+    types = {t["name"]: t["from"] for t in planned.as_json()["tensors"]}
+    assert types.items() <= {(t.name, t.type.name) for t in stored}
 
 
 def test_a_plan_refuses_what_writing_would(source: Path, tmp_path: Path) -> None:
