@@ -129,7 +129,7 @@ class Answer:
     def cut_back(self) -> tuple[Answer, int]:
         """Return this answer as it was when its loop began, and the token that went on with it.
 
-        That token is the one that a retry must not sample next. `finish` must be "loop", and `end`
+        That token is the one that a retry must not sample next. A loop must be known, and `end` be
         called. One copy of what is repeated stays, if the copies have an order.
         """
         loop = self._loop
@@ -179,6 +179,7 @@ class Answer:
             stop_string=self._stops.found,
             retried=self._retried,
             thought_tokens=self._n_thought,
+            text_to_loop="".join(self.cut_back()[0]._text) if self._loop is not None else "",
         )
 
     def _parse_token(self, token: int, sampled: SampledToken | None) -> list[ReplyEvent]:

@@ -109,8 +109,10 @@ class Reply:
     `tokens` are the ids of the answer: with thoughts, calls and forced tokens, without the token
     that ended it. `is_verbatim`: their text is `text`, with nothing left out. `stop_string`: the
     one that ended the answer, which is not part of `text`, or "". `loop`: the repetition that ended
-    it, or was let pass; `retried`: the one that was cut out of it. `thought_tokens` are those of
-    `tokens` within the thinking channel, the name of the channel included.
+    it, or was let pass; `text_to_loop`: the part of `text` up to the end of its first copy, or to
+    its beginning if the copies have no order. `retried`: the one that was cut out of it.
+    `thought_tokens` are those of `tokens` within the thinking channel, the name of the channel
+    included.
     """
 
     text: str
@@ -129,6 +131,7 @@ class Reply:
     stop_string: str = ""
     retried: FoundLoop | None = None
     thought_tokens: int = 0
+    text_to_loop: str = ""
 
     @classmethod
     def interrupted(cls) -> Reply:

@@ -26,7 +26,8 @@ WINDOW_S: Final = 30.0
 _MAX_TOKENS: Final = 512
 _CONTEXT_CHARACTERS: Final = 300  # of the sentence before
 MAX_PROMPT_CHARACTERS: Final = 2000
-_SENTENCE_END: Final = re.compile(r"(?<=[.!?…。！？])\s+")
+# Chinese and Japanese have no space between sentences, but may have a closing bracket there.
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])\s*(?=[\w「『])")
 _FORMAT: Final = (
     "Follow these specific instructions for formatting the answer:\n"
     "* Only output the transcription, with no newlines.\n"
@@ -82,9 +83,10 @@ async def transcribe(
     """
     for start, end in windows:
         wav = await asyncio.to_thread(recording.read_wav, start, end)
-        text = await _transcribe_window(service, wav, request, before)
         # A translation is not what was said: nothing is given with the next window then.
-        before = before if request.translate_to else text or before
+        told = "" if request.translate_to else before
+        text = await _transcribe_window(service, wav, request, told)
+        before = text or before
         yield Segment(start / RATE, end / RATE, text)
 
 
@@ -128,16 +130,14 @@ async def _transcribe_window(
 def clean_answer(reply: Reply, target: str) -> str:
     """Return the text of an answer: without repetitions at its end, the translation alone.
 
-    Raises Interrupted if the answer was stopped.
+    It is "" if the answer was cut before its translation. Raises Interrupted if it was stopped.
     """
     if reply.finish_reason == "interrupted":
         raise Interrupted("the answer was stopped")
-    text = reply.text
-    if reply.loop is not None:
-        unit = reply.loop.unit
-        # The repetition is the last one: a short unit occurs in the words before it as well.
-        runs = list(re.finditer(f"(?:{re.escape(unit)}){{2,}}", text))
-        text = text[: runs[-1].start() + len(unit)] if runs else text
+    text = reply.text if reply.loop is None else reply.text_to_loop
     if target:
-        text = text.rpartition(f"{target}:")[2]
+        _, marker, translation = f"\n{text}".partition(f"\n{target}:")
+        if not marker:  # a small model may forget the newline, or write the translation alone
+            _, marker, translation = text.rpartition(f"{target}:")
+        text = translation if marker or reply.finish_reason == "stop" else ""
     return " ".join(text.split())

@@ -249,6 +249,7 @@ class TestTurn:
         assert reply.loop is not None
         assert (reply.loop.period, reply.loop.onset) == (2, 2)
         assert sorted(reply.loop.unit.split()) == ["x", "y"]
+        assert reply.text_to_loop == "ab" + reply.loop.unit
 
     def test_a_loop_that_the_model_is_certain_of_ends_earlier(self) -> None:
         unsure, certain = (LoopingEngine("a", "b", "x ", "y ", n_ctx=9999) for _ in range(2))

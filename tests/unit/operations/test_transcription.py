@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from g4cli.chat import FoundLoop, Reply
+from g4cli.chat import Finished, FoundLoop, Reply
 from g4cli.core.errors import BadField, Interrupted, UsageError
+from g4cli.operations.serving.requests import TurnRequest
 from g4cli.operations.transcription.files import plan_outputs
 from g4cli.operations.transcription.formats import format_transcript
 from g4cli.operations.transcription.languages import find_language
@@ -18,13 +23,15 @@ from g4cli.operations.transcription.transcribe import (
     TranscriptionRequest,
     clean_answer,
     make_instruction,
+    transcribe,
 )
+from g4cli.runtime.sound.recording import Recording
 
 SEGMENTS = [Segment(0, 29.9996, "One & <two>."), Segment(3661.5, 3690.25, "Three.\n\nFour")]
 
 
 def make_reply(text: str, **fields: object) -> Reply:
-    return replace(Reply.interrupted(), text=text, finish_reason="stop", **fields)  # type: ignore[arg-type]
+    return replace(Reply.interrupted(), text=text, **{"finish_reason": "stop", **fields})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -56,14 +63,63 @@ def test_a_translation_is_taken_out_of_the_answer() -> None:
     assert "then translate it into English" in asked
     assert clean_answer(make_reply("Guten Tag.\nEnglish: Good day."), "English") == "Good day."
     assert clean_answer(make_reply("Good day.\n"), "English") == "Good day."
+    twice = make_reply("Er sprach English.\nEnglish: He said in English: no.")
+    assert clean_answer(twice, "English") == "He said in English: no."
+    assert clean_answer(make_reply("Hm. English: Well."), "English") == "Well."
+
+
+@pytest.mark.parametrize("finish_reason", ["loop", "length"])
+def test_what_was_said_is_not_taken_for_its_translation(finish_reason: str) -> None:
+    cut = make_reply("Guten Tag. Guten", finish_reason=finish_reason)
+    assert clean_answer(cut, "English") == ""
+    assert clean_answer(cut, "") == "Guten Tag. Guten"
+
+
+def test_the_last_sentence_of_chinese_or_japanese() -> None:
+    for before in ("你好。我是李明。", "「はい。」 と言った。我是李明。"):
+        asked = make_instruction(TranscriptionRequest(), before)
+        assert asked.endswith('ended with: "我是李明。"')
+
+
+class FakeService:
+    """Answers with one text, and keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.media = self
+        self.asked: list[str] = []
+
+    def store(self, kind: str, data: bytes) -> str:
+        return f"{kind} of {len(data)} bytes"
+
+    @asynccontextmanager
+    async def start_turn(self, request: TurnRequest) -> AsyncIterator[Any]:
+        self.asked.append(request.messages[0].content)
+        yield self._answer()
+
+    async def _answer(self) -> AsyncIterator[Finished]:
+        yield Finished(make_reply("Yes."))
+
+
+@pytest.mark.parametrize(("target", "is_told"), [("", True), ("English", False)])
+def test_no_window_is_told_what_was_translated(target: str, is_told: bool, tmp_path: Path) -> None:
+    async def ask() -> None:
+        windows = [(0, 16000), (16000, 32000)]
+        request = TranscriptionRequest(translate_to=target)
+        async for _ in transcribe(service, recording, windows, request, before="Well."):
+            pass
+
+    service: Any = FakeService()
+    (tmp_path / "pcm").write_bytes(bytes(64000))
+    with Recording((tmp_path / "pcm").open("rb"), 32000) as recording:
+        asyncio.run(ask())
+    assert ["speech before" in text for text in service.asked] == [is_told, is_told]
 
 
 def test_repetitions_and_newlines_do_not_reach_the_text() -> None:
     loop = FoundLoop("and so ", 2, 1, 99, "exact")
-    reply = make_reply("It is \nand so and so and so and so", loop=loop)
+    text = "It is \nand so and so and so and so"
+    reply = make_reply(text, loop=loop, text_to_loop="It is \nand so ")
     assert clean_answer(reply, "") == "It is and so"
-    reply = make_reply("It was a day, a long one. a a a a", loop=FoundLoop(" a", 1, 9, 4, "exact"))
-    assert clean_answer(reply, "") == "It was a day, a long one. a"
     with pytest.raises(Interrupted):
         clean_answer(Reply.interrupted(), "")
 
