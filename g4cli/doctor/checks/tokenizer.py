@@ -79,7 +79,7 @@ def check_counts(facts: FileFacts) -> Outcome:
     ):
         bad.append(f"{v.n_tokens:,} tokens for {embedding.shape[1]:,} rows of {TOKEN_EMBD}")
     for name, count in (("scores", v.n_scores), ("types", v.n_types)):
-        if 0 <= count != v.n_tokens:
+        if count >= 0 and 0 <= v.n_tokens != count:
             bad.append(f"{count:,} {name} for {v.n_tokens:,} tokens")
     if v.model == "gemma4" and v.n_merges <= 0:
         bad.append("no merges: every word becomes single characters")
@@ -109,9 +109,9 @@ def check_control(facts: FileFacts) -> Outcome:
             detail=tuple(bad),
         )
     wrong = [
-        f"{text} is stored as type {v.first_types[i]}, expected {type_number}"
+        f"{text} is stored as type {v.types[i]}, expected {type_number}"
         for i, text, type_number in CONTROL_TOKENS
-        if i < len(v.first_types) and v.first_types[i] not in _CONTROL_TYPES
+        if i < len(v.types) and v.types[i] not in _CONTROL_TYPES
     ]
     n_bytes = dict(v.type_counts).get(BYTE_TYPE, 0)
     if v.type_counts and n_bytes != _N_BYTE_TOKENS:

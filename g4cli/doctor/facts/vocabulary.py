@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
-
-import numpy as np
 
 from g4cli.core.file_kind import text_key
 from g4cli.core.gguf_header import Header
@@ -24,8 +23,8 @@ class Vocabulary:
     """What the header says about its tokens; counts are -1 where an array is absent.
 
     `model` and `pre` name the tokenizer and its pre-tokenizer, "" if the keys are absent.
-    `first_texts` and `first_types` hold the text and the type of the first 320 tokens;
-    `type_counts` pairs each type with the number of tokens that have it.
+    `first_texts` holds the texts of the first 320 tokens, `types` the types of all; `type_counts`
+    pairs each type with the number of tokens that have it.
     """
 
     model: str
@@ -35,7 +34,7 @@ class Vocabulary:
     n_types: int
     n_merges: int
     first_texts: tuple[str, ...]
-    first_types: tuple[int, ...]
+    types: tuple[int, ...]
     type_counts: tuple[tuple[int, int], ...]
 
 
@@ -51,20 +50,16 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
         items = find_array(header.keys, name)
         return len(items) if items is not None else -1
 
-    tokens, types = find_array(header.keys, "tokens"), find_array(header.keys, "token_type")
+    tokens, type_array = find_array(header.keys, "tokens"), find_array(header.keys, "token_type")
     if tokens is None and TOKENIZER + "model" not in header.keys:
         return None
     first_texts: tuple[str, ...] = ()
     if tokens is not None and tokens.item_type.name == "STRING":
         texts = islice(tokens.byte_strings(), _N_FIRST)
         first_texts = tuple(text.decode("utf-8", "replace") for text in texts)
-    first_types: tuple[int, ...] = ()
-    type_counts: tuple[tuple[int, int], ...] = ()
-    if types is not None and types.item_type.name in ("INT32", "UINT32"):
-        values = types.to_numpy()
-        first_types = tuple(int(v) for v in values[:_N_FIRST])
-        found_types, counts = np.unique(values, return_counts=True)
-        type_counts = tuple((int(t), int(n)) for t, n in zip(found_types, counts, strict=True))
+    types: tuple[int, ...] = ()
+    if type_array is not None and type_array.item_type.name in ("INT32", "UINT32"):
+        types = tuple(type_array.tolist())
     return Vocabulary(
         model=text_key(header, TOKENIZER + "model"),
         pre=text_key(header, TOKENIZER + "pre"),
@@ -73,8 +68,8 @@ def read_vocabulary(header: Header) -> Vocabulary | None:
         n_types=count_items("token_type"),
         n_merges=count_items("merges"),
         first_texts=first_texts,
-        first_types=first_types,
-        type_counts=type_counts,
+        types=types,
+        type_counts=tuple(sorted(Counter(types).items())),
     )
 
 

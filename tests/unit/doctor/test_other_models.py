@@ -12,11 +12,11 @@ import pytest
 
 from g4cli.core.gguf import read_header
 from g4cli.doctor.checks.any_model.probe import check_logits_range, check_prediction, is_suspicious
-from g4cli.doctor.checks.any_model.tokenizer import check_encoding, check_ids
+from g4cli.doctor.checks.any_model.tokenizer import check_counts, check_encoding, check_ids
 from g4cli.doctor.checks.weights import check_norms
 from g4cli.doctor.diagnose import judge_facts
 from g4cli.doctor.facts.file_facts import FileFacts
-from g4cli.doctor.facts.vocabulary import Vocabulary
+from g4cli.doctor.facts.vocabulary import Vocabulary, read_vocabulary
 from g4cli.doctor.probe.child import ChildAnswer, GreedyRun, ProbeResult
 from g4cli.doctor.probe.compare import ConfigComparison
 from g4cli.doctor.probe.tokenizer import TokenizerAnswers
@@ -91,13 +91,31 @@ def test_wordpiece_gives_no_text_back() -> None:
     assert check_encoding(replace(facts, vocabulary=wordpiece)).status == "ok"
 
 
-@pytest.mark.parametrize(("text", "status"), [("the", "fail"), ("<|endoftext|>", "ok")])
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [("the", "fail"), ("<|endoftext|>", "ok"), ("\u2581<EOT>", "ok"), ("[EOS]", "ok")],
+)
 def test_an_ordinary_word_ends_no_answer(text: str, status: str, tmp_path: Path) -> None:
     """ggml-vocab-aquila.gguf stores <|endoftext|> as an ordinary token."""
-    header = read_header(write_gguf(tmp_path / "m.gguf", foreign_keys("llama"), [MATRIX]))
-    answers = TokenizerAnswers(ends=((0, text),))
-    facts = facts_of(header=header, vocabulary=VOCABULARY, tokenizer=answers)
-    assert check_ids(facts).status == status
+    keys = foreign_keys("llama", ("tokenizer.ggml.token_type", "[i32]", [1] * 401))
+    header = read_header(write_gguf(tmp_path / "m.gguf", keys, [MATRIX]))
+    vocabulary = read_vocabulary(header)
+    for number in (0, 400):
+        answers = TokenizerAnswers(ends=((number, text),))
+        facts = facts_of(header=header, vocabulary=vocabulary, tokenizer=answers)
+        assert check_ids(facts).status == status
+
+
+def test_an_absent_array_has_no_length_to_compare_with() -> None:
+    absent = replace(VOCABULARY, n_tokens=-1, n_scores=5)
+    assert check_counts(facts_of(vocabulary=absent)).found == "the tokens are missing"
+
+
+def test_lost_merges_are_found_without_token_types() -> None:
+    """Then all tokens are ordinary ones to llama.cpp (llama-vocab.cpp, `load`)."""
+    lost = replace(VOCABULARY, n_tokens=1256, n_types=-1, n_merges=700, types=(), type_counts=())
+    assert "700 merges for 1,000 tokens" in check_counts(facts_of(vocabulary=lost)).found
+    assert check_counts(facts_of(vocabulary=replace(lost, n_merges=800))).status == "ok"
 
 
 def test_lost_norms_are_found_in_every_architecture() -> None:

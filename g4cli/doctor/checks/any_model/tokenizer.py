@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Final
 
@@ -15,11 +16,12 @@ from g4cli.doctor.report import Check, Outcome, fail, ok, skipped, warn
 _fail_tokenizer = partial(fail, fix=GET_ANOTHER, cause="tokenizer")
 
 _NORMAL: Final = 1  # the type of a token that is text (llama_token_type in llama.h)
-# A byte-level vocabulary ("gpt2") has a token for each byte, and each merge makes one token more.
-# Merges per such token in 13 published vocabularies: 0.99 to 2.2. With fewer than 0.75, some were
-# lost.
+# A byte-level vocabulary ("gpt2") has a token for each byte, and each merge makes another token of
+# two; some list each way to make a token, as Llama 3's does. Merges per such token in 13 published
+# vocabularies: 0.99 to 2.2. With fewer than 0.75, some were lost.
 _N_BYTES: Final = 256
 _LEAST_MERGED: Final = 0.75
+_BRACKETED: Final = re.compile(r"[_\s\u2581]*(?:<.*>|\[.*\])", re.DOTALL)
 _NO_TOKEN: Final = (-1, 0xFFFF_FFFF)  # ids that say that there is no such token
 _SPECIAL_IDS: Final = (
     "bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id", "unknown_token_id",
@@ -55,11 +57,12 @@ def check_counts(facts: FileFacts) -> Outcome:
         ["the tokens are missing"] if v.n_tokens < 0 and v.model not in ("none", "no_vocab") else []
     )
     for name, count in (("scores", v.n_scores), ("types", v.n_types)):
-        if 0 <= count != v.n_tokens:
+        if count >= 0 and 0 <= v.n_tokens != count:
             bad.append(f"{count:,} {name} for {v.n_tokens:,} tokens")
     if v.model == "gpt2" and v.n_merges <= 0:
         bad.append("no merges: every word becomes single bytes")
-    n_joined = dict(v.type_counts).get(_NORMAL, 0) - _N_BYTES
+    n_ordinary = dict(v.type_counts).get(_NORMAL, 0) if v.n_types >= 0 else v.n_tokens
+    n_joined = n_ordinary - _N_BYTES
     if v.model == "gpt2" and 0 < v.n_merges < _LEAST_MERGED * n_joined:
         bad.append(
             f"{v.n_merges:,} merges for {n_joined:,} tokens of several letters: texts never become "
@@ -87,13 +90,13 @@ def check_ids(facts: FileFacts) -> Outcome:
     answers = facts.tokenizer
     if answers is not None and not answers.failure:
         # Without eos_token_id llama.cpp takes a number that was right for another vocabulary, where
-        # this one may have a word. Texts in angle brackets are no words: <|endoftext|> is a control
-        # token to llama.cpp, whatever type the file gives it.
+        # this one may have a word. Texts in brackets are no words: <|endoftext|> is a control token
+        # to llama.cpp, whatever type the file gives it.
         text = next(
             (
                 t
                 for i, t in answers.ends
-                if i < len(v.first_types) and v.first_types[i] == _NORMAL and t[:1] + t[-1:] != "<>"
+                if i < len(v.types) and v.types[i] == _NORMAL and not _BRACKETED.fullmatch(t)
             ),
             "",
         )
