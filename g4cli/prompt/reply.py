@@ -59,7 +59,10 @@ class SampledToken(TokenProbability):
 
 
 def tokens_to_json(tokens: Sequence[SampledToken]) -> list[dict[str, Any]]:
-    """Return tokens with their natural log-probabilities in the form of OpenAI's API."""
+    """Return tokens with their natural log-probabilities in the form of OpenAI's API.
+
+    The `id` that each has besides is that of llama-server's completions, for their clients.
+    """
     return [
         {
             **token.as_json(),
@@ -144,14 +147,14 @@ class ReplyParser:
     def finish(self, *, is_cut: bool = False) -> list[ReplyEvent]:
         """Return the events of an answer that ends inside a call or the name of a channel.
 
-        `is_cut`: the model had not ended it. What there is of a call is then left out.
+        `is_cut`: the model had not ended it. A call that is not whole is then left out.
         """
         held, self._held = self._held, ""
         if self._place is _Place.CALL and held:
             return [] if is_cut and parse_call(held) is None else self._parse_call(held)
-        if self._place is _Place.NAME and held:
-            return [ThoughtText(held)]
-        return []
+        # What ends within its name or right behind it, without a newline, has no text.
+        is_name = "thought".startswith(held.strip())
+        return [ThoughtText(held)] if self._place is _Place.NAME and not is_name else []
 
     def _feed_name(self, piece: str) -> list[ReplyEvent]:
         """Return the events of a piece after '<|channel>', which may still be the name."""
@@ -167,8 +170,7 @@ class ReplyParser:
     def _close_thought(self) -> list[ReplyEvent]:
         """Return the events of the end of a thought, by its mark or by a call."""
         was_open = self.in_thought
-        # What closes right behind its name, without a newline, has no text.
-        events = [] if self._held.strip() == "thought" else self.finish()
+        events = self.finish()
         self._place, self._held = _Place.ANSWER, ""
         return [*events, ThoughtEnded()] if was_open else events
 
@@ -181,5 +183,5 @@ class ReplyParser:
 
     def _parse_call(self, text: str) -> list[ReplyEvent]:
         call = parse_call(text)
-        # A malformed call is shown as text, so that nothing is lost.
+        # A malformed call that the model has ended is shown as text, so that nothing is lost.
         return [CallMade(call) if call else AnswerText(text)]

@@ -342,6 +342,10 @@ class TestReplies:
     def test_an_answer_that_ends_while_thinking(self) -> None:
         assert self.fed("<|channel>", "thought", "\n", "hm") == [ThoughtText("hm")]
 
+    @pytest.mark.parametrize("name", ["thou", "thought"])
+    def test_an_answer_that_ends_in_the_name_of_its_channel(self, name: str) -> None:
+        assert self.fed("<|channel>", name, is_cut=True) == []
+
     def test_a_call(self) -> None:
         events = self.fed(
             "a", "<|tool_call>", "call:f{a:", '<|"|>', "x", '<|"|>', "}", "<tool_call|>"
