@@ -13,7 +13,7 @@ import typer
 
 from g4cli import __version__
 from g4cli.cli.completion import is_completing, run_completion
-from g4cli.cli.help import Command, Group
+from g4cli.cli.help import OTHER_NAMES, Command, Group
 from g4cli.cli.options.common import JsonOpt, QuietOpt
 from g4cli.cli.output import Output
 from g4cli.cli.streams import as_output_error, repair_std_streams, silence_stdout
@@ -29,16 +29,21 @@ COMMANDS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("pull", _GET, "g4cli.cli.commands.pull", "pull"),
     ("list", _GET, "g4cli.cli.commands.list", "list_"),
     ("show", _GET, "g4cli.cli.commands.show", "show"),
-    ("verify", _GET, "g4cli.cli.commands.verify", "verify"),
-    ("copy", _GET, "g4cli.cli.commands.copy", "copy"),
     ("remove", _GET, "g4cli.cli.commands.remove", "remove"),
+    ("copy", _GET, "g4cli.cli.commands.copy", "copy"),
+    ("verify", _GET, "g4cli.cli.commands.verify", "verify"),
+    ("chat", _RUN, "g4cli.cli.commands.chat", "chat"),
+    ("fit", _RUN, "g4cli.cli.commands.fit", "fit"),
+    ("serve", _RUN, "g4cli.cli.commands.serve", "serve"),
+    ("transcribe", _RUN, "g4cli.cli.commands.transcribe", "transcribe"),
+    ("compare", _RUN, "g4cli.cli.commands.compare", "compare"),
+    ("worker", _RUN, "g4cli.cli.commands.worker", "worker"),
     ("convert", _MAKE, "g4cli.cli.commands.convert", "convert"),
     ("quantize", _MAKE, "g4cli.cli.commands.quantize", "quantize"),
     ("imatrix", _MAKE, "g4cli.cli.commands.imatrix", "imatrix"),
+    ("doctor", _EXAMINE, "g4cli.cli.commands.doctor", "doctor"),
+    ("bench", _EXAMINE, "g4cli.cli.commands.bench", "bench"),
     ("eval", _EXAMINE, "g4cli.cli.commands.eval", "eval_"),
-    ("fit", _RUN, "g4cli.cli.commands.fit", "fit"),
-    ("chat", _RUN, "g4cli.cli.commands.chat", "chat"),
-    ("compare", _RUN, "g4cli.cli.commands.compare", "compare"),
     ("chats list", "", "g4cli.cli.commands.chats", "list_chats"),
     ("chats search", "", "g4cli.cli.commands.chats", "search"),
     ("chats show", "", "g4cli.cli.commands.chats", "show"),
@@ -48,11 +53,6 @@ COMMANDS: Final[tuple[tuple[str, str, str, str], ...]] = (
     ("config show", "", "g4cli.cli.commands.config", "show"),
     ("config check", "", "g4cli.cli.commands.config", "check"),
     ("config edit", "", "g4cli.cli.commands.config", "edit"),
-    ("transcribe", _RUN, "g4cli.cli.commands.transcribe", "transcribe"),
-    ("serve", _RUN, "g4cli.cli.commands.serve", "serve"),
-    ("doctor", _EXAMINE, "g4cli.cli.commands.doctor", "doctor"),
-    ("worker", _RUN, "g4cli.cli.commands.worker", "worker"),
-    ("bench", _EXAMINE, "g4cli.cli.commands.bench", "bench"),
     ("svg check", "", "g4cli.cli.commands.svg", "check"),
     ("svg fix", "", "g4cli.cli.commands.svg", "fix"),
     ("svg png", "", "g4cli.cli.commands.svg", "png"),
@@ -177,8 +177,8 @@ def run(args: list[str]) -> int:
         silence_stdout()  # the reader closed the pipe, as in `g4 list | head`
         return 0
     except SystemExit as end:
-        # rich exits with 1 when the pipe is closed. To fish, completion says by its exit code
-        # whether there is anything but files.
+        # rich exits with 1 when the pipe is closed. Typer does where fish asks whether there are
+        # completions and there are none, so that fish offers files; 0 means that there are some.
         if is_completing():
             return end.code if isinstance(end.code, int) else 0
         return end.code if isinstance(end.code, int) and end.code != 1 else 0
@@ -206,5 +206,9 @@ def _help_command_for(args: list[str]) -> str:
     """Return the command that shows the help of the command in `args`, or of g4."""
     words = [arg for arg in args if not arg.startswith("-")]
     known = {name for name, *_ in (*COMMANDS, *GROUPS)}
-    named = next((name for n in (2, 1) if (name := " ".join(words[:n])) in known), "")
-    return f"g4 {named} --help" if named else "g4 --help"
+    for n in (2, 1):
+        *group, last = words[:n] or [""]
+        for word in (last, *OTHER_NAMES.get(last, ())):
+            if (name := " ".join([*group, word])) in known:
+                return f"g4 {name} --help"
+    return "g4 --help"

@@ -32,6 +32,8 @@ from tests.support.run.command import g4
         # llama.cpp takes this number for "another seed each time".
         ("chat tiny -p Hi --seed 4294967295", "Invalid value for '--seed'", "g4 chat --help"),
         ("serve tiny --seed 4294967296", "Invalid value for '--seed'", "g4 serve --help"),
+        ("rm --bogus", "No such option: --bogus", "g4 remove --help"),
+        ("chats rm --bogus", "No such option: --bogus", "g4 chats delete --help"),
     ],
 )
 def test_a_request_that_makes_no_sense(
