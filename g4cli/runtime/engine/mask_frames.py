@@ -4,10 +4,13 @@ Both directions carry frames: 4 bytes length of the payload, 4 bytes number of t
 kind (little-endian). Each answer with a grammar gets the next number, from 1 on.
 
 Requests: VOCABULARY (once, with number 0), GRAMMAR (llguidance's JSON), TOKENS (4 bytes each: the
-answer goes on with them), RESET (the next token begins the grammar again), DROP (the answer has
-ended). Each of GRAMMAR, TOKENS and RESET is answered by a MASK (one bit a token, lowest bit first,
-in whole 32-bit words), or by an ERROR (text). TOKENS_AHEAD is like TOKENS, and looks for the bytes
-that follow in any case, as GRAMMAR and RESET do: they come behind the mask.
+answer goes on with them), TOKENS_AHEAD (the same, and bytes are looked for that follow in any case,
+as for GRAMMAR and RESET), RESET (the next token begins the grammar again, as that of the arguments
+of a tool does for each call of an answer), DROP (the answer has ended).
+
+All but VOCABULARY and DROP are answered by a MASK (one bit a token, lowest bit first, in whole
+32-bit words), or by an ERROR (text). Behind the mask are the bytes that are known to follow in any
+case: to TOKENS, those left of what an earlier request looked for.
 """
 
 from __future__ import annotations
