@@ -23,10 +23,18 @@ from g4cli.doctor.report import Report
 HEADING: Final = "# g4 doctor: "
 _MAX_DETAIL: Final = 40  # names of a finding that are listed: a choice, so that it can be read
 # A path of two or more names without quotes, but no URL and no closing tag. Blanks and commas are
-# taken for parts of a folder's name if no dot comes before them: a file's name has ended there.
-_NAME: Final = r"[\w.@+()\[\]{}~%=&$!-]+"
-_NAME_WITH_BLANKS: Final = rf"(?:{_NAME.replace('.', '')}[ ,]){{1,4}}{_NAME}(?=/)"
-_PATH: Final = re.compile(rf"(?<![\w.<])(?<!:/)(?!//)(?:/{_NAME_WITH_BLANKS}|/{_NAME}){{2,}}/?")
+# taken for parts of a folder's name, rather too often than too seldom, if no suffix of a file comes
+# before them.
+_LETTERS: Final = r"\w.@+()\[\]{}~%=&$!-"
+_SUFFIX: Final = r"\.(?:bin|c|cpp|cu|dll|dylib|gguf|h|jinja|jsonl?|py|safetensors|so[.\d]*|txt)[ ,]"
+_FOLDER: Final = rf"[{_LETTERS}](?:(?!{_SUFFIX})[ ,{_LETTERS}])*(?<! )(?=/)"
+_PATH: Final = re.compile(
+    rf"(?<![\w.<])(?<!:/)(?!//)(?:~\w*)?(?:/{_FOLDER}|/[{_LETTERS}]+){{2,}}/?"
+)
+_WINDOWS_FOLDER: Final = r"[^\\/:*?\"<>|\n]+(?<! )\\+"
+_WINDOWS_FOLDERS: Final = re.compile(
+    rf"(?<!\w)[A-Za-z]:\\+(?:{_WINDOWS_FOLDER})*|(?<![\w\\])\\\\+\w[\w.-]+\\+(?:{_WINDOWS_FOLDER})*"
+)
 _COMMON_USERS: Final = ("root", "user", "test", "model", "llama", "gemma")  # they tell nothing
 
 
@@ -86,7 +94,7 @@ def remove_private_parts(text: str, subject: str) -> str:
     # Paths in quotes, which may hold spaces; those without; and those of Windows.
     text = re.sub(r"(?<=['\"])/[^'\"\n]*/([^'\"\n]*)(?=['\"])", r"\1", text)
     text = _PATH.sub(lambda m: Path(m[0]).name, text)
-    text = re.sub(r"[A-Za-z]:\\(?:[^\\\s|]+\\)*", "", text)
+    text = _WINDOWS_FOLDERS.sub("", text)
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
