@@ -78,10 +78,7 @@ class GGUFWriter:
         threads: ThreadPoolExecutor,
         progress: Progress,
         hashed: bool,
-        report_bytes: int,
-        flush_bytes: int,
     ) -> None:
-        self._report_bytes, self._flush_bytes = report_bytes, flush_bytes
         self._file, self._path, self._tensors, self._progress = file, path, list(tensors), progress
         self._alignment, self._threads = alignment, threads
         self._hash = hashlib.sha256() if hashed else None
@@ -109,7 +106,7 @@ class GGUFWriter:
             self._index += 1
             if self._index < len(self._tensors):
                 self._left = self._tensors[self._index].nbytes
-        elif self.nbytes - self._reported < self._report_bytes:
+        elif self.nbytes - self._reported < REPORT_BYTES:
             return
         self._reported = self.nbytes
         self._progress(self.nbytes, self.total, name)
@@ -140,7 +137,7 @@ class GGUFWriter:
     def _append_bytes(self, data: bytes | memoryview) -> None:
         self._write_hashed(data)
         self.nbytes += len(data)
-        if self.nbytes - self._flushed >= self._flush_bytes and (
+        if self.nbytes - self._flushed >= FLUSH_BYTES and (
             self._flushing is None or self._flushing.done()
         ):
             if self._flushing is not None:
@@ -169,23 +166,19 @@ def create_gguf(
     *,
     progress: Progress = no_progress,
     hashed: bool = True,
-    report_bytes: int = REPORT_BYTES,
-    flush_bytes: int = FLUSH_BYTES,
 ) -> Iterator[GGUFWriter]:
     """Yield a writer for a new file, which becomes `path` if the block ends without error.
 
     Raises NoSpace before the first byte, and BadGGUF at the end if the header read back is not what
     was written. After an exception no file is left. The caller ends with
     `written = writer.finish()`; without `hashed` its `sha256` is "", and keys may change before.
-    `progress` is told after `report_bytes`, and the disk flushed after `flush_bytes`.
     """
     header, alignment = encode_header(keys, tensors), _alignment_of(keys)
     total = len(header) + sum(round_up(t.nbytes, alignment) for t in tensors)
     with atomic_file(path, expected_bytes=total) as file, ThreadPoolExecutor(2) as threads:
         writer = GGUFWriter(
-            file, path, header, alignment, tensors, total, threads,
-            progress, hashed, report_bytes, flush_bytes,
-        )  # fmt: skip
+            file, path, header, alignment, tensors, total, threads, progress, hashed
+        )
         yield writer
         _verify_file(file, writer.finish(), tensors)
 

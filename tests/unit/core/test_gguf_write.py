@@ -27,7 +27,6 @@ from g4cli.core.gguf_values import (
     uint32_value,
 )
 from g4cli.core.gguf_write import (
-    FLUSH_BYTES,
     TensorSpec,
     Written,
     create_gguf,
@@ -57,8 +56,8 @@ SPECS = [TensorSpec("a", ggml.Q8_0, (64, 3)), TensorSpec("b", ggml.F32, (5,))]
 DATA = [bytes(range(204)), bytes(20)]
 
 
-def write_pieces(path: Path, pieces: list[bytes], *, flush_bytes: int = FLUSH_BYTES) -> Written:
-    with create_gguf(path, KEYS, SPECS, flush_bytes=flush_bytes) as writer:
+def write_pieces(path: Path, pieces: list[bytes]) -> Written:
+    with create_gguf(path, KEYS, SPECS) as writer:
         for piece in pieces:
             writer.write(piece)
         return writer.finish()
@@ -154,14 +153,16 @@ def test_progress_counts_to_the_whole_file(tmp_path: Path) -> None:
     assert seen[-1][:2] == (nbytes, nbytes)
 
 
-def test_progress_is_told_within_a_large_tensor(tmp_path: Path) -> None:
+def test_progress_is_told_within_a_large_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("g4cli.core.gguf_write.REPORT_BYTES", 100)
     seen: list[int] = []
     with create_gguf(
         tmp_path / "x.gguf",
         {},
         SPECS[:1],
         progress=lambda done, *_: seen.append(done),
-        report_bytes=100,
     ) as writer:
         for byte in DATA[0]:
             writer.write(bytes([byte]))
@@ -205,8 +206,9 @@ def test_a_failed_early_flush_is_not_lost(
             raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr("g4cli.core.gguf_write.os.fsync", fail_once)
+    monkeypatch.setattr("g4cli.core.gguf_write.FLUSH_BYTES", 1)
     with pytest.raises(NoSpace):
-        write_pieces(tmp_path / "x.gguf", [bytes([b]) for b in DATA[0]] + [DATA[1]], flush_bytes=1)
+        write_pieces(tmp_path / "x.gguf", [bytes([b]) for b in DATA[0]] + [DATA[1]])
     assert os.listdir(tmp_path) == []
 
 
