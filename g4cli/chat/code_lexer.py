@@ -14,14 +14,15 @@ _ENDLESS: Final = frozenset(("Python console session", "Python Traceback", "Mapl
 
 
 @lru_cache(maxsize=64)
-def find_lexer(language: str, *, ensurenl: bool) -> Any:
+def find_lexer(language: str) -> Any:
     """Return Pygments' lexer for the name of a language, or None if there is none to use.
 
-    The text of its tokens is what went in: no tab is replaced, and a newline is added at the end
-    only with `ensurenl`.
+    Give it code that ends with a newline: some lexers drop the last line of other code. The text of
+    the tokens is then what went in, except that all lexers make newlines of other line ends and
+    drop a BOM at the beginning, and that some change more. So compare the two.
     """
     # Code in another language within a text would be colored by any lexer (handlecodeblocks).
-    options = {"stripnl": False, "ensurenl": ensurenl, "tabsize": 0, "handlecodeblocks": False}
+    options = {"stripnl": False, "ensurenl": False, "tabsize": 0, "handlecodeblocks": False}
     try:
         lexer = get_lexer_by_name("xml" if language == "svg" else language, **options)
     except ClassNotFound:

@@ -49,7 +49,7 @@ class Highlighter:
     """Colors for one block of code in `language`, a name that Pygments knows, or "" for none."""
 
     def __init__(self, language: str) -> None:
-        self._lexer = find_lexer(language, ensurenl=True)
+        self._lexer = find_lexer(language)
         self._lines: list[str] = []  # that are remembered, the current one last
 
     def highlight_line(self, text: str) -> Text:
@@ -71,7 +71,7 @@ class Highlighter:
     def _lex_lines(self) -> list[list[LexedToken]]:
         """Return the tokens of each remembered line; one that spans lines is a part of each."""
         lexed: list[list[LexedToken]] = [[]]
-        for token_type, value in self._lexer.get_tokens("\n".join(self._lines)):
+        for token_type, value in self._lexer.get_tokens("\n".join([*self._lines, ""])):
             for index, part in enumerate(value.split("\n")):
                 if index:
                     lexed.append([])

@@ -72,15 +72,20 @@ def clean_html(text: str) -> str:
 def render_code(code: str, language: str) -> str:
     """Return lines of code as HTML: spans with Pygments' short class names around its tokens."""
     code = escape_invisible(code)
-    lexer = find_lexer(language, ensurenl=False)
+    lexer = find_lexer(language)
     if lexer is None or any(len(line) > _LONGEST_LINE for line in code.split("\n")):
         return html.escape(code, quote=False)
+    tokens = list(lex(f"{code}\n", lexer))
+    if "".join(text for _, text in tokens) != f"{code}\n":  # the lexer has changed it
+        return html.escape(code, quote=False)
     parts = []
-    for kind, text in lex(code, lexer):
+    for kind, text in tokens:
         name = _find_class(kind)
         escaped = html.escape(text, quote=False)
         parts.append(f'<span class="{name}">{escaped}</span>' if name in _CODE_CLASSES else escaped)
-    return clean_html("".join(parts))
+    # The newline is the last one, but a tag may follow it.
+    before, _, after = "".join(parts).rpartition("\n")
+    return clean_html(before + after)
 
 
 def name_language(info: str) -> str:

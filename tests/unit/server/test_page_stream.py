@@ -188,7 +188,7 @@ def test_invisible_characters_are_shown() -> None:
 
 def test_a_fence_within_code_does_not_end_it() -> None:
     (block,) = render_blocks("```markdown\n- a\n    ```sh\n    ls\n    ```\n\n\t```\n- b\n   ```\n")
-    assert "- b" in block["html"]
+    assert '<span class="k">-</span> b</code>' in block["html"]
 
 
 @pytest.mark.parametrize("text", ["```\na", "```\na\n", "```\na\n```", "```\na\n```\n"])
