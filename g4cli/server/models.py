@@ -23,6 +23,7 @@ async def report_health(service: ServiceParam) -> dict[str, str]:
 
 
 @router.get("/v1/models")
+@router.get("/v1/models/", include_in_schema=False)  # `show_model` would take the empty name
 @router.get("/models", include_in_schema=False)
 async def list_models(service: ServiceParam) -> dict[str, Any]:
     """Return the models that requests may name, the default first."""

@@ -27,7 +27,9 @@ def test_no_path_is_read_from_a_request(server: RunningServer) -> None:
 
 
 def test_facts_of_a_model(server: RunningServer) -> None:
-    data = httpx.get(f"{server.url}/models", timeout=60).json()["data"][0]
+    answers = [httpx.get(f"{server.url}{path}").json() for path in ("/models", "/v1/models/")]
+    assert answers[0] == answers[1]
+    data = answers[0]["data"][0]
     assert data["meta"]["n_ctx_train"] == 2048
     assert data["meta"]["size"] > 1_000_000
     assert data["architecture"]["input_modalities"] == ["text"]
