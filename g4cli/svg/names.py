@@ -1,8 +1,8 @@
 """The names of SVG 1.1 and 2: elements, attributes, namespaces and colors.
 
-Sources: the case tables of the HTML standard, section 13.2.6.5 ("adjust SVG attributes" and "any
-other start tag" in foreign content); SVG 2, appendix "Element Index" and "Presentation attributes";
-CSS Color 4, "Named Colors".
+Sources: the tables of the HTML standard, section 13.2.6 ("adjust SVG attributes", "adjust foreign
+attributes", and "any other start tag" in foreign content); SVG 2, appendix "Element Index" and
+"Presentation attributes".
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ ANIMATIONS: Final = frozenset(
     ("animate", "animateColor", "animateMotion", "animateTransform", "discard", "set")
 )
 DESCRIPTIONS: Final = frozenset(("desc", "metadata", "title"))
-# Shapes and other elements that have no children but animations and descriptions.
 SHAPES: Final = frozenset(("circle", "ellipse", "line", "path", "polygon", "polyline", "rect"))
+# Elements that have no children but animations and descriptions.
 LEAVES: Final = SHAPES | _split_words(
-    """image use stop animate animateColor animateTransform set mpath feBlend feColorMatrix
-    feComposite feConvolveMatrix feDisplacementMap feDistantLight feDropShadow feFlood feFuncA
-    feFuncB feFuncG feFuncR feGaussianBlur feImage feMergeNode feMorphology feOffset
-    fePointLight feSpotLight feTile feTurbulence"""
+    """image use stop animate animateColor animateTransform discard set mpath feBlend
+    feColorMatrix feComposite feConvolveMatrix feDisplacementMap feDistantLight feDropShadow
+    feFlood feFuncA feFuncB feFuncG feFuncR feGaussianBlur feImage feMergeNode feMorphology
+    feOffset fePointLight feSpotLight feTile feTurbulence"""
 )
 TEXTS: Final = frozenset(("text", "textPath", "tspan"))
 GRADIENTS: Final = frozenset(("linearGradient", "radialGradient"))
@@ -72,8 +72,9 @@ PRESENTATION: Final = _split_words(
     marker-mid marker-start mask mask-type mix-blend-mode opacity overflow paint-order
     pointer-events shape-rendering stop-color stop-opacity stroke stroke-dasharray
     stroke-dashoffset stroke-linecap stroke-linejoin stroke-miterlimit stroke-opacity
-    stroke-width text-anchor text-decoration text-rendering transform transform-origin
-    unicode-bidi vector-effect visibility word-spacing writing-mode"""
+    stroke-width text-anchor text-decoration text-overflow text-rendering transform
+    transform-origin unicode-bidi vector-effect visibility white-space word-spacing
+    writing-mode"""
 )
 _CAMEL_ATTRIBUTES: Final = _split_words(
     """attributeName attributeType baseFrequency baseProfile calcMode clipPathUnits diffuseConstant
@@ -86,7 +87,11 @@ _CAMEL_ATTRIBUTES: Final = _split_words(
     startOffset stdDeviation stitchTiles surfaceScale systemLanguage tableValues targetX
     targetY textLength viewBox viewTarget xChannelSelector yChannelSelector zoomAndPan"""
 )
-ATTRIBUTES: Final = PRESENTATION | _CAMEL_ATTRIBUTES | _split_words(
+_PREFIXED_ATTRIBUTES: Final = _split_words(
+    """xlink:actuate xlink:arcrole xlink:href xlink:role xlink:show xlink:title xlink:type
+    xml:lang xml:space xmlns:xlink"""
+)
+ATTRIBUTES: Final = PRESENTATION | _CAMEL_ATTRIBUTES | _PREFIXED_ATTRIBUTES | _split_words(
     """accumulate additive amplitude azimuth begin bias by class cx cy d divisor dur dx dy elevation
     end exponent fr from fx fy height href id in in2 intercept k k1 k2 k3 k4 lang max media
     min mode name offset operator order orient origin path points r radius restart result
@@ -96,6 +101,9 @@ ATTRIBUTES: Final = PRESENTATION | _CAMEL_ATTRIBUTES | _split_words(
 
 _LOWER_ELEMENTS: Final = MappingProxyType({name.lower(): name for name in sorted(ELEMENTS)})
 _LOWER_ATTRIBUTES: Final = MappingProxyType({name.lower(): name for name in sorted(ATTRIBUTES)})
+_JSX_ATTRIBUTES: Final = MappingProxyType(
+    {"classname": "class"} | {name.replace(":", ""): name for name in _PREFIXED_ATTRIBUTES}
+)
 
 # HTML elements that end an <svg> in a web page (HTML standard, 13.2.6.5), and <html>. None of them
 # is part of SVG. safety.py removes two more of that list, <embed> and <meta>, as active content.
@@ -104,7 +112,11 @@ HTML_ELEMENTS: Final = _split_words(
     listing menu nobr ol p pre ruby s small span strong strike sub sup table tt u ul var"""
 )
 
-COLORS: Final = _split_words(
+# All words that a paint or a color may be, in lower case: CSS Color 4, "Named Colors", then
+# `transparent`, `currentcolor` and SVG 2's `none`; the keywords that every CSS property takes (CSS
+# Cascade 5); SVG 2's `context-fill` and `context-stroke`; CSS Color 4, "System Colors"; and from
+# `activeborder` on "Deprecated CSS System Colors".
+PAINT_WORDS: Final = _split_words(
     """aliceblue antiquewhite aqua aquamarine azure beige bisque black blanchedalmond blue
     blueviolet brown burlywood cadetblue chartreuse chocolate coral cornflowerblue cornsilk crimson
     cyan darkblue darkcyan darkgoldenrod darkgray darkgreen darkgrey darkkhaki darkmagenta
@@ -151,11 +163,11 @@ def canonical_attribute(name: str) -> str:
 
     It corrects the case (viewbox) and the names of React's JSX: strokeWidth, className, xlinkHref.
     """
-    if name in ATTRIBUTES or ":" in name:
+    if name in ATTRIBUTES:
         return name
     if name.lower() in _LOWER_ATTRIBUTES:
         return _LOWER_ATTRIBUTES[name.lower()]
-    if name in ("className", "xlinkHref"):
-        return {"className": "class", "xlinkHref": "xlink:href"}[name]
+    if name.lower() in _JSX_ATTRIBUTES:
+        return _JSX_ATTRIBUTES[name.lower()]
     hyphened = "".join(f"-{char.lower()}" if char.isupper() else char for char in name)
     return hyphened if hyphened in PRESENTATION else name

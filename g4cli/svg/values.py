@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from g4cli.svg.geometry import is_length, parse_numbers, parse_path, parse_transform
-from g4cli.svg.names import COLORS, ELEMENTS, SHAPES, local_name
+from g4cli.svg.names import ELEMENTS, PAINT_WORDS, SHAPES, local_name
 from g4cli.svg.rules import Fault, shorten_detail
 from g4cli.svg.tokens import Attribute
 from g4cli.svg.tree import Element
@@ -97,7 +97,7 @@ def _check_attribute(element: Element, attribute: Attribute) -> Iterator[Fault]:
                 yield Fault("transform-units", offset, shown, (attribute.replace_value(plain),))
     elif name in _PAINTS:
         plain = value.strip()
-        if plain.lower() not in COLORS and not _COLOR.fullmatch(plain):
+        if plain.lower() not in PAINT_WORDS and not _COLOR.fullmatch(plain):
             yield Fault("bad-color", offset, f'{name}="{shorten_detail(value, _VALUE_SHOWN)}"')
     elif name == "d" and element_name == "path":
         _, error = parse_path(value) if value.strip() not in ("", "none") else ([], None)
