@@ -32,7 +32,7 @@ def draw_imatrix(out: Output, made: ImatrixMade) -> None:
     """Draw what was made, from what, and how long it took."""
     report = made.report
     out.line(f"{made.path}  {size_text(made.nbytes)}")
-    out.line(f"  {report.n_matrices:,} matrices; text: {', '.join(report.datasets)}")
+    out.line(f"  {report.n_matrices:,} matrices; text: {', '.join(dict.fromkeys(report.datasets))}")
     if report.n_chunks:
         evaluated = report.n_chunks - report.n_resumed
         resumed = f" ({report.n_resumed:,} more were done before)" if report.n_resumed else ""
@@ -42,7 +42,7 @@ def draw_imatrix(out: Output, made: ImatrixMade) -> None:
             f"{duration_text(report.seconds)}, {speed:,.0f} tokens a second, "
             f"peak memory {size_text(report.peak_bytes)}"
         )
-    else:  # --in-file: files were added, and no text was evaluated
+    if report.n_total_chunks != report.n_chunks:  # --in-file: files were added
         chunks = count_text(report.n_total_chunks, "chunk")
         out.line(f"  {chunks} of {report.n_ctx:,} tokens together")
     if report.n_unused_experts:

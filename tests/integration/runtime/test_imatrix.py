@@ -165,9 +165,12 @@ def test_the_command(
     merged = ok(capsys, "imatrix", "--in-file", "raw.gguf", "--in-file", "raw.gguf", "-o", "m.gguf")
     assert added["chunks_total"] == merged["chunks_total"] == 2 * raw["chunks_total"]
     validate_output(merged, "imatrix")
-    code, shown, _ = g4(capsys, *words, "--force")
+    name, n_ctx = raw["datasets"][0], raw["chunk_size"]
+    code, shown, _ = g4(capsys, *words, "--raw", "--in-file", "raw.gguf", "--force")
     assert code == 0
-    assert "32 matrices; text: " in shown
+    assert f"32 matrices; text: {name}\n" in shown
+    assert f"  {added['chunks_total']} chunks of {n_ctx:,} tokens together\n" in shown
+    assert " together" not in g4(capsys, *words, "--force")[1]
 
 
 @pytest.mark.parametrize(
