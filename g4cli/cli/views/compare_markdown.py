@@ -27,6 +27,7 @@ def make_markdown(document: Mapping[str, Any]) -> str:
 
 def _iter_lines(document: Mapping[str, Any]) -> Iterator[str]:
     models, run = document["models"], document["run"]
+    has_samples = run["samples"] > 1
     labels = [model["label"] for model in models]
     for model in models:
         if model["problem"]:
@@ -40,17 +41,21 @@ def _iter_lines(document: Mapping[str, Any]) -> Iterator[str]:
     if document["opinions"]:
         judge = _escape(str(run["judge"]))
         yield f"Opinions of {judge}, not measurements; it was asked twice, in both orders.\n"
-        names = ("prompt", "a", "b", "winner")
+        columns = {"prompt": "prompt", "a": "one", "b": "other", "winner": "preferred"}
+        opinions = document["opinions"]
+        if has_samples:
+            columns["sample"] = "answer"
+            opinions = [opinion | {"sample": opinion["sample"] + 1} for opinion in opinions]
         yield from _draw_table(
-            ("prompt", "one", "other", "preferred"),
-            [[opinion[name] for name in names] for opinion in document["opinions"]],
+            list(columns.values()), [[opinion[key] for key in columns] for opinion in opinions]
         )
     for prompt in document["prompts"]:
         yield f"## {_escape(prompt['id'])}\n"
         yield from _draw_fenced(prompt["prompt"])
         for answer in prompt["answers"]:
             words = ", ".join(text for text, _ in describe_answer(answer))
-            known = "; ".join(filter(None, (words, describe_speed(answer))))
+            number = f"answer {answer['sample'] + 1}" if has_samples else ""
+            known = "; ".join(filter(None, (number, words, describe_speed(answer))))
             yield f"**{_escape(answer['model'])}** {_escape(known)}\n"
             yield from _draw_fenced(answer["text"])
     yield "## How to repeat it\n"

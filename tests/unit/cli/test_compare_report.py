@@ -104,6 +104,18 @@ def test_markdown_keeps_hostile_text_in_fences_and_cells() -> None:
     assert "\\&lt;" in outside
 
 
+def test_markdown_says_which_of_several_answers_it_means() -> None:
+    document = make_document("x")
+    assert "answer 1" not in make_markdown(document)
+    document["run"]["samples"] = 2
+    document["prompts"][0]["answers"][1]["sample"] = 1
+    text = make_markdown(document)
+    assert "| prompt | one | other | preferred | answer |" in text
+    assert "| x | x | x | x | 1 |" in text
+    assert "**x** answer 1; correct" in text
+    assert "**x** answer 2; correct" in text
+
+
 def test_graphs_are_xml_and_stay_inside_their_frame() -> None:
     models = make_document(EVIL)["models"] * 9
     for graph in (draw_shares(["correct"], models), draw_quality(models)):
