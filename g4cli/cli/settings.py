@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import typer
 
@@ -40,14 +40,36 @@ _IN_ENVIRONMENT: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """A value for an option and where it comes from.
+class Origin:
+    """Where the value of an option comes from, and its name for the user.
 
-    `origin` is "G4_TEMP", "config.toml [chat]" or "preset reviewer".
+    The name is "--temp", "argument" (a MODEL, for instance), "preset reviewer", "G4_TEMP",
+    "config.toml [chat]" or "the conversation".
     """
 
+    source: Literal["option", "argument", "preset", "environment", "config", "conversation"]
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_of_call(self) -> bool:
+        """Whether the value itself stands on the command line."""
+        return self.source in ("option", "argument")
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it is the environment or the config file, which hold for all calls."""
+        return self.source in ("environment", "config")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value for an option and where it comes from."""
+
     value: Any
-    origin: str
+    origin: Origin
 
 
 def apply_settings(command: Any, ctx: Any, args: list[str]) -> None:
@@ -69,7 +91,7 @@ def apply_settings(command: Any, ctx: Any, args: list[str]) -> None:
     settings = collect_settings(command.name, parameters, ctx, preset)
     ctx.default_map = {name: setting.value for name, setting in settings.items()}
     ctx.meta[_ORIGINS] = {name: setting.origin for name, setting in settings.items()} | {
-        name: _name_option(parameters[name]) for name, value in given.items() if value is not None
+        name: _find_origin(parameters[name]) for name, value in given.items() if value is not None
     }
 
 
@@ -85,15 +107,16 @@ def collect_settings(
     section = config.commands.get(name, {})
     for key in section:
         _require_known(config, f"[{name}]", key, _list_settable(parameters))
-    origin = f"{config.path.name} [{name}]"
+    origin = Origin("config", f"{config.path.name} [{name}]")
     settings = {key: Setting(value, origin) for key, value in section.items()}
     settings |= {
-        key: Setting(os.environ[variable], variable)
+        key: Setting(os.environ[variable], Origin("environment", variable))
         for key in _IN_ENVIRONMENT
         if os.environ.get(variable := f"G4_{key.upper()}")
     }
     chosen = find_preset(config, preset) if preset else {}
-    settings |= {key: Setting(value, f"preset {preset}") for key, value in chosen.items()}
+    origin = Origin("preset", f"preset {preset}")
+    settings |= {key: Setting(value, origin) for key, value in chosen.items()}
     if "models" in parameters:  # `g4 serve` has several
         settings = {"models" if key == "model" else key: s for key, s in settings.items()}
     return {
@@ -103,20 +126,10 @@ def collect_settings(
     }
 
 
-def read_origins(ctx: Any) -> Mapping[str, str]:
-    """Return where each value of this call comes from, by parameter, without the defaults.
-
-    The origin is that of a Setting, the name of the option that was given ("--temp"), or "argument"
-    for a value that is given without one, such as MODEL.
-    """
-    origins: Mapping[str, str] = ctx.meta.get(_ORIGINS, {})
+def read_origins(ctx: Any) -> Mapping[str, Origin]:
+    """Return where each value of this call comes from, by parameter, without the defaults."""
+    origins: Mapping[str, Origin] = ctx.meta.get(_ORIGINS, {})
     return origins
-
-
-def is_lasting(origin: str) -> bool:
-    """Return whether `origin` is the environment or the config file, and not this call itself."""
-    is_preset = origin.startswith("preset ")  # whose name may end with "]", as a section does
-    return not is_preset and (origin.startswith("G4_") or origin.endswith("]"))
 
 
 def resolve_model_word(ctx: Any, _parameter: Any, value: Any) -> Any:
@@ -191,5 +204,6 @@ def _parse_value(parameter: Any, setting: Setting, ctx: Any) -> Any:
     return given
 
 
-def _name_option(parameter: Any) -> str:
-    return parameter.opts[0] if parameter.opts[0].startswith("-") else "argument"
+def _find_origin(parameter: Any) -> Origin:
+    is_option = parameter.param_type_name == "option"
+    return Origin("option", parameter.opts[0]) if is_option else Origin("argument", "argument")

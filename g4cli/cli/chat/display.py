@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from g4cli.cli.settings import Origin
+
 
 @dataclass(frozen=True, slots=True)
 class ChatDisplay:
@@ -28,4 +30,4 @@ class ChatDisplay:
     output: Path | None = None
     only_code: bool = False
     stream_json: bool = False
-    origins: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)

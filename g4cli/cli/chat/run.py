@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g4cli.cli.chat.question import read_at_file, read_piped_schema, read_question
-from g4cli.cli.settings import is_lasting
+from g4cli.cli.settings import Origin
 from g4cli.core.errors import G4Error, UsageError
 from g4cli.core.files import require_file, require_file_target
 from g4cli.core.paths import expand_home
@@ -147,13 +147,14 @@ def _choose_conversation(
         from g4cli.cli.chat.resume import resume_chat
 
         conversation, known_model = resume_chat(out, resume)
-        if not is_lasting(origins.get("system", "")):
+        lasting = {name for name, origin in origins.items() if origin.is_lasting}
+        if "system" not in lasting:
             conversation.system = request.system or conversation.system
         request = replace(request, conversation=conversation)
-        is_asked_for = request.model and not is_lasting(origins.get("model", ""))
+        is_asked_for = request.model and "model" not in lasting
         if known_model and not is_asked_for and _is_there(out, known_model):
             request = replace(request, model=known_model)
-            origins["model"] = "the conversation"
+            origins["model"] = Origin("conversation", "the conversation")
     if not request.model:
         found = find_newest_model()
         out.say(found.reason)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from g4cli.cli.options.chat import prompt_option
+from g4cli.cli.settings import Origin
 from g4cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def make_tool_options(
     builtin: str,
     yes: list[str] | None,
     max_tool_rounds: int,
-    origins: Mapping[str, str],
+    origins: Mapping[str, Origin],
 ) -> ToolOptions | None:
     """Return the tools that g4 runs when the model calls them, None if no option names any.
 
@@ -80,7 +81,7 @@ def make_tool_options(
     )
     if not options.has_tools:
         for name in ("yes", "max_tool_rounds"):
-            if (option := origins.get(name, "")).startswith("-"):
+            if (option := origins.get(name)) and option.is_of_call:
                 raise UsageError(
                     f"{option} needs a tool that g4 runs", hint=f"--builtin time {option} ..."
                 )

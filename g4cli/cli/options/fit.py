@@ -14,6 +14,7 @@ import typer
 
 from g4cli.cli.completion import complete_known
 from g4cli.cli.options.engine import media_option
+from g4cli.cli.settings import Origin
 from g4cli.core.errors import UsageError
 from g4cli.core.units import GIB, parse_count, parse_size
 
@@ -116,14 +117,14 @@ def parse_memories(text: str, example: str) -> tuple[int, ...]:
     return tuple(parse_memory(size, example) for size in text.split(",")) if text else ()
 
 
-def refuse_ignored(origins: Mapping[str, str], *, matrix: bool, measure: bool) -> None:
+def refuse_ignored(origins: Mapping[str, Origin], *, matrix: bool, measure: bool) -> None:
     """Raise UsageError for an option or MODEL of this call that would be ignored."""
     used = _MATRIX if matrix else _MEASURE if measure else _OVERVIEW
     for name, origin in origins.items():
-        if name in used or not (origin == "argument" or origin.startswith("-")):
+        if name in used or not origin.is_of_call:
             continue  # the environment, the config file and presets hold options of other calls too
         if not matrix and not measure:
             raise UsageError(f"{origin} needs a MODEL", hint=f"g4 fit MODEL {origin}")
         option = "--matrix" if matrix else "--measure"
-        what = "a MODEL" if origin == "argument" else origin
+        what = "a MODEL" if origin.source == "argument" else origin
         raise UsageError(f"{option} cannot be used with {what}", hint=f"g4 fit {option}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from g4cli.cli.settings import Setting, check_presets, collect_settings
+from g4cli.cli.settings import Origin, Setting, check_presets, collect_settings
 from g4cli.core.config import COMMAND_SECTIONS, Config, read_config
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def list_settings() -> list[SettingRow]:
     Raises BadFile, UsageError or NotFound, as collect_settings does.
     """
     return [
-        SettingRow(name, key.replace("_", "-"), setting.value, setting.origin)
+        SettingRow(name, key.replace("_", "-"), setting.value, setting.origin.name)
         for name, command in _iter_commands()
         for key, setting in _collect_settings(name, command).items()
     ]
@@ -68,11 +68,11 @@ def draw_config(out: Output, config: Config, rows: Sequence[SettingRow]) -> None
         out.say(f"config file: {config.path}")
 
 
-def describe_origins(session: ChatSession, origins: Mapping[str, str]) -> str:
+def describe_origins(session: ChatSession, origins: Mapping[str, Origin]) -> str:
     """Return model, context and sampling parameters of a chat, each with its origin, as one line.
 
-    `origins` has, by parameter, what set an option: "--temp", "G4_TEMP", "config.toml [chat]". The
-    rest is recommended by the model file or is a default.
+    `origins` has, by parameter, what set an option. The rest is recommended by the model file or is
+    a default.
     """
     values = {"model": session.request.model, "ctx": f"{session.engine.n_ctx:,}"}
     default_origins = {"model": "the newest", "ctx": "chosen to fit"}

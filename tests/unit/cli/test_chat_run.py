@@ -16,6 +16,7 @@ from g4cli.cli.chat.controller import ChatController
 from g4cli.cli.chat.display import ChatDisplay
 from g4cli.cli.chat.oneshot import answer_once
 from g4cli.cli.output import Output
+from g4cli.cli.settings import Origin
 from g4cli.core.errors import ContextFull, Interrupted, UsageError
 from g4cli.core.paths import config_path
 from g4cli.operations.chat import opening
@@ -169,15 +170,15 @@ def test_a_folder_as_the_output_is_refused_before_the_model_answers(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("origins", "expected"),
+    ("sources", "expected"),
     [
-        ({"model": "config.toml [chat]", "system": "G4_SYSTEM"}, ("stored.gguf", "pirate")),
-        ({"model": "argument", "system": "--system"}, ("given.gguf", "brief")),
-        ({"model": "config.toml [chat]", "system": "preset x"}, ("stored.gguf", "brief")),
+        ({"model": "config", "system": "environment"}, ("stored.gguf", "pirate")),
+        ({"model": "argument", "system": "option"}, ("given.gguf", "brief")),
+        ({"model": "config", "system": "preset"}, ("stored.gguf", "brief")),
     ],
 )
 def test_settings_do_not_change_what_a_conversation_was_held_with(
-    origins: dict[str, str],
+    sources: dict[str, Any],
     expected: tuple[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -189,10 +190,10 @@ def test_settings_do_not_change_what_a_conversation_was_held_with(
     request, display = run._choose_conversation(
         Output(),
         ChatRequest(model="given.gguf", system="brief"),
-        ChatDisplay(origins=origins),
+        ChatDisplay(origins={name: Origin(source, "") for name, source in sources.items()}),
         "last",
     )
     assert request.conversation is not None
     assert (request.model, request.conversation.system) == expected
     is_stored = request.model == "stored.gguf"
-    assert display.origins["model"] == ("the conversation" if is_stored else "argument")
+    assert display.origins["model"].source == ("conversation" if is_stored else "argument")

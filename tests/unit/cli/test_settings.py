@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from g4cli.cli.main import app, register_commands, run
-from g4cli.cli.settings import is_lasting, read_origins
+from g4cli.cli.settings import Origin, read_origins
 from g4cli.core.config import expand_alias, read_config
 from g4cli.core.errors import BadFile, UsageError
 from g4cli.core.paths import config_path
@@ -42,7 +42,7 @@ def write(text: str) -> None:
     config_path().write_text(text)
 
 
-def parse(command: str, *args: str) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+def parse(command: str, *args: str) -> tuple[Mapping[str, Any], Mapping[str, Origin]]:
     """Return the values of the options of `command`, and their origins."""
     register_commands()
     group: Any = typer.main.get_command(app)
@@ -56,16 +56,16 @@ def test_the_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("G4_TOP_K", "20")
     monkeypatch.setenv("G4_TEMP", "0.9")
     values, origins = parse("chat", "--min-p", "0.5")
-    assert (values["model"], origins["model"]) == ("tiny:q4_0", "config.toml [chat]")
-    assert (values["temp"], origins["temp"]) == (0.9, "G4_TEMP")
-    assert (values["top_k"], origins["top_k"]) == (20, "G4_TOP_K")
+    assert (values["model"], str(origins["model"])) == ("tiny:q4_0", "config.toml [chat]")
+    assert (values["temp"], str(origins["temp"])) == (0.9, "G4_TEMP")
+    assert (values["top_k"], str(origins["top_k"])) == (20, "G4_TOP_K")
     assert (values["ctx"], values["mmap"]) == ("8192", False)
-    assert (values["min_p"], origins["min_p"]) == (0.5, "--min-p")
+    assert (values["min_p"], str(origins["min_p"])) == (0.5, "--min-p")
     assert (values["top_p"], "top_p" in origins) == (None, False)
     values, origins = parse("chat", "@reviewer", "--top-k", "30")
     assert (values["model"], values["system"]) == ("tiny:q4_0", "You review.")
-    assert (values["temp"], origins["temp"]) == (0.2, "preset reviewer")
-    assert (values["top_k"], origins["top_k"]) == (30, "--top-k")
+    assert (values["temp"], str(origins["temp"])) == (0.2, "preset reviewer")
+    assert (values["top_k"], str(origins["top_k"])) == (30, "--top-k")
     assert parse("chat", "other")[0]["model"] == "other"
 
 
@@ -250,5 +250,5 @@ def test_a_config_that_is_too_large_is_refused() -> None:
 def test_a_preset_is_named_for_one_call(name: str) -> None:
     write(f'[presets."{name}"]\nsystem = "Be brief."\n')
     _, origins = parse("chat", f"@{name}")
-    assert origins["system"] == f"preset {name}"
-    assert not is_lasting(origins["system"])
+    assert str(origins["system"]) == f"preset {name}"
+    assert not origins["system"].is_lasting
