@@ -174,7 +174,7 @@ def check_png_rows(data: bytes) -> None:
 
 def _read_jpeg(data: bytes) -> ImageHeader:
     # ITU-T T.81, B.2.2 frame header. As in stb_image, anything between segments is skipped.
-    at, orientation = 2, 1
+    at, exif = 2, b""
     for _ in range(_MAX_PARTS):
         at = data.find(b"\xff", at)
         if at < 0 or at + 4 > len(data):
@@ -184,6 +184,7 @@ def _read_jpeg(data: bytes) -> ImageHeader:
             at += 1
         elif marker in _JPEG_FRAMES:
             header = _jpeg_frame(data, at + 2, progressive=marker == 0xC2)
+            orientation = _find_orientation(exif)  # of one segment: others would take time
             if orientation in _SWAPPED:
                 header = replace(header, width=header.height, height=header.width)
             return replace(header, orientation=orientation)
@@ -197,9 +198,8 @@ def _read_jpeg(data: bytes) -> ImageHeader:
             (length,) = unpack_at(data, ">H", at + 2)
             if length < 2:
                 raise BadMedia("is damaged: a segment without a length")
-            segment = data[at + 4 : at + 2 + length]
-            if marker == _APP1 and segment.startswith(_EXIF):
-                orientation = _find_orientation(segment[len(_EXIF) :])
+            if marker == _APP1 and not exif and data.startswith(_EXIF, at + 4):
+                exif = data[at + 4 + len(_EXIF) : at + 2 + length]
             at += 2 + length
     raise BadMedia(_TOO_MANY)
 

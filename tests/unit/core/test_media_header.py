@@ -251,3 +251,8 @@ def test_exif_data_that_cannot_be_read_turn_nothing() -> None:
     ):
         header = read_image_header(damaged)
         assert (header.width, header.height, header.orientation) == (40, 24, 1)
+
+
+def test_the_first_exif_data_of_a_photo_count() -> None:
+    """A file of 256 MiB could hold thousands, each with thousands of entries to look at."""
+    assert read_image_header(add_orientation(add_orientation(jpeg(8, 8), 3), 6)).orientation == 6
