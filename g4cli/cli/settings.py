@@ -91,7 +91,9 @@ def apply_settings(command: Any, ctx: Any, args: list[str]) -> None:
     settings = collect_settings(command.name, parameters, ctx, preset)
     ctx.default_map = {name: setting.value for name, setting in settings.items()}
     ctx.meta[_ORIGINS] = {name: setting.origin for name, setting in settings.items()} | {
-        name: _find_origin(parameters[name]) for name, value in given.items() if value is not None
+        name: _find_origin(parameters[name], value)
+        for name, value in given.items()
+        if value is not None
     }
 
 
@@ -204,6 +206,8 @@ def _parse_value(parameter: Any, setting: Setting, ctx: Any) -> Any:
     return given
 
 
-def _find_origin(parameter: Any) -> Origin:
-    is_option = parameter.param_type_name == "option"
-    return Origin("option", parameter.opts[0]) if is_option else Origin("argument", "argument")
+def _find_origin(parameter: Any, value: Any) -> Origin:
+    if parameter.param_type_name != "option":
+        return Origin("argument", "argument")
+    words = parameter.secondary_opts if value is False else parameter.opts  # --no-mmap, --mmap
+    return Origin("option", words[0])

@@ -27,7 +27,8 @@ _MAX_MEMORY_BYTES: Final = 1 << 60
 
 # The options that mean something where all models are judged, and not one.
 _MACHINE: Final = ("gpu", "memory", "gpu_memory", "worker_memory", "rpc", "tensor_split", "kv_type")
-_OVERVIEW: Final = frozenset((*_MACHINE, "ctx", "json", "quiet"))
+# "model": a preset that names none.
+_OVERVIEW: Final = frozenset((*_MACHINE, "model", "ctx", "json", "quiet"))
 _MATRIX: Final = frozenset((*_MACHINE, "matrix", "json", "quiet"))
 _MEASURE: Final = frozenset(("measure", "gpu", "kv_type", "ctx", "json", "quiet"))
 

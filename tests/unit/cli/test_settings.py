@@ -252,3 +252,11 @@ def test_a_preset_is_named_for_one_call(name: str) -> None:
     _, origins = parse("chat", f"@{name}")
     assert str(origins["system"]) == f"preset {name}"
     assert not origins["system"].is_lasting
+
+
+def test_a_preset_without_a_model_is_none_for_all_models(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write("[presets.small]\nctx = 4096\n")
+    assert run(["fit", "@small", "--memory", "16GB", "--json"]) == 0
+    assert '"n_ctx": 4096' in capsys.readouterr().out

@@ -23,6 +23,7 @@ from tests.support.run.command import g4
         ("show --diff tiny a --full", "--diff cannot be used with --full", "g4 show MODEL --full"),
         ("show --diff tiny a --tensors", "--diff cannot be used with --tensors", "g4 show MODEL"),
         ("fit --verify", "--verify needs a MODEL", "g4 fit MODEL --verify"),
+        ("fit --no-mmap", "--no-mmap needs a MODEL", "g4 fit MODEL --no-mmap"),
         ("fit --mmproj a.gguf", "--mmproj needs a MODEL", "g4 fit MODEL --mmproj"),
         ("fit --matrix --ctx 8k", "--matrix cannot be used with --ctx", "g4 fit --matrix"),
         ("fit e2b --matrix", "--matrix cannot be used with a MODEL", "g4 fit --matrix"),
