@@ -37,8 +37,8 @@ def ask_worker_memories(addresses: Sequence[WorkerAddress]) -> tuple[Memory, ...
     with open_tunnels(addresses) as workers:
         for address, host, port in workers:
             for found in check_worker(address, host, port):
-                memory = Memory(f"RPC{len(memories)}", found.total_bytes, found.free_bytes)
-                memories.append(replace(memory, place=str(address)))
+                name, total, free = f"RPC{len(memories)}", found.total_bytes, found.free_bytes
+                memories.append(Memory(name, total, free, place=str(address)))
     return tuple(memories)
 
 

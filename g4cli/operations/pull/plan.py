@@ -157,7 +157,7 @@ class _Planner:
     def plan_known_model(self, ref: ModelRef) -> PullPlan:
         """Return the plan for a model of the registry."""
         name, model = ref.model.name, ref.model
-        here = None if self.options.restart else self._find_intact(name, ref.type)
+        here = self._find_intact(name, ref.type)
         if here and self._may_keep:
             return _plan_nothing(here)
         published = model.find_published(ref.type)
@@ -233,7 +233,7 @@ class _Planner:
         name, type_name = f"{HUB_PREFIX}{repo}", file_type(type_name).name
         origin = f"made from {name}@{repository.commit}"
         here = self._find_intact(name, type_name)
-        if here and here.source == origin and not self.options.restart:
+        if here and here.source == origin:
             return _plan_nothing(here)
         target = store_path(name, f"{repo.rsplit('/', 1)[-1]}-{type_name.upper()}.gguf")
         reason = f"{repo} holds no GGUF: its checkpoint is converted to {type_name}"
@@ -337,12 +337,17 @@ class _Planner:
     @property
     def _may_keep(self) -> bool:
         """Whether a file on this disk is used without asking the hub for a newer one."""
-        return (self.options.no_update or self.options.offline) and not self.options.restart
+        return self.options.no_update or self.options.offline
 
     def _find_intact(
         self, name: str, type_name: str, path: str = "", revision: str = ""
     ) -> Entry | None:
-        """Return the model on this disk that is asked for, if it is whole; "" stands for any."""
+        """Return the model on this disk that is asked for, if it is whole; "" stands for any.
+
+        With `restart` none is: nothing that is here counts.
+        """
+        if self.options.restart:
+            return None
         entries = {entry.path.name: entry for entry in self.facts.list_entries(name)}
         for entry in entries.values():
             is_asked_for = (
