@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from g4cli.cli.views.reply import shorten_result
 from g4cli.core.visible import one_line
 
 if TYPE_CHECKING:
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
     from g4cli.operations.tools.toolbox import Consent, Toolbox
     from g4cli.prompt.messages import Message, ToolCall
 
-# Choices: characters that are shown. Of arguments a whole screen, since users consent to what they
-# see; of results, which the model gets whole, enough to recognize them.
+# A choice: characters of arguments that are shown, a whole screen: users consent to what they see.
 _SHOWN_ARGUMENTS: Final = 2000
-_SHOWN_RESULT: Final = 200
 _ANSWERS: Final[dict[str, Consent]] = {
     "y": "yes", "yes": "yes", "n": "no", "no": "no", "": "no", "a": "always", "always": "always",
 }  # fmt: skip
@@ -58,9 +57,7 @@ def answer_with_consent(
         return _read_consent(one_line(call.name))
 
     def show_result(call: ToolCall, result: str) -> None:
-        line = one_line(result)
-        more = f" ... ({len(result):,} characters)" if len(line) > _SHOWN_RESULT else ""
-        out.say(f"{one_line(call.name)}: {line[:_SHOWN_RESULT]}{more}")
+        out.say(f"{one_line(call.name)}: {shorten_result(result)}")
 
     return answer_with_tools(
         answer,

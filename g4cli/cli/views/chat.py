@@ -24,7 +24,7 @@ from g4cli.cli.views.blocks import BlockReader, CodeBegin, CodeLine, Piece
 from g4cli.cli.views.code import Highlighter
 from g4cli.cli.views.markdown import render_lines, render_markdown, split_rows, strip_styles
 from g4cli.cli.views.plain_chat import THOUGHT_BEGINS, THOUGHT_ENDS, PlainView
-from g4cli.cli.views.reply import describe_notice, format_call
+from g4cli.cli.views.reply import describe_notice, format_call, shorten_result
 from g4cli.core.units import count_text, duration_text
 from g4cli.core.visible import AnswerCleaner, escape_invisible, one_line
 from g4cli.prompt.reply import AnswerText, CallMade, ThoughtText
@@ -41,7 +41,6 @@ _REDRAW_S: Final = 0.04
 _PAUSE_FACTOR: Final = 30
 # Lines of the window that the region leaves free: the cursor's, and one with what came before.
 _FREE_LINES: Final = 2
-_SHOWN_RESULT: Final = 200  # characters of a tool's result: a choice, as while a chat is held
 # "Synchronized output": a terminal that knows this mode shows a redraw only when it is complete.
 _SYNC_BEGIN, _SYNC_END = "\x1b[?2026h", "\x1b[?2026l"
 _CLEAR_LINE, _CLEAR_BELOW = "\r\x1b[K", "\r\x1b[J"  # from the first column on
@@ -288,16 +287,10 @@ def draw_turns(out: Output, turns: Sequence[Message]) -> None:
             for medium in turn.media:
                 out.line(f"    [{medium.kind}: {medium.path}]")
         elif turn.role == "tool":
-            out.line(f"    [result of {turn.name}: {_shorten_result(turn.content)}]")
+            out.line(f"    [result of {turn.name}: {shorten_result(turn.content)}]")
         else:
             with make_view(out, "hide") as view:
                 if turn.content:
                     view.show(AnswerText(turn.content))
                 for call in turn.tool_calls:
                     view.show(CallMade(call))
-
-
-def _shorten_result(text: str) -> str:
-    if len(text) <= _SHOWN_RESULT:
-        return text
-    return f"{text[:_SHOWN_RESULT]} ... ({len(text):,} characters)"

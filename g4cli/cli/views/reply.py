@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from g4cli.core.quoting import shell_command
 from g4cli.core.units import count_text, duration_text
-from g4cli.core.visible import json_text
+from g4cli.core.visible import json_text, one_line
 from g4cli.prompt.reply import CallMade
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from g4cli.operations.chat.session import ChatSession
 
 _MAX_UNIT_CHARS: Final = 60  # characters of a repeated text in a message
+_SHOWN_RESULT: Final = 200  # characters of a tool's result: a choice, enough to recognize it
 # A choice: an answer that repeats itself within so many tokens after its first period has done
 # nothing else.
 _EARLY_TOKENS: Final = 16
@@ -174,3 +175,10 @@ def _describe_drafts(drafted: DraftStats | None) -> list[str]:
 
 def _format_rate(tokens_per_s: float) -> str:
     return f"{tokens_per_s:.1f}/s" if tokens_per_s < 100 else f"{tokens_per_s:.0f}/s"
+
+
+def shorten_result(text: str) -> str:
+    """Return the result of a tool on one line; only the beginning of a long one."""
+    line = one_line(text)
+    more = f" ... ({len(text):,} characters)" if len(line) > _SHOWN_RESULT else ""
+    return f"{line[:_SHOWN_RESULT]}{more}"
