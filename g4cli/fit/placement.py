@@ -174,6 +174,8 @@ def _divide_layers(
     `together`: one device gets all.
     """
     units = [sum(costs)] if together else costs
+    if _fill_devices(units, room, 1.0) is None:
+        return None
     # The least part of all rooms that is enough: it fills all devices alike.
     part = bisect_left(
         range(_PARTS), True, key=lambda n: _fill_devices(units, room, n / _PARTS) is not None
