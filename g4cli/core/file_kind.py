@@ -13,7 +13,6 @@ from g4cli.core.errors import BadGGUF
 from g4cli.core.ggml import FILE_TYPE_NAMES
 from g4cli.core.gguf_header import Header
 from g4cli.core.gguf_values import find_data
-from g4cli.core.hub_address import is_on_hub
 from g4cli.core.quoting import shell_word
 from g4cli.core.sfp8 import ARCHIVE_SUFFIX, TENSORS_KEY
 
@@ -183,6 +182,9 @@ def makes_embeddings(header: Header) -> bool:
 
 def command_for(header: Header) -> str:
     """Return the command that this kind of file is for; a file on the hub is called FILE in it."""
+    # Imported here so that `--help` does not pay for its patterns.
+    from g4cli.core.hub_address import is_on_hub
+
     path = "FILE" if is_on_hub(header.path) else shell_word(Path(header.path))
     commands: dict[FileKind, str] = {
         "other-model": f"llama-{'embedding' if makes_embeddings(header) else 'cli'} -m {path}",
