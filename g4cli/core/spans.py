@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import TypeAlias
 
 Span: TypeAlias = tuple[int, int]
@@ -27,8 +28,6 @@ def remove_span(spans: Iterable[Span], start: int, end: int) -> list[Span]:
 
 
 def find_gaps(spans: Iterable[Span], nbytes: int) -> list[Span]:
-    """Return the ranges from 0 to `nbytes` that `spans` leave out, in order."""
-    gaps = [(0, nbytes)] if nbytes else []
-    for start, end in spans:
-        gaps = remove_span(gaps, start, end)
-    return gaps
+    """Return the ranges from 0 to `nbytes` that `spans`, all within them, leave out, in order."""
+    edges = [0, *chain.from_iterable(merge_spans(spans)), nbytes]
+    return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from g4cli.core.errors import BadFile
+from g4cli.core.ggml import round_up
 from g4cli.core.progress import Progress, no_progress
 from g4cli.core.quoting import shell_command
 from g4cli.quant.scores import Score, score_predictions
@@ -90,7 +91,7 @@ def evaluate_model(
             )
         # The first context only served to tokenize; the longest document gives the size needed.
         longest = max(len(d.tokens) for d in documents)
-        n_ctx = -(-longest // _CTX_STEP) * _CTX_STEP  # rounded up
+        n_ctx = round_up(longest, _CTX_STEP)
         engine.close_context()
         context_options = _context_options(n_ctx, request.n_threads)
         engine.context = Context(engine.model, context_options, engine.interrupt)
