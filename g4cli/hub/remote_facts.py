@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from g4cli.core.errors import BadGGUF, NotGGUF
+from g4cli.core.errors import BadGGUF
 from g4cli.core.hub_address import HUB_PREFIX, parse_address
 from g4cli.doctor.facts.file_facts import FileFacts
 from g4cli.doctor.facts.gather import facts_of_header
@@ -29,6 +29,5 @@ def read_remote_facts(address: str) -> FileFacts:
     try:
         header = remote_header(hub, repository, file, whole=True)  # the vocabulary is checked too
     except BadGGUF as fault:
-        has_magic = not isinstance(fault, NotGGUF)
-        return FileFacts(label, file.nbytes, has_magic=has_magic, fault=fault, depth="quick")
+        return FileFacts(label, file.nbytes, fault=fault, depth="quick")
     return facts_of_header(label, file.nbytes, header, "quick")

@@ -42,7 +42,6 @@ class FileFacts:
     path: str  # as the user named it; for a file on the hub OWNER/REPO/...
     size: int  # bytes
     kind: FileKind | Literal[""] = ""  # "" without a header
-    has_magic: bool = True  # it begins as a GGUF does
     header: Header | None = None
     fault: BadGGUF | None = None
     shape: Shape | None = None  # of Gemma 4 only
@@ -71,6 +70,11 @@ class FileFacts:
     backends: Mapping[str, Any] = field(default_factory=dict)  # known_faults.find_release reads it
     neighbors: tuple[Header, ...] = ()  # of other GGUF files in the folder, to pair an mmproj
     own_prompt: OwnPrompt | None = None  # of other models: what the file's own template writes
+
+    @property
+    def has_magic(self) -> bool:
+        """Whether the file begins as a GGUF does: no other fault is at byte 0."""
+        return self.fault is None or self.fault.offset != 0
 
     @property
     def keys(self) -> Mapping[str, Value]:

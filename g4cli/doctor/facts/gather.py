@@ -14,7 +14,6 @@ from g4cli.core.errors import BadGGUF, G4Error, NotGGUF
 from g4cli.core.file_kind import kind_of
 from g4cli.core.files import open_file, require_file
 from g4cli.core.gguf import read_header
-from g4cli.core.gguf_cursor import MAGIC
 from g4cli.core.gguf_header import Header
 from g4cli.core.other_files import checkpoint_folder_hint
 from g4cli.core.progress import Progress, no_progress
@@ -48,15 +47,14 @@ def gather_facts(
     """
     if hint := checkpoint_folder_hint(path):
         folder = NotGGUF(path, "a folder with a Hugging Face checkpoint", hint=hint)
-        return FileFacts(str(path), 0, has_magic=False, fault=folder, depth=depth)
+        return FileFacts(str(path), 0, fault=folder, depth=depth)
     path = require_file(path)
     with open_file(path) as file:
-        has_magic = file.read(len(MAGIC)) == MAGIC
         size = os.fstat(file.fileno()).st_size
     try:
         header = read_header(path, check_data=False)
     except BadGGUF as fault:
-        return FileFacts(str(path), size, has_magic=has_magic, fault=fault, depth=depth)
+        return FileFacts(str(path), size, fault=fault, depth=depth)
     facts = facts_of_header(str(path), size, header, depth)
     return facts if depth == "quick" else _add_data_facts(facts, header, path, only, progress)
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from g4cli.core.child import parse_json_lines, run_child, signal_name
 from g4cli.core.child_memory import DATA_SLACK
-from g4cli.core.split_name import list_parts, parse_split_name
+from g4cli.core.split_name import list_parts
 from g4cli.core.units import GIB, size_text
 
 # Tokens of an answer at most: a choice, four times the longest period in `find_early_loop`.
@@ -202,8 +202,6 @@ def greedy_probe(
 
 def count_model_bytes(path: Path) -> int:
     """Return the bytes of the file at `path`; of a split model those of all parts in the folder."""
-    if parse_split_name(path.name) is None:
-        return path.stat().st_size
     parts = map(path.with_name, list_parts(path.name))
     return sum(part.stat().st_size for part in parts if part.is_file())
 
