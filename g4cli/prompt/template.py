@@ -199,10 +199,11 @@ def render_by_template(
     Raises ContextFull if the conversation has too many characters, BadFile if the template fails or
     omits an image or audio file.
     """
-    size = len(json.dumps(make_template_variables(messages, style), ensure_ascii=False))
-    if size > TEXT_LIMIT:
-        raise ContextFull(f"the conversation has {size:,} characters: too many for any context")
-    opening, closing = _choose_marks(template, messages, style)
+    variables = json.dumps(make_template_variables(messages, style), ensure_ascii=False)
+    if len(variables) > TEXT_LIMIT:
+        what = f"the conversation has {len(variables):,} characters: too many for any context"
+        raise ContextFull(what)
+    opening, closing = _choose_marks({*template, *variables})
 
     def mark_text(text: str) -> str:
         core = text.strip()  # templates strip text: white space stays outside of the marks
@@ -233,13 +234,8 @@ def _split_at_marks(text: str, opening: str, closing: str) -> list[Part] | None:
     return None if text.count(opening) != text.count(closing) else parts
 
 
-def _choose_marks(
-    template: str, messages: Sequence[Message], style: PromptStyle
-) -> tuple[str, str]:
-    """Return two characters that occur neither in the template nor in its variables."""
-    taken = set(template).union(
-        json.dumps(make_template_variables(messages, style), ensure_ascii=False)
-    )
+def _choose_marks(taken: set[str]) -> tuple[str, str]:
+    """Return two characters that are not among `taken`."""
     low, high = _MARK_RANGE
     marks: list[str] = []
     while len(marks) < 2:
