@@ -8,6 +8,7 @@ ggml/include/ggml.h and ggml/src/ggml-quants.h, ggml-org/llama.cpp@0c1e57098.
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,8 @@ def library_path() -> Path:
     """
     spec = find_spec("llama_cpp")
     folders = [Path(p) / "lib" for p in (spec.submodule_search_locations or ())] if spec else []
+    if (override := os.environ.get("LLAMA_CPP_LIB_PATH")) is not None:  # as llama_cpp has it
+        folders = [Path(override)]
     for folder in folders:
         for name in _NAMES:
             if (folder / name).is_file():

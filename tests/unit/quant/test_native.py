@@ -126,3 +126,13 @@ def test_a_broken_library_is_an_error(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(EngineMissing, match="cannot be used"):
         native.load_library()
     native.load_library.cache_clear()
+
+
+def test_the_library_is_that_of_llama_cpp_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment variable by which llama_cpp finds its libraries holds for ggml's, too."""
+    copy = tmp_path / native.library_path().name
+    copy.touch()
+    monkeypatch.setenv("LLAMA_CPP_LIB_PATH", str(tmp_path))
+    assert native.library_path() == copy
