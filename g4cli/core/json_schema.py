@@ -142,14 +142,17 @@ def _list_parts(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             elif key in _SINGLE:
                 open_values.append((inner, where))
             elif key == "$ref" and isinstance(inner, str) and inner.startswith("#/"):
-                open_values.append((_find_value(schema, inner, place), inner[:200]))
+                open_values.append((find_value(schema, inner, place), inner[:200]))
 
 
 _INDEX: Final = re.compile("0|[1-9][0-9]{0,6}")
 
 
-def _find_value(schema: Any, pointer: str, place: str) -> Any:
-    """Return what a JSON pointer as a fragment (RFC 6901 6) points to in a schema."""
+def find_value(schema: Any, pointer: str, place: str) -> Any:
+    """Return what a JSON pointer as a fragment (RFC 6901 6) points to in a schema.
+
+    `place` is where the pointer stands. Raises UsageError if it leads nowhere.
+    """
     value = schema
     for part in unquote(pointer).split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, Final
 
+from g4cli.core.errors import UsageError
+from g4cli.core.json_schema import find_value
+
 # Here "number" means one that is no integer.
 _KINDS: Final = frozenset(("string", "integer", "number", "boolean", "null", "array", "object"))
 # Choices: references in a row, and members within members; options of one schema; constants and
@@ -35,12 +38,12 @@ def read_constants(schema: Mapping[str, Any]) -> list[Any]:
 
 def find_target(reference: str, root: Any) -> Mapping[str, Any] | None:
     """Return the schema that a $ref points to; None if it is none, or outside of `root`."""
-    if not reference.startswith("#"):
+    if reference != "#" and not reference.startswith("#/"):
         return None
-    target = root
-    for step in reference[1:].strip("/").split("/"):
-        if step and isinstance(target, Mapping):
-            target = target.get(step.replace("~1", "/").replace("~0", "~"))
+    try:
+        target = find_value(root, reference, "")
+    except UsageError:
+        return None
     return target if isinstance(target, Mapping) else None
 
 

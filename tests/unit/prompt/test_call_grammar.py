@@ -199,6 +199,8 @@ def test_alternatives_are_joined_with_what_is_beside_them() -> None:
         ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "null"}}}, ()),
         ({"$ref": "#/$defs/a", "$defs": {"a": {}}}, ()),
         ({"$ref": "#/$defs/a"}, ("$ref",)),
+        ({"$ref": "#/$defs/a%20b", "$defs": {"a b": {"type": "null"}}}, ()),
+        ({"$ref": "#/$defs/a/anyOf/0", "$defs": {"a": {"anyOf": [{"type": "null"}]}}}, ()),
         ({"$ref": "https://x.example/s"}, ("$ref",)),
         ({"$ref": "#", "minLength": 1}, ("$ref",)),
         ({"properties": [], "anyOf": [{"properties": [1]}]}, ()),
